@@ -1,0 +1,128 @@
+"""GREEN, CHROM and POS: mean skin colour in, pulse wave out, side by side because they differ by one line each.
+
+All take rgb (..., T, 3), 0..255 or any positive scale, and fs in frames per second, and give bvp (..., T), zero mean,
+positive where the skin holds more blood (green is darker there). Leading axes are regions, computed together. None of
+them picks a rate: that is signals/rate.py's.
+
+How sure: formulas of CHROM and POS are the papers'; window length 1.6 s, overlap and projection planes too. What differs
+is said in each docstring.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from autohr.errors import SignalTooShort
+from autohr.signals.filters import HEART_BAND_HZ, bandpass, detrend
+from autohr.types import Float
+
+WINDOW_S = 1.6
+"""Window of CHROM and POS: both papers use 32 frames at 20 frames per second."""
+
+
+def green(rgb: Float, fs: float) -> Float:
+    """GREEN (Verkruysse et al. 2008): the green channel, relative to its mean, detrended and band-passed.
+
+    The paper filters 0.8..6 Hz; here the band is ``HEART_BAND_HZ``, common to all methods of this package, so that 40 bpm
+    passes. Means, not sums, so that a region that changes size does not change the signal.
+    """
+    rgb = _checked(rgb, fs)
+    relative = rgb[..., 1] / rgb[..., 1].mean(axis=-1, keepdims=True) - 1
+    return -bandpass(detrend(relative, fs), fs)
+
+
+def chrom(rgb: Float, fs: float) -> Float:
+    """CHROM (de Haan & Jeanne 2013): two chrominance signals, combined so that specular changes cancel.
+
+    Windows of 1.6 s with half overlap: normalise colour by the window's mean, X = 3R - 2G, Y = 1.5R + G - 1.5B,
+    S = X - (sd X / sd Y) Y, Hann, overlap-add. Differs from the paper: the band-pass of X and Y runs once over the whole
+    signal, on colour divided by its sliding mean of the same length, instead of inside each window, where a filter's
+    transients are as long as the window itself.
+    """
+    rgb = _checked(rgb, fs)
+    length = _window_length(rgb, fs)
+    normalised = rgb / _sliding_mean(rgb, length)
+    red, green_, blue = normalised[..., 0], normalised[..., 1], normalised[..., 2]
+    x = bandpass(3 * red - 2 * green_, fs)
+    y = bandpass(1.5 * red + green_ - 1.5 * blue, fs)
+
+    n_frames = rgb.shape[-2]
+    hann = np.hanning(length + 1)[:-1]
+    pulse, weight = np.zeros_like(x), np.zeros(n_frames)
+    starts = list(range(0, n_frames - length + 1, length // 2))
+    if starts[-1] != n_frames - length:
+        starts.append(n_frames - length)  # the tail that the hop leaves over
+    for start in starts:
+        span = slice(start, start + length)
+        pulse[..., span] += hann * (x[..., span] - _ratio_of_sd(x[..., span], y[..., span]) * y[..., span])
+        weight[span] += hann
+    # Divided by the windows' sum, which is 1 inside, so that the ends keep their size.
+    wave = pulse / np.maximum(weight, 0.05)
+    return wave - wave.mean(axis=-1, keepdims=True)
+
+
+def pos(rgb: Float, fs: float) -> Float:
+    """POS (Wang et al. 2017): projection on the plane orthogonal to skin tone, tuned in each window.
+
+    Every window of 1.6 s, stride 1: C = colour / its mean, S1 = G - B, S2 = -2R + G + B, h = S1 + (sd S1 / sd S2) S2,
+    mean removed, overlap-added. The paper has no filter after that; here the sum is band-passed to ``HEART_BAND_HZ`` as
+    for all methods. All windows are used, the first and the last too.
+    """
+    rgb = _checked(rgb, fs)
+    length = _window_length(rgb, fs)
+    windows = sliding_window_view(rgb, length, axis=-2)  # (..., T - length + 1, 3, length)
+    normalised = windows / windows.mean(axis=-1, keepdims=True)
+    red, green_, blue = normalised[..., 0, :], normalised[..., 1, :], normalised[..., 2, :]
+    s1 = green_ - blue
+    s2 = green_ + blue - 2 * red
+    h = s1 + _ratio_of_sd(s1, s2) * s2
+    h -= h.mean(axis=-1, keepdims=True)
+
+    n_frames = rgb.shape[-2]
+    n_windows = n_frames - length + 1
+    pulse = np.zeros(rgb.shape[:-1])
+    count = np.zeros(n_frames)
+    for k in range(length):
+        pulse[..., k : k + n_windows] += h[..., k]
+        count[k : k + n_windows] += 1
+    # The plain sum is smaller at both ends, where fewer windows reach.
+    return -bandpass(pulse / count, fs, HEART_BAND_HZ)
+
+
+def _window_length(rgb: Float, fs: float) -> int:
+    """Frames in 1.6 s, even so that half overlap is whole."""
+    length = int(np.ceil(WINDOW_S * fs))
+    length += length % 2
+    if rgb.shape[-2] < length:
+        raise SignalTooShort(
+            f"{rgb.shape[-2] / fs:.1f} s of colour is shorter than one window; give at least {length / fs:.1f} s."
+        )
+    return length
+
+
+def _sliding_mean(rgb: Float, length: int) -> Float:
+    """Mean over ``length`` frames centred on each, shorter at the ends: (..., T, 3)."""
+    total = np.cumsum(np.pad(rgb, [(0, 0)] * (rgb.ndim - 2) + [(1, 0), (0, 0)]), axis=-2)
+    n_frames = rgb.shape[-2]
+    at = np.arange(n_frames)
+    first, last = np.maximum(at - length // 2, 0), np.minimum(at + length // 2, n_frames)
+    return (total[..., last, :] - total[..., first, :]) / (last - first)[:, None]
+
+
+def _ratio_of_sd(a: Float, b: Float) -> Float:
+    """sd(a) / sd(b) along time, kept as an axis; 0 where b is constant."""
+    sd_a, sd_b = a.std(axis=-1, keepdims=True), b.std(axis=-1, keepdims=True)
+    return np.divide(sd_a, sd_b, out=np.zeros_like(sd_a), where=sd_b > 1e-12)
+
+
+def _checked(rgb: Float, fs: float) -> Float:
+    rgb = np.asarray(rgb, dtype=np.float64)
+    if rgb.ndim < 2 or rgb.shape[-1] != 3:
+        raise ValueError(f"rgb must be (..., T, 3), not {rgb.shape}.")
+    if not fs > 0:
+        raise ValueError(f"fs={fs} must be positive.")
+    if not np.isfinite(rgb).all() or (rgb < 0).any():
+        raise ValueError("rgb must be finite and not negative: fill or leave out what was not measured.")
+    # A channel that is black all the time has no relative change; 1e-3 of one grey level keeps the division finite.
+    return np.maximum(rgb, 1e-3)

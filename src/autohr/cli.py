@@ -1,0 +1,429 @@
+"""The command line: parse, call one function, print.
+
+Exit codes: 0 measured; 1 one of our errors, one line on stderr; 2 wrong usage; anything else is our bug and keeps its
+traceback. Rooms are imported inside the commands, so that ``autohr --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autohr import __version__
+from autohr.errors import AutoHRError, VideoError
+
+if TYPE_CHECKING:
+    from autohr.reports.measurement import Refusal
+    from autohr.types import FaceMeasurement, Measurement
+
+NOT_MEDICAL = "Not a medical device: do not base a diagnosis or a treatment on it."
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Heart rate from the video of a face.\n\n" + NOT_MEDICAL,
+)
+
+
+def main() -> None:
+    """Entry point: our own errors become one line, everything else keeps its traceback."""
+    try:
+        app()
+    except AutoHRError as error:
+        _say_error(str(error))
+        raise SystemExit(1) from None
+    except BrokenPipeError:
+        # The reader of our output (head, less) went away; nothing is left to be said, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+def _say_error(message: str) -> None:
+    print(f"autohr: {message}", file=sys.stderr)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"autohr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+class Device(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Box(StrEnum):
+    tracked = "tracked"
+    first = "first"
+
+
+def _known_method(name: str) -> str:
+    from autohr.methods import load_method
+
+    try:
+        load_method(name)
+    except AutoHRError as error:
+        raise typer.BadParameter(str(error)) from None
+    return name
+
+
+@app.command()
+def measure(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Video files, folders of videos, a folder of images (with --fps), a camera index such as 0, or an address.",
+            show_default=False,
+        ),
+    ],
+    method: Annotated[
+        str, typer.Option(help="One of `autohr list methods`.", callback=_known_method, show_default=True)
+    ] = "pos",
+    window_s: Annotated[float, typer.Option(min=4.0, max=120.0, help="Seconds of video behind each reading.")] = 10.0,
+    stride_s: Annotated[float, typer.Option(min=0.1, max=120.0, help="Seconds from one reading to the next.")] = 1.0,
+    max_faces: Annotated[int, typer.Option(min=1, max=20, help="People to follow at a time, the largest first.")] = 1,
+    box: Annotated[
+        Box, typer.Option(help="Follow the face, or keep the enlarged box of its first frame as the paper does.")
+    ] = Box.tracked,
+    start_s: Annotated[float, typer.Option(min=0.0, help="Where to begin, in seconds.")] = 0.0,
+    end_s: Annotated[
+        float | None, typer.Option(min=0.0, help="Where to stop, in seconds. A camera stops after 30 s by default.")
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(min=1.0, max=1000.0, help="Frames per second of a folder of images, which has no clock of its own."),
+    ] = None,
+    json_out: Annotated[
+        str | None, typer.Option("--json", metavar="OUT|-", help="Write JSON to a file, or to the terminal with '-'.")
+    ] = None,
+    csv_out: Annotated[Path | None, typer.Option("--csv", metavar="OUT", help="Write one row for each reading.")] = None,
+    html_out: Annotated[
+        Path | None, typer.Option("--html", metavar="OUT", help="Write a page with pictures that needs no internet.")
+    ] = None,
+    device: Annotated[
+        Device, typer.Option(help="Where a network runs. Classic methods run on the processor whatever it says.")
+    ] = Device.cpu,
+) -> None:
+    """Measure the heart rate of the face in a video, or refuse with the reason.
+
+    A face must be followed for 4 s to get a number and for 8 s to get one that can be called reliable. For several files
+    every one is measured, one that fails does not stop the others, and the exit code is 1 if any failed.
+    """
+    if stride_s > window_s:
+        raise typer.BadParameter(f"{stride_s:g} s must not be longer than --window-s {window_s:g}.", param_hint="--stride-s")
+    if end_s is not None and end_s <= start_s:
+        raise typer.BadParameter(f"{end_s:g} s must lie after --start-s {start_s:g}.", param_hint="--end-s")
+    for out in (csv_out, html_out, None if json_out in (None, "-") else Path(str(json_out))):
+        if out is not None:
+            _check_writable(out)
+
+    from autohr.measure import measure as measure_one
+    from autohr.reports.measurement import Refusal, write_measurement_page
+
+    sources = _sources(paths)
+    many = len(sources) > 1
+    results: list[Measurement | Refusal] = []
+    kinds: list[str] = []
+    quiet = json_out == "-"
+    for source in sources:
+        try:
+            with _Progress(str(source), shown=sys.stderr.isatty()) as progress:
+                result = measure_one(
+                    source,
+                    method,
+                    window_s=window_s,
+                    stride_s=stride_s,
+                    max_faces=max_faces,
+                    box=box.value,
+                    start_s=start_s,
+                    end_s=end_s,
+                    fps=fps,
+                    progress=progress,
+                )
+        except AutoHRError as error:
+            _say_error(str(error))
+            results.append(Refusal(str(source), str(error)))
+            kinds.append(type(error).__name__)
+        except Exception as bug:
+            if not many:
+                raise
+            traceback.print_exc()
+            results.append(Refusal(str(source), f"autohr itself failed: {type(bug).__name__}: {bug}"))
+            kinds.append(type(bug).__name__)
+        else:
+            results.append(result)
+            kinds.append("")
+            if not quiet:
+                _print_measurement(result)
+    n_refused = sum(isinstance(result, Refusal) for result in results)
+    if not quiet:
+        if many:
+            print(f"Measured {len(results) - n_refused} of {len(results)} files; {n_refused} refused.")
+        if n_refused < len(results):
+            print(NOT_MEDICAL)
+    if json_out is not None:
+        objects = [_as_json(result, kind) for result, kind in zip(results, kinds, strict=True)]
+        one = len(paths) == 1 and not many and not Path(paths[0]).is_dir()
+        text = json.dumps(objects[0] if one else objects, indent=None if quiet else 1, allow_nan=False)
+        if quiet:
+            print(text)
+        else:
+            _write(Path(json_out), text + "\n")
+    if csv_out is not None:
+        _write(csv_out, _as_csv(results))
+    if html_out is not None:
+        write_measurement_page(results, html_out, made_at=time.strftime("%Y-%m-%d %H:%M"))
+    if n_refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the video, its truth, the measurement and the report.")] = Path("demo"),
+    hr_bpm: Annotated[float, typer.Option(min=45.0, max=170.0, help="Heart rate of the face that is made.")] = 72.0,
+    duration_s: Annotated[float, typer.Option(min=10.0, max=600.0, help="Length of the video in seconds.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Another number makes another face.")] = 1,
+) -> None:
+    """Make a synthetic face video of known pulse, measure it, and write its report."""
+    from autohr.measure import measure as measure_one
+    from autohr.reports.measurement import write_measurement_page
+    from autohr.synth.video import SceneConfig, write_scene
+
+    _check_writable(out / "report.html")
+    video, report, answer = out / "face.mp4", out / "report.html", out / "measurement.json"
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"Making {video}: a drawn face of {hr_bpm:g} bpm, {duration_s:g} s, 640x480, moving, in changing light ...")
+    truth = write_scene(SceneConfig(duration_s=duration_s, hr_bpm=hr_bpm, seed=seed), video)
+    with _Progress(str(video), shown=sys.stderr.isatty()) as progress:
+        result = measure_one(video, progress=progress)
+    _print_measurement(result)
+    write_measurement_page([result], report)
+    _write(answer, json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
+    measured = result.faces[0].hr_bpm
+    said = "nothing" if measured is None else f"{measured:.1f} bpm"
+    print(f"True rate {truth.mean_hr_bpm:.1f} bpm, measured {said}.")
+    print(f"Report: {report}   (video {video}, numbers {answer})")
+
+
+class Table(StrEnum):
+    methods = "methods"
+    nets = "nets"
+    datasets = "datasets"
+    weights = "weights"
+    presets = "presets"
+
+
+@app.command("list")
+def list_table(table: Annotated[Table, typer.Argument(help="Which table to print.")]) -> None:
+    """List what this version knows."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    if table is not Table.methods:
+        print(f"autohr {__version__} has no {table.value}.")
+        return
+    from autohr.methods import DEFAULT_METHOD, METHODS
+
+    view = RichTable("name", "system", "reads", "source", "how sure", box=None, pad_edge=False)
+    for method in METHODS.values():
+        mark = " (default)" if method.name == DEFAULT_METHOD else ""
+        view.add_row(method.name + mark, method.title, method.reads, method.source, method.sure)
+    Console(soft_wrap=not sys.stdout.isatty()).print(view)
+
+
+def _sources(paths: list[str]) -> list[str | int]:
+    """What to measure: folders opened, camera numbers as numbers. A folder with nothing in it is an error."""
+    from autohr.video.decode import is_image_folder, list_videos
+
+    sources: list[str | int] = []
+    for path in paths:
+        folder = Path(path)
+        if path.isdecimal() and not folder.exists():
+            sources.append(int(path))
+        elif folder.is_dir() and not is_image_folder(folder):
+            videos = list_videos(folder)
+            if not videos:
+                raise VideoError(f"No video in folder {path!r}. Give a video file, or a folder that holds some.")
+            sources += [str(video) for video in videos]
+        else:
+            sources.append(path)
+    return sources
+
+
+def _check_writable(out: Path) -> None:
+    """Refuse an output that cannot be written before minutes are spent on measuring."""
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise typer.BadParameter(f"Cannot write {str(out)!r}. Name a file in a folder that you may write to.")
+
+
+def _write(out: Path, text: str) -> None:
+    """Whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _as_json(result: Measurement | Refusal, kind: str) -> dict[str, Any]:
+    from autohr.types import MEASUREMENT_SCHEMA, Measurement
+
+    if isinstance(result, Measurement):
+        return result.as_dict()
+    return {"schema": MEASUREMENT_SCHEMA, "path": result.path, "error": {"kind": kind, "message": result.reason}}
+
+
+CSV_COLUMNS = (
+    "path",
+    "face_id",
+    "start_s",
+    "end_s",
+    "hr_bpm",
+    "confidence",
+    "reliable",
+    "snr_db",
+    "why_unreliable",
+)
+
+
+def _as_csv(results: list[Measurement | Refusal]) -> str:
+    """One row for each reading; a refused file is one row with its reason."""
+    from autohr.types import Measurement
+
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(CSV_COLUMNS)
+    for result in results:
+        if not isinstance(result, Measurement):
+            table.writerow([result.path, "", "", "", "", "", "false", "", result.reason])
+            continue
+        for face in result.faces:
+            for window in face.windows:
+                table.writerow(
+                    [
+                        result.path,
+                        face.id,
+                        f"{window.start_s:.3f}",
+                        f"{window.end_s:.3f}",
+                        "" if window.hr_bpm is None else f"{window.hr_bpm:.2f}",
+                        f"{window.confidence:.3f}",
+                        str(window.reliable).lower(),
+                        "" if window.snr_db is None else f"{window.snr_db:.2f}",
+                        window.why_unreliable or "",
+                    ]
+                )
+    return text.getvalue()
+
+
+def _print_measurement(result: Measurement) -> None:
+    """What a person wants to read: the rate, whether to believe it, and what was done to the video."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console.print(
+        f"[bold]{escape(result.path)}[/bold]  {result.duration_s:.1f} s, {result.fps_mean:.1f} frames per second, "
+        f"method {result.method}"
+    )
+    table = RichTable("face", "heart rate", "confidence", "signal/noise", "time", "readings", box=None, pad_edge=False)
+    for face in result.faces:
+        good = sum(window.reliable for window in face.windows)
+        table.add_row(
+            str(face.id),
+            "none" if face.hr_bpm is None else f"{face.hr_bpm:.1f} bpm",
+            f"{100 * face.confidence:.0f} %, " + ("[green]reliable[/green]" if face.reliable else "[red]NOT reliable[/red]"),
+            "" if face.snr_db is None else f"{face.snr_db:.1f} dB",
+            f"{face.start_s:.1f} to {face.end_s:.1f} s",
+            f"{good} of {len(face.windows)} reliable",
+        )
+    console.print(table)
+    for face in result.faces:
+        for line in _remarks(face):
+            console.print(f"  {escape(line)}")
+    frames = result.frames
+    console.print(
+        f"  Frames: {frames.read} read, {frames.face} with a face, {frames.repaired} repaired, {frames.dropped} dropped."
+    )
+    for note in result.notes:
+        console.print(f"  {escape(note)}")
+
+
+def _remarks(face: FaceMeasurement) -> list[str]:
+    lines = []
+    if face.why_unreliable is not None:
+        lines.append(f"Face {face.id}: do not trust this rate: {face.why_unreliable}.")
+    if face.hrv is not None:
+        hrv = face.hrv
+        lines.append(
+            f"Face {face.id}: variability over {hrv.duration_s:.0f} s: SDNN {hrv.sdnn_ms:.0f} ms, "
+            f"RMSSD {hrv.rmssd_ms:.0f} ms, pNN50 {hrv.pnn50_pct:.0f} %."
+        )
+    return lines
+
+
+class _Progress:
+    """A bar on stderr for what takes longer than a second; callable with (done_s, total_s)."""
+
+    def __init__(self, name: str, shown: bool) -> None:
+        self._name, self._shown = name, shown
+        self._began = time.monotonic()
+        self._last = 0.0
+        self._bar: Any = None
+        self._update: Callable[..., None] | None = None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done_s: float, total_s: float | None) -> None:
+        now = time.monotonic()
+        if not self._shown or now - self._began < 1.0 or now - self._last < 0.1:
+            return
+        self._last = now
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f} of {task.total:.0f} s" if total_s else "{task.completed:.0f} s"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(Path(self._name).name, total=total_s)
+            self._bar.start()
+        self._bar.update(self._task, completed=min(done_s, total_s) if total_s else done_s)

@@ -1,0 +1,238 @@
+"""``measure(path)``: a file, folder of images, camera or address fed through a ``Meter``, a ``Measurement`` out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from autohr.errors import NoFace, SignalTooShort
+from autohr.meter import Meter, MeterConfig, TooShort
+from autohr.methods import DEFAULT_METHOD, LEAST_S, Method
+from autohr.signals.filters import standardise
+from autohr.signals.hrv import detect_beats, heart_rate_variability
+from autohr.types import HRV, FaceMeasurement, Float, Frame, Frames, Measurement, Pulse, Reading, Window
+from autohr.video.decode import open_video
+
+CAMERA_S = 30.0
+"""How long a camera is watched when no end is given."""
+
+LEAST_RELIABLE = 1 / 3
+"""Share of a face's windows that must be reliable for its rate over the whole time to be called so. Of pulse-free windows
+at most a few in a hundred pass by chance, so a third of them never does; a face that talks half the time still counts."""
+
+FACE_SHARE = 0.9
+"""A face seen in fewer of the frames than this is worth a note."""
+
+Progress = Callable[[float, float | None], None]
+"""Called with the seconds done and the seconds there are, None if unknown."""
+
+
+def measure(
+    source: str | Path | int,
+    method: str | Method = DEFAULT_METHOD,
+    *,
+    window_s: float = MeterConfig.window_s,
+    stride_s: float = MeterConfig.stride_s,
+    max_faces: int = MeterConfig.max_faces,
+    box: str = MeterConfig.box,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    fps: float | None = None,
+    progress: Progress | None = None,
+) -> Measurement:
+    """The heart rate of the largest face, or the ``max_faces`` largest, in a video.
+
+    Args:
+        source: a video file, a folder of images (then give ``fps``), a camera index, or an address.
+        start_s, end_s: the part to measure, in seconds from the first frame. A camera stops after 30 s by default.
+
+    Raises:
+        VideoError: the source gives no usable frames.
+        NoFace: no face in any frame.
+        SignalTooShort: no face for as long as a reading needs.
+        UnknownName: no such method.
+        ValueError: an argument out of its range.
+    """
+    config = MeterConfig(window_s=window_s, stride_s=stride_s, max_faces=max_faces, box=box)  # type: ignore[arg-type]
+    meter = Meter(method, config)
+    notes: list[str] = []
+    if isinstance(source, int) and end_s is None:
+        end_s = start_s + CAMERA_S
+        notes.append(f"The camera was watched for {CAMERA_S:g} s; give an end to change that.")
+
+    readings: list[Reading] = []
+    first_s = last_s = 0.0
+    with open_video(source, start_s=start_s, end_s=end_s, fps=fps) as video:
+        total_s = video.duration_s if end_s is None else end_s
+        for frame in video:
+            if meter.n_frames == 0:
+                first_s = frame.t_s
+            readings += meter.push(frame.rgb, frame.t_s)
+            last_s = frame.t_s
+            if progress is not None:
+                progress(frame.t_s - start_s, None if total_s is None else total_s - start_s)
+        readings += meter.finish()
+    notes += video.notes
+    duration_s = last_s - first_s
+    name = str(video.path)
+    if meter.n_face == 0:
+        raise NoFace(
+            f"No face in any of the {meter.n_frames} frames of {name!r}. "
+            "A face must look towards the camera, upright, at least 40 pixels high and lit."
+        )
+    faces = sorted({reading.face_id for reading in readings})
+    if not faces:
+        raise SignalTooShort(_nothing_long_enough(name, meter.too_short))
+    notes += _notes_on_faces(meter, duration_s)
+    return Measurement(
+        path=name,
+        method=meter.method.name,
+        weights=None,
+        duration_s=duration_s,
+        fps_mean=(meter.n_frames - 1) / duration_s if duration_s > 0 else 0.0,
+        frames=Frames(
+            read=video.n_read,
+            face=meter.n_face,
+            repaired=video.n_repaired + meter.n_filled,
+            dropped=video.n_dropped,
+        ),
+        faces=tuple(
+            summarise([reading for reading in readings if reading.face_id == face_id], meter.crops.get(face_id))
+            for face_id in faces
+        ),
+        notes=tuple(notes),
+    )
+
+
+def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasurement:
+    """One face's readings as one answer.
+
+    The rate over the whole time is the mean of the reliable windows, weighted by confidence; where too few are reliable
+    it is the weighted median of all, and says so. Beats and HRV come from the windows' waves, overlapped and added.
+    """
+    windows = tuple(
+        Window(
+            start_s=reading.start_s,
+            end_s=reading.end_s,
+            hr_bpm=reading.estimate.hr_bpm,
+            confidence=reading.estimate.confidence,
+            reliable=reading.estimate.reliable,
+            snr_db=reading.estimate.snr_db,
+            why_unreliable=reading.estimate.why_unreliable,
+        )
+        for reading in sorted(readings, key=lambda reading: reading.start_s)
+    )
+    reliable = len([w for w in windows if w.reliable]) >= max(1, LEAST_RELIABLE * len(windows))
+    used = [w for w in windows if w.hr_bpm is not None and (w.reliable or not reliable)]
+    hr_bpm: float | None = None
+    confidence, snr_db = 0.0, None
+    if used:
+        rates = np.array([w.hr_bpm for w in used], dtype=np.float64)
+        trust = np.array([w.confidence for w in used])
+        weights = trust + 1e-6
+        hr_bpm = float(np.average(rates, weights=weights)) if reliable else _weighted_median(rates, weights)
+        confidence = float(trust.mean())
+        snr_db = float(np.median([w.snr_db for w in used if w.snr_db is not None]))
+    why = None if reliable else _chief_reason(windows)
+
+    pulse = _join_waves(readings)
+    beats_s: tuple[float, ...] = ()
+    hrv: HRV | None = None
+    why_no_hrv: str | None = None
+    if not reliable or pulse is None or hr_bpm is None:
+        why_no_hrv = "the rate itself is not reliable" if pulse is not None else "the method gives no pulse wave"
+    else:
+        found = pulse.start_s + detect_beats(pulse.bvp, pulse.fps, hr_bpm)
+        beats_s = tuple(float(beat_s) for beat_s in found)
+        try:
+            hrv = heart_rate_variability(found)
+        except SignalTooShort as short:
+            why_no_hrv = str(short)
+    return FaceMeasurement(
+        id=readings[0].face_id,
+        hr_bpm=hr_bpm,
+        confidence=confidence,
+        reliable=reliable,
+        snr_db=snr_db,
+        why_unreliable=why,
+        start_s=windows[0].start_s,
+        end_s=max(w.end_s for w in windows),
+        windows=windows,
+        bvp=pulse,
+        beats_s=beats_s,
+        hrv=hrv,
+        why_no_hrv=why_no_hrv,
+        crop=crop,
+    )
+
+
+def _weighted_median(values: Float, weights: Float) -> float:
+    order = np.argsort(values)
+    share = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][int(np.searchsorted(share, 0.5))])
+
+
+def _chief_reason(windows: tuple[Window, ...]) -> str:
+    reasons = Counter(w.why_unreliable for w in windows if w.why_unreliable is not None)
+    reason, count = reasons.most_common(1)[0]
+    if len(windows) == 1:
+        return reason
+    unreliable = sum(not w.reliable for w in windows)
+    return f"{unreliable} of {len(windows)} windows are not reliable, most often because {reason} ({count})"
+
+
+def _join_waves(readings: list[Reading]) -> Pulse | None:
+    """The windows' waves as one: each standardised, Hann-weighted, added on the clock of its segment; NaN in between.
+
+    Segments keep their own rate in frames per second, which differs where a phone changes it; the first one's clock is
+    used for all.
+    """
+    pulses = [(r.segment, r.estimate.pulse) for r in readings if r.estimate.pulse is not None]
+    if not pulses:
+        return None
+    fps = pulses[0][1].fps
+    start_s = min(pulse.start_s for _, pulse in pulses)
+    end_s = max(pulse.start_s + len(pulse.bvp) / pulse.fps for _, pulse in pulses)
+    n_samples = round((end_s - start_s) * fps)
+    total, weight = np.zeros(n_samples), np.zeros(n_samples)
+    for _, pulse in pulses:
+        wave = standardise(pulse.bvp)
+        if pulse.fps != fps:
+            t_s = np.arange(len(wave)) / pulse.fps
+            wave = np.interp(np.arange(0, t_s[-1], 1 / fps), t_s, wave)
+        first = round((pulse.start_s - start_s) * fps)
+        wave = wave[: n_samples - first]
+        # Not zero at the ends: the first and last moments of a face are covered by one window only.
+        hann = np.hanning(len(wave) + 2)[1:-1] + 1e-3
+        total[first : first + len(wave)] += hann * wave
+        weight[first : first + len(wave)] += hann
+    joined = np.full(n_samples, np.nan)
+    joined[weight > 0] = total[weight > 0] / weight[weight > 0]
+    return Pulse(bvp=joined, fps=fps, start_s=start_s)
+
+
+def _nothing_long_enough(name: str, too_short: list[TooShort]) -> str:
+    stretches = "; ".join(f"face {s.face_id} from {s.start_s:.1f} to {s.end_s:.1f} s: {s.why}" for s in too_short[:5])
+    more = f"; and {len(too_short) - 5} more" if len(too_short) > 5 else ""
+    return f"No face in {name!r} was followed for the {LEAST_S:g} s that a reading needs ({stretches}{more})."
+
+
+def _notes_on_faces(meter: Meter, duration_s: float) -> list[str]:
+    notes = []
+    if meter.n_face < FACE_SHARE * meter.n_frames:
+        notes.append(
+            f"A face was seen in {meter.n_face} of {meter.n_frames} frames "
+            f"({100 * meter.n_face / meter.n_frames:.0f} %); the rest of the {duration_s:.1f} s was left out."
+        )
+    if meter.n_filled:
+        notes.append(f"In {meter.n_filled} frames the face was lost for less than a second and its colour filled in.")
+    for stretch in meter.too_short[:10]:
+        notes.append(
+            f"Face {stretch.face_id} from {stretch.start_s:.1f} to {stretch.end_s:.1f} s was left out: {stretch.why}."
+        )
+    if len(meter.too_short) > 10:
+        notes.append(f"{len(meter.too_short) - 10} more stretches were left out as too short.")
+    return notes

@@ -1,0 +1,299 @@
+"""The one engine behind files, cameras and the web page: frames with their times in, readings out.
+
+    meter = Meter("pos")
+    for frame, t_s in frames:
+        for reading in meter.push(frame, t_s):
+            print(reading.end_s, reading.estimate.hr_bpm)
+    last = meter.finish()
+
+A meter follows faces, reads their colours, and every ``stride_s`` puts the last ``window_s`` on a uniform clock and asks
+the method. It holds one window of colours for each followed face and nothing else, so its memory does not grow with the
+video, and the same frames give the same numbers whether they come from a file or live.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from autohr.methods import DEFAULT_METHOD, LEAST_FPS, LEAST_S, Method, load_method
+from autohr.signals.filters import resample
+from autohr.types import FaceClip, Float, Frame, Reading
+from autohr.video.faces import Detects, FaceTracker, TrackedFace
+from autohr.video.rois import SkinReader, background_colour, face_patch
+
+BRIDGE_S = 1.0
+"""Longest time for which a lost face, or missing frames, are filled by interpolation (DESIGN 2, rule 6)."""
+
+REGION_KNOWN = 0.5
+"""A region with a colour in less than this share of a window's frames is left out of it."""
+
+CROP_PX = 192
+"""Side of the picture of each face that is kept for reports."""
+
+
+@dataclass(frozen=True)
+class MeterConfig:
+    """How a meter measures."""
+
+    window_s: float = 10.0
+    """Length of one reading. Under 8 s no reading is called reliable; above 30 s the rate changes inside it."""
+    stride_s: float = 1.0
+    """Time from one reading to the next."""
+    max_faces: int = 1
+    """Faces followed at the same time; the largest first."""
+    box: Literal["tracked", "first"] = "tracked"
+    """``first``: the paper's box of the first frame, enlarged and never moved. Measured against the tracked one in
+    docs/LOG.md."""
+
+    def __post_init__(self) -> None:
+        if not LEAST_S <= self.window_s <= 120:
+            raise ValueError(f"window_s={self.window_s:g} must lie between {LEAST_S:g} and 120 seconds.")
+        if not 0.1 <= self.stride_s <= self.window_s:
+            raise ValueError(f"stride_s={self.stride_s:g} must lie between 0.1 and window_s={self.window_s:g} seconds.")
+        if not 1 <= self.max_faces <= 20:
+            raise ValueError(f"max_faces={self.max_faces} must lie between 1 and 20.")
+        if self.box not in ("tracked", "first"):
+            raise ValueError(f"box={self.box!r} must be 'tracked' or 'first'.")
+
+
+@dataclass(frozen=True)
+class TooShort:
+    """A stretch in which a face was followed, but not for long enough to measure."""
+
+    face_id: int
+    start_s: float
+    end_s: float
+    why: str
+
+
+@dataclass
+class _Row:
+    """One face in one frame. NaN where it was not seen."""
+
+    t_s: float
+    rgb: Float
+    traces: Float
+    background_rgb: Float
+    box_xywh: Float
+    found: bool
+    crop: Frame | None
+
+
+@dataclass
+class _Segment:
+    """A stretch of one face without a gap over the bridge. Window k of it covers frames k * hop .. k * hop + length."""
+
+    number: int
+    rows: list[_Row] = field(default_factory=list)
+    origin_s: float = 0.0
+    """Time of frame 0 of the uniform clock: the first row."""
+    fps: float = 0.0
+    """Of the uniform clock; settled when the first window is full, then kept so that windows share one clock."""
+    next_frame: int = 0
+    """First frame of the next window."""
+    covered: int = 0
+    """Frames up to which windows have been read."""
+
+
+class Meter:
+    """Turns frames into readings. One meter for one video; not to be shared between threads.
+
+    Args:
+        method: a name of ``METHODS`` or a ``Method``.
+        config: windows, faces and box.
+        detector: finds faces; the shipped MTCNN if None.
+    """
+
+    def __init__(
+        self,
+        method: str | Method = DEFAULT_METHOD,
+        config: MeterConfig | None = None,
+        detector: Detects | None = None,
+    ) -> None:
+        self.method = load_method(method) if isinstance(method, str) else method
+        self.config = config or MeterConfig()
+        self.too_short: list[TooShort] = []
+        self.crops: dict[int, Frame] = {}
+        """One picture of each face, (CROP_PX, CROP_PX, 3)."""
+        self.n_frames = 0
+        self.n_face = 0
+        self.n_filled = 0
+        """Rows in which a face was not seen and its colours were interpolated."""
+        self._tracker = FaceTracker(
+            max_faces=self.config.max_faces, box=self.config.box, bridge_s=BRIDGE_S, detector=detector
+        )
+        self._readers: dict[int, SkinReader] = {}
+        self._open: dict[int, _Segment] = {}
+        self._segments_of: dict[int, int] = {}
+
+    @property
+    def faces(self) -> list[TrackedFace]:
+        """The faces of the last frame, for drawing."""
+        return self._faces
+
+    _faces: list[TrackedFace] = []  # noqa: RUF012 - replaced, never changed
+
+    def push(self, frame: Frame, t_s: float) -> list[Reading]:
+        """Take one frame (H, W, 3), RGB, seen at ``t_s`` seconds. Readings whose window it completes, often none.
+
+        Raises:
+            ValueError: a time that does not increase.
+        """
+        self._faces = self._tracker.update(frame, t_s)
+        self.n_frames += 1
+        self.n_face += any(face.seen for face in self._faces)
+        readings = self._close_stale(t_s)
+        if not self._faces:
+            return readings
+        background = background_colour(frame, [face.box_xywh for face in self._faces])
+        for face in self._faces:
+            segment = self._open.get(face.id)
+            if segment is None:
+                if not face.seen:
+                    continue
+                segment = self._start_segment(face.id, t_s)
+            segment.rows.append(self._read(frame, t_s, face, background))
+            if face.seen:
+                readings += self._read_full_windows(face.id, segment)
+        return readings
+
+    def finish(self) -> list[Reading]:
+        """The readings of what is left when no more frames will come. The meter is spent afterwards."""
+        readings: list[Reading] = []
+        for face_id in list(self._open):
+            readings += self._close(face_id)
+        return readings
+
+    def _start_segment(self, face_id: int, t_s: float) -> _Segment:
+        number = self._segments_of.get(face_id, -1) + 1
+        self._segments_of[face_id] = number
+        # A new reader too: the skin mask of before the gap belongs to another light and another pose.
+        self._readers[face_id] = SkinReader()
+        self._open[face_id] = segment = _Segment(number=number, origin_s=t_s)
+        return segment
+
+    def _read(self, frame: Frame, t_s: float, face: TrackedFace, background: Float) -> _Row:
+        if not face.seen:
+            blank = np.full(3, np.nan)
+            n_regions = self._open[face.id].rows[0].traces.shape[0]
+            return _Row(t_s, blank, np.full((n_regions, 3), np.nan), background, face.box_xywh, False, None)
+        colours = self._readers[face.id].read(frame, face.box_xywh, face.landmarks, t_s)
+        crop = None
+        if self.method.crop_px is not None:
+            crop = np.rint(face_patch(frame, face.box_xywh, self.method.crop_px)).astype(np.uint8)
+        if face.id not in self.crops:
+            self.crops[face.id] = np.rint(face_patch(frame, face.box_xywh, CROP_PX, margin=0.25)).astype(np.uint8)
+        return _Row(t_s, colours.rgb, colours.traces, background, face.box_xywh, True, crop)
+
+    def _read_full_windows(self, face_id: int, segment: _Segment) -> list[Reading]:
+        last_s = segment.rows[-1].t_s
+        if segment.fps == 0.0:
+            if last_s - segment.origin_s < self.config.window_s * (1 - 0.5 / len(segment.rows)):
+                return []
+            segment.fps = _mean_fps(segment.rows)
+        readings = []
+        length, hop = round(self.config.window_s * segment.fps), max(1, round(self.config.stride_s * segment.fps))
+        # Half a frame of slack: with 29.97 frames per second the 300th frame is 3 ms early.
+        while last_s >= segment.origin_s + (segment.next_frame + length - 1.5) / segment.fps:
+            readings.append(self._read_window(face_id, segment, segment.next_frame, length))
+            segment.covered = segment.next_frame + length
+            segment.next_frame += hop
+            # The last window may reach back to the frame after this one's first.
+            keep_s = segment.origin_s + (segment.next_frame - hop - 1) / segment.fps
+            while len(segment.rows) > 2 and segment.rows[1].t_s <= keep_s:
+                self.n_filled += not segment.rows[0].found
+                del segment.rows[0]
+        return readings
+
+    def _close_stale(self, now_s: float) -> list[Reading]:
+        """End the segments of faces that have not been seen for longer than the bridge."""
+        readings: list[Reading] = []
+        for face_id, segment in list(self._open.items()):
+            last_seen_s = next(row.t_s for row in reversed(segment.rows) if row.found)
+            if now_s - last_seen_s > BRIDGE_S:
+                readings += self._close(face_id)
+        return readings
+
+    def _close(self, face_id: int) -> list[Reading]:
+        """Read what the last stride left over, or say that it was too short."""
+        segment = self._open.pop(face_id)
+        while not segment.rows[-1].found:
+            segment.rows.pop()
+        self.n_filled += sum(not row.found for row in segment.rows)
+        first_s, last_s = segment.origin_s, segment.rows[-1].t_s
+        if segment.fps == 0.0:
+            if len(segment.rows) < 2:
+                self.too_short.append(TooShort(face_id, first_s, last_s, "seen in one frame only"))
+                return []
+            segment.fps = _mean_fps(segment.rows)
+        if segment.fps < LEAST_FPS:
+            why = f"{segment.fps:.1f} frames per second; at least {LEAST_FPS:.1f} are needed"
+            self.too_short.append(TooShort(face_id, first_s, last_s, why))
+            return []
+        n_frames = round((last_s - first_s) * segment.fps) + 1
+        if segment.covered == 0:
+            if n_frames / segment.fps < LEAST_S:
+                why = f"{n_frames / segment.fps:.1f} s of face; at least {LEAST_S:g} s are needed"
+                self.too_short.append(TooShort(face_id, first_s, last_s, why))
+                return []
+            return [self._read_window(face_id, segment, 0, n_frames)]
+        # A tenth of a second more than the last window saw is not worth a reading of its own.
+        if n_frames - segment.covered < max(2, 0.1 * segment.fps):
+            return []
+        length = round(self.config.window_s * segment.fps)
+        return [self._read_window(face_id, segment, n_frames - length, length)]
+
+    def _read_window(self, face_id: int, segment: _Segment, first: int, length: int) -> Reading:
+        clip = _on_clock(segment.rows, segment.fps, segment.origin_s + first / segment.fps, length)
+        return Reading(
+            face_id=face_id,
+            segment=segment.number,
+            start_s=clip.start_s,
+            end_s=clip.start_s + length / segment.fps,
+            estimate=self.method(clip),
+            found_share=float(clip.found.mean()),
+        )
+
+
+def _mean_fps(rows: list[_Row]) -> float:
+    return (len(rows) - 1) / (rows[-1].t_s - rows[0].t_s)
+
+
+def _on_clock(rows: list[_Row], fps: float, start_s: float, length: int) -> FaceClip:
+    """The rows on a clock of ``fps`` from ``start_s``: what was not seen is interpolated, and marked in ``found``."""
+    t_s = np.array([row.t_s for row in rows])
+    at_s = start_s + np.arange(length) / fps
+    inside = slice(max(0, int(np.searchsorted(t_s, at_s[0])) - 1), int(np.searchsorted(t_s, at_s[-1])) + 2)
+    rows, t_s = rows[inside], t_s[inside]
+    seen = np.array([row.found for row in rows])
+
+    nearest = np.abs(t_s[None, :] - at_s[:, None]).argmin(axis=1)
+    found = seen[nearest] & (np.abs(t_s[nearest] - at_s) <= 1.0 / fps)
+
+    traces = np.stack([row.traces for row in rows])
+    known = np.isfinite(traces).all(axis=2)  # (N, R)
+    use = known.mean(axis=0) >= REGION_KNOWN
+    on_clock = np.full((length, traces.shape[1], 3), np.nan)
+    if use.any():
+        on_clock[:, use] = resample(t_s, traces[:, use], at_s)
+    background = np.stack([row.background_rgb for row in rows])
+    lit = np.isfinite(background).all(axis=1).mean() >= REGION_KNOWN
+    crops = [row.crop for row in rows]
+    clip = None
+    if any(crop is not None for crop in crops):
+        # Pictures are not blended: each moment of the clock shows the nearest frame in which the face was seen.
+        where = np.flatnonzero(seen)
+        clip = np.stack([crops[where[np.abs(t_s[where] - at).argmin()]] for at in at_s])  # type: ignore[arg-type]
+    return FaceClip(
+        fps=fps,
+        start_s=start_s,
+        rgb=resample(t_s, np.stack([row.rgb for row in rows]), at_s),
+        traces=on_clock,
+        background_rgb=resample(t_s, background, at_s) if lit else np.full((length, 3), np.nan),
+        box_xywh=resample(t_s, np.stack([row.box_xywh for row in rows]), at_s),
+        found=found,
+        clip=clip,
+    )

@@ -1,0 +1,116 @@
+"""Filters and clocks for pulse signals. Time is the last axis; ``fs`` is in samples per second."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import solveh_banded
+from scipy.signal import butter, sosfiltfilt
+
+from autohr.errors import SignalTooShort
+from autohr.types import Float
+
+HEART_BAND_HZ = (0.6, 4.0)
+"""Pass band of pulse waves, 36 to 240 beats per minute: a little wider than the estimator's 40 to 180 below, so that its
+edge does not weaken the slowest rates, and wide enough above for the second harmonic up to 120 bpm."""
+
+
+def detrend(x: Float, fs: float, cutoff_hz: float = 0.4) -> Float:
+    """x (..., N) without its slow trend, by smoothness priors (Tarvainen et al. 2002); the shape stays.
+
+    z - (I + lambda^2 D'D)^-1 z with D the second difference, solved as a band of five diagonals in O(N). The published
+    parameter lambda moves its cut-off with the sampling rate, so the cut-off itself is the argument here: the filter's
+    gain is L / (1 + L) with L = lambda^2 (2 sin(pi f / fs))^4, which is -3 dB at ``cutoff_hz`` when
+    lambda = sqrt(1 + sqrt 2) / (2 sin(pi cutoff_hz / fs))^2 (lambda = 10 at 15 samples per second, Poh 2011, is 0.94 Hz).
+
+    The default of 0.4 Hz takes 1.3 dB off 40 bpm, the slowest rate that is looked for.
+
+    Raises:
+        ValueError: a cut-off outside 0..fs/2.
+        SignalTooShort: fewer than three samples.
+    """
+    if not 0 < cutoff_hz < fs / 2:
+        raise ValueError(f"cutoff_hz={cutoff_hz} must lie between 0 and {fs / 2:g} Hz, half of fs={fs:g}.")
+    x = np.asarray(x, dtype=np.float64)
+    n_samples = x.shape[-1]
+    if n_samples < 3:
+        raise SignalTooShort(f"{n_samples} samples cannot be detrended; give at least 3.")
+    lambda_squared = (1 + np.sqrt(2.0)) / (2 * np.sin(np.pi * cutoff_hz / fs)) ** 4
+
+    second_difference = np.array([1.0, -2.0, 1.0])
+    bands = np.zeros((3, n_samples))  # upper form: row 2 the diagonal, row 1 and 0 the two above it
+    for i, a in enumerate(second_difference):
+        for j in range(i, 3):
+            bands[2 - (j - i), j : n_samples - 2 + j] += lambda_squared * a * second_difference[j]
+    bands[2] += 1.0
+    flat = x.reshape(-1, n_samples).T
+    trend = solveh_banded(bands, flat, check_finite=False)
+    return (flat - trend).T.reshape(x.shape)
+
+
+def bandpass(x: Float, fs: float, band_hz: tuple[float, float] = HEART_BAND_HZ, order: int = 2) -> Float:
+    """Zero-phase Butterworth band-pass of x (..., N); the shape stays.
+
+    Zero phase matters: a causal filter would shift every beat, and with it the intervals that HRV is computed from. An
+    upper edge at or above fs/2 is lowered to 0.95 of it, for videos of few frames per second.
+
+    Raises:
+        ValueError: a band that is empty or not below fs/2.
+        SignalTooShort: less than one period of the lower edge.
+    """
+    low_hz, high_hz = band_hz
+    high_hz = min(high_hz, 0.475 * fs)
+    if not 0 < low_hz < high_hz:
+        raise ValueError(
+            f"band_hz={band_hz} does not fit fs={fs:g}: it must lie between 0 and {fs / 2:g} Hz. "
+            "Lower the band, or use a video with more frames per second."
+        )
+    x = np.asarray(x, dtype=np.float64)
+    n_samples = x.shape[-1]
+    least = int(np.ceil(fs / low_hz))
+    if n_samples < least:
+        raise SignalTooShort(
+            f"{n_samples / fs:.1f} s of signal holds less than one period of {low_hz:g} Hz; "
+            f"give at least {least / fs:.1f} s."
+        )
+    sos = butter(order, (low_hz, high_hz), btype="bandpass", fs=fs, output="sos")
+    # One period of the lower edge as padding, mirrored evenly. The default (a few samples, turned about the last one)
+    # doubles whatever noise that last sample has: on noisy sines it left 2.4 times this error in the first second.
+    filtered: Float = sosfiltfilt(sos, x, axis=-1, padtype="even", padlen=min(n_samples - 1, least))
+    return filtered
+
+
+def resample(t_s: Float, x: Float, at_s: Float) -> Float:
+    """x (N, ...) given at the uneven times ``t_s`` (N,), at the times ``at_s`` (M,): (M, ...), linear in between.
+
+    Time is the FIRST axis here, as in traces (T, R, 3). NaN rows of x count as not measured and are bridged. Linear on
+    purpose: cubic curves overshoot across the gaps that dropped frames leave. At 30 frames per second it costs 0.3 dB at
+    180 bpm, at 12.5 frames per second 1.6 dB.
+
+    Raises:
+        ValueError: times that do not increase, or another number of them than of rows.
+        SignalTooShort: fewer than two rows that are not NaN.
+    """
+    t_s, x = np.asarray(t_s, dtype=np.float64), np.asarray(x, dtype=np.float64)
+    if t_s.ndim != 1 or len(t_s) != len(x):
+        raise ValueError(f"t_s has shape {t_s.shape}, x {x.shape}: there must be one time for each row of x.")
+    if len(t_s) > 1 and not (np.diff(t_s) > 0).all():
+        raise ValueError("t_s must increase from each sample to the next.")
+    columns = x.reshape(len(x), -1)
+    out = np.empty((len(at_s), columns.shape[1]))
+    known = np.isfinite(columns)
+    for k in range(columns.shape[1]):
+        use = known[:, k]
+        if use.sum() < 2:
+            raise SignalTooShort(f"Only {use.sum()} of {len(t_s)} samples are known; at least 2 are needed to resample.")
+        out[:, k] = np.interp(at_s, t_s[use], columns[use, k])
+    return out.reshape((len(at_s), *x.shape[1:]))
+
+
+def standardise(x: Float) -> Float:
+    """x (..., N) with zero mean and unit standard deviation along time; a constant becomes zeros, not NaN."""
+    x = np.asarray(x, dtype=np.float64)
+    centred = x - x.mean(axis=-1, keepdims=True)
+    scale = centred.std(axis=-1, keepdims=True)
+    # 1e-9 of the level: below it a float64 "constant" is rounding, not signal.
+    floor = 1e-9 * np.maximum(np.abs(x).max(axis=-1, keepdims=True, initial=0.0), 1e-300)
+    return np.divide(centred, scale, out=np.zeros_like(centred), where=scale > floor)

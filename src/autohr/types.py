@@ -1,0 +1,261 @@
+"""The frozen dataclasses that cross rooms: what a face crop is, what a pulse is, what an answer is.
+
+``FaceClip`` goes from the meter to a method, ``Pulse`` from a method to the estimator, ``Estimate`` from a method to the
+meter, ``Reading`` from the meter to whoever listens, ``Measurement`` to the user. Field names are those of the JSON in
+DESIGN 3, so ``Measurement.as_dict`` invents nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+"""Arrays of float64: all signal work is done in double precision."""
+
+Frame = NDArray[np.uint8]
+"""One picture (H, W, 3), RGB, 0..255."""
+
+MEASUREMENT_SCHEMA = "autohr.measurement/1"
+
+
+@dataclass(frozen=True)
+class FaceClip:
+    """One face over one window of time, on a uniform clock of ``fps`` frames per second.
+
+    Colours are means of 8-bit values, 0..255. What was not seen (a face lost, a frame missing) was filled by linear
+    interpolation, at most over the meter's bridge, and is marked in ``found``.
+    """
+
+    fps: float
+    start_s: float
+    """Time of the first frame, in seconds of the video."""
+    rgb: Float
+    """(T, 3) mean colour of the skin."""
+    traces: Float
+    """(T, R, 3) mean colour of R regions of the face."""
+    background_rgb: Float
+    """(T, 3) mean colour outside the face; NaN where the frame holds nothing but the face."""
+    box_xywh: Float
+    """(T, 4) left, top, width, height of the smoothed face box, in pixels."""
+    found: NDArray[np.bool_]
+    """(T,) whether the face was seen in this frame, or its place filled."""
+    clip: Frame | None = None
+    """(T, H, W, 3) the face crops, RGB; None when the method reads colours only."""
+
+    @property
+    def n_frames(self) -> int:
+        return int(self.rgb.shape[0])
+
+    @property
+    def duration_s(self) -> float:
+        return self.n_frames / self.fps
+
+    def as_net_input(self) -> NDArray[np.float32]:
+        """The crops as a net takes them: (1, 3, T, H, W) float32 in [0, 1], RGB. The one place where axes change."""
+        if self.clip is None:
+            raise ValueError("This FaceClip holds colours only; ask the meter for crops (crop_px).")
+        return np.ascontiguousarray(self.clip.transpose(3, 0, 1, 2)[None], dtype=np.float32) / np.float32(255.0)
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """A pulse wave on a uniform clock. Positive means more blood in the skin, so green is darker at a peak."""
+
+    bvp: Float
+    """(N,) unitless, zero mean."""
+    fps: float
+    start_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for and against the rate of one window. All without the truth."""
+
+    snr_db: float
+    agreement: float
+    """0..1: how far the regions of the face beat in phase at the rate (1 = all together)."""
+    background: float
+    """0..1: how much of the wave is also in the background."""
+    motion: float
+    """0..1: how much of the wave follows the head's movement."""
+    halves_bpm: float
+    """Difference of the rates of the window's two halves."""
+    witness_bpm: float
+    """Difference to the rate of POS on the mean skin colour."""
+    runner_up: float
+    """0..1: the next unrelated peak of the spectrum over the chosen one."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a method says of one window. ``hr_bpm`` is None, never a guess, where nothing could be estimated."""
+
+    hr_bpm: float | None
+    confidence: float
+    """0..1: the calibrated chance that ``hr_bpm`` is within 5 bpm of the truth (see signals/quality.py)."""
+    reliable: bool
+    snr_db: float | None
+    """Power at the rate and its double over the rest of the band (de Haan 2013), in decibel."""
+    why_unreliable: str | None = None
+    evidence: Evidence | None = None
+    """What the confidence was made of."""
+    pulse: Pulse | None = None
+    """None for nets that regress the rate directly."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One window of one face, as the meter reports it."""
+
+    face_id: int
+    segment: int
+    """Counts from 0; a new segment starts where a face came back after longer than the bridge."""
+    start_s: float
+    end_s: float
+    estimate: Estimate
+    found_share: float
+    """Share of the window's frames in which the face was really seen."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What became of the frames of a file."""
+
+    read: int = 0
+    """Decoded and looked at."""
+    face: int = 0
+    """Read frames in which at least one followed face was seen."""
+    repaired: int = 0
+    """Frames whose time stamp or face had to be filled in."""
+    dropped: int = 0
+    """Decoded but not used: damaged, or with a time stamp that was already taken."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rate over one window."""
+
+    start_s: float
+    end_s: float
+    hr_bpm: float | None
+    confidence: float
+    reliable: bool
+    snr_db: float | None
+    why_unreliable: str | None = None
+
+
+@dataclass(frozen=True)
+class HRV:
+    """Heart-rate variability over ``duration_s`` seconds of accepted beats. Definitions: Task Force 1996."""
+
+    duration_s: float
+    n_beats: int
+    mean_hr_bpm: float
+    sdnn_ms: float
+    rmssd_ms: float
+    pnn50_pct: float
+    lf_ms2: float | None
+    """None under two minutes: five periods of its lower edge (0.04 Hz) are the least that shows it."""
+    hf_ms2: float
+    lf_hf: float | None
+
+
+@dataclass(frozen=True)
+class FaceMeasurement:
+    """All that was measured of one face."""
+
+    id: int
+    hr_bpm: float | None
+    confidence: float
+    reliable: bool
+    snr_db: float | None
+    why_unreliable: str | None
+    start_s: float
+    end_s: float
+    windows: tuple[Window, ...] = ()
+    bvp: Pulse | None = None
+    """The whole wave, windows overlapped and added; NaN over gaps that were too long to bridge."""
+    beats_s: tuple[float, ...] = ()
+    hrv: HRV | None = None
+    why_no_hrv: str | None = None
+    resp_bpm: float | None = None
+    crop: Frame | None = None
+    """(H, W, 3) one picture of the face, for reports; never in the JSON."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The answer for one file, camera or address."""
+
+    path: str
+    method: str
+    weights: str | None
+    duration_s: float
+    fps_mean: float
+    frames: Frames
+    faces: tuple[FaceMeasurement, ...]
+    notes: tuple[str, ...] = field(default=())
+    """One sentence for each thing that was repaired, left out or refused."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of DESIGN 3: plain numbers, lists and None. NaN becomes None."""
+        faces = []
+        for face in self.faces:
+            hrv = dataclasses.asdict(face.hrv) if face.hrv is not None else None
+            bvp = None
+            if face.bvp is not None:
+                bvp = {
+                    "fps": face.bvp.fps,
+                    "start_s": face.bvp.start_s,
+                    "values": [round(float(v), 5) for v in face.bvp.bvp],
+                }
+            faces.append(
+                {
+                    "id": face.id,
+                    "hr_bpm": face.hr_bpm,
+                    "confidence": face.confidence,
+                    "reliable": face.reliable,
+                    "snr_db": face.snr_db,
+                    "why_unreliable": face.why_unreliable,
+                    "start_s": face.start_s,
+                    "end_s": face.end_s,
+                    "windows": [dataclasses.asdict(window) for window in face.windows],
+                    "bvp": bvp,
+                    "beats_s": list(face.beats_s),
+                    "hrv": hrv,
+                    "why_no_hrv": face.why_no_hrv,
+                    "resp_bpm": face.resp_bpm,
+                }
+            )
+        whole: dict[str, Any] = {
+            "schema": MEASUREMENT_SCHEMA,
+            "path": self.path,
+            "method": self.method,
+            "weights": self.weights,
+            "duration_s": self.duration_s,
+            "fps_mean": self.fps_mean,
+            "frames": dataclasses.asdict(self.frames),
+            "faces": faces,
+            "notes": list(self.notes),
+        }
+        plain: dict[str, Any] = _plain(whole)
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists, numpy numbers to Python ones, NaN and infinities to None: what strict JSON can hold."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,827 @@
+"""How frames enter autohr: a file, a folder of pictures, a camera or an address becomes RGB frames with true times.
+
+``open_video(source)`` gives a ``VideoReader``; iterating it gives ``VideoFrame`` one at a time, so memory does not grow
+with the length of the video. PyAV reads files, pictures and addresses; OpenCV reads cameras, and joins colour planes.
+
+Conventions, all of them ours unless said otherwise:
+
+* Time 0 is the stamp of the first frame that the decoder gives. A camera's clock starts at its first grab.
+* Stamps come from the container. A missing one is filled from decoding times or the spacing of its neighbours and the
+  frame is marked ``repaired``; a frame whose stamp was already taken, or lies behind, is dropped and counted. A clock
+  that falls back by more than a second was restarted, and goes on where it was.
+* Untagged colour is BT.601 below 720 lines and BT.709 from 720 up, limited range: what players do. Tagged colour is
+  taken at its word. Transfer curves (HDR) are not undone; a note says so.
+* Frames are turned upright as the file asks; ``width`` and ``height`` are those after turning.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import stat
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, cast
+
+import av
+import av.codec
+import av.container
+import cv2
+import numpy as np
+from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from autohr.errors import VideoError
+from autohr.types import Frame
+
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .m4v .mov .qt .mkv .webm .avi .gif .mpg .mpeg .ts .mts .m2ts .3gp .3g2 .wmv .asf .flv .ogv .vob .mjpeg .mjpg"
+    " .h264 .264 .hevc .h265 .265 .y4m .nut .mxf".split()
+)
+IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .webp .tif .tiff".split())
+
+MIN_SIDE_PX = 32
+"""Least side of a picture: the face detector's smallest face is 20 px, and a face needs room around it."""
+MAX_SIDE_PX = 16384
+MAX_PIXELS = 8192 * 8192
+"""Larger headers are damage or an attack, and are refused before a picture is allocated: 64 Mpx are 200 MB as RGB."""
+MAX_IMAGE_BYTES = 512 * 2**20
+"""Largest file taken as one picture: 64 Mpx of 16-bit RGB, uncompressed, fit in."""
+
+URL_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")
+URL_TIMEOUT_S = 10.0
+
+SEEK_FORMATS = frozenset({"mov", "matroska"})
+"""Containers with an index, in which a seek lands on the key frame before the time asked for."""
+SEEK_FROM_S = 2.0
+"""Below this start, decoding and skipping is as quick as seeking."""
+NOT_VIDEO_FORMATS = frozenset({"tty", "concat", "hls", "dash", "image2", "bin", "xbin", "adf", "idf", "lavfi"})
+"""What FFmpeg would open as a video from a local file and is none: text, play lists, single pictures."""
+
+CLOCK_RESTART_S = 1.0
+"""A stamp further back than this is a restarted clock (a joined file, a stream that came back), not a stray frame."""
+MAX_BAD_PACKETS = 1000
+"""So many packets in a row without one frame end the reading; the longest usual key frame distance is 250."""
+TRUNCATED_SLACK_S = 0.5
+"""The header may promise this much more than the frames hold before the file is called cut short."""
+
+_UNSPECIFIED, _BT709, _BT470BG = 2, 1, 5  # AVColorSpace
+_LIMITED = 1  # AVColorRange
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
+_HDR_CURVES = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
+# Without ACCURATE_RND swscale takes a quick path that is up to 2.6 of 255 too dark, green most (measured against Eq. of
+# BT.601 on flat colours); into planes it costs 0.5 ms a frame at 640x480 and is right to 0.5.
+_EXACT = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND)
+_GRAY_FROM_LIMITED: NDArray[np.uint8] = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+
+_IMAGE_CODECS = (  # first bytes -> decoder; the suffix of a picture is not trusted
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "mjpeg"),
+    (b"BM", "bmp"),
+    (b"RIFF", "webp"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+)
+
+
+@dataclass(frozen=True)
+class VideoFrame:
+    """One frame of a video."""
+
+    rgb: Frame
+    """(H, W, 3) uint8, RGB, contiguous; belongs to the caller."""
+    t_s: float
+    """Seconds since the first frame of the video."""
+    index: int
+    """Counts the frames that this reader gave: 0, 1, 2, ..."""
+    repaired: bool
+    """Whether the container's stamp was missing or impossible, and ``t_s`` was filled in."""
+
+
+@dataclass(slots=True)
+class _Raw:
+    """What a source gives: a frame not yet converted (``rgb`` is called only if it is wanted), or None for damage."""
+
+    rgb: Callable[[], Frame] | None
+    size: tuple[int, int] = (0, 0)
+    stamp_s: float | None = None
+    dts_s: float | None = None
+    step_s: float | None = None
+
+
+class _Source(Protocol):
+    """Where frames come from. ``raws`` ends quietly; what cut it short is a sentence in ``ended_by``."""
+
+    path: str
+    width: int
+    height: int
+    duration_s: float | None
+    fps_nominal: float | None
+    ended_by: str | None
+    notes: list[str]
+
+    def raws(self) -> Iterator[_Raw]: ...
+
+    def seek(self, start_s: float) -> float | None:
+        """Go to a key frame at or before this time and return the stamp of time 0; None where that is not safe."""
+        ...
+
+    def close(self) -> None: ...
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The door
+
+
+def open_video(
+    source: str | Path | int, *, start_s: float = 0.0, end_s: float | None = None, fps: float | None = None
+) -> VideoReader:
+    """Open a video of any kind and check that it gives a first frame.
+
+    Args:
+        source: a file; a folder of pictures (png, jpg, bmp, webp, tif; in natural order); the index of a camera (an
+            int, or digits where no such file exists); or an address (``http://``, ``rtsp://``, ...).
+        start_s: first time wanted, in seconds of the video.
+        end_s: frames at ``start_s <= t_s < end_s`` are given; None is to the end.
+        fps: stamps frame number i with ``i / fps`` and ignores the container's stamps. Folders of pictures and raw
+            streams (``.h264``) carry no clock and need it; cameras refuse it.
+
+    Raises:
+        VideoError: it is missing, unreadable, no video, too small or too large, has no frame that can be
+            decoded, or needs ``fps`` and did not get it.
+        ValueError: a time, a rate or a camera index out of its range.
+    """
+    if not (math.isfinite(start_s) and start_s >= 0):
+        raise ValueError(f"start_s is {start_s}; it must be 0 or more seconds.")
+    if end_s is not None and not end_s > start_s:
+        raise ValueError(f"end_s is {end_s}; it must be greater than start_s ({start_s}).")
+    if fps is not None and not (math.isfinite(fps) and 0 < fps <= 10_000):
+        raise ValueError(f"fps is {fps}; it must be a rate in frames per second above 0 and at most 10000.")
+    found = _open_source(source, fps)
+    try:
+        return VideoReader(found, start_s=start_s, end_s=end_s, fps=fps)
+    except BaseException:
+        found.close()
+        raise
+
+
+def _open_source(source: str | Path | int, fps: float | None) -> _Source:
+    if isinstance(source, int):
+        return _CameraSource(source, fps)
+    if isinstance(source, str) and "://" in source:
+        return _FileSource(source, is_url=True)
+    path = Path(source).expanduser()
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if isinstance(source, str) and re.fullmatch(r"[0-9]{1,4}", source):
+            return _CameraSource(int(source), fps)
+        raise VideoError(
+            f"There is no file {str(source)!r}. Check the path, or give a camera index or address."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise VideoError(f"{str(source)!r} cannot be looked at: {_reason(error)}. Check the path.") from None
+    if stat.S_ISDIR(mode):
+        return _FolderSource(path, fps)
+    if not stat.S_ISREG(mode):
+        raise VideoError(f"{str(source)!r} is not a regular file (a pipe, socket or device). Save the video first.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise VideoError(f"{str(source)!r} cannot be read: {_reason(error)}. Check its permissions.") from None
+    if not head:
+        raise VideoError(f"{str(source)!r} is empty (0 bytes). Copy or record it again.")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise VideoError(f"{str(source)!r} is a single picture; a pulse needs a video or a folder of pictures.")
+    return _FileSource(str(path), is_url=False)
+
+
+def list_videos(folder: Path) -> list[Path]:
+    """The video files directly inside a folder, by suffix (``VIDEO_SUFFIXES``), in natural order (v2 before v10).
+
+    Raises:
+        VideoError: the folder cannot be listed.
+    """
+    return _listed(folder, VIDEO_SUFFIXES)
+
+
+def is_image_folder(folder: Path) -> bool:
+    """Whether a folder is one video kept as pictures: it holds pictures directly inside, and no video file."""
+    if not folder.is_dir():
+        return False
+    return bool(_listed(folder, IMAGE_SUFFIXES)) and not list_videos(folder)
+
+
+def _listed(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """Files of these suffixes directly inside. Names with a leading dot are left out: macOS writes ``._x.png``."""
+    try:
+        inside = [p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != "." and p.is_file()]
+    except OSError as error:
+        raise VideoError(f"The folder {str(folder)!r} cannot be listed: {_reason(error)}.") from None
+    return sorted(inside, key=_natural_key)
+
+
+def _natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    parts = re.findall(r"[0-9]+|[^0-9]+", path.name.casefold())
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts], path.name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The reader
+
+
+class VideoReader:
+    """The frames of one video, once, in order. Made by ``open_video``; a context manager; closed also at the end.
+
+    The counts run while frames are read; ``notes`` is complete once the iteration has ended.
+    """
+
+    path: str
+    """The source as it was named."""
+    width: int
+    """Pixels, after the frame was turned upright."""
+    height: int
+    """Pixels, after the frame was turned upright."""
+    duration_s: float | None
+    """What the header says, None when it says nothing. For progress bars only: on a file cut short it is wrong."""
+    fps_nominal: float | None
+    """What the header says, None when it says nothing. Use ``t_s`` of the frames instead."""
+    n_read: int
+    """Frames given."""
+    n_repaired: int
+    """Frames given whose time was filled in."""
+    n_dropped: int
+    """Frames between ``start_s`` and ``end_s`` that were damaged or whose time was already taken."""
+    notes: list[str]
+    """One sentence for each kind of thing that was repaired, dropped or cut short."""
+
+    def __init__(self, source: _Source, *, start_s: float, end_s: float | None, fps: float | None) -> None:
+        self.path = source.path
+        self.width = source.width
+        self.height = source.height
+        self.duration_s = source.duration_s
+        self.fps_nominal = fps if fps is not None else source.fps_nominal
+        self.n_read = 0
+        self.n_repaired = 0
+        self.n_dropped = 0
+        self.notes = []
+        self._source = source
+        self._start_s = start_s
+        self._end_s = math.inf if end_s is None else end_s
+        self._fps = fps
+        self._n_damaged = 0
+        self._n_late = 0
+        self._n_resized = 0
+        self._n_restarts = 0
+        self._frames = self._read()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        return self
+
+    def __next__(self) -> VideoFrame:
+        """The next frame.
+
+        Raises:
+            VideoError: at the end, if not one frame lay between ``start_s`` and ``end_s``; or the video has no clock.
+        """
+        return next(self._frames)
+
+    def close(self) -> None:
+        """Let go of the file or camera; iterating ends. Harmless when called twice."""
+        self._frames.close()
+        self._source.close()
+
+    def _read(self) -> Generator[VideoFrame, None, None]:
+        last_t_s = end_t_s = 0.0
+        whole = True
+        for raw, t_s, repaired in self._timed():
+            if t_s is None or raw.rgb is None or raw.size != (self.width, self.height):
+                if (last_t_s if t_s is None else t_s) >= self._start_s:
+                    self._n_late += t_s is None
+                    self._n_damaged += t_s is not None and raw.rgb is None
+                    self._n_resized += t_s is not None and raw.rgb is not None
+                    self.n_dropped = self._n_late + self._n_damaged + self._n_resized
+                continue
+            last_t_s, end_t_s = t_s, t_s + (raw.step_s or 0.0)
+            if t_s >= self._end_s:
+                whole = False
+                break
+            if t_s < self._start_s:
+                continue
+            frame = VideoFrame(rgb=raw.rgb(), t_s=t_s, index=self.n_read, repaired=repaired)
+            self.n_read += 1
+            self.n_repaired += repaired
+            yield frame
+        self._source.close()
+        self._write_notes(end_t_s if whole else None)
+        if self.n_read == 0:
+            end = "its end" if self._end_s == math.inf else f"{self._end_s:g} s"
+            raise VideoError(
+                f"{self.path!r} has no usable frame between {self._start_s:g} s and {end}: "
+                f"frames were seen up to {last_t_s:.2f} s."
+            )
+
+    def _timed(self) -> Iterator[tuple[_Raw, float | None, bool]]:
+        """Every frame with its time and whether that was filled in; the time is None where it was already taken."""
+        if self._fps is not None:
+            for n, raw in enumerate(self._source.raws()):
+                yield raw, n / self._fps, False
+            return
+        zero_s = self._source.seek(self._start_s) if self._start_s >= SEEK_FROM_S else None
+        nominal_s = 1 / self._source.fps_nominal if self._source.fps_nominal else None
+        clock = _Clock(zero_s=zero_s, nominal_step_s=nominal_s)
+        for raw in self._source.raws():
+            if raw.rgb is None and raw.stamp_s is None and raw.dts_s is None:
+                yield raw, clock.last_t_s or 0.0, False
+                continue
+            try:
+                t_s, repaired = clock.read(raw.stamp_s, raw.dts_s, raw.step_s)
+            except _NoClock:
+                raise VideoError(f"{self.path!r} has no time stamps. Say its frames per second: --fps.") from None
+            self._n_restarts = clock.n_restarts
+            yield raw, t_s, repaired
+
+    def _write_notes(self, end_t_s: float | None) -> None:
+        """``end_t_s`` is the end of the last frame of the file; None when reading stopped at ``end_s``."""
+        say = self.notes.append
+        self.notes.extend(self._source.notes)
+        if self.n_repaired:
+            say(f"{_frames(self.n_repaired)} had no usable time stamp; the times were filled in from the neighbours.")
+        if self._n_restarts:
+            say(f"The clock of the video fell back {self._n_restarts} time(s); it was carried on where it was.")
+        if self._n_late:
+            say(f"{_frames(self._n_late)} dropped: the time stamp was already taken or ran backwards.")
+        if self._n_damaged:
+            say(f"{_frames(self._n_damaged)} dropped: damaged (corrupt), or not decodable.")
+        if self._n_resized:
+            say(f"{_frames(self._n_resized)} dropped: not of the first frame's size, {self.width}x{self.height}.")
+        if end_t_s is None:
+            return
+        if self._source.ended_by is not None:
+            say(self._source.ended_by)
+        promised_s = self.duration_s
+        if self._fps is None and promised_s is not None and end_t_s < promised_s - TRUNCATED_SLACK_S:
+            say(
+                f"The header says {promised_s:.2f} s but the last frame ends at {end_t_s:.2f} s: "
+                "the file is truncated, or its sound is longer than its picture."
+            )
+
+
+class _NoClock(Exception):
+    """Neither stamps nor anything to fill them from."""
+
+
+class _Clock:
+    """Container stamps to seconds since the first frame, strictly increasing."""
+
+    def __init__(self, *, zero_s: float | None, nominal_step_s: float | None) -> None:
+        self.last_t_s: float | None = None
+        self.n_restarts = 0
+        self._zero_s = zero_s
+        self._sought = zero_s is not None
+        self._nominal_step_s = nominal_step_s
+        self._last_dts_s: float | None = None
+        self._last_step_s: float | None = None
+        self._steps_s: deque[float] = deque(maxlen=15)
+
+    def read(self, stamp_s: float | None, dts_s: float | None, step_s: float | None) -> tuple[float | None, bool]:
+        """The time of the next frame and whether it was filled in; (None, False) when it is already taken.
+
+        Args:
+            stamp_s: presentation stamp on the container's clock, None if missing.
+            dts_s: decoding stamp, on a clock that may lie apart from the former: only its differences are used.
+            step_s: how long the frame is shown, None if unknown.
+
+        Raises:
+            _NoClock: the stamp is missing and nothing says how far apart frames are.
+        """
+        last = self.last_t_s
+        repaired = False
+        if stamp_s is None:
+            if last is None and self._sought:
+                return None, False
+            if last is None:
+                t_s = 0.0
+            elif dts_s is not None and self._last_dts_s is not None and dts_s > self._last_dts_s:
+                t_s = last + dts_s - self._last_dts_s
+            else:
+                t_s = last + self._spacing_s()
+            repaired = True
+        else:
+            if self._zero_s is None:
+                self._zero_s = stamp_s if last is None else stamp_s - last - self._spacing_s()
+            t_s = stamp_s - self._zero_s
+            if last is not None and t_s < last - CLOCK_RESTART_S:
+                t_s = last + self._spacing_s()
+                self._zero_s = stamp_s - t_s
+                self.n_restarts += 1
+                repaired = True
+            elif last is not None and t_s <= last + 1e-6:
+                return None, False
+        if last is not None and not repaired:
+            self._steps_s.append(t_s - last)
+        self.last_t_s, self._last_dts_s, self._last_step_s = t_s, dts_s, step_s
+        return t_s, repaired
+
+    def _spacing_s(self) -> float:
+        """The likeliest distance from the last frame to the next."""
+        if self._last_step_s is not None:
+            return self._last_step_s
+        if self._steps_s:
+            return statistics.median(self._steps_s)
+        if self._nominal_step_s is not None:
+            return self._nominal_step_s
+        raise _NoClock
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Colour
+
+
+class _ToRgb:
+    """Decoded pictures of any pixel format to upright RGB. Keeps one scaler: one per frame takes twice as long."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> Frame:
+        is_gray = frame.format.name.startswith("gray")
+        if frame.colorspace == _UNSPECIFIED:
+            frame.colorspace = _BT709 if frame.height >= 720 else _BT470BG
+        planar = self._reformatter.reformat(frame, format="gbrp", interpolation=_EXACT)
+        green, blue, red = (
+            np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+            for plane in planar.planes
+        )
+        rgb = cv2.merge([red, green, blue])
+        if is_gray and frame.color_range == _LIMITED:
+            rgb = _GRAY_FROM_LIMITED[rgb]  # swscale takes all gray as full range, whatever its tag
+        turn = _TURNS.get(_quarter_turns(frame))
+        if turn is not None:
+            rgb = cv2.rotate(rgb, turn)
+        return np.ascontiguousarray(rgb, dtype=np.uint8)
+
+
+_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    """How often the picture must be turned by 90 degrees counterclockwise to stand upright: 0, 1, 2 or 3.
+
+    The sign was checked against OpenCV, which turns by itself, on files with a display matrix.
+    """
+    return round(frame.rotation / 90) % 4
+
+
+def _upright_size(frame: av.VideoFrame) -> tuple[int, int]:
+    return (frame.height, frame.width) if _quarter_turns(frame) % 2 else (frame.width, frame.height)
+
+
+def _check_size(path: str, width: int, height: int) -> None:
+    """Refuse sizes out of bounds; from the header this comes before any picture is allocated."""
+    if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
+        raise VideoError(
+            f"{path!r} says its pictures are {width}x{height}; at most {MAX_SIDE_PX} px a side and "
+            f"{MAX_PIXELS // 10**6} million pixels are read. The file is damaged, or must be made smaller."
+        )
+    if min(width, height) < MIN_SIDE_PX:
+        raise VideoError(
+            f"{path!r} has pictures of {width}x{height}; each side must be at least {MIN_SIDE_PX} px, or no face fits."
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files and addresses
+
+
+class _FileSource:
+    """A file or an address, through PyAV."""
+
+    def __init__(self, path: str, *, is_url: bool) -> None:
+        self.path = path
+        self.ended_by: str | None = None
+        self.notes: list[str] = []
+        self._is_url = is_url
+        self._to_rgb = _ToRgb()
+        self._pending: deque[_Raw] = deque()
+        self._open()
+        try:
+            self._look()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        options = {"max_pixels": str(MAX_PIXELS)}
+        if self._is_url:
+            scheme = self.path.split("://")[0].lower()
+            if scheme not in URL_SCHEMES:
+                raise VideoError(
+                    f"{self.path!r}: addresses of kind {scheme!r} are not read; {', '.join(URL_SCHEMES)} are."
+                )
+            if scheme.startswith("rtsp"):
+                options["rtsp_transport"] = "tcp"  # over UDP, lost packets come out as smeared frames
+            name, timeout = self.path, (URL_TIMEOUT_S, URL_TIMEOUT_S)
+        else:
+            # Absolute, so that a colon in a name is no protocol; files only, so that a play list cannot call out.
+            name, timeout = str(Path(self.path).absolute()), None
+            options["protocol_whitelist"] = "file"
+        try:
+            self._container = av.open(name, "r", options=options, timeout=timeout, metadata_errors="replace")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise VideoError(self._why_not(error)) from None
+
+    def _look(self) -> None:
+        """Choose the stream, check the header, decode up to the first sound frame."""
+        container = self._container
+        formats = set(container.format.name.split(","))
+        if not self._is_url and (formats & NOT_VIDEO_FORMATS or any(name.endswith("_pipe") for name in formats)):
+            raise VideoError(f"{self.path!r} is no video: its content is of kind {container.format.name!r}.")
+        pictures = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+        streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
+        if not streams:
+            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+            raise VideoError(f"{self.path!r} has no moving picture; it holds: {kinds}.")
+        self._stream = stream = streams[0]
+        if stream.codec_context is None:
+            raise VideoError(f"{self.path!r} is in a format that this FFmpeg cannot decode. Convert it to mp4 (h264).")
+        if stream.width and stream.height:
+            _check_size(self.path, stream.width, stream.height)
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.thread_type = "AUTO"
+        # Formats without stamps (.h264) get invented ones, at 25 frames per second, from the demuxer.
+        self._has_stamps = not container.format.flags & _NO_TIMESTAMPS
+        rate = stream.average_rate or stream.guessed_rate
+        self.fps_nominal = float(rate) if rate and self._has_stamps else None
+        self.duration_s: float | None = None
+        if stream.duration and stream.time_base and self._has_stamps:
+            self.duration_s = float(stream.duration * stream.time_base)
+        elif container.duration and self._has_stamps:
+            self.duration_s = container.duration / av.time_base
+        self._decoding = self._decoded()
+        for raw in self._decoding:
+            self._pending.append(raw)
+            if raw.rgb is not None:
+                break
+        else:
+            raise VideoError(
+                f"{self.path!r} has a picture stream, but no frame of it can be decoded. {self.ended_by or ''}"
+            )
+        self.width, self.height = raw.size
+        _check_size(self.path, self.width, self.height)
+        if not self._is_url and _is_cut_avi(Path(self.path)):
+            self.notes.append("The file is truncated: its header promises more bytes than there are.")
+
+    def _why_not(self, error: BaseException) -> str:
+        if self._is_url:
+            return f"{self.path!r} cannot be opened: {_reason(error)}. Check the address and the network."
+        try:
+            with Path(self.path).open("rb") as file:
+                head = file.read(4096)
+        except OSError as failure:
+            return f"{self.path!r} cannot be read: {_reason(failure)}. Check its permissions."
+        if head[4:8] == b"ftyp":
+            why = "its index (moov) is missing or damaged: the recording was cut short or the copy is incomplete"
+        elif head.isascii() and b"\0" not in head:
+            why = "it holds text"
+        else:
+            why = _reason(error)
+        return f"{self.path!r} cannot be opened as a video: {why}."
+
+    def raws(self) -> Iterator[_Raw]:
+        while self._pending:
+            yield self._pending.popleft()
+        yield from self._decoding
+
+    def _decoded(self) -> Generator[_Raw, None, None]:
+        n_bad = 0
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.FFmpegError, OSError) as error:
+                self.ended_by = f"Reading stopped early, the file or stream is damaged or gone: {_reason(error)}."
+                return
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, OSError) as error:
+                frames = []
+                reason = _reason(error)
+                yield _Raw(None)
+            else:
+                reason = "packets give no frame"
+            n_bad = 0 if frames else n_bad + 1
+            if n_bad >= MAX_BAD_PACKETS:
+                self.ended_by = f"Decoding stopped early after {n_bad} packets without a frame: {reason}."
+                return
+            for frame in frames:
+                yield self._raw(frame)
+
+    def _raw(self, frame: av.VideoFrame) -> _Raw:
+        stamp_s = dts_s = step_s = None
+        base = self._stream.time_base
+        if self._has_stamps and base is not None:
+            num, den = base.numerator, base.denominator
+            stamp_s = None if frame.pts is None else frame.pts * num / den
+            dts_s = None if frame.dts is None else frame.dts * num / den
+            step_s = frame.duration * num / den if frame.duration else None
+        if frame.is_corrupt:
+            return _Raw(None, stamp_s=stamp_s, dts_s=dts_s, step_s=step_s)
+        if frame.color_trc in _HDR_CURVES and not self.notes:
+            self.notes.append(f"The video is HDR ({_HDR_CURVES[frame.color_trc]}); its transfer curve is not undone.")
+        rgb = functools.partial(self._to_rgb, frame)
+        return _Raw(rgb, size=_upright_size(frame), stamp_s=stamp_s, dts_s=dts_s, step_s=step_s)
+
+    def seek(self, start_s: float) -> float | None:
+        first_s = self._pending[0].stamp_s if self._pending else None
+        base = self._stream.time_base
+        formats = set(self._container.format.name.split(","))
+        if self._is_url or first_s is None or base is None or not formats & SEEK_FORMATS:
+            return None
+        target_s = first_s + start_s
+        try:
+            self._container.seek(math.floor(target_s / base), stream=self._stream, backward=True)
+            self._decoding = self._decoded()
+            landed = next((raw for raw in self._decoding if raw.stamp_s is not None and raw.rgb is not None), None)
+        except (av.FFmpegError, OSError):
+            landed = None
+        if landed is not None and landed.stamp_s is not None and landed.stamp_s <= target_s:
+            self._pending = deque([landed])
+            return first_s
+        # A bad index threw us past the start, or out of the file: begin again and skip frame by frame.
+        self.close()
+        self.ended_by = None
+        self._pending.clear()
+        self._open()
+        self._look()
+        return None
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def _is_cut_avi(path: Path) -> bool:
+    """Whether an AVI is shorter than its own first chunk says. FFmpeg hides it: it shortens the header's duration."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:12] != b"AVI ":
+        return False
+    return int.from_bytes(head[4:8], "little") + 8 > path.stat().st_size
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Folders of pictures
+
+
+class _FolderSource:
+    """A folder of pictures in natural order, one frame each, ``fps`` of them a second."""
+
+    def __init__(self, folder: Path, fps: float | None) -> None:
+        self.path = str(folder)
+        self.ended_by: str | None = None
+        self.notes: list[str] = []
+        self._to_rgb = _ToRgb()
+        self._pictures = _listed(folder, IMAGE_SUFFIXES)
+        if not self._pictures:
+            n_videos = len(list_videos(folder))
+            hint = f" It holds {n_videos} video file(s): open them one by one." if n_videos else ""
+            raise VideoError(f"The folder {self.path!r} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}).{hint}")
+        if fps is None:
+            raise VideoError(f"The folder of pictures {self.path!r} has no clock. Say its frames per second: --fps.")
+        self.fps_nominal: float | None = fps
+        self.duration_s: float | None = len(self._pictures) / fps
+        first = next((raw for raw in self.raws() if raw.rgb is not None), None)
+        if first is None:
+            raise VideoError(f"The folder {self.path!r} has {len(self._pictures)} pictures, and none can be decoded.")
+        self.width, self.height = first.size
+        _check_size(self.path, self.width, self.height)
+
+    def raws(self) -> Iterator[_Raw]:
+        for path in self._pictures:
+            frame = _decode_picture(path)
+            if frame is None:
+                yield _Raw(None)
+            else:
+                yield _Raw(functools.partial(self._to_rgb, frame), size=_upright_size(frame))
+
+    def seek(self, start_s: float) -> float | None:
+        return None
+
+    def close(self) -> None:
+        self._pictures = []
+
+
+def _decode_picture(path: Path) -> av.VideoFrame | None:
+    """One picture file; None if it cannot be read or decoded."""
+    try:
+        if path.stat().st_size > MAX_IMAGE_BYTES:
+            return None
+        data = path.read_bytes()
+    except OSError:
+        return None
+    codec = next((name for magic, name in _IMAGE_CODECS if data.startswith(magic)), None)
+    if codec is None:
+        return None
+    # A fresh decoder for each: the png decoder adds a picture to the one before it.
+    context = cast(VideoCodecContext, av.codec.CodecContext.create(codec, "r"))
+    context.options = {"max_pixels": str(MAX_PIXELS)}
+    context.thread_type = "SLICE"
+    try:
+        frames = [*context.decode(av.Packet(data)), *context.decode(None)]
+    except (av.FFmpegError, OSError):
+        return None
+    return frames[0] if frames and not frames[0].is_corrupt else None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Cameras
+
+
+class _CameraSource:
+    """A camera, through OpenCV, stamped when the picture was grabbed. It ends when the camera stops."""
+
+    def __init__(self, index: int, fps: float | None) -> None:
+        if isinstance(index, bool) or index < 0:
+            raise ValueError(f"The camera index is {index}; it must be 0 or more.")
+        if fps is not None:
+            raise VideoError(f"Camera {index} has a clock of its own; leave out --fps.")
+        self.path = str(index)
+        self.duration_s: float | None = None
+        self.ended_by: str | None = None
+        self.notes: list[str] = []
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            self._capture = cv2.VideoCapture(index)
+        finally:
+            cv2.utils.logging.setLogLevel(level)
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise VideoError(f"Camera {index} cannot be opened. Check that it is plugged in, allowed, and not in use.")
+        fps_said = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps_nominal: float | None = fps_said if math.isfinite(fps_said) and fps_said > 0 else None
+        first = self._grab()
+        if first is None:
+            self.close()
+            raise VideoError(f"Camera {index} opens but gives no picture. Check that no other program uses it.")
+        self._pending: _Raw | None = first
+        self.width, self.height = first.size
+        try:
+            _check_size(f"camera {index}", self.width, self.height)
+        except VideoError:
+            self.close()
+            raise
+
+    def _grab(self) -> _Raw | None:
+        if not self._capture.grab():
+            return None
+        stamp_s = time.monotonic()
+        got, bgr = self._capture.retrieve()
+        if not got or bgr is None:
+            return None
+        bgr = np.asarray(bgr, dtype=np.uint8)
+        height, width = bgr.shape[:2]
+        code = cv2.COLOR_GRAY2RGB if bgr.ndim == 2 else cv2.COLOR_BGR2RGB
+        return _Raw(lambda: np.asarray(cv2.cvtColor(bgr, code), dtype=np.uint8), size=(width, height), stamp_s=stamp_s)
+
+    def raws(self) -> Iterator[_Raw]:
+        raw = self._pending
+        self._pending = None
+        while raw is not None:
+            yield raw
+            raw = self._grab()
+        self.ended_by = "The camera stopped giving pictures."
+
+    def seek(self, start_s: float) -> float | None:
+        return None
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+def _reason(error: BaseException) -> str:
+    """The short reason inside an error of the system or of FFmpeg."""
+    return str(getattr(error, "strerror", None) or error).rstrip(".").replace("\n", " ")
+
+
+def _frames(n: int) -> str:
+    return "1 frame" if n == 1 else f"{n} frames"

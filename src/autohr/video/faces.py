@@ -1,0 +1,1053 @@
+"""Faces in video: where they are (MTCNN), and where they go (detection now and then, optical flow in between).
+
+    frame (H, W, 3) uint8 RGB, t_s  ->  FaceTracker.update  ->  one TrackedFace per followed face
+
+``FaceDetector`` is the detector of the paper, MTCNN (Zhang et al., "Joint Face Detection and Alignment Using Multitask
+Cascaded Convolutional Networks", IEEE SPL 2016), written here from the paper; its weights are those inside the
+``mtcnn`` package. Torch is imported when the first detector is made, not before.
+
+``FaceTracker`` makes boxes that are quiet enough to average skin colour in. A pulse moves the colour of skin by less
+than one part in a hundred, so a box that steps once a second, at each detection, writes a false 60 bpm into the trace.
+Hence: the box moves with the face by optical flow, detections only pull it slowly and without a step, and the
+result is low-passed in time. Everything is counted in seconds of the video, never in frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from autohr.errors import BadWeights
+from autohr.types import Float, Frame
+
+if TYPE_CHECKING:
+    import torch
+
+    Weights = list[torch.Tensor]
+
+# --------------------------------------------------------------------------------------------------------------------
+# Detection
+# --------------------------------------------------------------------------------------------------------------------
+
+WEIGHTS_SHA256 = {
+    "pnet": "ea6b0c3e685ebee3165326ad6484acc95f2ef78f1c94fbf40a55704fa989f7b5",
+    "rnet": "cb00e6460f3c98b0bfafaba3c0a0ded4bdf6e62cee7174d969e8670d7e757fee",
+    "onet": "94f6ea2f4cf985275ee958cdd762d17b6009348a4fb9d8c6be39ba73ffd22ca3",
+}
+"""The files of mtcnn 1.0.0. They are pickles, which can run code when loaded: nothing else is ever loaded."""
+
+PYRAMID_FACTOR = 0.709
+"""Side ratio of two neighbouring levels, about the root of 1/2 (the paper's code)."""
+CELL_PX, STRIDE_PX = 12, 2
+"""P-Net looks at 12x12 windows, every second pixel (paper, figure 2)."""
+MAX_PROPOSALS = 400
+"""Windows handed on from P-Net at most, best first. Ours: keeps a cluttered frame within twice the usual time."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One face in one picture, in pixels of that picture."""
+
+    box_xywh: Float
+    """(4,) left, top, width, height; may reach over the border of the picture."""
+    score: float
+    """0..1, of the last network."""
+    landmarks: Float
+    """(5, 2) x, y of left eye, right eye, nose, left and right mouth corner, left and right as seen in the picture."""
+
+
+class Detects(Protocol):
+    """What a FaceTracker needs of a detector."""
+
+    def detect(self, frame: Frame, /) -> Sequence[Detection]: ...
+
+
+class FaceDetector:
+    """MTCNN: three small networks, each looking closer at what the one before let pass.
+
+    Args:
+        min_face_px: smallest face looked for, in pixels of the reduced picture.
+        max_side_px: larger frames are first reduced to this long side. At 640 and 40 the smallest face found is a
+            sixteenth of the picture's long side, whatever its resolution; raise it to find smaller ones at a cost
+            that grows with its square.
+        thresholds: least scores in P-, R- and O-Net.
+
+    Raises:
+        BadWeights: the weights in the mtcnn package are not the known ones.
+        ModuleNotFoundError: no mtcnn package, or no torch; the message has the pip line.
+    """
+
+    def __init__(
+        self,
+        min_face_px: float = 40.0,
+        *,
+        max_side_px: int = 640,
+        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8),
+    ) -> None:
+        if min_face_px < CELL_PX:
+            raise ValueError(f"min_face_px={min_face_px:g} is below {CELL_PX}, the window of the first network.")
+        if max_side_px < min_face_px:
+            raise ValueError(f"max_side_px={max_side_px} is below min_face_px={min_face_px:g}: no face could be found.")
+        self.min_face_px = min_face_px
+        self.max_side_px = max_side_px
+        self.thresholds = thresholds
+        folder = find_weights()
+        self._pnet, self._rnet, self._onet = (load_weights(folder / f"{name}.lz4", name) for name in WEIGHTS_SHA256)
+
+    def detect(self, frame: Frame) -> list[Detection]:
+        """The faces of frame (H, W, 3) uint8 RGB, the largest and surest first (by width times score)."""
+        import torch
+
+        check_frame(frame)
+        height, width = frame.shape[:2]
+        if min(height, width) < CELL_PX:
+            return []
+        reduce = min(1.0, self.max_side_px / max(height, width))
+        image: Frame = np.ascontiguousarray(frame)
+        if reduce < 1:
+            size = (max(CELL_PX, round(width * reduce)), max(CELL_PX, round(height * reduce)))
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+        # More threads than one were 5 to 10 times slower on a busy machine: the networks are tiny.
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                boxes, scores, points = self._cascade(image)
+        finally:
+            torch.set_num_threads(n_threads)
+
+        back = np.array([width / image.shape[1], height / image.shape[0]])
+        found = [
+            Detection(
+                box_xywh=np.concatenate([box[:2] * back, (box[2:] - box[:2]) * back]),
+                score=float(score),
+                landmarks=landmarks * back,
+            )
+            for box, score, landmarks in zip(boxes, scores, points, strict=True)
+        ]
+        return sorted(found, key=lambda face: -float(face.box_xywh[2]) * face.score)
+
+    def _cascade(self, image: Frame) -> tuple[Float, Float, Float]:
+        """Boxes (N, 4) as left, top, right, bottom, scores (N,) and landmarks (N, 5, 2) in pixels of image."""
+        none: tuple[Float, Float, Float] = (np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)))
+        to_pass_p, to_pass_r, to_pass_o = self.thresholds
+
+        pictures = halved(image)
+        levels = []
+        for scale in pyramid_scales(image.shape[0], image.shape[1], self.min_face_px):
+            size = (math.ceil(image.shape[1] * scale), math.ceil(image.shape[0] * scale))
+            nearest = pictures[int(np.clip(-math.log2(scale), 0, len(pictures) - 1))]
+            small = np.asarray(cv2.resize(nearest, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            score_map, shift_map = pnet(self._pnet, as_tensor(small[None]))
+            rows, cols = np.nonzero(score_map >= to_pass_p)
+            corner = np.stack([cols, rows], axis=1) * float(STRIDE_PX)
+            windows = np.concatenate([corner, corner + CELL_PX], axis=1) / scale
+            scores = score_map[rows, cols]
+            keep = suppress(windows, scores, 0.5)
+            levels.append((windows[keep], scores[keep], shift_map[:, rows, cols].T[keep]))
+        if not levels:
+            return none
+        boxes, scores, shifts = (np.concatenate(parts) for parts in zip(*levels, strict=True))
+        keep = suppress(boxes, scores, 0.7)[:MAX_PROPOSALS]
+        boxes = squared(shifted(boxes[keep], shifts[keep]))
+        if len(boxes) == 0:
+            return none
+
+        patches, boxes = cut_out(pictures, boxes, 24)
+        scores, shifts = rnet(self._rnet, as_tensor(patches))
+        passed = np.flatnonzero(scores >= to_pass_r)
+        keep = passed[suppress(boxes[passed], scores[passed], 0.7)]
+        boxes = squared(shifted(boxes[keep], shifts[keep]))
+        if len(boxes) == 0:
+            return none
+
+        patches, boxes = cut_out(pictures, boxes, 48)
+        scores, shifts, points = onet(self._onet, as_tensor(patches))
+        passed = np.flatnonzero(scores >= to_pass_o)
+        boxes, scores, shifts, points = boxes[passed], scores[passed], shifts[passed], points[passed]
+        landmarks = boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None, :]
+        boxes = shifted(boxes, shifts)
+        # Over the smaller box, not the union: a box inside another is the same face.
+        keep = suppress(boxes, scores, 0.7, over_smaller=True)
+        return boxes[keep], scores[keep], landmarks[keep]
+
+
+def find_weights() -> Path:
+    """The folder of the weights in the mtcnn package, found without importing it: that would ask for TensorFlow."""
+    spec = importlib.util.find_spec("mtcnn")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("Face detection needs the weights in the mtcnn package: pip install 'mtcnn>=1.0,<2'.")
+    return Path(spec.origin).parent / "assets" / "weights"
+
+
+def load_weights(path: Path, name: str) -> Weights:
+    """The weights of network ``name`` (pnet, rnet or onet), in order, kernels as (out, in, height, width).
+
+    Raises BadWeights for any file but the known one, before a byte of it is interpreted.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadWeights(
+            f"No weights at {path} ({error.strerror}). Run: pip install --force-reinstall mtcnn==1.0.0"
+        ) from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != WEIGHTS_SHA256[name]:
+        raise BadWeights(
+            f"{path.name} has sha256 {sha256[:12]}..., not the known {WEIGHTS_SHA256[name][:12]}...; it is a pickle "
+            "and is not loaded. Run: pip install --force-reinstall mtcnn==1.0.0"
+        )
+    try:
+        import joblib
+        import lz4  # noqa: F401  joblib unpacks with it, and would name it in no message
+        import torch
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"Face detection needs {error.name}: pip install torch joblib lz4.") from error
+
+    tensors = []
+    for array in joblib.load(io.BytesIO(content)):
+        if array.ndim == 4:
+            array = array.transpose(3, 2, 0, 1)  # stored as (height, width, in, out)
+        elif array.ndim == 2:
+            array = array.T
+        tensors.append(torch.from_numpy(np.array(array.reshape(-1) if array.ndim == 3 else array, order="C")))
+    return tensors
+
+
+def as_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
+    """(N, H, W, 3) uint8 RGB to (N, 3, H, W) float in -1..1, as the networks were trained."""
+    import torch
+
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 128.0
+
+
+def pnet(weights: Weights, x: torch.Tensor) -> tuple[Float, Float]:
+    """One picture (1, 3, H, W): face score (h, w) and box shift (4, h, w) of each 12x12 window, every second pixel."""
+    import torch
+    from torch.nn import functional as F
+
+    k1, b1, a1, k2, b2, a2, k3, b3, a3, k_box, b_box, k_face, b_face = weights
+    x = F.max_pool2d(F.prelu(F.conv2d(x, k1, b1), a1), 2, 2, ceil_mode=True)
+    x = F.prelu(F.conv2d(x, k2, b2), a2)
+    x = F.prelu(F.conv2d(x, k3, b3), a3)
+    face = torch.softmax(F.conv2d(x, k_face, b_face), dim=1)[0, 1]
+    return face.double().numpy(), F.conv2d(x, k_box, b_box)[0].double().numpy()
+
+
+def rnet(weights: Weights, x: torch.Tensor) -> tuple[Float, Float]:
+    """Windows (N, 3, 24, 24): face score (N,) and box shift (N, 4)."""
+    import torch
+    from torch.nn import functional as F
+
+    k1, b1, a1, k2, b2, a2, k3, b3, a3, k4, b4, a4, k_box, b_box, k_face, b_face = weights
+    x = F.max_pool2d(F.prelu(F.conv2d(x, k1, b1), a1), 3, 2, ceil_mode=True)
+    x = F.max_pool2d(F.prelu(F.conv2d(x, k2, b2), a2), 3, 2)
+    x = F.prelu(F.conv2d(x, k3, b3), a3)
+    # The dense weights count channel fastest, then row, then column.
+    x = F.prelu(F.linear(x.permute(0, 3, 2, 1).flatten(1), k4, b4), a4)
+    face = torch.softmax(F.linear(x, k_face, b_face), dim=1)[:, 1]
+    return face.double().numpy(), F.linear(x, k_box, b_box).double().numpy()
+
+
+def onet(weights: Weights, x: torch.Tensor) -> tuple[Float, Float, Float]:
+    """Windows (N, 3, 48, 48): face score (N,), box shift (N, 4), landmarks (N, 5, 2) in shares of the window."""
+    import torch
+    from torch.nn import functional as F
+
+    k1, b1, a1, k2, b2, a2, k3, b3, a3, k4, b4, a4, k5, b5, a5, k_box, b_box, k_mark, b_mark, k_face, b_face = weights
+    x = F.max_pool2d(F.prelu(F.conv2d(x, k1, b1), a1), 3, 2, ceil_mode=True)
+    x = F.max_pool2d(F.prelu(F.conv2d(x, k2, b2), a2), 3, 2)
+    x = F.max_pool2d(F.prelu(F.conv2d(x, k3, b3), a3), 2, 2, ceil_mode=True)
+    x = F.prelu(F.conv2d(x, k4, b4), a4)
+    x = F.prelu(F.linear(x.permute(0, 3, 2, 1).flatten(1), k5, b5), a5)
+    face = torch.softmax(F.linear(x, k_face, b_face), dim=1)[:, 1]
+    marks = F.linear(x, k_mark, b_mark).double().numpy()  # five x, then five y
+    return face.double().numpy(), F.linear(x, k_box, b_box).double().numpy(), np.stack([marks[:, :5], marks[:, 5:]], 2)
+
+
+def pyramid_scales(height: int, width: int, min_face_px: float) -> list[float]:
+    """Scales at which faces from min_face_px up to the whole picture fill P-Net's window."""
+    scales = []
+    scale = CELL_PX / min_face_px
+    while min(height, width) * scale >= CELL_PX:
+        scales.append(scale)
+        scale *= PYRAMID_FACTOR
+    return scales
+
+
+def suppress(boxes: Float, scores: Float, max_overlap: float, *, over_smaller: bool = False) -> NDArray[np.intp]:
+    """Indices of boxes (N, 4: left, top, right, bottom) to keep, best first: none overlaps a better one by more."""
+    order = np.argsort(-scores, kind="stable")
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    keep = []
+    while len(order):
+        best, order = order[0], order[1:]
+        keep.append(best)
+        inner = np.minimum(boxes[order, 2:], boxes[best, 2:]) - np.maximum(boxes[order, :2], boxes[best, :2])
+        shared = np.prod(np.maximum(inner, 0.0), axis=1)
+        whole = np.minimum(area[order], area[best]) if over_smaller else area[order] + area[best] - shared
+        order = order[shared <= max_overlap * whole]
+    return np.array(keep, dtype=np.intp)
+
+
+def shifted(boxes: Float, shifts: Float) -> Float:
+    """Boxes (N, 4: left, top, right, bottom) moved by shifts (N, 4) in shares of their width and height."""
+    size = boxes[:, 2:] - boxes[:, :2]
+    moved: Float = boxes + shifts * np.concatenate([size, size], axis=1)
+    return moved
+
+
+def squared(boxes: Float) -> Float:
+    """The smallest squares around boxes (N, 4: left, top, right, bottom), same centres."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = np.max(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True) / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def halved(image: Frame) -> list[Frame]:
+    """The picture and its halves, quarters, ... down to P-Net's window. Reducing from the nearest of them is fast."""
+    pictures = [image]
+    while min(pictures[-1].shape[:2]) >= 2 * CELL_PX:
+        last = pictures[-1][: pictures[-1].shape[0] // 2 * 2, : pictures[-1].shape[1] // 2 * 2]
+        size = (last.shape[1] // 2, last.shape[0] // 2)
+        pictures.append(np.asarray(cv2.resize(last, size, interpolation=cv2.INTER_AREA), dtype=np.uint8))
+    return pictures
+
+
+def cut_out(pictures: Sequence[Frame], boxes: Float, side_px: int) -> tuple[NDArray[np.uint8], Float]:
+    """Boxes (N, 4: left, top, right, bottom) of a halved picture as (N, side, side, 3), black beyond its border.
+
+    Also the boxes that were really cut, on whole pixels: what the networks say is relative to these.
+    """
+    patches = np.zeros((len(boxes), side_px, side_px, 3), np.uint8)
+    cut = np.zeros((len(boxes), 4))
+    for i, box in enumerate(boxes):
+        level = int(np.clip(math.log2(max(float(box[2] - box[0]), 1.0) / (2 * side_px)), 0, len(pictures) - 1))
+        image = pictures[level]
+        left, top, right, bottom = (round(float(v)) for v in box / 2**level)
+        right, bottom = max(right, left + 1), max(bottom, top + 1)
+        cut[i] = np.array([left, top, right, bottom]) * 2.0**level
+        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, image.shape[1]), min(bottom, image.shape[0])
+        if x1 <= x0 or y1 <= y0:
+            continue
+        piece: Any = image[y0:y1, x0:x1]
+        if (x0, y0, x1, y1) != (left, top, right, bottom):
+            piece = cv2.copyMakeBorder(
+                piece, y0 - top, bottom - y1, x0 - left, right - x1, cv2.BORDER_CONSTANT, value=(0, 0, 0)
+            )
+        patches[i] = cv2.resize(piece, (side_px, side_px), interpolation=cv2.INTER_AREA)
+    return patches, cut
+
+
+def check_frame(frame: Any) -> None:
+    """ValueError unless frame is (H, W, 3) uint8."""
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        what = f"{frame.dtype} of shape {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise ValueError(f"A frame must be a uint8 array of shape (H, W, 3), RGB; this is {what}.")
+    if frame.shape[0] == 0 or frame.shape[1] == 0:
+        raise ValueError(f"A frame must hold at least one pixel; this one has shape {frame.shape}.")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Tracking
+# --------------------------------------------------------------------------------------------------------------------
+
+RETRY_EVERY_S = 0.2
+"""Time between detections while a face is missing or doubted. Ours: a fifth of a core at most, and soon enough."""
+MEMORY_S = 30.0
+"""A face that comes back within this time, near its last place, gets its old id. Ours: the length of a look away."""
+SURE_SCORE = 0.99
+"""A new face with this score is followed at once. On the 80 portraits true faces mostly score above 0.99."""
+NEW_SCORE = 0.9
+"""Any other new face is followed when it is found a second time with this score. The two people in a dim video score
+0.9 to 1, false boxes on the portraits 0.84 to 0.94."""
+LARGER_WINS = 1.5
+"""With all places taken, a new face must be wider than the smallest followed one by this factor to take its place;
+less, and two people of like size would take turns."""
+
+FACE_PX = 80
+"""Faces are followed in a grey picture in which they have about this size (53 to 120 pixels)."""
+MARGIN = 0.35
+"""Surroundings kept in that picture, in face sizes on each side: how far a face may move between two frames."""
+LIKENESS = 0.6
+"""Least correlation of a followed face with its looks at the last detection; below, the detector is asked at once.
+Ours: speaking and turning to half profile stay above, a hand or a wall in the face's place does not."""
+
+GAIN_LEAST = np.array([0.1] * 4 + [0.25] * 10)
+"""Share of a detection's disagreement that moves the box, and the landmarks. MTCNN boxes on one still face scatter by 1
+to 2 % of its size; the mean of about ten is steady enough. Landmarks must also follow a head that turns, which a flat
+model of its motion cannot."""
+SLIPPED = np.array([0.2] * 4 + [0.1] * 10)
+"""Disagreement beyond the detector's scatter, in face sizes: the flow has slipped, or the head has turned."""
+PULL_TIME_S = 0.7
+"""Time constant of that movement: critically damped, so neither place nor speed of the box ever steps."""
+REST_HZ, PER_SPEED = np.array([1.5, 1.5, 0.5, 0.5, 1.0]), 10.0
+"""One Euro filter (Casiez, Roussel, Vogel, CHI 2012): the low-pass of x, y, width, height and roll at rest in Hz, and
+how much it opens per face size (or radian) per second. In steady motion the lag is at most 1 / (2 pi PER_SPEED) of a
+face size: 1.6 %."""
+
+CUT_PX = (48, 36)
+CUT_LIKENESS = 0.5
+"""Two successive pictures below this likeness (see scene_likeness) are two scenes. Measured on 3160 pairs of portraits
+as cuts: 99 % are below 0.46. Not cuts: the same picture under other light (dimmed, overexposed, a lamp at one side) is
+above 0.79; pans by 15 % of the width between two frames above 0.76; real videos four frames apart above 0.56."""
+USUAL_LIKENESS = 0.7
+"""No cut is called while successive pictures are usually less alike than this: then they show noise, as in the dark.
+Videos in light are usually above 0.95; one dimmed to 12 % under noise of 8 levels is at 0.75 to 0.9."""
+CUT_LEAST_CONTRAST = 0.03
+"""Below this (about 3 % of brightness) a picture shows nothing to compare: darkness, a covered lens."""
+
+
+@dataclass(frozen=True)
+class TrackedFace:
+    """One followed face in one frame, in pixels of the frame."""
+
+    id: int
+    box_xywh: Float
+    """(4,) left, top, width, height, smooth in time; may reach over the border of the frame."""
+    landmarks: Float
+    """(5, 2) as in Detection, smooth in time."""
+    seen: bool
+    """False: lost just now; the box is where it was last seen."""
+    score: float
+    """Of its last detection."""
+
+
+@dataclass
+class _Track:
+    """State of one face. A pose is (x, y of the centre, log width, log height, roll in radians); y points down."""
+
+    id: int
+    first_box: Float
+    pose: Float
+    """(5,) carried by optical flow alone since the last (re)start."""
+    pull: Float
+    """(14,) what detections add to it: dx, dy in face sizes, log width, log height; then the landmarks' shape (5, 2)
+    in face sizes around the centre, unrolled."""
+    pull_speed: Float
+    pull_goal: Float
+    raw: Float
+    smooth: Float
+    """(5,) pose plus pull, before and after the low-pass."""
+    speed: Float
+    score: float
+    t_seen: float
+    seen: bool = True
+    doubted_since: float | None = None
+    """Time of the first detection that did not find it again."""
+    n_confirmed: int = 1
+    view: _View | None = None
+    looks: NDArray[np.float32] | None = None
+    suspicious: bool = False
+
+    @property
+    def size(self) -> float:
+        """Root of the box's area, in pixels."""
+        return float(np.exp((self.smooth[2] + self.smooth[3]) / 2))
+
+    @property
+    def box_xywh(self) -> Float:
+        width, height = np.exp(self.smooth[2:4])
+        return np.array([self.smooth[0] - width / 2, self.smooth[1] - height / 2, width, height])
+
+    @property
+    def landmarks(self) -> Float:
+        return self.smooth[:2] + self.size * rolled(self.pull[4:].reshape(5, 2), self.smooth[4])
+
+
+@dataclass
+class _View:
+    """The reduced grey surroundings of a face in the last frame, and the points followed in it."""
+
+    corner: Float
+    """(2,) left, top in the frame."""
+    shape: tuple[int, int]
+    """Width and height in the frame, whole pixels."""
+    scale: float
+    """Pixels of the view per pixel of the frame."""
+    grey: NDArray[np.uint8]
+    size: float
+    """Of the face when the view was laid out."""
+    centre: Float
+    points: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 1, 2), np.float32))
+    n_seeded: int = 0
+
+
+class FaceTracker:
+    """Follows faces through a video, frame by frame.
+
+    - Faces are detected every ``detect_every_s`` (of video time) and followed by optical flow in between; detections
+      pull the box back to the face slowly, without a step.
+    - A face that is lost is reported with ``seen=False`` at its last place for ``bridge_s``, then no more. A face that
+      the flow still follows but the detector no longer finds is reported as seen for at most ``bridge_s`` after the
+      first detection that missed it, and only while it looks as it did; then it is dropped at once.
+    - A face that returns within 30 s near its last place keeps its id. After a scene cut every id is new.
+    - At most ``max_faces`` are followed, the largest first. A place once taken is kept, unless a new face is wider by
+      half: ids must not alternate between people of like size.
+
+    Limits: a dissolve between two scenes is no cut for it, and a second person who sits down in the same place within
+    30 s inherits the id.
+
+    Args:
+        max_faces: faces followed at a time.
+        box: "tracked", or "first": the box of the face's first detection in all its frames, as in the AutoHR paper.
+        detect_every_s: time between detections while all is well.
+        bridge_s: how long a lost face is held.
+        detector: anything with ``detect(frame)``; a FaceDetector is made at the first frame if None.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_faces: int = 1,
+        box: Literal["tracked", "first"] = "tracked",
+        detect_every_s: float = 1.0,
+        bridge_s: float = 1.0,
+        detector: Detects | None = None,
+    ) -> None:
+        if max_faces < 1:
+            raise ValueError(f"max_faces={max_faces} must be at least 1.")
+        if box not in ("tracked", "first"):
+            raise ValueError(f"box={box!r} must be 'tracked' or 'first'.")
+        if not detect_every_s > 0:
+            raise ValueError(f"detect_every_s={detect_every_s:g} must be above 0 seconds.")
+        if not bridge_s >= 0:
+            raise ValueError(f"bridge_s={bridge_s:g} must be 0 seconds or more.")
+        self.max_faces = max_faces
+        self.box = box
+        self.detect_every_s = detect_every_s
+        self.bridge_s = bridge_s
+        self.n_cuts = 0
+        self._detector = detector
+        self._tracks: list[_Track] = []
+        self._gone: list[_Track] = []
+        self._candidates: list[tuple[float, Detection]] = []
+        self._next_id = 0
+        self._t_s: float | None = None
+        self._t_detected: float | None = None
+        self._frame_shape: tuple[int, ...] | None = None
+        self._scene: NDArray[np.float32] | None = None
+        self._usual_likeness: float | None = None
+
+    def update(self, frame: Frame, t_s: float) -> list[TrackedFace]:
+        """The followed faces in frame (H, W, 3) uint8 RGB, taken at t_s seconds; in order of their ids.
+
+        Raises ValueError for another kind of frame, or for a t_s that is not finite or before the last one.
+        """
+        check_frame(frame)
+        if not math.isfinite(t_s):
+            raise ValueError(f"t_s={t_s} must be a finite time in seconds.")
+        if self._t_s is not None and t_s < self._t_s:
+            raise ValueError(f"t_s={t_s:g} s is before the last frame's {self._t_s:g} s; give frames in order of time.")
+        dt_s = 0.0 if self._t_s is None else t_s - self._t_s
+        self._t_s = t_s
+
+        if self._is_cut(frame):
+            self.n_cuts += 1
+            self._tracks, self._gone, self._candidates = [], [], []
+            self._t_detected = None
+
+        for track in self._tracks:
+            if track.seen and dt_s <= self.bridge_s:
+                track.seen = self._follow(track, frame)
+            else:
+                track.seen = False
+        self._drop(t_s)
+        if self._is_detection_due(t_s):
+            self._t_detected = t_s
+            self._detect(frame, t_s)
+            self._drop(t_s)
+        for track in self._tracks:
+            if track.seen:
+                track.t_seen = t_s
+                smooth_pose(track, dt_s)
+        self._gone = [track for track in self._gone if t_s - track.t_seen <= MEMORY_S]
+        return [
+            TrackedFace(
+                id=track.id,
+                box_xywh=(track.first_box if self.box == "first" else track.box_xywh).copy(),
+                landmarks=track.landmarks,
+                seen=track.seen,
+                score=track.score,
+            )
+            for track in sorted(self._tracks, key=lambda track: track.id)
+        ]
+
+    def _is_cut(self, frame: Frame) -> bool:
+        shape, scene = frame.shape, scene_sketch(frame)
+        same_shape = self._frame_shape in (None, shape)
+        self._frame_shape = shape
+        if not same_shape:
+            self._scene = scene
+            return True
+        if scene is None:
+            return False
+        last, self._scene = self._scene, scene
+        if last is None:
+            return False
+        alike = scene_likeness(last, scene)
+        usual = self._usual_likeness
+        if usual is not None and alike < CUT_LIKENESS and usual > USUAL_LIKENESS:
+            return True
+        self._usual_likeness = alike if usual is None else usual + 0.1 * (alike - usual)
+        return False
+
+    def _is_detection_due(self, t_s: float) -> bool:
+        if self._t_detected is None:
+            return True
+        calm = (
+            bool(self._tracks)
+            and not self._candidates
+            and all(track.seen and track.doubted_since is None and not track.suspicious for track in self._tracks)
+        )
+        wait_s = self.detect_every_s if calm else min(RETRY_EVERY_S, self.detect_every_s)
+        return t_s - self._t_detected >= wait_s - 1e-6
+
+    def _drop(self, t_s: float) -> None:
+        """Forget for now who was lost, or doubted, for longer than the bridge."""
+        kept = []
+        for track in self._tracks:
+            doubted = track.doubted_since is not None and t_s - track.doubted_since > self.bridge_s + 1e-6
+            lost = not track.seen and t_s - track.t_seen > self.bridge_s + 1e-6
+            if doubted or lost:
+                track.seen = False
+                track.view = None
+                self._gone.append(track)
+            else:
+                kept.append(track)
+        self._tracks = kept
+
+    # -- between detections
+
+    def _follow(self, track: _Track, frame: Frame) -> bool:
+        """Moves a track's pose by optical flow from the last frame to this one; False if the face was lost."""
+        view = track.view
+        if view is None or len(view.points) == 0:
+            return False
+        grey = grey_view(frame, view)
+        moved = follow_points(view.grey, grey, view.points)
+        if moved is None:
+            return False
+        turn, shift, points = moved
+        view.grey, view.points = grey, points
+
+        x, y = (track.pose[:2] - view.corner) * view.scale
+        centre = turn * complex(x, y) + shift
+        track.pose[:2] = np.array([centre.real, centre.imag]) / view.scale + view.corner
+        track.pose[2:4] += math.log(abs(turn))
+        track.pose[4] += math.atan2(turn.imag, turn.real)
+
+        pose = raw_pose(track)
+        if not (0 <= pose[0] < frame.shape[1] and 0 <= pose[1] < frame.shape[0]):
+            return False
+        size = float(np.exp((pose[2] + pose[3]) / 2))
+        moved_far = float(np.abs(pose[:2] - view.centre).max()) > 0.12 * view.size
+        if moved_far or not 0.88 < size / view.size < 1.14:
+            lay_view(track, frame, keep_points=True)
+        assert track.view is not None
+        if len(track.view.points) < track.view.n_seeded // 2:
+            seed_points(track)
+        if track.looks is not None:
+            track.suspicious = likeness(track.looks, face_looks(track)) < LIKENESS
+        # Doubted by the detector and no longer like itself: this is something else in the face's place.
+        return not (track.suspicious and track.doubted_since is not None)
+
+    # -- at detections
+
+    def _detect(self, frame: Frame, t_s: float) -> None:
+        if self._detector is None:
+            self._detector = FaceDetector()
+        found = list(self._detector.detect(frame))
+        pairs = match(self._tracks, found, t_s)
+        for track in self._tracks:
+            if track.id in pairs:
+                self._confirm(track, found[pairs[track.id]], frame, t_s)
+            elif track.doubted_since is None:
+                track.doubted_since = t_s
+        for track in self._tracks:
+            # Two tracks on one face: the one that the detector did not give it has slid over from another face.
+            if track.id not in pairs and any(
+                other.id in pairs and overlap(track.box_xywh, other.box_xywh) > 0.5 for other in self._tracks
+            ):
+                track.seen = False
+
+        taken = set(pairs.values())
+        waiting, self._candidates = self._candidates, []
+        for i, face in enumerate(found):
+            if i in taken or any(
+                track.id in pairs and overlap(face.box_xywh, track.box_xywh) > 0.3 for track in self._tracks
+            ):
+                continue
+            again = any(
+                t_s - t_then <= 3 * RETRY_EVERY_S and distance(face.box_xywh, then.box_xywh) < 0.7
+                for t_then, then in waiting
+            )
+            again = again and face.score >= NEW_SCORE
+            if (again or face.score >= SURE_SCORE) and self._has_place(face, again):
+                self._start(face, frame, t_s)
+            else:
+                self._candidates.append((t_s, face))
+        if len(self._tracks) >= self.max_faces and not any(self._is_larger(face) for _, face in self._candidates):
+            self._candidates = []
+
+    def _is_larger(self, face: Detection) -> bool:
+        """Whether a face is so much larger than the smallest followed one that it takes its place."""
+        return float(face.box_xywh[2]) > LARGER_WINS * min(float(track.box_xywh[2]) for track in self._tracks)
+
+    def _has_place(self, face: Detection, again: bool) -> bool:
+        if len(self._tracks) < self.max_faces:
+            return True
+        if not (again and self._is_larger(face)):
+            return False
+        smallest = min(self._tracks, key=lambda track: float(track.box_xywh[2]))
+        smallest.seen, smallest.view = False, None
+        self._tracks.remove(smallest)
+        self._gone.append(smallest)
+        return True
+
+    def _start(self, face: Detection, frame: Frame, t_s: float) -> None:
+        """Follow a face: an old one if one was lost near here, else a new one."""
+        near = [
+            track
+            for track in self._gone
+            if distance(face.box_xywh, track.box_xywh) < 1.5 and size_ratio(face.box_xywh, track.box_xywh) < 1.6
+        ]
+        if near:
+            track = min(near, key=lambda track: distance(face.box_xywh, track.box_xywh))
+            self._gone.remove(track)
+        else:
+            track = new_track(self._next_id, face, t_s)
+            self._next_id += 1
+        self._tracks.append(track)
+        restart(track, face, frame, t_s)
+
+    def _confirm(self, track: _Track, face: Detection, frame: Frame, t_s: float) -> None:
+        """A detection of a followed face: pull the box towards it; put it there only if the face had been lost."""
+        if not track.seen:
+            restart(track, face, frame, t_s)
+            return
+        track.n_confirmed += 1
+        track.doubted_since = None
+        track.suspicious = False
+        track.score = face.score
+        pose, size = track.pose, float(np.exp((track.pose[2] + track.pose[3]) / 2))
+        at = box_pose(face.box_xywh)
+        seen_at = np.concatenate([(at[:2] - pose[:2]) / size, at[2:4] - pose[2:4], shape_of(face, pose[4])])
+        error = seen_at - track.pull_goal
+        gain = np.maximum(1 / track.n_confirmed, GAIN_LEAST)
+        for part in (slice(0, 4), slice(4, 14)):
+            if (np.abs(error[part]) > SLIPPED[part]).any():
+                gain[part] = np.maximum(gain[part], 0.7)  # still no step, as the pull takes its time
+        track.pull_goal = track.pull_goal + gain * error
+        refresh_view(track, frame)
+
+
+def new_track(face_id: int, face: Detection, t_s: float) -> _Track:
+    """A track at a detection; ``restart`` completes it."""
+    pose = box_pose(face.box_xywh)
+    pull = np.concatenate([np.zeros(4), shape_of(face, 0.0)])
+    return _Track(
+        id=face_id,
+        first_box=np.array(face.box_xywh, dtype=np.float64),
+        pose=pose,
+        pull=pull,
+        pull_speed=np.zeros(14),
+        pull_goal=pull.copy(),
+        raw=pose.copy(),
+        smooth=pose.copy(),
+        speed=np.zeros(5),
+        score=face.score,
+        t_seen=t_s,
+    )
+
+
+def restart(track: _Track, face: Detection, frame: Frame, t_s: float) -> None:
+    """Puts a track on a detection, with no memory of where it was; its id and first box stay."""
+    fresh = new_track(track.id, face, t_s)
+    for name in ("pose", "pull", "pull_speed", "pull_goal", "raw", "smooth", "speed", "score", "t_seen"):
+        setattr(track, name, getattr(fresh, name))
+    track.seen, track.doubted_since, track.n_confirmed, track.suspicious = True, None, 1, False
+    lay_view(track, frame)
+
+
+def raw_pose(track: _Track) -> Float:
+    """(5,) pose by flow and detections together, before the low-pass."""
+    pose = track.pose.copy()
+    pose[:2] += track.pull[:2] * np.exp((pose[2] + pose[3]) / 2)
+    pose[2:4] += track.pull[2:4]
+    return pose
+
+
+def smooth_pose(track: _Track, dt_s: float) -> None:
+    """Advances the pull towards its goal and the low-pass of the box by dt_s seconds."""
+    # Exact step of a critically damped spring, so the result does not depend on the frame rate.
+    rate = 1 / PULL_TIME_S
+    off = track.pull - track.pull_goal
+    drive = track.pull_speed + rate * off
+    fade = math.exp(-rate * dt_s)
+    track.pull = track.pull_goal + (off + drive * dt_s) * fade
+    track.pull_speed = (track.pull_speed - rate * drive * dt_s) * fade
+
+    raw = raw_pose(track)
+    if dt_s > 0:
+        unit = np.array([track.size, track.size, 1.0, 1.0, 1.0])
+        track.speed += (1 - math.exp(-2 * math.pi * 3.0 * dt_s)) * ((raw - track.raw) / unit / dt_s - track.speed)
+        v = track.speed
+        moving = np.array([math.hypot(v[0], v[1])] * 2 + [math.hypot(v[2], v[3])] * 2 + [abs(v[4])])
+        share = 1 - np.exp(-2 * math.pi * (REST_HZ + PER_SPEED * moving) * dt_s)
+        track.smooth = track.smooth + share * (raw - track.smooth)
+    track.raw = raw
+
+
+# -- geometry
+
+
+def box_pose(box_xywh: Float) -> Float:
+    """(5,) centre, log width, log height, no roll."""
+    x, y, width, height = (float(v) for v in box_xywh)
+    return np.array([x + width / 2, y + height / 2, math.log(max(width, 1.0)), math.log(max(height, 1.0)), 0.0])
+
+
+def rolled(points: Float, roll_rad: float) -> Float:
+    """Points (N, 2) turned around the origin."""
+    cos, sin = math.cos(roll_rad), math.sin(roll_rad)
+    turned: Float = points @ np.array([[cos, sin], [-sin, cos]])
+    return turned
+
+
+def shape_of(face: Detection, roll_rad: float) -> Float:
+    """(10,) the landmarks around the centre of the box in face sizes, with a known roll taken out."""
+    x, y, log_width, log_height, _ = box_pose(face.box_xywh)
+    size = math.exp((log_width + log_height) / 2)
+    return rolled((np.asarray(face.landmarks, dtype=np.float64) - [x, y]) / size, -roll_rad).reshape(-1)
+
+
+def overlap(a_xywh: Float, b_xywh: Float) -> float:
+    """Shared area over the area of both together, 0..1."""
+    inner = np.minimum(a_xywh[:2] + a_xywh[2:], b_xywh[:2] + b_xywh[2:]) - np.maximum(a_xywh[:2], b_xywh[:2])
+    shared = float(np.prod(np.maximum(inner, 0.0)))
+    return shared / max(float(np.prod(a_xywh[2:]) + np.prod(b_xywh[2:])) - shared, 1e-9)
+
+
+def distance(a_xywh: Float, b_xywh: Float) -> float:
+    """Between the centres, in sizes of the larger box."""
+    apart = a_xywh[:2] + a_xywh[2:] / 2 - b_xywh[:2] - b_xywh[2:] / 2
+    return float(np.hypot(*apart)) / max(
+        math.sqrt(float(np.prod(a_xywh[2:]))), math.sqrt(float(np.prod(b_xywh[2:]))), 1.0
+    )
+
+
+def size_ratio(a_xywh: Float, b_xywh: Float) -> float:
+    """Larger size over smaller, 1 or more."""
+    ratio = math.sqrt(float(np.prod(a_xywh[2:])) / max(float(np.prod(b_xywh[2:])), 1e-9))
+    return max(ratio, 1 / max(ratio, 1e-9))
+
+
+def match(tracks: Sequence[_Track], found: Sequence[Detection], t_s: float) -> dict[int, int]:
+    """Track id -> index of its detection; the assignment with the least sum of distances (Hungarian method).
+
+    A followed face is looked for within 0.7 sizes, a lost one farther the longer it is lost, up to 1.5 sizes: people who
+    sit side by side are farther apart.
+    """
+    if not tracks or not found:
+        return {}
+    never = 1e6
+    cost = np.full((len(tracks), len(found)), never)
+    for i, track in enumerate(tracks):
+        reach = 0.7 if track.seen else min(0.8 + (t_s - track.t_seen), 1.5)
+        for j, face in enumerate(found):
+            away = distance(track.box_xywh, face.box_xywh)
+            ratio = size_ratio(track.box_xywh, face.box_xywh)
+            if away < reach and ratio < 1.8:
+                cost[i, j] = away + math.log(ratio)
+    rows, cols = linear_sum_assignment(cost)
+    return {tracks[int(i)].id: int(j) for i, j in zip(rows, cols, strict=True) if cost[i, j] < never}
+
+
+# -- pictures
+
+
+def grey_view(frame: Frame, view: _View) -> NDArray[np.uint8]:
+    """The part of frame that view covers, grey and reduced."""
+    x0, y0 = (int(v) for v in view.corner)
+    width, height = view.shape
+    grey = cv2.cvtColor(np.ascontiguousarray(frame[y0 : y0 + height, x0 : x0 + width]), cv2.COLOR_RGB2GRAY)
+    if view.scale != 1:
+        size = (round(width * view.scale), round(height * view.scale))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if view.scale < 1 else cv2.INTER_LINEAR)
+    return np.asarray(grey, dtype=np.uint8)
+
+
+def lay_view(track: _Track, frame: Frame, *, keep_points: bool = False) -> None:
+    """Lays the track's view around the face as it is in frame; new points and looks unless keep_points."""
+    pose = raw_pose(track)
+    size = float(np.exp((pose[2] + pose[3]) / 2))
+    half = np.exp(pose[2:4]) / 2 + MARGIN * size
+    x0, y0 = np.floor(np.maximum(pose[:2] - half, 0)).astype(int)
+    x1, y1 = np.ceil(np.minimum(pose[:2] + half, [frame.shape[1], frame.shape[0]])).astype(int)
+    # Large faces by a whole number: averaging whole blocks of pixels is several times faster than any other reduction.
+    block = max(1, round(size / FACE_PX))
+    scale = 1 / block if size >= FACE_PX / 1.5 else FACE_PX / size
+    x1, y1 = x1 - (x1 - x0) % block, y1 - (y1 - y0) % block
+    if (x1 - x0) * scale < 16 or (y1 - y0) * scale < 16:
+        track.view = None
+        return
+    view = _View(
+        corner=np.array([x0, y0], dtype=np.float64),
+        shape=(int(x1 - x0), int(y1 - y0)),
+        scale=scale,
+        grey=np.zeros((0, 0), np.uint8),
+        size=size,
+        centre=pose[:2].copy(),
+    )
+    view.grey = grey_view(frame, view)
+    old, track.view = track.view, view
+    if keep_points and old is not None:
+        points = (old.points / old.scale + old.corner - view.corner) * view.scale
+        limit = np.array(view.grey.shape[::-1], dtype=np.float64) - 1
+        inside = np.all((points >= 0) & (points <= limit), axis=2).ravel()
+        view.points, view.n_seeded = points[inside].astype(np.float32), old.n_seeded
+    else:
+        seed_points(track)
+        track.looks = face_looks(track)
+
+
+def refresh_view(track: _Track, frame: Frame) -> None:
+    """At a detection: the face's looks as they are now, without the points that left it; new points if few are left.
+
+    Points are not replaced at every detection: each set has its own small drift, so that would write the times of the
+    detections into the motion of the box.
+    """
+    view = track.view
+    if view is None:
+        lay_view(track, frame)
+        return
+    pose = raw_pose(track)
+    centre, axes = (pose[:2] - view.corner) * view.scale, np.exp(pose[2:4]) * view.scale / 2
+    inside = np.sum(((view.points[:, 0] - centre) / axes) ** 2, axis=1) <= 1
+    view.points = view.points[inside]
+    if len(view.points) < 0.6 * view.n_seeded:
+        seed_points(track)
+    track.looks = face_looks(track)
+
+
+def seed_points(track: _Track) -> None:
+    """New points to follow, on corners of the picture inside the face's ellipse; a grid where there are few corners."""
+    view = track.view
+    assert view is not None
+    pose = raw_pose(track)
+    centre = (pose[:2] - view.corner) * view.scale
+    axes = np.exp(pose[2:4]) * view.scale * 0.45  # a little inside the box: its rim shows hair and background
+    mask = np.zeros(view.grey.shape, np.uint8)
+    at, radii = (round(float(centre[0])), round(float(centre[1]))), (max(2, int(axes[0])), max(2, int(axes[1])))
+    cv2.ellipse(mask, at, radii, 0.0, 0.0, 360.0, 255, -1)
+    corners = cv2.goodFeaturesToTrack(view.grey, 60, 0.01, 5.0, mask=mask)
+    points = np.zeros((0, 1, 2), np.float32) if corners is None else np.asarray(corners, np.float32).reshape(-1, 1, 2)
+    if len(points) < 15:
+        grid = np.stack(np.meshgrid(np.linspace(-0.7, 0.7, 5), np.linspace(-0.7, 0.7, 5)), axis=-1).reshape(-1, 2)
+        spread = (centre + grid * axes).astype(np.float32)
+        limit = np.array(view.grey.shape[::-1]) - 1
+        spread = spread[np.all((spread >= 0) & (spread <= limit), axis=1)]
+        points = np.concatenate([points, spread[:, None, :]])
+    view.points, view.n_seeded = points, len(points)
+
+
+def follow_points(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], points: NDArray[np.float32]
+) -> tuple[complex, complex, NDArray[np.float32]] | None:
+    """Motion of points (N, 1, 2) from one grey picture to the next as z -> turn * z + shift, z = x + iy.
+
+    Lucas-Kanade forth and back; points that do not return to their start, or that move unlike the rest (eyelids,
+    lips), are left out. None if too few points agree, or if the motion is none that a head makes between frames.
+    """
+    mean_before, mean_after = float(before.mean()), float(after.mean())
+    if mean_after < 1:
+        return None
+    target = after
+    if abs(mean_after - mean_before) > 0.02 * mean_before:
+        # Lucas-Kanade takes brightness as constant; without this, a lamp switched on is read as motion.
+        target = np.asarray(cv2.convertScaleAbs(after, alpha=mean_before / mean_after), dtype=np.uint8)
+    guess = np.zeros_like(points)
+    forth, ok_forth, _ = cv2.calcOpticalFlowPyrLK(before, target, points, guess, winSize=(13, 13), maxLevel=3)
+    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(target, before, forth, guess.copy(), winSize=(13, 13), maxLevel=3)
+    forth = np.asarray(forth, dtype=np.float32)
+    returned = np.abs(back - points).max(axis=2).ravel() < 0.7
+    good = (ok_forth.ravel() == 1) & (ok_back.ravel() == 1) & returned
+    if np.count_nonzero(good) < max(6, 0.4 * len(points)):
+        return None
+    source = points[good, 0, 0].astype(np.float64) + 1j * points[good, 0, 1]
+    goal = forth[good, 0, 0].astype(np.float64) + 1j * forth[good, 0, 1]
+
+    step = goal - source
+    turn, shift = 1 + 0j, complex(np.median(step.real), np.median(step.imag))
+    for _ in range(3):
+        off = np.abs(goal - turn * source - shift)
+        inlier = off <= max(3.0 * float(np.median(off)), 0.3)
+        a, b = source[inlier], goal[inlier]
+        spread = a - a.mean()
+        turn = complex(np.vdot(spread, b - b.mean()) / max(float(np.vdot(spread, spread).real), 1e-9))
+        shift = complex(b.mean() - turn * a.mean())
+    if np.count_nonzero(inlier) < max(6, 0.5 * len(source)):
+        return None
+    if not (0.8 < abs(turn) < 1.25 and abs(math.atan2(turn.imag, turn.real)) < 0.35):
+        return None
+    return turn, shift, forth[good][inlier]
+
+
+def face_looks(track: _Track) -> NDArray[np.float32]:
+    """(24, 24) the face in its view, upright, to be compared by ``likeness``."""
+    view = track.view
+    assert view is not None
+    pose = raw_pose(track)
+    x, y = (pose[:2] - view.corner) * view.scale
+    width, height = np.exp(pose[2:4]) * view.scale / 24
+    cos, sin = math.cos(pose[4]), math.sin(pose[4])
+    turn = np.array([[cos * width, -sin * height], [sin * width, cos * height]])
+    to_view = np.column_stack([turn, np.array([x, y]) - turn @ [11.5, 11.5]])
+    looks = cv2.warpAffine(view.grey, to_view, (24, 24), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return np.asarray(looks, dtype=np.float32)
+
+
+def likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Correlation of two pictures of one size, blind to brightness and contrast; 1 if neither shows anything."""
+    a, b = a - a.mean(), b - b.mean()
+    power = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
+    return float((a * b).sum()) / power if power > 1e-6 * a.size else 1.0
+
+
+def scene_sketch(frame: Frame) -> NDArray[np.float32] | None:
+    """A tiny picture (36, 48) of the frame's local contrasts, which changes of light leave alone; None if blank."""
+    # 4x4 samples a cell: sensor noise in a dark room averages out, and it takes a third of the time of all pixels.
+    fine = (4 * CUT_PX[0], 4 * CUT_PX[1])
+    if frame.shape[0] > fine[1] and frame.shape[1] > fine[0]:
+        frame = np.asarray(cv2.resize(frame, fine, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+    grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
+    tiny = np.asarray(cv2.resize(grey, CUT_PX, interpolation=cv2.INTER_AREA), dtype=np.float32)
+    log = np.log(tiny + 16.0)  # +16: sensor noise in the dark must not weigh as much as structure in the light
+    sketch = np.asarray(log - cv2.GaussianBlur(log, (0, 0), 3.0), dtype=np.float32)
+    return sketch if float(sketch.std()) >= CUT_LEAST_CONTRAST else None
+
+
+def scene_likeness(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    """Best correlation of two sketches, the middle of one laid over the other with shifts up to a fifth of its sides.
+
+    Structure and not brightness, so a lamp does not make a new scene; with shifts, so a moving camera does not.
+    """
+    straight = likeness(before, after)
+    if straight > 0.9:
+        return straight
+    height, width = before.shape
+    middle = before[height // 5 : height - height // 5, width // 5 : width - width // 5]
+    return float(cv2.matchTemplate(after, middle, cv2.TM_CCOEFF_NORMED).max())

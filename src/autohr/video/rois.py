@@ -1,0 +1,216 @@
+"""From a frame and a face box to colours: mean skin, regions of the face, background, and the crop that nets see.
+
+Colour means are the signal of every classic method and the witness for every net, so they must not change when the box
+moves by a fraction of a pixel: the face is first brought to a canonical patch of ``PATCH_PX`` by an area average and a
+sub-pixel shift, and all masks are fixed in that patch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from autohr.types import Float, Frame
+
+PATCH_PX = 64
+"""Side of the canonical face patch: each of its pixels averages 4 to 60 camera pixels of a face 120 to 500 px high, and
+the whole costs under half a millisecond a frame."""
+
+GRID = 4
+"""Regions are a GRID x GRID raster of the face box: enough of them to tell a pulse, which all share, from noise, which
+they do not; large enough that each still shows one."""
+
+SKIN_MEMORY_S = 2.0
+"""Time constant with which the soft skin mask follows the face. Slower than any pulse, so that the mask itself cannot
+beat; fast enough for a turn of the head."""
+
+SKIN_SPREAD = 2.5
+"""Width of the soft colour test, in robust standard deviations of the face's centre. Hair, beard and glasses lie at 5 and
+more on the portraits looked at; shadows on the same skin at 1 to 2."""
+
+LEAST_WEIGHT = 0.25
+"""A region of which less than this share is skin has no trace (NaN)."""
+
+REGIONS: tuple[str, ...] = tuple(f"grid_{row}{column}" for row in range(GRID) for column in range(GRID)) + (
+    "forehead",
+    "left_cheek",
+    "right_cheek",
+    "nose",
+    "chin",
+)
+"""Names of the R regions of ``FaceClip.traces``: the raster of the box, then five placed by the detector's landmarks
+("left" as seen in the picture)."""
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Mean colours of one face in one frame, 0..255."""
+
+    rgb: Float
+    """(3,) skin."""
+    traces: Float
+    """(R, 3) regions, NaN where a region holds too little skin."""
+
+
+class SkinReader:
+    """Reads one face's colours, frame after frame. State: the slowly following skin mask."""
+
+    def __init__(self) -> None:
+        self._mask: NDArray[np.float32] | None = None  # (PATCH_PX, PATCH_PX)
+        self._t_s = 0.0
+        self._measured_s = -np.inf
+
+    def read(self, frame: Frame, box_xywh: Float, landmarks: Float | None, t_s: float) -> Colours:
+        """Colours of the face in ``box_xywh`` (4,) of frame (H, W, 3); landmarks (5, 2) in pixels, or None."""
+        patch = face_patch(frame, box_xywh)
+        self._follow(patch, t_s)
+        assert self._mask is not None
+        pixels = patch.reshape(-1, 3)
+        weights = np.concatenate([_GRID_MASKS, _landmark_masks(box_xywh, landmarks)])
+        weights *= self._mask.ravel()
+        mass = weights.sum(axis=1)
+        skin = self._mask.ravel()
+        total = float(skin.sum())
+        sums = weights @ pixels
+        traces = np.full((len(REGIONS), 3), np.nan)
+        enough = mass >= LEAST_WEIGHT * np.concatenate([_GRID_SIZE, np.full(5, _SPOT_SIZE)])
+        traces[enough] = sums[enough] / mass[enough, None]
+        return Colours(rgb=(skin @ pixels / total).astype(np.float64), traces=traces)
+
+    def _follow(self, patch: NDArray[np.float32], t_s: float) -> None:
+        """Move the mask towards this frame's. Ten times a second is enough for a mask with a memory of two seconds."""
+        if self._mask is not None and 0 <= t_s - self._measured_s < 0.1:
+            return
+        seen = _skin_likelihood(patch) * _OVAL
+        if self._mask is None:
+            self._mask = seen
+        else:
+            gain = 1 - np.exp(-max(t_s - self._measured_s, 0.0) / SKIN_MEMORY_S)
+            self._mask = (self._mask + np.float32(gain) * (seen - self._mask)).astype(np.float32)
+        self._measured_s = t_s
+
+
+def face_patch(frame: Frame, box_xywh: Float, size_px: int = PATCH_PX, margin: float = 0.0) -> NDArray[np.float32]:
+    """The face box, grown by ``margin`` of its sides on each of them, as (size_px, size_px, 3) float32, 0..255.
+
+    Area average to about the target size, then a linear sub-pixel shift. What lies outside the frame repeats its edge.
+    """
+    height, width = frame.shape[:2]
+    x, y, w, h = (float(v) for v in box_xywh)
+    x, y, w, h = x - margin * w, y - margin * h, w * (1 + 2 * margin), h * (1 + 2 * margin)
+    pad = 2.0
+    x0, y0 = int(np.floor(np.clip(x - pad, 0, width - 2))), int(np.floor(np.clip(y - pad, 0, height - 2)))
+    x1 = int(np.ceil(np.clip(x + w + pad, x0 + 2, width)))
+    y1 = int(np.ceil(np.clip(y + h + pad, y0 + 2, height)))
+    crop = frame[y0:y1, x0:x1].astype(np.float32)
+    scale_x, scale_y = min(1.0, 1.25 * size_px / w), min(1.0, 1.25 * size_px / h)
+    small_w, small_h = max(2, round((x1 - x0) * scale_x)), max(2, round((y1 - y0) * scale_y))
+    if (small_w, small_h) != (x1 - x0, y1 - y0):
+        crop = cv2.resize(crop, (small_w, small_h), interpolation=cv2.INTER_AREA)
+    real_x, real_y = small_w / (x1 - x0), small_h / (y1 - y0)
+    step_x, step_y = w * real_x / size_px, h * real_y / size_px
+    # Pixel centres: column i of the patch looks at x + (i + 0.5) w / size_px of the frame.
+    to_crop = np.array(
+        [
+            [step_x, 0.0, (x - x0) * real_x + 0.5 * step_x - 0.5],
+            [0.0, step_y, (y - y0) * real_y + 0.5 * step_y - 0.5],
+        ]
+    )
+    patch: NDArray[np.float32] = cv2.warpAffine(
+        crop,
+        to_crop,
+        (size_px, size_px),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    ).astype(np.float32)
+    return patch
+
+
+def background_colour(frame: Frame, boxes_xywh: list[Float]) -> Float:
+    """Mean colour (3,) of what is not a person: every fourth pixel outside the heads and the bodies under them.
+
+    NaN when less than 3 % of the frame is left: a face that fills the picture leaves no witness of the light.
+    """
+    step = 4
+    small = frame[::step, ::step]
+    outside = np.ones(small.shape[:2], dtype=bool)
+    for box in boxes_xywh:
+        x, y, w, h = (float(v) / step for v in box)
+        left, right = int(max(0, x - 0.5 * w)), int(max(0, x + 1.5 * w))
+        outside[int(max(0, y - 0.6 * h)) : int(max(0, y + 1.2 * h)), left:right] = False
+        outside[int(max(0, y + h)) :, int(max(0, x - 1.2 * w)) : int(max(0, x + 2.2 * w))] = False
+    count = int(outside.sum())
+    if count < 0.03 * outside.size or count == 0:
+        return np.full(3, np.nan)
+    mask = outside.astype(np.uint8)
+    return np.asarray(cv2.mean(np.ascontiguousarray(small), mask)[:3], dtype=np.float64)
+
+
+def _skin_likelihood(patch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(S, S) 0..1: how much each pixel's colour is like the centre of this face, whoever it is.
+
+    Logarithmic colour ratios, so that shading counts little and skin tone not at all; median and median deviation of the
+    cheeks and nose as the model. Burnt-out and black pixels carry no pulse and weigh nothing.
+    """
+    safe = np.maximum(patch, 1.0)
+    logs = np.log(safe)
+    features = np.stack(
+        [logs[..., 0] - logs[..., 1], logs[..., 1] - logs[..., 2], 0.5 * logs.mean(axis=-1)], axis=-1
+    )
+    s = patch.shape[0]
+    centre = features[int(0.40 * s) : int(0.75 * s), int(0.2 * s) : int(0.8 * s)].reshape(-1, 3)
+    middle = np.median(centre, axis=0)
+    spread = 1.4826 * np.median(np.abs(centre - middle), axis=0)
+    # 0.04: the colour noise of a webcam in one pixel; a cleaner picture must not make the test stricter than that.
+    distance = np.sqrt((((features - middle) / np.maximum(spread, 0.04)) ** 2).sum(axis=-1) / 3)
+    alike = 0.5 - 0.5 * np.tanh(2.0 * (distance - SKIN_SPREAD))
+    lightest = patch.max(axis=-1)
+    usable = np.clip((250 - lightest) / 10, 0, 1) * np.clip((lightest - 15) / 15, 0, 1)
+    # Never nothing at all: a face that fails every test is still read, and judged by its signal.
+    return np.maximum(alike * usable, 1e-3).astype(np.float32)
+
+
+def _oval() -> NDArray[np.float32]:
+    """Soft oval inside the detector's box: its corners are hair, ears and background."""
+    at = (np.arange(PATCH_PX) + 0.5) / PATCH_PX
+    reach = np.sqrt(((at[None, :] - 0.5) / 0.46) ** 2 + ((at[:, None] - 0.5) / 0.52) ** 2)
+    return np.clip((1.0 - reach) / 0.08 + 0.5, 0.0, 1.0).astype(np.float32)
+
+
+_OVAL = _oval()
+
+_CELL = np.arange(PATCH_PX) * GRID // PATCH_PX
+_GRID_MASKS = np.stack(
+    [
+        ((_CELL[:, None] == row) & (_CELL[None, :] == column)).astype(np.float32).ravel()
+        for row in range(GRID)
+        for column in range(GRID)
+    ]
+)
+_GRID_SIZE = _GRID_MASKS.sum(axis=1)
+
+# Centres of the landmark regions in the frame of eyes and mouth: x along the eye line in eye distances from its middle,
+# y down from it in distances to the mouth. Read off average faces; radius in eye distances.
+_SPOTS = np.array([[0.0, -0.75], [-0.55, 0.6], [0.55, 0.6], [0.0, 0.45], [0.0, 1.55]])
+_SPOT_RADIUS = 0.25
+_SPOT_SIZE = np.pi * (_SPOT_RADIUS * 0.4 * PATCH_PX) ** 2  # eyes are about 0.4 of the box apart
+
+_AT = (np.arange(PATCH_PX) + 0.5) / PATCH_PX
+
+
+def _landmark_masks(box_xywh: Float, landmarks: Float | None) -> NDArray[np.float32]:
+    """(5, S * S) round regions placed by two eyes and two mouth corners; zeros without landmarks."""
+    if landmarks is None:
+        return np.zeros((len(_SPOTS), PATCH_PX * PATCH_PX), dtype=np.float32)
+    x, y, w, h = (float(v) for v in box_xywh)
+    points = (np.asarray(landmarks, dtype=np.float64) - (x, y)) / (w, h)
+    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+    along, down = points[1] - points[0], mouth - eyes
+    centres = eyes + _SPOTS[:, :1] * along + _SPOTS[:, 1:] * down
+    radius = _SPOT_RADIUS * max(float(np.hypot(*along)), 0.1)
+    squared = (_AT[None, None, :] - centres[:, 0, None, None]) ** 2 + (_AT[None, :, None] - centres[:, 1, None, None]) ** 2
+    soft = np.clip((radius - np.sqrt(squared)) * PATCH_PX + 0.5, 0.0, 1.0)
+    return soft.reshape(len(_SPOTS), -1).astype(np.float32)

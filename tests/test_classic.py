@@ -1,0 +1,116 @@
+"""Classic methods, over their table: each finds the rate of a clean trace; each holds its own promise on a hard one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autohr.classic import CLASSIC
+from autohr.classic.colour import chrom, green, pos
+from autohr.classic.ica import ica, jade
+from autohr.errors import SignalTooShort
+from autohr.signals.rate import estimate_heart_rate
+from autohr.signals.simulate import simulate_pulse, simulate_rgb
+
+ALL = pytest.mark.parametrize("name", CLASSIC)
+
+
+@ALL
+@pytest.mark.parametrize("fps", [12.5, 25.0, 30.0, 60.0])
+@pytest.mark.parametrize("hr_bpm", [45.0, 72.0, 110.0, 165.0])
+def test_the_rate_of_a_clean_trace_is_found(name: str, fps: float, hr_bpm: float) -> None:
+    truth = simulate_pulse(12, fps, hr_bpm, seed=3, hrv=0.01)
+    bvp = CLASSIC[name](simulate_rgb(truth.bvp, fps, seed=4), fps)
+    assert bvp.shape == truth.bvp.shape
+    assert estimate_heart_rate(bvp, fps).hr_bpm == pytest.approx(truth.mean_hr_bpm, abs=1.5)
+
+
+@ALL
+def test_the_wave_is_centred_and_positive_where_there_is_more_blood(name: str) -> None:
+    truth = simulate_pulse(12, 30, 72, seed=3)
+    bvp = CLASSIC[name](simulate_rgb(truth.bvp, 30, seed=4, noise=0.0002), 30)
+    assert abs(bvp.mean()) < 0.05 * bvp.std()
+    assert np.corrcoef(bvp, truth.bvp)[0, 1] > 0.8
+
+
+@ALL
+def test_brightness_does_not_matter(name: str) -> None:
+    truth = simulate_pulse(12, 30, 72, seed=3)
+    rgb = simulate_rgb(truth.bvp, 30, seed=4)
+    one, other = CLASSIC[name](rgb, 30), CLASSIC[name](0.3 * rgb, 30)
+    assert np.corrcoef(one, other)[0, 1] > 0.999
+
+
+@ALL
+def test_black_constant_and_grey_traces_give_finite_waves(name: str) -> None:
+    rng = np.random.default_rng(0)
+    grey = 100 + rng.standard_normal((300, 1)) * np.ones(3)
+    for rgb in (np.zeros((300, 3)), np.full((300, 3), 128.0), grey):
+        assert np.isfinite(CLASSIC[name](rgb, 30)).all()
+
+
+@ALL
+def test_bad_traces_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="rgb must be"):
+        CLASSIC[name](np.zeros((300, 4)), 30)
+    with pytest.raises(ValueError, match="finite"):
+        CLASSIC[name](np.full((300, 3), np.nan), 30)
+    with pytest.raises(SignalTooShort):
+        CLASSIC[name](np.ones((20, 3)), 30)
+
+
+@pytest.mark.parametrize("method", [chrom, pos], ids=["chrom", "pos"])
+def test_chrominance_beats_green_when_the_light_wanders(method) -> None:  # type: ignore[no-untyped-def]
+    def error(function, seed: int) -> float:  # type: ignore[no-untyped-def]
+        truth = simulate_pulse(10, 30, 90, seed=seed)
+        rgb = simulate_rgb(truth.bvp, 30, seed=seed, depth=0.002, motion=0.02)
+        return abs((estimate_heart_rate(function(rgb, 30), 30).hr_bpm or 0) - truth.mean_hr_bpm)
+
+    ours, plain = [error(method, seed) for seed in range(10)], [error(green, seed) for seed in range(10)]
+    assert max(ours) < 3
+    assert np.mean(plain) > 10
+
+
+def test_regions_are_computed_together_as_one_by_one() -> None:
+    truth = simulate_pulse(10, 30, 90)
+    regions = np.stack([simulate_rgb(truth.bvp, 30, seed=seed, motion=0.01) for seed in range(4)])
+    for function in (green, chrom, pos):
+        together = function(regions, 30)
+        for k in range(4):
+            np.testing.assert_allclose(together[k], function(regions[k], 30), atol=1e-12)
+
+
+def test_pos_equals_the_papers_algorithm_written_with_loops() -> None:
+    """Wang 2017, algorithm 1, without the band-pass that is added at the end: compared before it."""
+    from autohr.signals.filters import bandpass
+
+    fs, rng = 20.0, np.random.default_rng(0)
+    rgb = 100 + rng.standard_normal((200, 3)).cumsum(axis=0)
+    length = 32
+    total, count = np.zeros(200), np.zeros(200)
+    for n in range(length - 1, 200):
+        window = rgb[n - length + 1 : n + 1]
+        c = (window / window.mean(axis=0)).T
+        s = np.array([[0, 1, -1], [-2, 1, 1]]) @ c
+        h = s[0] + s[0].std() / s[1].std() * s[1]
+        total[n - length + 1 : n + 1] += h - h.mean()
+        count[n - length + 1 : n + 1] += 1
+    np.testing.assert_allclose(pos(rgb, fs), -bandpass(total / count, fs), atol=1e-12)
+
+
+def test_jade_separates_what_is_independent() -> None:
+    rng = np.random.default_rng(0)
+    t = np.arange(4000)
+    sources = np.stack([np.sign(np.sin(0.05 * t)), rng.uniform(-1, 1, 4000), np.sin(0.31 * t)])
+    found = jade(rng.standard_normal((3, 3)) @ sources)
+    alike = np.abs(np.corrcoef(found, sources)[:3, 3:])
+    assert sorted(alike.argmax(axis=1)) == [0, 1, 2]
+    assert alike.max(axis=1).min() > 0.98
+    np.testing.assert_allclose(found @ found.T / 4000, np.eye(3), atol=1e-9)
+
+
+def test_ica_does_not_take_what_wanders_below_the_band() -> None:
+    truth = simulate_pulse(15, 30, 72, seed=1, hrv=0.01)
+    rgb = simulate_rgb(truth.bvp, 30, noise=0.0005)
+    rgb = rgb * (1 + 0.03 * np.sin(2 * np.pi * 0.15 * np.arange(450) / 30))[:, None]
+    assert estimate_heart_rate(ica(rgb, 30), 30).hr_bpm == pytest.approx(truth.mean_hr_bpm, abs=2)

@@ -1,0 +1,360 @@
+"""Signals: known truth in, the same truth out. Truth comes from formulas and from signals/simulate.py."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autohr.errors import SignalTooShort
+from autohr.signals.filters import bandpass, detrend, resample, standardise
+from autohr.signals.hrv import accepted_intervals, detect_beats, heart_rate_variability
+from autohr.signals.quality import (
+    agreement_of_regions,
+    confidence,
+    features,
+    halves_differ_bpm,
+    shared_with,
+    why_unreliable,
+)
+from autohr.signals.rate import BAND_BPM, GRID_BPM, estimate_heart_rate, power_spectrum, snr_db
+from autohr.signals.simulate import CHANNEL_RATIO, simulate_pulse, simulate_rgb
+from autohr.types import Evidence, Float
+
+RATES_FPS = (20.0, 25.0, 29.97, 30.0, 50.0, 60.0)
+
+
+def sine(hr_bpm: float, fs: float, duration_s: float, phase: float = 0.0) -> Float:
+    t_s = np.arange(round(duration_s * fs)) / fs
+    return np.sin(2 * np.pi * hr_bpm / 60 * t_s + phase)
+
+
+# -- filters
+
+
+@pytest.mark.parametrize("cutoff_hz", [0.2, 0.4, 1.0])
+def test_detrend_has_its_cutoff_where_it_says(cutoff_hz: float) -> None:
+    fs, n_samples = 30.0, 6000
+    tone = np.sin(2 * np.pi * cutoff_hz * np.arange(n_samples) / fs)
+    inside = slice(2000, 4000)
+    gain = detrend(tone, fs, cutoff_hz)[inside].std() / tone[inside].std()
+    assert gain == pytest.approx(np.sqrt(0.5), abs=1e-3)
+
+
+def test_detrend_equals_the_dense_formula_of_tarvainen() -> None:
+    rng = np.random.default_rng(0)
+    n_samples, fs, cutoff_hz = 80, 30.0, 0.5
+    x = rng.standard_normal((2, n_samples)).cumsum(axis=1)
+    lambda_squared = (1 + np.sqrt(2)) / (2 * np.sin(np.pi * cutoff_hz / fs)) ** 4
+    d2 = np.diff(np.eye(n_samples), n=2, axis=0)
+    dense = x - np.linalg.solve(np.eye(n_samples) + lambda_squared * d2.T @ d2, x.T).T
+    np.testing.assert_allclose(detrend(x, fs, cutoff_hz), dense, atol=1e-9)
+
+
+def test_detrend_removes_a_line_exactly() -> None:
+    assert np.abs(detrend(3.0 + 0.2 * np.arange(200), 30.0)).max() < 1e-8
+
+
+def test_bandpass_has_no_delay_and_keeps_the_band() -> None:
+    tone = sine(75, 30, 20)
+    kept = bandpass(tone, 30)
+    middle = slice(150, 450)
+    assert np.corrcoef(kept[middle], tone[middle])[0, 1] > 0.9999
+    assert kept[middle].std() / tone[middle].std() == pytest.approx(1, abs=0.03)
+    assert bandpass(sine(6, 30, 20), 30).std() < 0.05
+    assert bandpass(np.sin(2 * np.pi * 9 * np.arange(600) / 30), 30).std() < 0.05
+
+
+@pytest.mark.parametrize("length", [0, 1, 20])
+def test_a_signal_shorter_than_a_period_is_refused(length: int) -> None:
+    with pytest.raises(SignalTooShort, match="at least"):
+        bandpass(np.zeros(length), 30)
+
+
+def test_bands_and_cutoffs_outside_the_clock_are_refused() -> None:
+    with pytest.raises(ValueError, match="fs=30"):
+        bandpass(np.zeros(300), 30, (2.0, 1.0))
+    with pytest.raises(ValueError, match="fs=30"):
+        detrend(np.zeros(300), 30, 15.0)
+
+
+def test_resample_follows_uneven_times_and_bridges_what_is_missing() -> None:
+    rng = np.random.default_rng(1)
+    t_s = np.sort(rng.uniform(0, 10, 600))
+    x = np.stack([np.sin(2 * np.pi * t_s), np.cos(2 * np.pi * t_s)], axis=1)
+    x[rng.uniform(size=600) < 0.1] = np.nan
+    at_s = np.arange(0.5, 9.5, 1 / 30)
+    out = resample(t_s, x, at_s)
+    np.testing.assert_allclose(out[:, 0], np.sin(2 * np.pi * at_s), atol=0.06)
+    np.testing.assert_allclose(out[:, 1], np.cos(2 * np.pi * at_s), atol=0.06)
+
+
+def test_resample_refuses_a_clock_that_runs_backwards() -> None:
+    with pytest.raises(ValueError, match="increase"):
+        resample(np.array([0.0, 1.0, 0.5]), np.zeros(3), np.zeros(2))
+    with pytest.raises(SignalTooShort, match="Only 1 of 2"):
+        resample(np.array([0.0, 1.0]), np.array([np.nan, 1.0]), np.zeros(2))
+
+
+def test_standardise_leaves_constants_at_zero() -> None:
+    out = standardise(np.stack([np.full(50, 7.3), np.arange(50.0)]))
+    assert (out[0] == 0).all()
+    assert out[1].std() == pytest.approx(1)
+
+
+# -- the estimator
+
+
+@pytest.mark.parametrize("fps", RATES_FPS)
+def test_a_sine_is_found_within_a_fifth_of_a_beat(fps: float) -> None:
+    """DESIGN 5: any rate in 40..180 bpm, ten seconds, 20 to 60 frames per second."""
+    errors = [
+        abs((estimate_heart_rate(sine(hr_bpm, fps, 10, phase), fps).hr_bpm or 0) - hr_bpm)
+        for hr_bpm in np.arange(40, 180.1, 3.5)
+        for phase in (0.0, 1.3, 2.9)
+    ]
+    assert max(errors) < 0.2
+
+
+@pytest.mark.parametrize("fps", RATES_FPS)
+def test_a_realistic_pulse_with_uneven_stamps_is_found(fps: float) -> None:
+    """Beats that vary, a dicrotic wave, jittered and dropped frames: within 1.5 bpm of the beats really passed, since the
+    rate itself moves by 2 % inside the window."""
+    rng = np.random.default_rng(int(fps * 100))
+    for hr_bpm in (48.0, 66.0, 95.0, 140.0, 172.0):
+        truth = simulate_pulse(10, fps, hr_bpm, seed=int(hr_bpm), hrv=0.02, dicrotic=0.4)
+        t_s = np.arange(len(truth.bvp)) / fps
+        seen_s = t_s + rng.uniform(-0.3, 0.3, len(t_s)) / fps
+        seen = np.interp(seen_s, t_s, truth.bvp)
+        keep = rng.uniform(size=len(t_s)) > 0.1
+        keep[[0, -1]] = True
+        wave = resample(seen_s[keep], seen[keep], t_s)
+        found = estimate_heart_rate(bandpass(wave, fps), fps).hr_bpm
+        assert found == pytest.approx(truth.mean_hr_bpm, abs=1.5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    hr_bpm=st.floats(42, 178),
+    fps=st.sampled_from(RATES_FPS),
+    scale=st.floats(1e-4, 1e4),
+    offset=st.floats(-1e3, 1e3),
+    slope=st.floats(-1, 1),
+)
+def test_scale_offset_and_slope_do_not_matter(hr_bpm: float, fps: float, scale: float, offset: float, slope: float) -> None:
+    tone = sine(hr_bpm, fps, 12, 0.7)
+    wave = scale * (tone + slope * np.arange(len(tone)) / len(tone) + offset)
+    assert estimate_heart_rate(wave, fps).hr_bpm == pytest.approx(hr_bpm, abs=0.2)
+
+
+@pytest.mark.parametrize("hr_bpm", [45.0, 60.0, 72.0, 88.0])
+def test_a_strong_second_harmonic_does_not_double_the_rate(hr_bpm: float) -> None:
+    wave = sine(hr_bpm, 30, 10) + 1.5 * sine(2 * hr_bpm, 30, 10, 0.8)
+    assert estimate_heart_rate(wave, 30).hr_bpm == pytest.approx(hr_bpm, abs=1.0)
+
+
+@pytest.mark.parametrize("hr_bpm", [90.0, 120.0, 160.0])
+def test_a_weak_line_at_half_the_rate_does_not_win(hr_bpm: float) -> None:
+    """Alternating beats and breathing leave such a line; a third of the amplitude is more than either gives."""
+    wave = sine(hr_bpm, 30, 10) + 0.33 * sine(hr_bpm / 2, 30, 10, 0.8)
+    assert estimate_heart_rate(wave, 30).hr_bpm == pytest.approx(hr_bpm, abs=1.0)
+
+
+def test_noise_around_a_pulse_seldom_halves_its_rate() -> None:
+    rng = np.random.default_rng(3)
+    halved = 0
+    for trial in range(200):
+        hr_bpm = rng.uniform(90, 170)
+        wave = bandpass(sine(hr_bpm, 30, 10) + 1.0 * rng.standard_normal(300), 30)
+        halved += abs((estimate_heart_rate(wave, 30).hr_bpm or 0) - hr_bpm / 2) < 5
+        assert trial >= 0
+    assert halved <= 4
+
+
+def test_drift_below_the_band_is_not_taken_for_a_rate() -> None:
+    drift = 20 * sine(20, 30, 10) + sine(100, 30, 10)
+    assert estimate_heart_rate(drift, 30).hr_bpm == pytest.approx(100, abs=1)
+
+
+@pytest.mark.parametrize("wave", [np.zeros(300), np.full(300, 1e6)], ids=["zeros", "constant"])
+def test_a_constant_wave_has_no_rate(wave: Float) -> None:
+    rate = estimate_heart_rate(wave, 30)
+    assert rate.hr_bpm is None and rate.snr_db is None
+
+
+def test_bad_waves_are_refused_with_what_to_do() -> None:
+    with pytest.raises(SignalTooShort, match="at least 3.8 s"):
+        estimate_heart_rate(np.zeros(60), 30)
+    with pytest.raises(ValueError, match="finite"):
+        estimate_heart_rate(np.full(300, np.nan), 30)
+    with pytest.raises(ValueError, match="frames per second"):
+        estimate_heart_rate(np.zeros(60), 5)
+    with pytest.raises(ValueError, match="band_bpm"):
+        estimate_heart_rate(np.zeros(300), 30, (180, 40))
+
+
+def test_the_grid_is_fine_enough_and_power_does_not_depend_on_length() -> None:
+    for fs, duration_s in ((7.0, 4.0), (30.0, 10.0), (60.0, 40.0)):
+        freqs_hz, power = power_spectrum(2 * sine(90, fs, duration_s), fs)
+        assert 60 * np.diff(freqs_hz).max() <= GRID_BPM
+        assert power.max() == pytest.approx(1.0, rel=0.05)
+
+
+def test_snr_falls_with_noise_and_knows_the_harmonic() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(900)
+    clean = sine(70, 30, 30) + 0.4 * sine(140, 30, 30)
+    levels = [snr_db(clean + sigma * noise, 30, 70) for sigma in (0.1, 1.0, 4.0)]
+    assert levels[0] > levels[1] + 3 > levels[2] + 6
+    assert snr_db(clean, 30, 70) > snr_db(clean, 30, 100) + 20
+
+
+# -- quality
+
+
+def test_regions_agree_on_a_pulse_and_not_on_noise() -> None:
+    rng = np.random.default_rng(0)
+    pulse = sine(80, 30, 10)
+    together = pulse + 0.5 * rng.standard_normal((12, 300))
+    apart = rng.standard_normal((12, 300))
+    assert agreement_of_regions(together, 30, 80) > 0.95
+    assert np.mean([agreement_of_regions(rng.standard_normal((12, 300)), 30, hr) for hr in range(50, 170, 3)]) < 0.4
+    assert agreement_of_regions(apart[:2], 30, 80) == 0
+    assert agreement_of_regions(np.full((5, 300), np.nan), 30, 80) == 0
+
+
+def test_what_the_background_shares_is_seen_whatever_the_delay() -> None:
+    pulse = sine(80, 30, 10)
+    scale = np.array([0.005])
+    assert shared_with(pulse, 0.01 * sine(80, 30, 10, 1.0)[None], 30, scale) > 0.95
+    assert shared_with(pulse, 0.01 * sine(130, 30, 10)[None], 30, scale) < 0.2
+    assert shared_with(pulse, 1e-5 * sine(80, 30, 10)[None], 30, scale) < 0.01
+    assert shared_with(pulse, np.full((1, 300), np.nan), 30, scale) == 0
+
+
+def test_halves_tell_a_steady_rate_from_a_wandering_one() -> None:
+    assert halves_differ_bpm(sine(80, 30, 10), 30) < 1
+    assert halves_differ_bpm(np.concatenate([sine(60, 30, 6), sine(120, 30, 6)]), 30) > 40
+
+
+GOOD = Evidence(
+    snr_db=8, agreement=0.95, background=0.02, motion=0.02, halves_bpm=0.5, witness_bpm=0.0, runner_up=0.1
+)
+
+
+def test_confidence_grows_with_every_piece_of_evidence() -> None:
+    worse = [
+        {"snr_db": -6.0},
+        {"agreement": 0.3},
+        {"background": 0.9},
+        {"motion": 0.9},
+        {"halves_bpm": 40.0},
+        {"witness_bpm": 40.0},
+        {"runner_up": 0.95},
+    ]
+    assert len(features(GOOD)) == len(worse)
+    assert confidence(GOOD) > 0.9
+    for change in worse:
+        changed = Evidence(**{**GOOD.__dict__, **change})
+        assert confidence(changed) <= confidence(GOOD)
+        assert why_unreliable(changed)
+
+
+# -- beats and variability
+
+
+@pytest.mark.parametrize("fps", [25.0, 30.0, 60.0])
+def test_beats_are_found_where_they_are(fps: float) -> None:
+    truth = simulate_pulse(40, fps, 70, seed=2, hrv=0.04)
+    found_s = detect_beats(truth.bvp, fs=fps, hr_bpm=70)
+    inner = truth.beats_s[1:-1]
+    assert abs(len(found_s) - len(truth.beats_s)) <= 1
+    assert max(np.abs(found_s - beat_s).min() for beat_s in inner) < 0.012
+
+
+def test_no_beat_is_found_in_a_gap() -> None:
+    truth = simulate_pulse(30, 30, 70, seed=2)
+    wave = truth.bvp.copy()
+    wave[300:450] = np.nan
+    found_s = detect_beats(wave, 30, 70)
+    assert not ((found_s > 10) & (found_s < 15)).any()
+    assert (found_s > 15).sum() >= 15
+
+
+def test_hrv_agrees_with_neurokit() -> None:
+    """An independent oracle on the same beats. neurokit2 rounds beats to its clock, hence 1 kHz and the tolerance."""
+    neurokit2 = pytest.importorskip("neurokit2")
+    truth = simulate_pulse(200, 30, 65, seed=5, hrv=0.05)
+    ours = heart_rate_variability(truth.beats_s)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peaks = neurokit2.intervals_to_peaks(1000 * np.diff(truth.beats_s), sampling_rate=1000)
+        time = neurokit2.hrv_time(peaks, 1000)
+        frequency = neurokit2.hrv_frequency(peaks, 1000, normalize=False)
+    assert ours.sdnn_ms == pytest.approx(time["HRV_SDNN"].item(), rel=0.02)
+    assert ours.rmssd_ms == pytest.approx(time["HRV_RMSSD"].item(), rel=0.02)
+    assert ours.pnn50_pct == pytest.approx(time["HRV_pNN50"].item(), abs=2.5)
+    assert ours.hf_ms2 == pytest.approx(frequency["HRV_HF"].item(), rel=0.15)
+    assert ours.mean_hr_bpm == pytest.approx(truth.mean_hr_bpm, abs=0.3)
+
+
+def test_hrv_of_a_metronome_is_nought() -> None:
+    hrv = heart_rate_variability(np.arange(0, 130, 0.8))
+    assert hrv.sdnn_ms < 1e-6 and hrv.rmssd_ms < 1e-6 and hrv.pnn50_pct == 0
+    assert hrv.mean_hr_bpm == pytest.approx(75)
+    assert hrv.lf_ms2 is not None
+
+
+def test_hrv_is_refused_when_short_or_unclean() -> None:
+    with pytest.raises(SignalTooShort, match="at least 60 s"):
+        heart_rate_variability(np.arange(0, 50, 0.8))
+    with pytest.raises(SignalTooShort, match="at least 60 s"):
+        heart_rate_variability(np.empty(0))
+    rng = np.random.default_rng(0)
+    with pytest.raises(SignalTooShort, match="agree"):
+        heart_rate_variability(np.sort(rng.uniform(0, 90, 110)))
+    assert heart_rate_variability(np.arange(0, 90, 0.8)).lf_ms2 is None
+
+
+def test_a_missed_beat_is_left_out() -> None:
+    beats_s = np.delete(np.arange(0, 90, 0.8), 40)
+    ibi_ms, ok = accepted_intervals(beats_s)
+    assert (~ok).sum() == 1 and ibi_ms[~ok] == pytest.approx(1600)
+    assert heart_rate_variability(beats_s).sdnn_ms < 1e-6
+
+
+# -- the simulator
+
+
+@pytest.mark.parametrize("fs", [15.0, 30.0, 64.0])
+def test_simulated_beats_rate_and_wave_tell_the_same(fs: float) -> None:
+    truth = simulate_pulse(60, fs, 75, seed=1)
+    assert truth.mean_hr_bpm == pytest.approx(75, rel=0.03)
+    assert 60 / np.diff(truth.beats_s).mean() == pytest.approx(truth.mean_hr_bpm, rel=0.02)
+    assert truth.hr_bpm.mean() == pytest.approx(truth.mean_hr_bpm, rel=0.01)
+    assert truth.bvp.mean() == pytest.approx(0, abs=1e-9) and truth.bvp.std() == pytest.approx(1)
+    again = simulate_pulse(60, fs, 75, seed=1)
+    assert (again.bvp == truth.bvp).all()
+    assert (simulate_pulse(60, fs, 75, seed=2).bvp != truth.bvp).any()
+
+
+def test_simulated_rates_may_change() -> None:
+    ramp = np.linspace(60, 120, 1800)
+    truth = simulate_pulse(60, 30, ramp, hrv=0)
+    np.testing.assert_allclose(truth.hr_bpm, ramp, rtol=1e-6)
+    with pytest.raises(ValueError, match="1800"):
+        simulate_pulse(60, 30, ramp[:-1])
+    with pytest.raises(ValueError, match="positive"):
+        simulate_pulse(60, 30, -5.0)
+
+
+def test_simulated_colours_carry_the_pulse_in_the_stated_ratio() -> None:
+    truth = simulate_pulse(20, 30, 75)
+    rgb = simulate_rgb(truth.bvp, 30, depth=0.01, noise=0.0)
+    sd = (rgb / rgb.mean(axis=0)).std(axis=0)
+    np.testing.assert_allclose(sd / sd[1], np.asarray(CHANNEL_RATIO) / CHANNEL_RATIO[1], rtol=0.01)
+    assert np.corrcoef(rgb[:, 1], truth.bvp)[0, 1] < -0.99
+    assert BAND_BPM == (40.0, 180.0)

@@ -1,0 +1,712 @@
+"""Frames come in once, in order, upright, in true colours and with true times; what is no video is refused."""
+
+from __future__ import annotations
+
+import gc
+import http.server
+import os
+import resource
+import socket
+import struct
+import threading
+import time
+import wave
+import weakref
+import zlib
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import cv2
+import numpy as np
+import pytest
+from av.stream import Disposition
+
+from autohr.errors import VideoError
+from autohr.types import Frame
+from autohr.video import decode
+from autohr.video.decode import is_image_folder, list_videos, open_video
+from autohr.video.encode import write_video
+
+HEIGHT, WIDTH = 64, 96
+SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "videos"
+
+
+def _frames(n: int, height: int = HEIGHT, width: int = WIDTH) -> list[Frame]:
+    """Noise, so that each frame fills some bytes of the file, with a flat patch that tells the frame's number."""
+    frames = [np.random.default_rng(i).integers(0, 256, (height, width, 3), dtype=np.uint8) for i in range(n)]
+    for i, frame in enumerate(frames):
+        frame[:16, :16] = 20 + 4 * (i % 50)
+    return frames
+
+
+def _number(rgb: Frame) -> int:
+    return round((float(rgb[4:12, 4:12].mean()) - 20) / 4)
+
+
+def _times(path: Path, **options: Any) -> list[float]:
+    with open_video(path, **options) as video:
+        return [frame.t_s for frame in video]
+
+
+def _refused(source: Any, **options: Any) -> str:
+    """The one line with which a source is refused, at the latest when frames are asked for."""
+    with pytest.raises(VideoError) as caught, open_video(source, **options) as video:
+        list(video)
+    line = str(caught.value)
+    assert "\n" not in line and len(line) < 400
+    return line
+
+
+# ---- reading
+
+
+def test_a_reader_counts_and_describes(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", _frames(25), fps=25)
+    with open_video(tmp_path / "a.mp4") as video:
+        assert (video.width, video.height, video.n_read) == (WIDTH, HEIGHT, 0)
+        assert video.duration_s == pytest.approx(1.0, abs=0.05)
+        assert video.fps_nominal == pytest.approx(25, abs=0.1)
+        first = next(video)
+        assert video.n_read == 1
+        assert first.rgb.shape == (HEIGHT, WIDTH, 3) and first.rgb.dtype == np.uint8
+        assert first.rgb.flags.c_contiguous and first.rgb.flags.writeable
+        rest = list(video)
+    assert [f.index for f in [first, *rest]] == list(range(25))
+    assert [f.t_s for f in [first, *rest]] == pytest.approx(np.arange(25) / 25, abs=1e-4)
+    assert (video.n_read, video.n_repaired, video.n_dropped, video.notes) == (25, 0, 0, [])
+    assert video.path == str(tmp_path / "a.mp4")
+    assert list(video) == []
+
+
+def test_a_closed_reader_ends(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", _frames(25), fps=25)
+    with open_video(str(tmp_path / "a.mp4")) as video:
+        next(video)
+    assert list(video) == []
+    video.close()
+
+
+def test_time_starts_at_the_first_frame(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", _frames(4), t_s=[5.0, 5.1, 5.25, 5.3])
+    assert _times(tmp_path / "a.mkv") == pytest.approx([0.0, 0.1, 0.25, 0.3], abs=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".gif"])
+@pytest.mark.parametrize(("start_s", "end_s"), [(0.0, 1.0), (0.5, 1.0), (2.5, None), (3.95, 4.5), (4.0, 4.04)])
+def test_start_and_end_give_the_same_frames_as_reading_all(
+    tmp_path: Path, suffix: str, start_s: float, end_s: float | None
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    codec = "gif" if suffix == ".gif" else "libx264"
+    write_video(path, _frames(125, 32, 32), fps=25, codec=codec, gop=30, crf=0)
+    with open_video(path) as video:
+        wanted = [f for f in video if start_s <= f.t_s and (end_s is None or f.t_s < end_s)]
+    with open_video(path, start_s=start_s, end_s=end_s) as video:
+        got = list(video)
+    assert [f.t_s for f in got] == [f.t_s for f in wanted]
+    assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip(got, wanted, strict=True))
+    assert got[0].index == 0
+    assert video.notes == []
+
+
+def test_a_start_after_the_end_is_refused(tmp_path: Path) -> None:
+    for suffix in (".mp4", ".mkv", ".avi"):
+        write_video(tmp_path / f"a{suffix}", _frames(25), fps=25)
+        assert "no usable frame between 60 s" in _refused(tmp_path / f"a{suffix}", start_s=60.0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"start_s": -1.0}, {"start_s": float("nan")}, {"end_s": 0.0}, {"start_s": 2.0, "end_s": 1.0}, {"fps": 0.0}],
+)
+def test_times_out_of_range_are_the_callers_mistake(tmp_path: Path, options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        open_video(tmp_path / "a.mp4", **options)
+
+
+def test_fps_overrides_the_clock_of_a_file(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", _frames(6), t_s=[0.0, 0.1, 0.25, 0.3, 0.31, 0.5])
+    assert _times(tmp_path / "a.mkv", fps=10.0) == pytest.approx(np.arange(6) / 10)
+    assert _times(tmp_path / "a.mkv", fps=10.0, start_s=0.2, end_s=0.4) == pytest.approx([0.2, 0.3])
+
+
+def test_reading_is_lazy_and_memory_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "a.mp4", iter(_frames(300, 32, 32)), fps=30)
+    n_converted = 0
+    convert = decode._ToRgb.__call__
+
+    def counted(self: decode._ToRgb, frame: av.VideoFrame) -> Frame:
+        nonlocal n_converted
+        n_converted += 1
+        return convert(self, frame)
+
+    monkeypatch.setattr(decode._ToRgb, "__call__", counted)
+    with open_video(tmp_path / "a.mp4") as video:
+        for _ in range(3):
+            next(video)
+        assert n_converted == 3
+    alive: list[weakref.ref[Any]] = []
+    with open_video(tmp_path / "a.mp4") as video:
+        for frame in video:
+            alive.append(weakref.ref(frame.rgb))
+            assert sum(ref() is not None for ref in alive[-10:]) <= 2
+            assert len(cast(Any, video._source)._pending) <= 1
+
+
+# ---- clocks
+
+
+def test_equal_stamps_are_dropped_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        packets = [p for i, f in enumerate(_frames(8)) for p in stream.encode(_stamped(f, i))]
+        packets += stream.encode(None)
+        for packet, tick in zip(packets, [0, 40, 80, 80, 80, 120, 160, 200], strict=True):
+            packet.time_base = Fraction(1, 1000)
+            packet.pts = packet.dts = tick
+            container.mux(packet)
+    with open_video(path) as video:
+        times = [f.t_s for f in video]
+    assert times == pytest.approx([0.0, 0.04, 0.08, 0.12, 0.16, 0.2])
+    assert (video.n_read, video.n_dropped) == (6, 2)
+    assert len(video.notes) == 1 and "2 frames dropped" in video.notes[0]
+
+
+def _stamped(rgb: Frame, tick: int) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(rgb).reformat(format="yuvj420p")
+    frame.pts = tick
+    return frame
+
+
+def _clocked(stamps: list[tuple[float | None, float | None, float | None]], nominal_s: float | None = None) -> Any:
+    clock = decode._Clock(zero_s=None, nominal_step_s=nominal_s)
+    return [clock.read(*stamp) for stamp in stamps], clock
+
+
+def test_missing_stamps_are_filled_and_marked() -> None:
+    by_neighbours, _ = _clocked([(1.0, None, None), (1.1, None, None), (None, None, None), (1.3, None, None)])
+    assert by_neighbours == [
+        (0.0, False),
+        (pytest.approx(0.1), False),
+        (pytest.approx(0.2), True),
+        (pytest.approx(0.3), False),
+    ]
+    by_duration, _ = _clocked([(0.0, None, 0.04), (None, None, 0.04), (None, None, 0.02), (None, None, 0.02)])
+    assert [t for t, _ in by_duration] == pytest.approx([0.0, 0.04, 0.08, 0.10])
+    by_decoding, _ = _clocked([(0.0, 7.0, None), (None, 7.03, None), (None, 7.08, None)])
+    assert by_decoding == [(0.0, False), (pytest.approx(0.03), True), (pytest.approx(0.08), True)]
+    first_missing, _ = _clocked([(None, None, 0.05), (0.35, None, 0.05), (0.40, None, 0.05)])
+    assert first_missing == [(0.0, True), (pytest.approx(0.05), False), (pytest.approx(0.10), False)]
+    by_header, _ = _clocked([(0.0, None, None), (None, None, None)], nominal_s=0.04)
+    assert by_header == [(0.0, False), (0.04, True)]
+    with pytest.raises(decode._NoClock):
+        _clocked([(None, None, None), (None, None, None)])
+
+
+def test_backward_stamps_are_dropped_and_restarted_clocks_go_on() -> None:
+    read, _ = _clocked([(0.0, None, None), (0.1, None, None), (0.05, None, None), (0.1, None, None), (0.2, None, None)])
+    assert read == [(0.0, False), (0.1, False), (None, False), (None, False), (0.2, False)]
+    read, clock = _clocked([(50.0, None, 0.1), (50.1, None, 0.1), (0.0, None, 0.1), (0.1, None, 0.1)])
+    assert [t for t, _ in read] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert [repaired for _, repaired in read] == [False, False, True, False]
+    assert clock.n_restarts == 1
+
+
+def test_a_raw_stream_has_no_clock_and_asks_for_fps(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.h264", _frames(10), fps=25)
+    assert "--fps" in _refused(tmp_path / "a.h264")
+    assert _times(tmp_path / "a.h264", fps=20.0) == pytest.approx(np.arange(10) / 20)
+
+
+# ---- turning and colour
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_frames_are_turned_upright(tmp_path: Path, suffix: str, degrees: int) -> None:
+    frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    frame[:32, :48], frame[:32, 48:], frame[32:, :48] = (200, 60, 60), (60, 200, 60), (60, 60, 200)
+    path = tmp_path / f"a{suffix}"
+    write_video(path, [frame] * 3, fps=25, pix_fmt="yuv444p", crf=5, rotation_deg=degrees)
+    with open_video(path) as video:
+        size = (video.width, video.height)
+        got = next(video).rgb
+    upright = np.rot90(frame, degrees // 90)
+    assert got.shape == upright.shape == (size[1], size[0], 3)
+    assert got.flags.c_contiguous
+    inner = np.abs(got.astype(int) - upright).max(axis=2)
+    assert np.median(inner) <= 3 and np.mean(inner > 10) < 0.2
+    capture = cv2.VideoCapture(str(path))
+    _, bgr = capture.read()
+    capture.release()
+    assert bgr.shape == got.shape
+    assert np.abs(bgr[..., ::-1].astype(int) - got).mean() < 8
+
+
+def _untagged(path: Path, height: int, *, full: bool) -> None:
+    """One flat colour, Y 130 U 100 V 160, in ffv1, which keeps planes as they are and tags nothing in avi."""
+    frame = av.VideoFrame(WIDTH, height, "yuvj420p" if full else "yuv420p")
+    for plane, value in zip(frame.planes, (130, 100, 160), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg" if full else "ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, height, frame.format.name
+        if full:
+            stream.codec_context.qmin = stream.codec_context.qmax = 1
+        for tick in range(3):
+            frame.pts = tick
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("height", "full", "wanted"),
+    [  # by the equations of BT.601 and BT.709 for this Y, U, V
+        (64, False, (183.8, 117.7, 76.3)),
+        (718, False, (183.8, 117.7, 76.3)),
+        (720, False, (190.1, 121.7, 73.6)),
+        (64, True, (174.9, 116.8, 80.4)),
+        (720, True, (174.9, 116.8, 80.4)),  # mjpeg is BT.601 whatever its size
+    ],
+)
+def test_colour_follows_tags_and_the_stated_convention(
+    tmp_path: Path, height: int, full: bool, wanted: tuple[float, float, float]
+) -> None:
+    _untagged(tmp_path / "a.avi", height, full=full)
+    with open_video(tmp_path / "a.avi") as video:
+        got = next(video).rgb
+    assert np.abs(got.reshape(-1, 3) - np.array(wanted)).max() <= (1.6 if full else 0.6)
+
+
+def test_alpha_is_dropped(tmp_path: Path) -> None:
+    rgba = np.full((HEIGHT, WIDTH, 4), (200, 120, 80, 10), np.uint8)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(3):
+        cv2.imwrite(str(folder / f"{i}.png"), cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
+    with open_video(folder, fps=10) as video:
+        assert next(video).rgb[0, 0].tolist() == [200, 120, 80]
+
+
+def test_limited_gray_is_spread(tmp_path: Path) -> None:
+    frame = av.VideoFrame(WIDTH, HEIGHT, "gray")
+    frame.planes[0].update(bytes([235]) * frame.planes[0].buffer_size)
+    frame.color_range = 1
+    assert int(decode._ToRgb()(frame).min()) == 255
+    frame.color_range = 2
+    assert int(decode._ToRgb()(frame).max()) == 235
+
+
+# ---- broken and foreign inputs
+
+
+def _audio(path: Path) -> Path:
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(8000))
+    return path
+
+
+def _with_sound(path: Path, *, cover: bool) -> Path:
+    """Sound first, then a video of ten frames, or a cover picture."""
+    with av.open(str(path), "w", format="mp4") as container:
+        sound = container.add_stream("aac", rate=44100)
+        video = container.add_stream("mjpeg" if cover else "libx264", rate=25)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuvj420p" if cover else "yuv420p"
+        if cover:
+            video.disposition = Disposition.attached_pic
+        for i in range(10):
+            part = av.AudioFrame.from_ndarray(np.zeros((1, 1764), np.float32), format="fltp", layout="mono")
+            part.sample_rate, part.pts = 44100, i * 1764
+            container.mux(sound.encode(part))
+        for i, rgb in enumerate(_frames(1 if cover else 10)):
+            picture = av.VideoFrame.from_ndarray(rgb)
+            picture.pts = i
+            container.mux(video.encode(picture))
+        container.mux(sound.encode(None))
+        container.mux(video.encode(None))
+    return path
+
+
+def _patched(path: Path, codec: str, pix_fmt: str, marker: bytes, offset: int, size: bytes) -> Path:
+    """A small real video whose header was made to claim another size."""
+    write_video(path, _frames(3), fps=25, codec=codec, pix_fmt=pix_fmt)
+    data = bytearray(path.read_bytes())
+    at = data.find(marker)
+    assert at >= 0
+    data[at + offset : at + offset + len(size)] = size
+    path.write_bytes(data)
+    return path
+
+
+def _blanked(path: Path) -> Path:
+    """An mjpeg avi in which every picture is zeros."""
+    write_video(path, _frames(5), fps=25, codec="mjpeg")
+    data = bytearray(path.read_bytes())
+    at = data.find(b"movi")
+    while (at := data.find(b"00dc", at + 1)) >= 0 and at < data.find(b"idx1"):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        data[at + 8 : at + 8 + length] = bytes(length)
+    path.write_bytes(data)
+    return path
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def _made(path: Path, make: Callable[[Path], object]) -> Path:
+    make(path)
+    return path
+
+
+def _ffv1(path: Path, height: int, width: int) -> Path:
+    frame = np.zeros((height, width, 3), np.uint8)
+    write_video(path, [frame] * 3, fps=25, codec="ffv1", pix_fmt="bgr0")
+    return path
+
+
+def _cut(path: Path, share: float = 0.6, n: int = 60) -> Path:
+    write_video(path, _frames(n), fps=25)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {  # name -> (maker in a folder, what the line says)
+    "missing": (lambda d: d / "none.mp4", "no file"),
+    "missing number": (lambda d: d / "0", "no file"),
+    "name too long": (lambda d: d / ("x" * 260), "cannot be looked at"),
+    "null byte": (lambda d: d / "a\0b", "cannot be looked at"),
+    "empty folder": (lambda d: _made(d / "e", Path.mkdir), "holds no pictures"),
+    "empty file": (lambda d: _written(d / "a.mp4", b""), "empty"),
+    "text": (lambda d: _written(d / "a.mp4", b"hello world\n" * 50), "text"),
+    "text as text": (lambda d: _written(d / "a.txt", b"hello world\n" * 50), "no video"),
+    "noise": (lambda d: _written(d / "a.mp4", np.random.default_rng(0).bytes(5000)), "cannot be opened"),
+    "play list": (lambda d: _written(d / "a.mp4", b"ffconcat version 1.0\nfile b.mp4\n"), "text"),
+    "picture": (lambda d: _made(d / "a.png", lambda p: cv2.imwrite(str(p), _frames(1)[0])), "single picture"),
+    "fifo": (lambda d: _made(d / "a.mp4", os.mkfifo), "not a regular file"),
+    "device": (lambda d: Path("/dev/zero"), "not a regular file"),
+    "sound only": (lambda d: _audio(d / "a.wav"), "no moving picture"),
+    "cover picture": (lambda d: _with_sound(d / "a.m4a", cover=True), "no moving picture"),
+    "1x1": (lambda d: _ffv1(d / "a.mkv", 1, 1), "at least 32 px"),
+    "too low": (lambda d: _ffv1(d / "a.mkv", 31, 64), "at least 32 px"),
+    "cut mp4": (lambda d: _cut(d / "a.mp4"), "index"),
+    "no frame decodes": (lambda d: _blanked(d / "a.avi"), "no frame of it"),
+    "huge avi": (
+        lambda d: _patched(d / "a.avi", "ffv1", "bgr0", b"strf", 12, struct.pack("<II", 100_000, 100_000)),
+        "no frame of it",
+    ),
+    "long avi": (
+        lambda d: _patched(d / "a.avi", "ffv1", "bgr0", b"strf", 12, struct.pack("<II", 32, 20_000)),
+        "16384 px a side",
+    ),
+    "huge mkv": (
+        lambda d: _patched(d / "a.mkv", "ffv1", "bgr0", b"\xb0\x81\x60\xba\x81\x40", 0, b"\xb0\x40\x02\xff\xff\xba"),
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_inputs_are_refused_in_one_line(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    make, said = BROKEN[name]
+    path = make(tmp_path)
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = _refused(path)
+    assert said in line
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 200_000
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pix_fmt", "marker"),
+    [(".mp4", "libx264", "yuv420p", b"avc1\0\0\0\0"), (".mov", "mjpeg", "yuvj420p", b"jpeg\0\0\0\0")],
+)
+def test_a_false_size_beside_a_true_one_does_no_harm(
+    tmp_path: Path, suffix: str, codec: str, pix_fmt: str, marker: bytes
+) -> None:
+    path = _patched(tmp_path / f"a{suffix}", codec, pix_fmt, marker, 28, struct.pack(">HH", 65000, 65000))
+    with open_video(path) as video:  # these codecs say their size again in their own headers, and that one is used
+        assert (video.width, video.height) == (WIDTH, HEIGHT)
+
+
+def test_a_huge_png_is_not_decoded(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    path = folder / "a.png"
+    cv2.imwrite(str(path), _frames(1)[0])
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 100_000, 100_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    path.write_bytes(data)
+    assert "none can be decoded" in _refused(folder, fps=10)
+
+
+def test_an_unreadable_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, _frames(3), fps=25)
+
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "Permission denied" in _refused(path)
+
+
+def test_odd_names_are_read(tmp_path: Path) -> None:
+    for name in ("with space.mp4", "ü.mp4", "http:x.mp4", "%03d.mp4", "0", "-1.mp4"):
+        write_video(tmp_path / "plain.mp4", _frames(3), fps=25)
+        (tmp_path / "plain.mp4").rename(tmp_path / name)
+        assert len(_times(tmp_path / name)) == 3
+
+
+def test_a_name_of_digits_is_a_file_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "a.mp4", _frames(3), fps=25)
+    (tmp_path / "a.mp4").rename(tmp_path / "0")
+    with open_video("0") as video:
+        assert len(list(video)) == 3
+
+
+def test_sound_before_picture_is_read(tmp_path: Path) -> None:
+    assert len(_times(_with_sound(tmp_path / "a.mp4", cover=False))) == 10
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".avi", ".mp4"])
+def test_a_truncated_file_gives_what_is_there_and_says_so(tmp_path: Path, suffix: str) -> None:
+    whole = tmp_path / f"whole{suffix}"
+    write_video(whole, _frames(100), fps=25, codec="mjpeg" if suffix == ".avi" else "libx264")
+    if suffix == ".mp4":  # the index first, as phones and web sites write it
+        with (
+            av.open(str(whole)) as source,
+            av.open(str(tmp_path / "f.mp4"), "w", options={"movflags": "faststart"}) as to,
+        ):
+            copy = to.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = copy
+                    to.mux(packet)
+        whole = tmp_path / "f.mp4"
+    data = whole.read_bytes()
+    cut = _written(tmp_path / f"cut{suffix}", data[: int(len(data) * 0.6)])
+    with open_video(cut) as video:
+        times = [frame.t_s for frame in video]
+    assert 40 <= len(times) <= 70
+    assert np.diff(times) == pytest.approx(0.04, abs=0.002)
+    assert sum("truncated" in note for note in video.notes) >= 1
+
+
+def test_damage_in_the_middle_is_dropped_counted_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, _frames(100), fps=25, gop=10)
+    with av.open(str(path)) as container:
+        at = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for start, size in at[33:36]:
+        assert start is not None
+        data[start + size // 3 : start + size] = np.random.default_rng(0).bytes(size - size // 3)
+    path.write_bytes(data)
+    with open_video(path) as video:
+        frames = list(video)
+    assert 85 <= len(frames) < 100
+    assert video.n_dropped == 100 - len(frames)
+    assert any("damaged" in note for note in video.notes)
+    assert frames[-1].t_s == pytest.approx(99 / 25, abs=1e-3)
+
+
+def test_a_picture_size_that_changes_is_dropped(tmp_path: Path) -> None:
+    for name, side in (("a", 64), ("b", 96)):
+        write_video(tmp_path / f"{name}.h264", _frames(5, side, side), fps=25)
+    both = _written(tmp_path / "c.h264", (tmp_path / "a.h264").read_bytes() + (tmp_path / "b.h264").read_bytes())
+    with open_video(both, fps=25) as video:
+        assert {frame.rgb.shape for frame in video} == {(64, 64, 3)}
+    assert (video.n_read, video.n_dropped) == (5, 5)
+    assert any("size" in note for note in video.notes)
+
+
+# ---- folders
+
+
+def _pictures(folder: Path, suffix: str, n: int = 12) -> Path:
+    folder.mkdir()
+    for i, frame in enumerate(_frames(n)):
+        frame[:16, :16] = 20 + 4 * i
+        assert cv2.imwrite(str(folder / f"f{i}{suffix}"), frame[..., ::-1])
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".tif"])
+def test_a_folder_of_pictures_is_a_video_in_natural_order(tmp_path: Path, suffix: str) -> None:
+    folder = _pictures(tmp_path / "p", suffix)
+    with open_video(folder, fps=20) as video:
+        assert (video.duration_s, video.fps_nominal) == (0.6, 20)
+        frames = list(video)
+    assert [_number(f.rgb) for f in frames] == list(range(12))
+    assert [f.t_s for f in frames] == pytest.approx(np.arange(12) / 20)
+    if suffix != ".jpg" and suffix != ".webp":
+        assert np.array_equal(frames[5].rgb[20:], _frames(12)[5][20:])
+    assert _times(folder, fps=20, start_s=0.1, end_s=0.2) == pytest.approx([0.1, 0.15])
+
+
+def test_a_folder_needs_fps(tmp_path: Path) -> None:
+    assert "--fps" in _refused(_pictures(tmp_path / "p", ".png", 2))
+
+
+def test_damaged_pictures_keep_their_place_in_time(tmp_path: Path) -> None:
+    folder = _pictures(tmp_path / "p", ".png")
+    (folder / "f0.png").write_bytes(b"")
+    (folder / "f3.png").write_bytes(b"no picture")
+    (folder / "f7.png").write_bytes((folder / "f7.png").read_bytes()[:60])
+    (folder / "._f1.png").write_bytes(b"written by a desktop")
+    cv2.imwrite(str(folder / "f9.png"), _frames(1, 40, 40)[0])
+    with open_video(folder, fps=10) as video:
+        frames = list(video)
+    assert [_number(f.rgb) for f in frames] == [1, 2, 4, 5, 6, 8, 10, 11]
+    assert [f.t_s for f in frames] == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0, 1.1])
+    assert video.n_dropped == 4
+    assert len(video.notes) == 2
+
+
+def test_folders_are_told_apart(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("v10.mp4", "v9.MOV", "V1.mkv", "notes.txt", "cover.jpg", ".hidden.mp4"):
+        (videos / name).touch()
+    (videos / "folder.mp4").mkdir()
+    assert [p.name for p in list_videos(videos)] == ["V1.mkv", "v9.MOV", "v10.mp4"]
+    assert not is_image_folder(videos)
+    assert is_image_folder(_pictures(tmp_path / "p", ".png", 2))
+    assert not is_image_folder(tmp_path)
+    assert not is_image_folder(tmp_path / "none")
+    (videos / "cover.jpg").unlink()
+    assert "3 video file(s)" in _refused(videos, fps=10)
+    with pytest.raises(VideoError, match="cannot be listed"):
+        list_videos(tmp_path / "none")
+
+
+# ---- addresses
+
+
+def test_addresses_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    write_video(tmp_path / "a.mp4", _frames(10), fps=25)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        with open_video(f"{base}/a.mp4") as video:
+            assert [f.t_s for f in video] == pytest.approx(np.arange(10) / 25, abs=1e-4)
+        assert "cannot be opened" in _refused(f"{base}/none.mp4")
+        server.shutdown()
+    assert "cannot be opened" in _refused(f"{base}/a.mp4")
+    assert "'ftp' are not read" in _refused("ftp://127.0.0.1/a.mp4")
+
+
+def test_a_silent_server_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("http_proxy", raising=False)
+    monkeypatch.setattr(decode, "URL_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for scheme in ("http", "rtsp"):
+            started_s = time.monotonic()
+            assert "cannot be opened" in _refused(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/a.mp4")
+            assert time.monotonic() - started_s < 5
+
+
+# ---- cameras
+
+
+class _FakeCamera:
+    """What autohr uses of cv2.VideoCapture."""
+
+    opens = True
+    frames: Iterator[Frame] = iter(())
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.released = False
+
+    def isOpened(self) -> bool:
+        return self.opens
+
+    def get(self, what: int) -> float:
+        return 0.0
+
+    def grab(self) -> bool:
+        self.current = next(type(self).frames, None)
+        return self.current is not None
+
+    def retrieve(self) -> tuple[bool, Any]:
+        return True, self.current
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_a_camera_is_stamped_by_a_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([100.0, 100.033, 100.066, 100.2])
+    bgr = np.full((HEIGHT, WIDTH, 3), (80, 120, 200), np.uint8)
+    _FakeCamera.frames = iter([bgr] * 4)
+    monkeypatch.setattr(cv2, "VideoCapture", _FakeCamera)
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    with open_video("0") as video:
+        assert (video.width, video.height, video.duration_s, video.fps_nominal) == (WIDTH, HEIGHT, None, None)
+        frames = list(video)
+    assert [f.t_s for f in frames] == pytest.approx([0.0, 0.033, 0.066, 0.2])
+    assert frames[0].rgb[0, 0].tolist() == [200, 120, 80]
+    assert "camera stopped" in video.notes[0]
+    assert cast(Any, video._source)._capture.released
+
+
+def test_cameras_that_fail_are_refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert "Camera 77 cannot be opened" in _refused(77)
+    assert "Camera 78 cannot be opened" in _refused("78")
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(ValueError, match="camera index is -1"):
+        open_video(-1)
+    monkeypatch.setattr(cv2, "VideoCapture", _FakeCamera)
+    _FakeCamera.frames = iter(())
+    assert "gives no picture" in _refused(0)
+    assert "leave out --fps" in _refused(0, fps=30.0)
+
+
+# ---- real files
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared videos are not here")
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [
+        ("evm_face_53bpm.mp4", 301),
+        ("face_noface.mov", 169),
+        ("no_face.mp4", 95),
+        ("single_face.mp4", 72),
+        ("small_face_full_range.mkv", 109),
+        ("two_faces.gif", 56),
+    ],
+)
+def test_real_files_agree_with_opencv(name: str, n: int) -> None:
+    capture = cv2.VideoCapture(str(SHARED / name))
+    with open_video(SHARED / name) as video:
+        for frame in video:
+            got, bgr = capture.read()
+            if got and frame.index % 20 == 0:
+                difference = frame.rgb.reshape(-1, 3).mean(axis=0) - bgr[..., ::-1].reshape(-1, 3).mean(axis=0)
+                assert np.abs(difference).max() < 3  # OpenCV's own conversion is up to 2.5 too dark
+    capture.release()
+    gc.collect()
+    assert (video.n_read, video.n_repaired, video.n_dropped, video.notes) == (n, 0, 0, [])
