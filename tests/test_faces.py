@@ -278,6 +278,22 @@ def test_something_else_in_the_faces_place_is_not_the_face() -> None:
         assert t_s <= 1.5 or not any(face.seen for face in found)
 
 
+def test_a_face_that_turns_into_something_else_is_not_followed_on() -> None:
+    """Slowly enough for the flow, which holds on to whatever comes; only the looks tell."""
+    world, wall = World(), World()
+    world.at, wall.at = {1: (160.0, 120.0)}, {77: (160.0, 120.0)}
+    face, other = world.frame().astype(float), wall.frame().astype(float)
+    tracker = FaceTracker(detector=world, bridge_s=2.0)
+    for t_s in clock(4.0, 30.0):
+        share = float(np.clip((t_s - 1.2) / 0.8, 0, 1))
+        world.blind = share > 0.3
+        found = tracker.update(np.asarray((1 - share) * face + share * other, dtype=np.uint8), float(t_s))
+        if t_s < 1.4:
+            assert found[0].seen
+        if t_s > 2.1:
+            assert not any(one.seen for one in found)
+
+
 @pytest.mark.parametrize(
     ("gap_s", "back_at", "expected"),
     [(5.0, (185.0, 110.0), 0), (5.0, (310.0, 300.0), 1), (31.5, (160.0, 120.0), 1)],

@@ -218,6 +218,13 @@ def test_backward_stamps_are_dropped_and_restarted_clocks_go_on() -> None:
     assert clock.n_restarts == 1
 
 
+def test_gaps_are_kept_and_said(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", _frames(5), t_s=[0.0, 0.04, 0.08, 1.5, 1.54])
+    with open_video(tmp_path / "a.mkv") as video:
+        assert [f.t_s for f in video] == pytest.approx([0.0, 0.04, 0.08, 1.5, 1.54], abs=1e-3)
+    assert video.notes == ["Between frames there are 1 gap(s), the longest of 1.42 s."]
+
+
 def test_a_raw_stream_has_no_clock_and_asks_for_fps(tmp_path: Path) -> None:
     write_video(tmp_path / "a.h264", _frames(10), fps=25)
     assert "--fps" in _refused(tmp_path / "a.h264")
@@ -482,10 +489,10 @@ def test_sound_before_picture_is_read(tmp_path: Path) -> None:
     assert len(_times(_with_sound(tmp_path / "a.mp4", cover=False))) == 10
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".avi", ".mp4"])
+@pytest.mark.parametrize("suffix", [".mkv", ".avi", ".mp4", ".gif"])
 def test_a_truncated_file_gives_what_is_there_and_says_so(tmp_path: Path, suffix: str) -> None:
     whole = tmp_path / f"whole{suffix}"
-    write_video(whole, _frames(100), fps=25, codec="mjpeg" if suffix == ".avi" else "libx264")
+    write_video(whole, _frames(100), fps=25, codec={".avi": "mjpeg", ".gif": "gif"}.get(suffix, "libx264"))
     if suffix == ".mp4":  # the index first, as phones and web sites write it
         with (
             av.open(str(whole)) as source,

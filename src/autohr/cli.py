@@ -97,7 +97,8 @@ def measure(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Video files, folders of videos, a folder of images (with --fps), a camera index such as 0, or an address.",
+            help="Video files, folders of videos, a folder of images (with --fps), a camera index such as 0, "
+            "or an address.",
             show_default=False,
         ),
     ],
@@ -116,12 +117,16 @@ def measure(
     ] = None,
     fps: Annotated[
         float | None,
-        typer.Option(min=1.0, max=1000.0, help="Frames per second of a folder of images, which has no clock of its own."),
+        typer.Option(
+            min=1.0, max=1000.0, help="Frames per second of a folder of images, which has no clock of its own."
+        ),
     ] = None,
     json_out: Annotated[
         str | None, typer.Option("--json", metavar="OUT|-", help="Write JSON to a file, or to the terminal with '-'.")
     ] = None,
-    csv_out: Annotated[Path | None, typer.Option("--csv", metavar="OUT", help="Write one row for each reading.")] = None,
+    csv_out: Annotated[
+        Path | None, typer.Option("--csv", metavar="OUT", help="Write one row for each reading.")
+    ] = None,
     html_out: Annotated[
         Path | None, typer.Option("--html", metavar="OUT", help="Write a page with pictures that needs no internet.")
     ] = None,
@@ -131,11 +136,12 @@ def measure(
 ) -> None:
     """Measure the heart rate of the face in a video, or refuse with the reason.
 
-    A face must be followed for 4 s to get a number and for 8 s to get one that can be called reliable. For several files
-    every one is measured, one that fails does not stop the others, and the exit code is 1 if any failed.
-    """
+    A face must be followed for 4 s to get a number and for 8 s to get one that can be called reliable. For several
+    files every one is measured, one that fails does not stop the others, and the exit code is 1 if any failed."""
     if stride_s > window_s:
-        raise typer.BadParameter(f"{stride_s:g} s must not be longer than --window-s {window_s:g}.", param_hint="--stride-s")
+        raise typer.BadParameter(
+            f"{stride_s:g} s must not be longer than --window-s {window_s:g}.", param_hint="--stride-s"
+        )
     if end_s is not None and end_s <= start_s:
         raise typer.BadParameter(f"{end_s:g} s must lie after --start-s {start_s:g}.", param_hint="--end-s")
     for out in (csv_out, html_out, None if json_out in (None, "-") else Path(str(json_out))):
@@ -204,7 +210,9 @@ def measure(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the video, its truth, the measurement and the report.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the video, its truth, the measurement and the report.")] = Path(
+        "demo"
+    ),
     hr_bpm: Annotated[float, typer.Option(min=45.0, max=170.0, help="Heart rate of the face that is made.")] = 72.0,
     duration_s: Annotated[float, typer.Option(min=10.0, max=600.0, help="Length of the video in seconds.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Another number makes another face.")] = 1,
@@ -360,7 +368,8 @@ def _print_measurement(result: Measurement) -> None:
         table.add_row(
             str(face.id),
             "none" if face.hr_bpm is None else f"{face.hr_bpm:.1f} bpm",
-            f"{100 * face.confidence:.0f} %, " + ("[green]reliable[/green]" if face.reliable else "[red]NOT reliable[/red]"),
+            f"{100 * face.confidence:.0f} %, "
+            + ("[green]reliable[/green]" if face.reliable else "[red]NOT reliable[/red]"),
             "" if face.snr_db is None else f"{face.snr_db:.1f} dB",
             f"{face.start_s:.1f} to {face.end_s:.1f} s",
             f"{good} of {len(face.windows)} reliable",
@@ -371,7 +380,8 @@ def _print_measurement(result: Measurement) -> None:
             console.print(f"  {escape(line)}")
     frames = result.frames
     console.print(
-        f"  Frames: {frames.read} read, {frames.face} with a face, {frames.repaired} repaired, {frames.dropped} dropped."
+        f"  Frames: {frames.read} read, {frames.face} with a face, "
+        f"{frames.repaired} repaired, {frames.dropped} dropped."
     )
     for note in result.notes:
         console.print(f"  {escape(note)}")

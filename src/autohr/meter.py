@@ -6,9 +6,9 @@
             print(reading.end_s, reading.estimate.hr_bpm)
     last = meter.finish()
 
-A meter follows faces, reads their colours, and every ``stride_s`` puts the last ``window_s`` on a uniform clock and asks
-the method. It holds one window of colours for each followed face and nothing else, so its memory does not grow with the
-video, and the same frames give the same numbers whether they come from a file or live.
+A meter follows faces, reads their colours, and every ``stride_s`` puts the last ``window_s`` on a uniform clock and
+asks the method. It holds one window of colours for each followed face and nothing else, so its memory does not grow
+with the video, and the same frames give the same numbers whether they come from a file or live.
 """
 
 from __future__ import annotations
@@ -194,6 +194,10 @@ class Meter:
             if last_s - segment.origin_s < self.config.window_s * (1 - 0.5 / len(segment.rows)):
                 return []
             segment.fps = _mean_fps(segment.rows)
+        if segment.fps < LEAST_FPS:
+            # Nothing can be read; the rows that tell how long it lasted are the first time and the last.
+            del segment.rows[:-1]
+            return []
         readings = []
         length, hop = round(self.config.window_s * segment.fps), max(1, round(self.config.stride_s * segment.fps))
         # Half a frame of slack: with 29.97 frames per second the 300th frame is 3 ms early.
@@ -286,7 +290,7 @@ def _on_clock(rows: list[_Row], fps: float, start_s: float, length: int) -> Face
     if any(crop is not None for crop in crops):
         # Pictures are not blended: each moment of the clock shows the nearest frame in which the face was seen.
         where = np.flatnonzero(seen)
-        clip = np.stack([crops[where[np.abs(t_s[where] - at).argmin()]] for at in at_s])  # type: ignore[arg-type]
+        clip = np.stack([crops[where[np.abs(t_s[where] - at).argmin()]] for at in at_s])
     return FaceClip(
         fps=fps,
         start_s=start_s,

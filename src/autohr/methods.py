@@ -1,7 +1,7 @@
 """What is a method: one visible table, and one way from a face clip to an ``Estimate`` for all of them.
 
-A method turns a ``FaceClip`` into a pulse wave. Rate, signal-to-noise ratio and confidence are then made of that wave by
-the same code for every method, so that GREEN and a network are judged alike.
+A method turns a ``FaceClip`` into a pulse wave. Rate, signal-to-noise ratio and confidence are then made of that wave
+by the same code for every method, so that GREEN and a network are judged alike.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from autohr.classic import CLASSIC
 from autohr.classic.colour import pos
 from autohr.errors import SignalTooShort, UnknownName
+from autohr.signals.filters import bandpass
 from autohr.signals.quality import (
     RELIABLE_CONFIDENCE,
     TRUSTED_S,
@@ -23,13 +24,13 @@ from autohr.signals.quality import (
     shared_with,
     why_unreliable,
 )
-from autohr.signals.filters import bandpass
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS, estimate_heart_rate
 from autohr.types import Estimate, Evidence, FaceClip, Float, Pulse
 from autohr.video.rois import GRID
 
 LEAST_S = 4.0
-"""Shortest window that gets a number at all; under ``TRUSTED_S`` it is never called reliable. The estimator needs 3.75 s."""
+"""Shortest window that gets a number at all; under ``TRUSTED_S`` it is never called reliable. The estimator needs
+3.75 s."""
 assert LEAST_S >= LEAST_PERIODS * 60 / BAND_BPM[0]
 
 LEAST_FPS = 2.2 * BAND_BPM[1] / 60
@@ -74,7 +75,9 @@ def _classic(name: str, title: str, source: str, sure: str) -> Method:
 
 METHODS: dict[str, Method] = {
     "green": _classic("green", "GREEN", "Verkruysse et al. 2008", "formula exact; pass band ours"),
-    "ica": _classic("ica", "Poh2011 (ICA)", "Poh et al. 2011", "JADE exact; cut-off, last filters and spectral rate ours"),
+    "ica": _classic(
+        "ica", "Poh2011 (ICA)", "Poh et al. 2011", "JADE exact; cut-off, last filters and spectral rate ours"
+    ),
     "chrom": _classic("chrom", "CHROM", "de Haan & Jeanne 2013", "formula exact; filter over the whole window"),
     "pos": _classic("pos", "POS", "Wang et al. 2017", "formula exact; pass band added at the end"),
 }
@@ -103,12 +106,12 @@ def estimate(clip: FaceClip, pulse: Pulse) -> Estimate:
     evidence = gather_evidence(clip, pulse, rate.hr_bpm, rate.snr_db, rate.runner_up)
     sure = confidence(evidence)
     why = None
-    if sure < RELIABLE_CONFIDENCE:
-        why = why_unreliable(evidence)
-    elif clip.duration_s < TRUSTED_S - 0.5 / clip.fps:
+    if clip.duration_s < TRUSTED_S - 0.5 / clip.fps:
         why = f"only {clip.duration_s:.1f} s of face: a rate needs {TRUSTED_S:g} s to be trusted"
     elif float(clip.found.mean()) < LEAST_FOUND:
         why = f"the face was seen in only {100 * float(clip.found.mean()):.0f} % of the frames"
+    elif sure < RELIABLE_CONFIDENCE:
+        why = why_unreliable(evidence)
     if why is not None:
         # The number and the word must not contradict each other, whatever the reason was.
         sure = min(sure, RELIABLE_CONFIDENCE - 0.01)

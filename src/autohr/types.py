@@ -1,8 +1,8 @@
 """The frozen dataclasses that cross rooms: what a face crop is, what a pulse is, what an answer is.
 
-``FaceClip`` goes from the meter to a method, ``Pulse`` from a method to the estimator, ``Estimate`` from a method to the
-meter, ``Reading`` from the meter to whoever listens, ``Measurement`` to the user. Field names are those of the JSON in
-DESIGN 3, so ``Measurement.as_dict`` invents nothing.
+``FaceClip`` goes from the meter to a method, ``Pulse`` from a method to the estimator, ``Estimate`` from a method to
+the meter, ``Reading`` from the meter to whoever listens, ``Measurement`` to the user. Field names are those of the
+JSON in DESIGN 3, so ``Measurement.as_dict`` invents nothing.
 """
 
 from __future__ import annotations

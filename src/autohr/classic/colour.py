@@ -4,8 +4,8 @@ All take rgb (..., T, 3), 0..255 or any positive scale, and fs in frames per sec
 positive where the skin holds more blood (green is darker there). Leading axes are regions, computed together. None of
 them picks a rate: that is signals/rate.py's.
 
-How sure: formulas of CHROM and POS are the papers'; window length 1.6 s, overlap and projection planes too. What differs
-is said in each docstring.
+How sure: formulas of CHROM and POS are the papers'; window length 1.6 s, overlap and projection planes too. What
+differs is said in each docstring.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ WINDOW_S = 1.6
 def green(rgb: Float, fs: float) -> Float:
     """GREEN (Verkruysse et al. 2008): the green channel, relative to its mean, detrended and band-passed.
 
-    The paper filters 0.8..6 Hz; here the band is ``HEART_BAND_HZ``, common to all methods of this package, so that 40 bpm
-    passes. Means, not sums, so that a region that changes size does not change the signal.
+    The paper filters 0.8..6 Hz; here the band is ``HEART_BAND_HZ``, common to all methods of this package, so that 40
+    bpm passes. Means, not sums, so that a region that changes size does not change the signal.
     """
     rgb = _checked(rgb, fs)
     relative = rgb[..., 1] / rgb[..., 1].mean(axis=-1, keepdims=True) - 1
@@ -36,9 +36,9 @@ def chrom(rgb: Float, fs: float) -> Float:
     """CHROM (de Haan & Jeanne 2013): two chrominance signals, combined so that specular changes cancel.
 
     Windows of 1.6 s with half overlap: normalise colour by the window's mean, X = 3R - 2G, Y = 1.5R + G - 1.5B,
-    S = X - (sd X / sd Y) Y, Hann, overlap-add. Differs from the paper: the band-pass of X and Y runs once over the whole
-    signal, on colour divided by its sliding mean of the same length, instead of inside each window, where a filter's
-    transients are as long as the window itself.
+    S = X - (sd X / sd Y) Y, Hann, overlap-add. Differs from the paper: the band-pass of X and Y runs once over the
+    whole signal, on colour divided by its sliding mean of the same length, instead of inside each window, where a
+    filter's transients are as long as the window itself.
     """
     rgb = _checked(rgb, fs)
     length = _window_length(rgb, fs)
@@ -58,8 +58,9 @@ def chrom(rgb: Float, fs: float) -> Float:
         pulse[..., span] += hann * (x[..., span] - _ratio_of_sd(x[..., span], y[..., span]) * y[..., span])
         weight[span] += hann
     # Divided by the windows' sum, which is 1 inside, so that the ends keep their size.
-    wave = pulse / np.maximum(weight, 0.05)
-    return wave - wave.mean(axis=-1, keepdims=True)
+    wave: Float = pulse / np.maximum(weight, 0.05)
+    wave -= wave.mean(axis=-1, keepdims=True)
+    return wave
 
 
 def pos(rgb: Float, fs: float) -> Float:
@@ -107,13 +108,15 @@ def _sliding_mean(rgb: Float, length: int) -> Float:
     n_frames = rgb.shape[-2]
     at = np.arange(n_frames)
     first, last = np.maximum(at - length // 2, 0), np.minimum(at + length // 2, n_frames)
-    return (total[..., last, :] - total[..., first, :]) / (last - first)[:, None]
+    mean: Float = (total[..., last, :] - total[..., first, :]) / (last - first)[:, None]
+    return mean
 
 
 def _ratio_of_sd(a: Float, b: Float) -> Float:
     """sd(a) / sd(b) along time, kept as an axis; 0 where b is constant."""
     sd_a, sd_b = a.std(axis=-1, keepdims=True), b.std(axis=-1, keepdims=True)
-    return np.divide(sd_a, sd_b, out=np.zeros_like(sd_a), where=sd_b > 1e-12)
+    ratio: Float = np.divide(sd_a, sd_b, out=np.zeros_like(sd_a), where=sd_b > 1e-12)
+    return ratio
 
 
 def _checked(rgb: Float, fs: float) -> Float:

@@ -1,13 +1,13 @@
-"""ICA: "Advancements in noncontact, multiparameter physiological measurements using a webcam" (Poh, McDuff & Picard 2011).
+"""ICA: "Advancements in noncontact, multiparameter physiological measurements using a webcam" (Poh et al. 2011).
 
 rgb (T, 3) -> bvp (T,). Detrend, z-score, JADE on the three channels, then the source whose spectrum has the highest
 peak relative to the rest inside the heart band.
 
 Differs from the paper, and why: the detrending cut-off is given in Hz (0.4; the paper's lambda = 10 at 15 frames per
-second is 0.94 Hz and would weaken every rate below 56 bpm); the peak is looked for inside the band only, since a wandering light wins
-below it; the last filters are this package's band-pass instead of a 5-point mean and an FIR of 128 taps; the rate comes
-from the spectrum (signals/rate.py) and not from the mean interval of detected peaks. JADE is written from Cardoso &
-Souloumiac 1993; three channels make it small.
+second is 0.94 Hz and would weaken every rate below 56 bpm); the peak is looked for inside the band only, since a
+wandering light wins below it; the last filters are this package's band-pass instead of a 5-point mean and an FIR of
+128 taps; the rate comes from the spectrum (signals/rate.py) and not from the mean interval of detected peaks. JADE is
+written from Cardoso & Souloumiac 1993; three channels make it small.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def ica(rgb: Float, fs: float) -> Float:
     _, power = power_spectrum(waves, fs, low_hz=BAND_BPM[0] / 60, high_hz=BAND_BPM[1] / 60)
     total = power.sum(axis=-1)
     share = np.divide(power.max(axis=-1), total, out=np.zeros(len(waves)), where=total > 0)
-    wave = waves[int(np.argmax(share))]
+    wave: Float = waves[int(np.argmax(share))]
     return wave if float(wave @ reference) >= 0 else -wave
 
 
@@ -54,7 +54,9 @@ def jade(x: Float) -> Float:
     """
     n_channels, n_samples = x.shape
     if n_samples < 10 * n_channels:
-        raise SignalTooShort(f"{n_samples} samples are too few to separate {n_channels} channels; give {10 * n_channels}.")
+        raise SignalTooShort(
+            f"{n_samples} samples are too few to separate {n_channels} channels; give {10 * n_channels}."
+        )
     centred = x - x.mean(axis=1, keepdims=True)
     variance, directions = np.linalg.eigh(centred @ centred.T / n_samples)
     use = variance > 1e-8 * max(float(variance[-1]), 1e-300)
@@ -95,4 +97,5 @@ def jade(x: Float) -> Float:
                     rotation = rotation @ turn
         if largest <= JADE_TOLERANCE:
             break
-    return rotation.T @ white
+    sources: Float = rotation.T @ white
+    return sources

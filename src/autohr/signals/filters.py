@@ -10,8 +10,8 @@ from autohr.errors import SignalTooShort
 from autohr.types import Float
 
 HEART_BAND_HZ = (0.6, 4.0)
-"""Pass band of pulse waves, 36 to 240 beats per minute: a little wider than the estimator's 40 to 180 below, so that its
-edge does not weaken the slowest rates, and wide enough above for the second harmonic up to 120 bpm."""
+"""Pass band of pulse waves, 36 to 240 beats per minute: a little wider than the estimator's 40 to 180 below, so that
+its edge does not weaken the slowest rates, and wide enough above for the second harmonic up to 120 bpm."""
 
 
 def detrend(x: Float, fs: float, cutoff_hz: float = 0.4) -> Float:
@@ -20,7 +20,8 @@ def detrend(x: Float, fs: float, cutoff_hz: float = 0.4) -> Float:
     z - (I + lambda^2 D'D)^-1 z with D the second difference, solved as a band of five diagonals in O(N). The published
     parameter lambda moves its cut-off with the sampling rate, so the cut-off itself is the argument here: the filter's
     gain is L / (1 + L) with L = lambda^2 (2 sin(pi f / fs))^4, which is -3 dB at ``cutoff_hz`` when
-    lambda = sqrt(1 + sqrt 2) / (2 sin(pi cutoff_hz / fs))^2 (lambda = 10 at 15 samples per second, Poh 2011, is 0.94 Hz).
+    lambda = sqrt(1 + sqrt 2) / (2 sin(pi cutoff_hz / fs))^2 (lambda = 10 at 15 samples per second, Poh 2011, is 0.94
+    Hz).
 
     The default of 0.4 Hz takes 1.3 dB off 40 bpm, the slowest rate that is looked for.
 
@@ -83,8 +84,8 @@ def resample(t_s: Float, x: Float, at_s: Float) -> Float:
     """x (N, ...) given at the uneven times ``t_s`` (N,), at the times ``at_s`` (M,): (M, ...), linear in between.
 
     Time is the FIRST axis here, as in traces (T, R, 3). NaN rows of x count as not measured and are bridged. Linear on
-    purpose: cubic curves overshoot across the gaps that dropped frames leave. At 30 frames per second it costs 0.3 dB at
-    180 bpm, at 12.5 frames per second 1.6 dB.
+    purpose: cubic curves overshoot across the gaps that dropped frames leave. At 30 frames per second it costs 0.3 dB
+    at 180 bpm, at 12.5 frames per second 1.6 dB.
 
     Raises:
         ValueError: times that do not increase, or another number of them than of rows.
@@ -101,7 +102,9 @@ def resample(t_s: Float, x: Float, at_s: Float) -> Float:
     for k in range(columns.shape[1]):
         use = known[:, k]
         if use.sum() < 2:
-            raise SignalTooShort(f"Only {use.sum()} of {len(t_s)} samples are known; at least 2 are needed to resample.")
+            raise SignalTooShort(
+                f"Only {use.sum()} of {len(t_s)} samples are known; at least 2 are needed to resample."
+            )
         out[:, k] = np.interp(at_s, t_s[use], columns[use, k])
     return out.reshape((len(at_s), *x.shape[1:]))
 
@@ -113,4 +116,5 @@ def standardise(x: Float) -> Float:
     scale = centred.std(axis=-1, keepdims=True)
     # 1e-9 of the level: below it a float64 "constant" is rounding, not signal.
     floor = 1e-9 * np.maximum(np.abs(x).max(axis=-1, keepdims=True, initial=0.0), 1e-300)
-    return np.divide(centred, scale, out=np.zeros_like(centred), where=scale > floor)
+    scaled: Float = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > floor)
+    return scaled

@@ -7,7 +7,9 @@ is good to some 5 to 15 ms, which adds to RMSSD and pNN50 directly. SDNN and LF 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
+from scipy.signal import detrend as remove_line
 from scipy.signal import find_peaks, welch
 
 from autohr.errors import SignalTooShort
@@ -33,10 +35,9 @@ LF_HZ, HF_HZ = (0.04, 0.15), (0.15, 0.4)
 def detect_beats(bvp: Float, fs: float, hr_bpm: float) -> Float:
     """Times (K,) of the systolic peaks of a wave bvp (N,), in seconds from its first sample.
 
-    NaN marks gaps: no beat is found in them, and none closer to one than the wave's own neighbours allow. ``hr_bpm``, the
-    estimated rate, sets the least distance of two beats: 0.6 of the mean interval, above the dicrotic wave's distance and
-    below the shortest interval of a normal rhythm.
-    """
+    NaN marks gaps: no beat is found in them, and none closer to one than the wave's own neighbours allow. ``hr_bpm``,
+    the estimated rate, sets the least distance of two beats: 0.6 of the mean interval, above the dicrotic wave's
+    distance and below the shortest interval of a normal rhythm."""
     bvp = np.asarray(bvp, dtype=np.float64)
     beats: list[Float] = []
     edges = np.flatnonzero(np.diff(np.concatenate([[0], np.isfinite(bvp).astype(np.int8), [0]])))
@@ -53,7 +54,7 @@ def detect_beats(bvp: Float, fs: float, hr_bpm: float) -> Float:
     return np.concatenate(beats) if beats else np.empty(0)
 
 
-def accepted_intervals(beats_s: Float) -> tuple[Float, Float]:
+def accepted_intervals(beats_s: Float) -> tuple[Float, NDArray[np.bool_]]:
     """ibi_ms (K-1,) between beats_s (K,), and which of them (K-1,) bool agree with their neighbours."""
     ibi_ms = 1000.0 * np.diff(beats_s)
     if len(ibi_ms) < 3:
@@ -88,8 +89,9 @@ def heart_rate_variability(beats_s: Float) -> HRV:
     fs = 4.0
     middle_s = beats_s[1:][ok]
     t_s = np.arange(middle_s[0], middle_s[-1], 1 / fs)
-    tachogram = CubicSpline(middle_s, nn_ms)(t_s)
-    freqs_hz, density = welch(tachogram, fs, nperseg=min(len(t_s), int(60 * fs)), detrend="linear", nfft=1024)
+    tachogram: Float = CubicSpline(middle_s, nn_ms)(t_s)
+    tachogram = remove_line(tachogram)
+    freqs_hz, density = welch(tachogram, fs, nperseg=min(len(t_s), int(60 * fs)), nfft=1024)
 
     def band_ms2(band_hz: tuple[float, float]) -> float:
         inside = (freqs_hz >= band_hz[0]) & (freqs_hz < band_hz[1])

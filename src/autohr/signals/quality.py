@@ -1,7 +1,7 @@
 """How far a rate can be trusted: evidence that does not need the truth, and the confidence made of it.
 
-A peak in a spectrum is no proof of a pulse: noise has a highest peak too, lamps flicker, heads nod. So a rate is believed
-when several things that a pulse does, and impostors do not do together, are seen at once:
+A peak in a spectrum is no proof of a pulse: noise has a highest peak too, lamps flicker, heads nod. So a rate is
+believed when several things that a pulse does, and impostors do not do together, are seen at once:
 
     snr_db        the wave repeats: its power lies at one rate and its double
     agreement     every part of the face shows it, in phase
@@ -33,10 +33,9 @@ RELIABLE_CONFIDENCE = 0.75
 def agreement_of_regions(waves: Float, fs: float, hr_bpm: float) -> float:
     """0..1: length of the mean of the regions' phasors at ``hr_bpm`` over the mean of their lengths.
 
-    waves (R, N), one pulse wave for each region, each brought to unit standard deviation, so that a region counts by the
-    share of its wave that beats at the rate. R independent noises give about 1 / sqrt(R); fewer than three regions that
-    are not NaN or constant give 0: nothing agrees.
-    """
+    waves (R, N), one pulse wave for each region, each brought to unit standard deviation, so that a region counts by
+    the share of its wave that beats at the rate. R independent noises give about 1 / sqrt(R); fewer than three
+    regions that are not NaN or constant give 0: nothing agrees."""
     usable = np.isfinite(waves).all(axis=-1)
     waves = waves[usable]
     sd = waves.std(axis=-1, keepdims=True) if len(waves) else np.zeros((0, 1))
@@ -93,7 +92,8 @@ def features(evidence: Evidence) -> Float:
     )
 
 
-# Weights of the logistic regression in the order of `features`, then its constant. Made by benchmarks/confidence.py --fit.
+# Weights of the logistic regression in the order of `features`, then its constant. Made by benchmarks/confidence.py
+# --fit.
 WEIGHTS = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -2.0])
 
 
@@ -116,4 +116,3 @@ def why_unreliable(evidence: Evidence) -> str:
     if evidence.witness_bpm > 8:
         return "the method and the plain skin colour tell different rates"
     return "the pulse is too weak against the noise"
-

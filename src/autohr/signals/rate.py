@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.signal import detrend as remove_line
 
 from autohr.errors import SignalTooShort
@@ -27,12 +28,13 @@ HALF_RATE_POWER = 0.35
 """How strong a line at half the strongest peak's rate must be, relative to it, to be taken as the true rate.
 
 A pulse whose second harmonic is stronger than its fundamental keeps, in real and simulated waves, a fundamental of at
-least this power; in noise a LOCAL PEAK within the resolution of exactly half the rate reaches it seldom (tests/test_rate
-measures both)."""
+least this power; in noise a LOCAL PEAK within the resolution of exactly half the rate reaches it seldom
+(tests/test_rate measures both)."""
 
 SNR_BAND_HZ = (0.5, 4.0)
 SNR_HALF_WIDTH_HZ = (0.1, 0.2)
-"""De Haan & Jeanne 2013 as in iPhys: +-0.1 Hz around the rate, +-0.2 Hz around its double, over the rest of 0.5..4 Hz."""
+"""De Haan & Jeanne 2013 as in iPhys: +-0.1 Hz around the rate, +-0.2 Hz around its double, over the rest of 0.5..4
+Hz."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class HeartRate:
     peak_share: float
     """0..1: power of the chosen peak over that of the strongest in the band; 1 unless the harmonic check moved it."""
     runner_up: float
-    """0..1: power of the strongest peak that is neither the chosen one nor its harmonic or half, over the chosen one."""
+    """0..1: power of the strongest peak that is neither the chosen one nor its harmonic or half, over the chosen
+    one."""
 
 
 def power_spectrum(
@@ -60,7 +63,7 @@ def power_spectrum(
     window = np.hanning(n_samples + 2)[1:-1]
     n_fft = int(2 ** np.ceil(np.log2(max(fs / grid_hz, n_samples))))
     spectrum = np.fft.rfft(remove_line(x, axis=-1) * window, n_fft, axis=-1)
-    freqs_hz = np.fft.rfftfreq(n_fft, 1 / fs)
+    freqs_hz: Float = np.asarray(np.fft.rfftfreq(n_fft, 1 / fs), dtype=np.float64)
     keep = (freqs_hz >= low_hz) & (freqs_hz <= (high_hz if high_hz is not None else fs / 2))
     power: Float = np.abs(spectrum[..., keep]) ** 2 / window.sum() ** 2
     return freqs_hz[keep], power
@@ -70,8 +73,8 @@ def estimate_heart_rate(bvp: Float, fs: float, band_bpm: tuple[float, float] = B
     """The heart rate of a pulse wave bvp (N,).
 
     The strongest local maximum of the Hann spectrum inside the band, corrected when it is only the second harmonic of
-    the pulse, then refined by least squares on a line and a sine (which, unlike the spectrum's own peak, is not pulled by
-    the mirror image at negative frequency: on ten seconds of 40 bpm that pull is 0.3 bpm).
+    the pulse, then refined by least squares on a line and a sine (which, unlike the spectrum's own peak, is not
+    pulled by the mirror image at negative frequency: on ten seconds of 40 bpm that pull is 0.3 bpm).
 
     Raises:
         ValueError: a band that does not fit fs, or a wave that is not (N,) or holds NaN.
@@ -91,7 +94,8 @@ def estimate_heart_rate(bvp: Float, fs: float, band_bpm: tuple[float, float] = B
     least = int(np.ceil(LEAST_PERIODS * 60 / low_bpm * fs))
     if len(bvp) < least:
         raise SignalTooShort(
-            f"{len(bvp) / fs:.1f} s of pulse is too short for rates from {low_bpm:g} bpm; give at least {least / fs:.1f} s."
+            f"{len(bvp) / fs:.1f} s of pulse is too short for rates from {low_bpm:g} bpm; "
+            f"give at least {least / fs:.1f} s."
         )
     scale = float(np.abs(bvp - bvp.mean()).max())
     if scale <= 1e-9 * max(float(np.abs(bvp).max()), 1e-300):
@@ -101,7 +105,7 @@ def estimate_heart_rate(bvp: Float, fs: float, band_bpm: tuple[float, float] = B
     # One grid step more on both sides lets a rate exactly on the band's edge be a local maximum.
     slack_hz = 1.0 / 60
     freqs_hz, power = power_spectrum(wave, fs, low_hz=low_bpm / 60 - slack_hz, high_hz=high_bpm / 60 + slack_hz)
-    peaks = np.flatnonzero((power[1:-1] > power[:-2]) & (power[1:-1] >= power[2:])) + 1
+    peaks: NDArray[np.intp] = np.flatnonzero((power[1:-1] > power[:-2]) & (power[1:-1] >= power[2:])) + 1
     if not len(peaks):
         return HeartRate(None, None, 0.0, 0.0)
     strongest = peaks[np.argmax(power[peaks])]
@@ -123,7 +127,7 @@ def estimate_heart_rate(bvp: Float, fs: float, band_bpm: tuple[float, float] = B
     )
 
 
-def _fundamental(freqs_hz: Float, power: Float, peaks: Float, strongest: int, resolution_hz: float) -> int:
+def _fundamental(freqs_hz: Float, power: Float, peaks: NDArray[np.intp], strongest: int, resolution_hz: float) -> int:
     """Index of the pulse's fundamental: the strongest peak, or the peak at half its rate if it is strong enough.
 
     Half only: a third of the rate would need a third harmonic above the fundamental, which no pulse has.

@@ -75,7 +75,9 @@ def simulate_pulse(
     n_samples = round(duration_s * fs)
     rate_bpm = np.asarray(hr_bpm, dtype=np.float64)
     if rate_bpm.ndim and rate_bpm.shape != (n_samples,):
-        raise ValueError(f"hr_bpm has shape {rate_bpm.shape}; give one number or {n_samples} of them (duration_s * fs).")
+        raise ValueError(
+            f"hr_bpm has shape {rate_bpm.shape}; give one number or {n_samples} of them (duration_s * fs)."
+        )
     if not (rate_bpm > 0).all():
         raise ValueError("hr_bpm must be positive.")
     rng = np.random.default_rng(seed)
@@ -139,4 +141,5 @@ def _slow_noise(rng: np.random.Generator, t_s: Float, cutoff_hz: float) -> Float
     n_sines = 12
     freqs_hz = cutoff_hz * (np.arange(n_sines) + rng.uniform(size=n_sines)) / n_sines
     phases = 2 * np.pi * rng.uniform(size=n_sines)
-    return np.sqrt(2.0 / n_sines) * np.sin(2 * np.pi * t_s[:, None] * freqs_hz + phases).sum(axis=1)
+    sum_of_sines: Float = np.sin(2 * np.pi * t_s[:, None] * freqs_hz + phases).sum(axis=1)
+    return np.asarray(sum_of_sines * np.sqrt(2.0 / n_sines), dtype=np.float64)

@@ -70,6 +70,8 @@ CLOCK_RESTART_S = 1.0
 """A stamp further back than this is a restarted clock (a joined file, a stream that came back), not a stray frame."""
 MAX_BAD_PACKETS = 1000
 """So many packets in a row without one frame end the reading; the longest usual key frame distance is 250."""
+GAP_S = 0.5
+"""Frames further apart than this, and than three nominal frames, are reported as a gap: a beat or so fits in."""
 TRUNCATED_SLACK_S = 0.5
 """The header may promise this much more than the frames hold before the file is called cut short."""
 
@@ -77,8 +79,8 @@ _UNSPECIFIED, _BT709, _BT470BG = 2, 1, 5  # AVColorSpace
 _LIMITED = 1  # AVColorRange
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
 _HDR_CURVES = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
-# Without ACCURATE_RND swscale takes a quick path that is up to 2.6 of 255 too dark, green most (measured against Eq. of
-# BT.601 on flat colours); into planes it costs 0.5 ms a frame at 640x480 and is right to 0.5.
+# Without ACCURATE_RND swscale takes a quick path that is up to 2.6 of 255 too dark, green most (measured on flat
+# colours, by the equations of BT.601); exact planes are right to 0.5 and cost 0.5 ms more a frame at 640x480.
 _EXACT = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND)
 _GRAY_FROM_LIMITED: NDArray[np.uint8] = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 
@@ -282,6 +284,7 @@ class VideoReader:
         self._n_late = 0
         self._n_resized = 0
         self._n_restarts = 0
+        self._gaps_s: list[float] = []
         self._frames = self._read()
 
     def __enter__(self) -> Self:
@@ -309,7 +312,7 @@ class VideoReader:
         self._source.close()
 
     def _read(self) -> Generator[VideoFrame, None, None]:
-        last_t_s = end_t_s = 0.0
+        last_t_s = end_t_s = given_t_s = 0.0
         whole = True
         for raw, t_s, repaired in self._timed():
             if t_s is None or raw.rgb is None or raw.size != (self.width, self.height):
@@ -325,6 +328,9 @@ class VideoReader:
                 break
             if t_s < self._start_s:
                 continue
+            if self.n_read and t_s - given_t_s > max(GAP_S, 3 / (self.fps_nominal or math.inf)):
+                self._gaps_s.append(t_s - given_t_s)
+            given_t_s = t_s
             frame = VideoFrame(rgb=raw.rgb(), t_s=t_s, index=self.n_read, repaired=repaired)
             self.n_read += 1
             self.n_repaired += repaired
@@ -372,6 +378,8 @@ class VideoReader:
             say(f"{_frames(self._n_damaged)} dropped: damaged (corrupt), or not decodable.")
         if self._n_resized:
             say(f"{_frames(self._n_resized)} dropped: not of the first frame's size, {self.width}x{self.height}.")
+        if self._gaps_s:
+            say(f"Between frames there are {len(self._gaps_s)} gap(s), the longest of {max(self._gaps_s):.2f} s.")
         if end_t_s is None:
             return
         if self._source.ended_by is not None:
@@ -586,8 +594,8 @@ class _FileSource:
             )
         self.width, self.height = raw.size
         _check_size(self.path, self.width, self.height)
-        if not self._is_url and _is_cut_avi(Path(self.path)):
-            self.notes.append("The file is truncated: its header promises more bytes than there are.")
+        if not self._is_url and _is_cut(Path(self.path)):
+            self.notes.append("The file is truncated: bytes are missing at its end.")
 
     def _why_not(self, error: BaseException) -> str:
         if self._is_url:
@@ -618,6 +626,10 @@ class _FileSource:
                 packet = next(packets)
             except StopIteration:
                 return
+            except IndexError:
+                # PyAV's loop ends so when a stream begins after the header (.ts); ours goes on in a new loop.
+                packets = self._container.demux(self._stream)
+                continue
             except (av.FFmpegError, OSError) as error:
                 self.ended_by = f"Reading stopped early, the file or stream is damaged or gone: {_reason(error)}."
                 return
@@ -679,13 +691,18 @@ class _FileSource:
         self._container.close()
 
 
-def _is_cut_avi(path: Path) -> bool:
-    """Whether an AVI is shorter than its own first chunk says. FFmpeg hides it: it shortens the header's duration."""
+def _is_cut(path: Path) -> bool:
+    """Whether an avi is shorter than its first chunk says, or a gif lacks its last byte.
+
+    Other formats tell by their duration; in these two FFmpeg counts again what is there, and so hides the loss.
+    """
+    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
-    if head[:4] != b"RIFF" or head[8:12] != b"AVI ":
-        return False
-    return int.from_bytes(head[4:8], "little") + 8 > path.stat().st_size
+        if head[:4] == b"GIF8":
+            file.seek(max(0, size - 64))
+            return not file.read().rstrip(b"\0").endswith(b"\x3b")
+    return head[:4] == b"RIFF" and head[8:12] == b"AVI " and int.from_bytes(head[4:8], "little") + 8 > size
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -858,8 +858,8 @@ def size_ratio(a_xywh: Float, b_xywh: Float) -> float:
 def match(tracks: Sequence[_Track], found: Sequence[Detection], t_s: float) -> dict[int, int]:
     """Track id -> index of its detection; the assignment with the least sum of distances (Hungarian method).
 
-    A followed face is looked for within 0.7 sizes, a lost one farther the longer it is lost, up to 1.5 sizes: people who
-    sit side by side are farther apart.
+    A followed face is looked for within 0.7 sizes, a lost one farther the longer it is lost, up to 1.5 sizes: people
+    who sit side by side are farther apart.
     """
     if not tracks or not found:
         return {}

@@ -8,6 +8,7 @@ sub-pixel shift, and all masks are fixed in that patch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,13 +29,14 @@ SKIN_MEMORY_S = 2.0
 beat; fast enough for a turn of the head."""
 
 SKIN_SPREAD = 2.5
-"""Width of the soft colour test, in robust standard deviations of the face's centre. Hair, beard and glasses lie at 5 and
-more on the portraits looked at; shadows on the same skin at 1 to 2."""
+"""Width of the soft colour test, in robust standard deviations of the face's centre. Hair, beard and glasses lie at 5
+and more on the portraits looked at; shadows on the same skin at 1 to 2."""
 
 LEAST_WEIGHT = 0.25
 """A region of which less than this share is skin has no trace (NaN)."""
 
-REGIONS: tuple[str, ...] = tuple(f"grid_{row}{column}" for row in range(GRID) for column in range(GRID)) + (
+REGIONS: tuple[str, ...] = (
+    *(f"grid_{row}{column}" for row in range(GRID) for column in range(GRID)),
     "forehead",
     "left_cheek",
     "right_cheek",
@@ -105,7 +107,7 @@ def face_patch(frame: Frame, box_xywh: Float, size_px: int = PATCH_PX, margin: f
     x0, y0 = int(np.floor(np.clip(x - pad, 0, width - 2))), int(np.floor(np.clip(y - pad, 0, height - 2)))
     x1 = int(np.ceil(np.clip(x + w + pad, x0 + 2, width)))
     y1 = int(np.ceil(np.clip(y + h + pad, y0 + 2, height)))
-    crop = frame[y0:y1, x0:x1].astype(np.float32)
+    crop: NDArray[Any] = frame[y0:y1, x0:x1].astype(np.float32)
     scale_x, scale_y = min(1.0, 1.25 * size_px / w), min(1.0, 1.25 * size_px / h)
     small_w, small_h = max(2, round((x1 - x0) * scale_x)), max(2, round((y1 - y0) * scale_y))
     if (small_w, small_h) != (x1 - x0, y1 - y0):
@@ -152,14 +154,11 @@ def background_colour(frame: Frame, boxes_xywh: list[Float]) -> Float:
 def _skin_likelihood(patch: NDArray[np.float32]) -> NDArray[np.float32]:
     """(S, S) 0..1: how much each pixel's colour is like the centre of this face, whoever it is.
 
-    Logarithmic colour ratios, so that shading counts little and skin tone not at all; median and median deviation of the
-    cheeks and nose as the model. Burnt-out and black pixels carry no pulse and weigh nothing.
-    """
+    Logarithmic colour ratios, so that shading counts little and skin tone not at all; median and median deviation of
+    the cheeks and nose as the model. Burnt-out and black pixels carry no pulse and weigh nothing."""
     safe = np.maximum(patch, 1.0)
     logs = np.log(safe)
-    features = np.stack(
-        [logs[..., 0] - logs[..., 1], logs[..., 1] - logs[..., 2], 0.5 * logs.mean(axis=-1)], axis=-1
-    )
+    features = np.stack([logs[..., 0] - logs[..., 1], logs[..., 1] - logs[..., 2], 0.5 * logs.mean(axis=-1)], axis=-1)
     s = patch.shape[0]
     centre = features[int(0.40 * s) : int(0.75 * s), int(0.2 * s) : int(0.8 * s)].reshape(-1, 3)
     middle = np.median(centre, axis=0)
@@ -170,7 +169,8 @@ def _skin_likelihood(patch: NDArray[np.float32]) -> NDArray[np.float32]:
     lightest = patch.max(axis=-1)
     usable = np.clip((250 - lightest) / 10, 0, 1) * np.clip((lightest - 15) / 15, 0, 1)
     # Never nothing at all: a face that fails every test is still read, and judged by its signal.
-    return np.maximum(alike * usable, 1e-3).astype(np.float32)
+    likelihood: NDArray[np.float32] = np.maximum(alike * usable, 1e-3).astype(np.float32)
+    return likelihood
 
 
 def _oval() -> NDArray[np.float32]:
@@ -211,6 +211,9 @@ def _landmark_masks(box_xywh: Float, landmarks: Float | None) -> NDArray[np.floa
     along, down = points[1] - points[0], mouth - eyes
     centres = eyes + _SPOTS[:, :1] * along + _SPOTS[:, 1:] * down
     radius = _SPOT_RADIUS * max(float(np.hypot(*along)), 0.1)
-    squared = (_AT[None, None, :] - centres[:, 0, None, None]) ** 2 + (_AT[None, :, None] - centres[:, 1, None, None]) ** 2
+    squared = (_AT[None, None, :] - centres[:, 0, None, None]) ** 2 + (
+        _AT[None, :, None] - centres[:, 1, None, None]
+    ) ** 2
     soft = np.clip((radius - np.sqrt(squared)) * PATCH_PX + 0.5, 0.0, 1.0)
-    return soft.reshape(len(_SPOTS), -1).astype(np.float32)
+    masks: NDArray[np.float32] = soft.reshape(len(_SPOTS), -1).astype(np.float32)
+    return masks

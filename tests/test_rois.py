@@ -1,0 +1,111 @@
+"""Regions of interest: colours must follow the face, not the pixel grid, and must leave out what is no skin."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from autohr.types import Float, Frame
+from autohr.video.rois import PATCH_PX, REGIONS, SkinReader, background_colour, face_patch
+
+SKIN = (200, 140, 110)
+LANDMARKS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.58], [0.36, 0.76], [0.64, 0.76]])
+
+
+def face(width: int = 320, height: int = 240, box: tuple[float, float, float, float] = (110, 60, 90, 110)) -> Frame:
+    """A skin-coloured oval with dark hair above, on a blue wall, drawn with sub-pixel edges."""
+    frame = np.full((height, width, 3), (60, 80, 160), np.uint8)
+    x, y, w, h = box
+    centre, axes = (round(16 * (x + w / 2)), round(16 * (y + h / 2))), (round(16 * w * 0.55), round(16 * h * 0.6))
+    cv2.ellipse(frame, centre, axes, 0, 0, 360, SKIN, -1, cv2.LINE_AA, 4)
+    cv2.rectangle(frame, (round(x - 5), round(y - 10)), (round(x + w + 5), round(y + 0.2 * h)), (30, 20, 15), -1)
+    return frame
+
+
+def read(frame: Frame, box: Float, landmarks: bool = True) -> tuple[Float, Float]:
+    points = box[:2] + LANDMARKS * box[2:] if landmarks else None
+    colours = SkinReader().read(frame, box, points, 0.0)
+    return colours.rgb, colours.traces
+
+
+def test_skin_is_skin_and_hair_is_not() -> None:
+    box = np.array([110.0, 60, 90, 110])
+    rgb, traces = read(face(), box)
+    np.testing.assert_allclose(rgb, SKIN, atol=2)
+    assert traces.shape == (len(REGIONS), 3)
+    named = dict(zip(REGIONS, traces, strict=True))
+    np.testing.assert_allclose(named["left_cheek"], SKIN, atol=3)
+    np.testing.assert_allclose(named["nose"], SKIN, atol=3)
+    assert np.isnan(named["grid_00"]).all()  # hair
+
+
+def test_without_landmarks_only_the_raster_is_read() -> None:
+    _, traces = read(face(), np.array([110.0, 60, 90, 110]), landmarks=False)
+    assert np.isnan(traces[-5:]).all()
+    assert np.isfinite(traces[:-5]).any()
+
+
+@pytest.mark.parametrize("factor", [0.12, 0.5, 1.0])
+def test_brightness_and_skin_tone_do_not_move_the_mask(factor: float) -> None:
+    frame = (face() * factor).astype(np.uint8)
+    rgb, _ = read(frame, np.array([110.0, 60, 90, 110]))
+    np.testing.assert_allclose(rgb / rgb.sum(), np.array(SKIN) / sum(SKIN), atol=0.02)
+
+
+def test_a_box_that_slides_by_parts_of_a_pixel_makes_no_step() -> None:
+    """A real skin has shading; the mean must then change smoothly as the box moves, or motion becomes a pulse."""
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.uniform(0.7, 1.0, (240, 320)).astype(np.float32), (0, 0), 3)
+    frame = np.clip(face() * texture[..., None] * 1.1, 0, 255).astype(np.uint8)
+    means = []
+    for shift in np.linspace(0, 3, 61):
+        means.append(read(frame, np.array([110.0 + shift, 60, 90, 110]))[0])
+    steps = np.abs(np.diff(np.array(means)[:, 1]))
+    assert steps.max() < 0.15  # of 255; whole-pixel crops step by 0.5 and more here
+
+
+def test_the_patch_is_the_area_mean_of_the_box() -> None:
+    frame = np.zeros((200, 200, 3), np.uint8)
+    frame[:, 100:] = 200
+    patch = face_patch(frame, np.array([50.0, 50, 100, 100]))
+    assert patch.shape == (PATCH_PX, PATCH_PX, 3)
+    assert patch[:, :30].max() == 0 and patch[:, 34:].min() > 199.9
+    assert patch.mean() == pytest.approx(100, abs=2)
+
+
+@pytest.mark.parametrize(
+    "box", [(-30, -20, 80, 90), (290, 200, 80, 90), (0, 0, 320, 240), (100, 100, 3, 3), (-200, 50, 90, 90)]
+)
+def test_boxes_at_and_over_the_border_are_read(box: tuple[float, float, float, float]) -> None:
+    rgb, traces = read(face(), np.array(box, dtype=np.float64))
+    assert np.isfinite(rgb).all()
+    assert traces.shape == (len(REGIONS), 3)
+
+
+def test_black_and_burnt_out_faces_give_numbers() -> None:
+    for value in (0, 255):
+        rgb, _ = read(np.full((240, 320, 3), value, np.uint8), np.array([110.0, 60, 90, 110]))
+        np.testing.assert_allclose(rgb, value, atol=0.05)
+
+
+def test_the_background_is_what_is_no_person() -> None:
+    box = np.array([110.0, 60, 90, 110])
+    np.testing.assert_allclose(background_colour(face(), [box]), (60, 80, 160), atol=1)
+    assert np.isnan(background_colour(face(), [np.array([0.0, 0, 320, 240])])).all()
+
+
+def test_the_mask_follows_slowly() -> None:
+    """A hand before the face must not become skin at once, and a mask must not change within a beat."""
+    reader, box = SkinReader(), np.array([110.0, 60, 90, 110])
+    points = box[:2] + LANDMARKS * box[2:]
+    half = face()
+    half[:, 155:] = (40, 160, 40)
+    for k in range(30):
+        reader.read(face(), box, points, k / 30)
+    before = reader.read(face(), box, points, 1.0).rgb
+    just_after = reader.read(half, box, points, 1.0 + 1 / 30).rgb
+    assert np.abs(just_after - before).max() > 20  # the mask still trusts the covered side
+    for k in range(300):
+        late = reader.read(half, box, points, 1.1 + k / 30).rgb
+    np.testing.assert_allclose(late, SKIN, atol=6)
