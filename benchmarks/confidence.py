@@ -160,7 +160,7 @@ def judge(video: Path, seed: int, kind: str, methods: tuple[str, ...], known: Sc
 def run_scene(seed: int, pulse: bool, methods: tuple[str, ...]) -> list[Row]:
     kind, config, encoding = scene(seed, pulse)
     with tempfile.TemporaryDirectory() as folder:
-        video = Path(folder) / ("clip.mkv")
+        video = Path(folder) / "clip.mkv"
         known = write_scene(config, video, **encoding)
         return judge(video, seed, kind, methods, known if pulse else None)
 

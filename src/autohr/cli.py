@@ -24,6 +24,8 @@ from autohr import __version__
 from autohr.errors import AutoHRError, VideoError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from autohr.reports.measurement import Refusal
     from autohr.types import FaceMeasurement, Measurement
 
@@ -226,7 +228,9 @@ def demo(
     video, report, answer = out / "face.mp4", out / "report.html", out / "measurement.json"
     out.mkdir(parents=True, exist_ok=True)
     print(f"Making {video}: a drawn face of {hr_bpm:g} bpm, {duration_s:g} s, 640x480, moving, in changing light ...")
-    truth = write_scene(SceneConfig(duration_s=duration_s, hr_bpm=hr_bpm, seed=seed), video)
+    # As deep a pulse as the real face of the checks shows, at the bit rate of a phone's video.
+    scene = SceneConfig(duration_s=duration_s, hr_bpm=hr_bpm, seed=seed, pulse_depth=0.02, noise_sd=1.5)
+    truth = write_scene(scene, video, crf=8)
     with _Progress(str(video), shown=sys.stderr.isatty()) as progress:
         result = measure_one(video, progress=progress)
     _print_measurement(result)
@@ -249,7 +253,6 @@ class Table(StrEnum):
 @app.command("list")
 def list_table(table: Annotated[Table, typer.Argument(help="Which table to print.")]) -> None:
     """List what this version knows."""
-    from rich.console import Console
     from rich.table import Table as RichTable
 
     if table is not Table.methods:
@@ -261,7 +264,7 @@ def list_table(table: Annotated[Table, typer.Argument(help="Which table to print
     for method in METHODS.values():
         mark = " (default)" if method.name == DEFAULT_METHOD else ""
         view.add_row(method.name + mark, method.title, method.reads, method.source, method.sure)
-    Console(soft_wrap=not sys.stdout.isatty()).print(view)
+    _console().print(view)
 
 
 def _sources(paths: list[str]) -> list[str | int]:
@@ -353,11 +356,10 @@ def _as_csv(results: list[Measurement | Refusal]) -> str:
 
 def _print_measurement(result: Measurement) -> None:
     """What a person wants to read: the rate, whether to believe it, and what was done to the video."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table as RichTable
 
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = _console()
     console.print(
         f"[bold]{escape(result.path)}[/bold]  {result.duration_s:.1f} s, {result.fps_mean:.1f} frames per second, "
         f"method {result.method}"
@@ -385,6 +387,13 @@ def _print_measurement(result: Measurement) -> None:
     )
     for note in result.notes:
         console.print(f"  {escape(note)}")
+
+
+def _console() -> Console:
+    """The terminal as wide as it is; a file or pipe wide enough that no cell is broken over two lines."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def _remarks(face: FaceMeasurement) -> list[str]:

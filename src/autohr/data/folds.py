@@ -1,0 +1,88 @@
+"""Folds that never cut a subject: a net must not be tested on a face that it was trained on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+
+class HasSubject(Protocol):
+    """What a fold needs of a recording; ``Recording`` and ``CachedRecording`` both have it."""
+
+    @property
+    def dataset(self) -> str: ...
+
+    @property
+    def subject(self) -> str: ...
+
+
+R = TypeVar("R", bound=HasSubject)
+
+
+def subject_key(recording: HasSubject) -> str:
+    """``dataset/subject``: two datasets may both have a subject "1", who are two people."""
+    return f"{recording.dataset}/{recording.subject}"
+
+
+def split_subjects(subjects: Iterable[str], k: int, seed: int = 0) -> list[set[str]]:
+    """The subjects in ``k`` sets that do not overlap.
+
+    Give a subject once for each of its recordings and the sets hold about equally many recordings: the subjects
+    are shuffled by ``seed``, then, those with most recordings first, each goes to the set with fewest recordings (of
+    those, with fewest subjects). The order in which they are given does not matter.
+
+    Raises:
+        ValueError: ``k`` below 2 or above the number of subjects.
+    """
+    weight = Counter(subjects)
+    if not 2 <= k <= len(weight):
+        raise ValueError(f"k={k} must lie between 2 and the number of subjects, {len(weight)}.")
+    names = sorted(weight)
+    shuffled = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    folds: list[set[str]] = [set() for _ in range(k)]
+    loads = [0] * k
+    for name in sorted(shuffled, key=lambda name: -weight[name]):
+        lightest = min(range(k), key=lambda i: (loads[i], len(folds[i]), i))
+        folds[lightest].add(name)
+        loads[lightest] += weight[name]
+    return folds
+
+
+def k_folds(recordings: Sequence[R], k: int, seed: int = 0) -> list[tuple[list[R], list[R]]]:
+    """(train, test) recordings of each of ``k`` subject-exclusive folds, each in the order given.
+
+    Raises:
+        ValueError: as ``split_subjects``.
+    """
+    keys = [subject_key(recording) for recording in recordings]
+    return [
+        (
+            [one for one, key in zip(recordings, keys, strict=True) if key not in fold],
+            [one for one, key in zip(recordings, keys, strict=True) if key in fold],
+        )
+        for fold in split_subjects(keys, k, seed)
+    ]
+
+
+def holdout(recordings: Sequence[R], share: float, seed: int = 0) -> tuple[list[R], list[R]]:
+    """(train, val): whole subjects by chance into ``val`` until it holds about ``share`` of the subjects.
+
+    At least one subject stays on each side.
+
+    Raises:
+        ValueError: a share outside 0..1, or fewer than two subjects.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share={share} must lie between 0 and 1, both excluded.")
+    keys = [subject_key(recording) for recording in recordings]
+    names = sorted(set(keys))
+    if len(names) < 2:
+        raise ValueError(f"{len(names)} subject(s) cannot be split into training and validation; at least 2 are needed.")
+    n_val = int(np.clip(round(share * len(names)), 1, len(names) - 1))
+    chosen = {names[i] for i in np.random.default_rng(seed).permutation(len(names))[:n_val]}
+    train = [one for one, key in zip(recordings, keys, strict=True) if key not in chosen]
+    val = [one for one, key in zip(recordings, keys, strict=True) if key in chosen]
+    return train, val

@@ -1,0 +1,311 @@
+"""The command line as a user meets it: good input, bad input, no input. Exit codes, one line each, nothing hanging."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import struct
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import autohr
+from autohr.cli import CSV_COLUMNS, main
+from autohr.methods import METHODS
+from autohr.synth.video import SceneConfig, decoys, write_scene
+from autohr.types import MEASUREMENT_SCHEMA
+from autohr.video.encode import write_video
+
+SCENE = SceneConfig(seed=5, duration_s=12, width=320, height=240, hr_bpm=72, pulse_depth=0.025, motion=0.2)
+
+
+@pytest.fixture(scope="module")
+def face(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn face of 72 bpm, 12 s."""
+    path = tmp_path_factory.mktemp("face") / "face.mp4"
+    write_scene(SCENE, path, crf=6)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photograph of a face before a noisy camera, 12 s."""
+    path = tmp_path_factory.mktemp("photo") / "photo.mp4"
+    write_scene(decoys(12.0, seed=3)["still_photo"], path, crf=12)
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of ``autohr ARGUMENTS``, run in this process."""
+    before, sys.argv = sys.argv, ["autohr", *(str(argument) for argument in arguments)]
+    try:
+        main()
+        code: object = 0
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        sys.argv = before
+    said = capsys.readouterr()
+    return int(code or 0) if not isinstance(code, str) else 1, said.out, said.err
+
+
+def one_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+    return lines[0]
+
+
+# -- good input
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_face_is_measured_and_the_text_says_all(capsys: pytest.CaptureFixture[str], face: Path, method: str) -> None:
+    code, out, err = run(capsys, "measure", face, "--method", method)
+    assert code == 0 and err == ""
+    for word in ("heart rate", "reliable", "bpm", "confidence", "12.0 s", "360 read", "Not a medical device", method):
+        assert word in out, out
+
+
+@pytest.mark.slow
+def test_json_csv_and_page_tell_the_same(capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path) -> None:
+    table, page = tmp_path / "new" / "out.csv", tmp_path / "out.html"
+    code, out, err = run(capsys, "measure", face, "--json", "-", "--csv", table, "--html", page)
+    assert code == 0 and err == ""
+    answer = json.loads(out)
+    assert answer["schema"] == MEASUREMENT_SCHEMA
+    assert set(answer) == {
+        *("schema", "path", "method", "weights", "duration_s", "fps_mean", "frames", "faces", "notes")
+    }
+    assert set(answer["frames"]) == {"read", "face", "repaired", "dropped"}
+    (person,) = answer["faces"]
+    assert {"id", "hr_bpm", "confidence", "reliable", "snr_db", "why_unreliable", "windows"} <= set(person)
+    assert {"bvp", "beats_s", "hrv", "resp_bpm"} <= set(person)
+    assert person["hr_bpm"] == pytest.approx(72, abs=2.5) and person["reliable"]
+    assert len(person["bvp"]["values"]) == pytest.approx(360, abs=2)
+    assert person["hrv"] is None and "60 s" in person["why_no_hrv"]
+    assert 60 / np.diff(person["beats_s"]).mean() == pytest.approx(72, abs=4)
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert tuple(rows[0]) == CSV_COLUMNS
+    assert [float(row["hr_bpm"]) for row in rows] == pytest.approx(
+        [window["hr_bpm"] for window in person["windows"]], abs=0.01
+    )
+    HTMLParser().feed(page.read_text())
+    assert f"{person['hr_bpm']:.1f}" in page.read_text()
+
+
+@pytest.mark.slow
+def test_python_and_the_command_agree(capsys: pytest.CaptureFixture[str], face: Path) -> None:
+    answer = autohr.measure(face)
+    assert isinstance(answer, autohr.Measurement)
+    assert callable(autohr.load_method("pos"))
+    code, out, _ = run(capsys, "measure", face, "--json", "-")
+    assert code == 0
+    assert json.loads(out) == json.loads(json.dumps(answer.as_dict()))
+
+
+@pytest.mark.slow
+def test_a_part_and_two_people(capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "measure", face, "--start-s", 1, "--end-s", 11.2, "--json", "-")
+    answer = json.loads(out)
+    assert code == 0 and answer["duration_s"] == pytest.approx(10.2, abs=0.1)
+    assert answer["faces"][0]["start_s"] == pytest.approx(1, abs=0.1)
+
+    two = tmp_path / "two.mp4"
+    scene = SceneConfig(
+        seed=2, duration_s=11, width=480, height=240, n_faces=2, hr_bpm=60, other_hr_bpm=(95.0,), motion=0.1
+    )
+    write_scene(SceneConfig(**{**scene.__dict__, "pulse_depth": 0.03}), two, crf=4)
+    _, out, _ = run(capsys, "measure", two, "--max-faces", 2, "--json", "-")
+    rates = sorted(person["hr_bpm"] for person in json.loads(out)["faces"])
+    assert rates == pytest.approx([60, 95], abs=4)
+
+
+@pytest.mark.slow
+def test_a_photograph_gets_no_reliable_rate(capsys: pytest.CaptureFixture[str], photo: Path) -> None:
+    code, out, _ = run(capsys, "measure", photo)
+    assert code == 0
+    assert "NOT reliable" in out and "do not trust" in out
+
+
+@pytest.mark.slow
+def test_a_folder_is_measured_file_by_file(capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(face.read_bytes())
+    (folder / "b.mp4").write_text("no video")
+    (folder / "notes.txt").write_text("not looked at")
+    code, out, err = run(capsys, "measure", folder, "--html", tmp_path / "all.html", "--json", tmp_path / "all.json")
+    assert code == 1
+    assert "b.mp4" in one_line(err)
+    assert "Measured 1 of 2 files; 1 refused." in out
+    good, bad = json.loads((tmp_path / "all.json").read_text())
+    assert good["faces"][0]["reliable"] and bad["error"]["kind"] == "VideoError"
+    assert "b.mp4" in (tmp_path / "all.html").read_text()
+
+
+# -- bad input: each one clear line, exit 1
+
+
+def huge(path: Path) -> None:
+    """A PNG whose header says 100000 x 100000: two bytes of compressed nothing behind it."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    path.mkdir()
+    (path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + b"\0\0\0\0" + b"\0" * 64)
+
+
+def audio_only(path: Path) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        for _ in range(20):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def faceless(path: Path) -> None:
+    write_scene(SceneConfig(kind="wall", duration_s=5, width=160, height=120, pulse_depth=0.0), path)
+
+
+def short(path: Path) -> None:
+    write_scene(SceneConfig(**{**SCENE.__dict__, "duration_s": 2.4}), path)
+
+
+def tiny(path: Path) -> None:
+    write_video(path, (np.zeros((2, 2, 3), np.uint8) for _ in range(30)), fps=30.0, codec="ffv1", pix_fmt="bgr0")
+
+
+def empty_folder(path: Path) -> None:
+    path.mkdir()
+
+
+BROKEN = {
+    "empty file": ("empty.mp4", lambda path: path.write_bytes(b""), "empty"),
+    "text named mp4": ("text.mp4", lambda path: path.write_text("hello " * 100), "text.mp4"),
+    "audio only": ("audio.m4a", audio_only, "no moving picture"),
+    "missing": ("missing.mp4", lambda path: None, "missing.mp4"),
+    "folder with no video": ("folder", empty_folder, "No video"),
+    "no face": ("wall.mp4", faceless, "No face"),
+    "too short": ("short.mp4", short, "at least 4 s"),
+    "1x1 video": ("tiny.mkv", tiny, "32"),
+    "fifo": ("pipe.mp4", lambda path: os.mkfifo(path), "file"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_input_is_one_clear_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, case: str) -> None:
+    name, make, says = BROKEN[case]
+    path = tmp_path / name
+    make(path)
+    code, out, err = run(capsys, "measure", path)
+    assert code == 1 and out == ""
+    line = one_line(err)
+    assert line.startswith("autohr: ") and name in line and says in line
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "huge"
+    huge(folder)
+    code, _, err = run(capsys, "measure", folder, "--fps", 30)
+    assert code == 1 and one_line(err)
+
+
+@pytest.mark.slow
+def test_a_cut_off_file_gives_what_decodes_and_says_so(
+    capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.mkv"
+    write_scene(SCENE, cut, crf=6)
+    data = cut.read_bytes()
+    cut.write_bytes(data[: int(0.8 * len(data))])
+    code, out, _ = run(capsys, "measure", cut)
+    assert code == 0
+    assert "ends" in out or "truncated" in out or "cut" in out
+    whole = tmp_path / "cut.mp4"
+    whole.write_bytes(face.read_bytes()[:5000])
+    code, _, err = run(capsys, "measure", whole)
+    assert code == 1 and one_line(err)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "secret.mp4"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    code, _, err = run(capsys, "measure", path)
+    assert code == 1 and "secret.mp4" in one_line(err)
+
+
+def test_errors_are_json_too_when_json_is_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, err = run(capsys, "measure", tmp_path / "gone.mp4", "--json", "-")
+    assert code == 1 and one_line(err)
+    answer = json.loads(out)
+    assert answer["error"]["kind"] == "VideoError" and "gone.mp4" in answer["error"]["message"]
+
+
+# -- wrong usage: exit 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["measure"], "PATH"),
+        (["measure", "x.mp4", "--method", "poss"], "Did you mean"),
+        (["measure", "x.mp4", "--window-s", "2"], "window-s"),
+        (["measure", "x.mp4", "--stride-s", "20"], "stride-s"),
+        (["measure", "x.mp4", "--start-s", "5", "--end-s", "4"], "end-s"),
+        (["measure", "x.mp4", "--max-faces", "0"], "max-faces"),
+        (["measure", "x.mp4", "--csv", "."], "Cannot write"),
+        (["measure", "x.mp4", "--json", "/dev/null/x.json"], "Cannot write"),
+        (["demo", "--hr-bpm", "400"], "hr-bpm"),
+        (["list", "planets"], "planets"),
+        (["dance"], "dance"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_usage_is_exit_2(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert code == 2 and says in err + out
+    assert "Traceback" not in err
+
+
+def test_no_input_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys)
+    assert code == 2 and "Usage" in out + err
+    for command in ([], ["measure"], ["demo"], ["list"]):
+        code, out, _ = run(capsys, *command, "--help")
+        assert code == 0 and "Usage" in out
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "list", "methods")
+    assert code == 0
+    for name, method in METHODS.items():
+        assert name in out and method.source in out
+    assert run(capsys, "--version")[1].strip() == f"autohr {autohr.__version__}"
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = "import sys, autohr.cli; print([m for m in ('torch', 'scipy', 'cv2', 'av') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_demo_makes_measures_and_reports(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, err = run(capsys, "demo", "--out", tmp_path / "demo", "--duration-s", 12, "--hr-bpm", 66)
+    assert code == 0 and err == ""
+    answer = json.loads((tmp_path / "demo" / "measurement.json").read_text())
+    assert answer["faces"][0]["hr_bpm"] == pytest.approx(66, abs=3) and answer["faces"][0]["reliable"]
+    assert str(tmp_path / "demo" / "report.html") in out
+    assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
