@@ -28,7 +28,7 @@ from av.stream import Disposition
 from autohr.errors import VideoError
 from autohr.types import Frame
 from autohr.video import decode
-from autohr.video.decode import is_image_folder, list_videos, open_video
+from autohr.video.decode import is_image_folder, list_videos, open_video, read_ahead
 from autohr.video.encode import write_video
 
 HEIGHT, WIDTH = 64, 96
@@ -132,6 +132,21 @@ def test_fps_overrides_the_clock_of_a_file(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mkv", _frames(6), t_s=[0.0, 0.1, 0.25, 0.3, 0.31, 0.5])
     assert _times(tmp_path / "a.mkv", fps=10.0) == pytest.approx(np.arange(6) / 10)
     assert _times(tmp_path / "a.mkv", fps=10.0, start_s=0.2, end_s=0.4) == pytest.approx([0.2, 0.3])
+
+
+def test_reading_ahead_gives_the_same_frames_errors_and_end(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, _frames(40), fps=25.0)
+    with open_video(path) as plain, open_video(path) as ahead:
+        for one, other in zip(plain, read_ahead(ahead, 3), strict=True):
+            assert one.t_s == other.t_s and (one.rgb == other.rgb).all()
+    with open_video(path) as video:
+        frames = read_ahead(video, 3)
+        next(frames)
+        frames.close()  # must not hang, though thirty frames are left
+        assert video.n_read <= 6
+    with open_video(path, start_s=50.0) as video, pytest.raises(VideoError):
+        list(read_ahead(video))
 
 
 def test_reading_is_lazy_and_memory_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from autohr.methods import DEFAULT_METHOD, LEAST_S, Method
 from autohr.signals.filters import standardise
 from autohr.signals.hrv import detect_beats, heart_rate_variability
 from autohr.types import HRV, FaceMeasurement, Float, Frame, Frames, Measurement, Pulse, Reading, Window
-from autohr.video.decode import open_video
+from autohr.video.decode import open_video, read_ahead
 
 CAMERA_S = 30.0
 """How long a camera is watched when no end is given."""
@@ -68,7 +68,7 @@ def measure(
     first_s = last_s = 0.0
     with open_video(source, start_s=start_s, end_s=end_s, fps=fps) as video:
         total_s = video.duration_s if end_s is None else end_s
-        for frame in video:
+        for frame in read_ahead(video):
             if meter.n_frames == 0:
                 first_s = frame.t_s
             readings += meter.push(frame.rgb, frame.t_s)

@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import functools
 import math
+import queue
 import re
 import stat
 import statistics
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -205,6 +207,45 @@ def _open_source(source: str | Path | int, fps: float | None) -> _Source:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise VideoError(f"{str(source)!r} is a single picture; a pulse needs a video or a folder of pictures.")
     return _FileSource(str(path), is_url=False)
+
+
+def read_ahead(video: VideoReader, n_frames: int = 8) -> Generator[VideoFrame, None, None]:
+    """The frames of ``video``, decoded in a thread of their own up to ``n_frames`` before they are asked for.
+
+    Decoding leaves Python's lock, so on two cores it costs the caller nothing. Errors of the reader are raised here; a
+    caller that stops early (closing this generator) stops the thread before the video is closed.
+    """
+    ready: queue.Queue[VideoFrame | BaseException | None] = queue.Queue(n_frames)
+    stop = threading.Event()
+
+    def put(item: VideoFrame | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def decode() -> None:
+        try:
+            for frame in video:
+                if not put(frame):
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=decode, name="autohr-decode", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
 
 
 def list_videos(folder: Path) -> list[Path]:

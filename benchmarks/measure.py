@@ -1,0 +1,78 @@
+"""How fast is ``autohr measure``, and does its memory stay flat? A 30 s and a 10 min video of 640x480, h264, 30 fps.
+
+    python benchmarks/measure.py [--method pos]
+
+Each measurement is a fresh process, as a user starts it: imports, decoding, faces, colours, rates and output are all in
+the time. Memory is that process's peak resident size. The long video is the short one repeated, with its own time
+stamps."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from autohr.synth.video import SceneConfig, write_scene
+from autohr.video.decode import open_video
+from autohr.video.encode import VideoWriter
+
+SHORT_S, LONG_S, FPS = 30.0, 600.0, 30.0
+CRF = 14
+"""About 4 Mbit/s here, as a good webcam or a phone at this size."""
+
+
+def repeat(short: Path, long: Path, times: int) -> None:
+    """``short`` played ``times`` times, encoded anew as one video."""
+    with VideoWriter(long, width=640, height=480, rate_fps=FPS, crf=CRF) as writer:
+        for turn in range(times):
+            with open_video(short) as video:
+                for frame in video:
+                    writer.write(frame.rgb, turn * SHORT_S + frame.t_s)
+
+
+def run(video: Path, method: str) -> tuple[float, float, str]:
+    """Seconds, peak MiB and the table line of one fresh ``autohr measure``."""
+    code = (
+        "import resource, sys; from autohr.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, "measure", str(video), "--method", method],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    took_s = time.perf_counter() - began
+    line = next(text for text in done.stdout.splitlines() if "bpm" in text)
+    return took_s, int(done.stderr.split()[-1]) / 1024, line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", default="pos")
+    parser.add_argument("--runs", type=int, default=3, help="of the short video; the fastest counts")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        short, long = Path(folder) / "short.mp4", Path(folder) / "long.mp4"
+        write_scene(SceneConfig(seed=3, duration_s=SHORT_S, pulse_depth=0.02, noise_sd=1.5), short, crf=CRF)
+        repeat(short, long, int(LONG_S / SHORT_S))
+        rate = short.stat().st_size * 8 / SHORT_S / 1e6
+        print(
+            f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; 640x480 h264, {rate:.1f} Mbit/s, {options.method}"
+        )
+        for name, video, duration_s, runs in (("30 s", short, SHORT_S, options.runs), ("10 min", long, LONG_S, 1)):
+            took_s, peak_mib, line = min(run(video, options.method) for _ in range(runs))
+            print(
+                f"{name:7} {took_s:6.1f} s = {duration_s / took_s:5.1f}x real time, peak {peak_mib:4.0f} MiB   {line}"
+            )
+
+
+if __name__ == "__main__":
+    main()

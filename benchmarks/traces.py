@@ -1,0 +1,48 @@
+"""Finger-camera traces with a chest strap beside them (welltory, CC0): rate from the red channel against the strap.
+
+    python benchmarks/traces.py ../shared/data/traces/welltory/data
+
+The trace is put on 30 samples per second, detrended, band-passed, and read in windows of 10 s with a stride of 1 s by
+the one estimator; the median of the windows is compared with 60000 / mean RR interval."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from autohr.signals.filters import bandpass, detrend, resample
+from autohr.signals.rate import estimate_heart_rate
+from autohr.types import Float
+
+FS, WINDOW_S, STRIDE_S, WITHIN_BPM = 30.0, 10.0, 1.0, 3.0
+
+
+def read_folder(folder: Path) -> tuple[Float, Float, float]:
+    """t_s (N,), red (N,) and the strap's mean rate in bpm of one recording."""
+    time_ms, red = np.genfromtxt(folder / "PPG.csv", delimiter=",", skip_header=1, usecols=(0, 1)).T
+    fresh = np.concatenate([[True], np.diff(time_ms) > 0])
+    intervals_ms = np.array((folder / "RR.txt").read_text().split(), dtype=float)
+    return time_ms[fresh] / 1000, red[fresh], float(60_000 / intervals_ms.mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path)
+    right = 0
+    folders = sorted(folder for folder in parser.parse_args().root.iterdir() if folder.is_dir())
+    for folder in folders:
+        t_s, red, true_bpm = read_folder(folder)
+        wave = bandpass(detrend(resample(t_s, red, np.arange(t_s[0], t_s[-1], 1 / FS)), FS), FS)
+        length, hop = int(WINDOW_S * FS), int(STRIDE_S * FS)
+        rates = [estimate_heart_rate(wave[k : k + length], FS).hr_bpm for k in range(0, len(wave) - length + 1, hop)]
+        found = float(np.median([rate for rate in rates if rate is not None]))
+        right += abs(found - true_bpm) <= WITHIN_BPM
+        told = f"strap {true_bpm:5.1f}  camera {found:5.1f} ({found - true_bpm:+.1f})"
+        print(f"{folder.name}  {t_s[-1] - t_s[0]:5.0f} s  {told}")
+    print(f"{right} of {len(folders)} within {WITHIN_BPM:g} bpm")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""From readings to one answer: what is averaged, what is refused, what happens in gaps. No video: readings are made."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from autohr.errors import SignalTooShort
+from autohr.measure import LEAST_RELIABLE, summarise
+from autohr.methods import LEAST_S, estimate
+from autohr.signals.simulate import simulate_pulse, simulate_rgb
+from autohr.types import Estimate, FaceClip, Frames, Measurement, Pulse, Reading
+from autohr.video.rois import REGIONS
+
+
+def readings(
+    n_windows: int,
+    reliable: int | None = None,
+    hr_bpm: float = 70.0,
+    wrong_bpm: float | None = 150.0,
+    fps: float = 30.0,
+    start_s: float = 0.0,
+    segment: int = 0,
+) -> list[Reading]:
+    """Windows of 10 s with a stride of 1 s over one simulated wave; the first ``reliable`` of them are so."""
+    reliable = n_windows if reliable is None else reliable
+    wave = simulate_pulse(n_windows + 9, fps, hr_bpm, seed=1, hrv=0.03).bvp
+    made = []
+    for k in range(n_windows):
+        first = round(k * fps)
+        pulse = Pulse(wave[first : first + round(10 * fps)], fps, start_s + first / fps)
+        good = k < reliable
+        says = (
+            Estimate(hr_bpm, 0.9, True, 6.0, None, pulse=pulse)
+            if good
+            else Estimate(wrong_bpm, 0.2, False, -3.0, "the pulse is too weak", pulse=pulse)
+        )
+        made.append(Reading(0, segment, pulse.start_s, pulse.start_s + 10, says, 1.0))
+    return made
+
+
+def test_the_rate_is_that_of_the_reliable_windows() -> None:
+    face = summarise(readings(9, reliable=5))
+    assert face.reliable and face.hr_bpm == pytest.approx(70) and face.confidence == pytest.approx(0.9)
+    assert face.why_unreliable is None and len(face.windows) == 9
+
+
+def test_too_few_reliable_windows_make_the_whole_unreliable() -> None:
+    n_good = int(LEAST_RELIABLE * 9) - 1
+    face = summarise(readings(9, reliable=n_good))
+    assert not face.reliable and face.confidence < 0.75
+    assert "too weak" in str(face.why_unreliable) and f"{9 - n_good} of 9" in str(face.why_unreliable)
+    assert face.hr_bpm is not None and face.why_no_hrv == "the rate itself is not reliable"
+
+
+def test_no_rate_at_all_is_none_and_not_a_guess() -> None:
+    face = summarise(readings(3, reliable=0, wrong_bpm=None))
+    assert face.hr_bpm is None and not face.reliable and face.confidence == 0
+
+
+def test_a_minute_of_pulse_has_beats_and_variability() -> None:
+    face = summarise(readings(80))
+    assert face.hrv is not None and face.hrv.mean_hr_bpm == pytest.approx(70, abs=1.5)
+    assert face.hrv.sdnn_ms == pytest.approx(25, abs=10)
+    assert len(face.beats_s) == pytest.approx(70 * 89 / 60, abs=4)
+    short = summarise(readings(20))
+    assert short.hrv is None and "60 s" in str(short.why_no_hrv) and short.beats_s
+
+
+def test_a_gap_stays_a_gap() -> None:
+    both = readings(5) + readings(5, start_s=40.0, fps=25.0, segment=1)
+    face = summarise(both)
+    assert face.bvp is not None and face.bvp.fps == 30.0
+    t_s = np.arange(len(face.bvp.bvp)) / face.bvp.fps
+    assert np.isnan(face.bvp.bvp[(t_s > 14.2) & (t_s < 39.8)]).all()
+    assert np.isfinite(face.bvp.bvp[(t_s < 13.9) | (t_s > 40.1) & (t_s < 53.5)]).all()
+    assert not any(14.2 < beat_s < 39.8 for beat_s in face.beats_s)
+    assert face.start_s == 0 and face.end_s == pytest.approx(54, abs=0.1)
+
+
+def test_the_json_is_strict_whatever_is_in_it() -> None:
+    face = summarise(readings(5) + readings(5, start_s=40.0, segment=1))
+    answer = Measurement("a.mp4", "pos", None, 54.0, float("nan"), Frames(), (face,), ("a note",))
+    text = json.dumps(answer.as_dict(), allow_nan=False)
+    back = json.loads(text)
+    assert back["fps_mean"] is None and None in back["faces"][0]["bvp"]["values"]
+
+
+def clip(duration_s: float, fps: float = 30.0, found: float = 1.0, depth: float = 0.005) -> FaceClip:
+    truth = simulate_pulse(duration_s, fps, 75, seed=2, hrv=0.01)
+    n_frames = len(truth.bvp)
+    traces = [simulate_rgb(truth.bvp, fps, seed=k, depth=depth, noise=0.002) for k in range(len(REGIONS))]
+    seen = np.ones(n_frames, dtype=bool)
+    seen[: round((1 - found) * n_frames)] = False
+    return FaceClip(
+        fps=fps,
+        start_s=0.0,
+        rgb=np.mean(traces, axis=0),
+        traces=np.stack(traces, axis=1),
+        background_rgb=np.full((n_frames, 3), np.nan),
+        box_xywh=np.tile([10.0, 10, 100, 120], (n_frames, 1)),
+        found=seen,
+    )
+
+
+def told(given: FaceClip) -> Estimate:
+    from autohr.methods import load_method
+
+    return load_method("pos")(given)
+
+
+def test_an_estimate_says_why_it_must_not_be_trusted() -> None:
+    assert told(clip(10)).reliable
+    assert "8 s" in str(told(clip(6)).why_unreliable)
+    half = told(clip(10, found=0.5))
+    assert not half.reliable and "50 %" in str(half.why_unreliable) and half.confidence < 0.75
+    noise = told(clip(10, depth=0.0))
+    assert not noise.reliable and noise.why_unreliable and noise.confidence < 0.5
+
+
+def test_a_clip_too_short_to_measure_is_refused() -> None:
+    short = clip(LEAST_S - 0.5)
+    with pytest.raises(SignalTooShort, match="at least"):
+        estimate(short, Pulse(np.sin(np.arange(short.n_frames)), short.fps))
+
+
+def test_a_wave_that_does_not_change_has_no_rate() -> None:
+    flat = clip(10)
+    says = estimate(flat, Pulse(np.zeros(flat.n_frames), flat.fps))
+    assert says.hr_bpm is None and not says.reliable and says.confidence == 0
+
+
+def test_crops_go_to_a_net_in_one_form() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (7, 5, 6, 3), dtype=np.uint8)
+    with_crops = FaceClip(**{**clip(10).__dict__, "clip": frames})
+    fed = with_crops.as_net_input()
+    assert fed.shape == (1, 3, 7, 5, 6) and fed.dtype == np.float32
+    assert fed[0, 2, 3, 1, 4] == pytest.approx(frames[3, 1, 4, 2] / 255)
+    with pytest.raises(ValueError, match="crop_px"):
+        clip(10).as_net_input()
