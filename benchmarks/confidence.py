@@ -8,8 +8,9 @@ Every clip is rendered, encoded to a file, and measured by the same ``Meter`` as
 equal parts: still photographs with sensor noise, moving photographs (swaying, nodding), photographs under flickering
 light, living faces with the pulse switched off, walls. Clips with one: 45..165 bpm, green's linear light modulated by
 0.4..3 % peak to peak (the one real face at hand shows 2.2 %), still to restless, steady to drifting or flickering
-light, 15..60 frames per second, h264 at crf 3..20 (0.05 to 15 Mbit/s) or mjpeg. The clips of ``--fit`` and those of
-the measurement come from different seeds, so from different faces, rates and lights."""
+light, 15..60 frames per second, h264 at crf 3..20 (0.05 to 15 Mbit/s) with key frames every half second to never, or
+mjpeg. The clips of ``--fit`` and those of the measurement come from different seeds, so from different faces, rates
+and lights."""
 
 from __future__ import annotations
 
@@ -86,6 +87,7 @@ def scene(seed: int, pulse: bool) -> tuple[str, SceneConfig, dict[str, Any]]:
     encoding = {
         "codec": str(rng.choice(["libx264", "libx264", "libx264", "mjpeg"])),
         "crf": int(rng.integers(3, 21)),
+        "gop": [None, round(fps), 2 * round(fps), 15][rng.integers(4)],
     }
     if pulse:
         chosen: dict[str, Any] = {
@@ -189,7 +191,7 @@ def run_portrait(picture: Path, seed: int, methods: tuple[str, ...]) -> list[Row
 
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "clip.mp4"
-        write_video(video, frames(), fps=fps, crf=int(rng.integers(3, 21)))
+        write_video(video, frames(), fps=fps, crf=int(rng.integers(3, 21)), gop=[None, 30][rng.integers(2)])
         return judge(video, seed, "portrait", methods, None)
 
 

@@ -155,6 +155,18 @@ def test_a_patch_without_a_pulse_is_not_called_reliable() -> None:
     assert readings and not any(reading.estimate.reliable for reading in readings)
 
 
+def test_the_papers_box_is_enlarged_and_never_moves() -> None:
+    meter = Meter("pos", MeterConfig(box="first"), detector=Knows())
+    boxes = []
+    for frame, t_s in video(1.5):
+        meter.push(frame, t_s)
+        boxes += [face.box_xywh for face in meter.faces]
+    assert len(boxes) == 45
+    np.testing.assert_allclose(np.ptp(boxes, axis=0), 0)
+    np.testing.assert_allclose(boxes[0][2:], 1.5 * BOX[2:])
+    np.testing.assert_allclose(boxes[0][:2] + boxes[0][2:] / 2, BOX[:2] + BOX[2:] / 2)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -122,6 +122,8 @@ class Meter:
         self.too_short: list[TooShort] = []
         self.crops: dict[int, Frame] = {}
         """One picture of each face, (CROP_PX, CROP_PX, 3)."""
+        self.faces: list[TrackedFace] = []
+        """The faces of the last frame, for drawing."""
         self.n_frames = 0
         self.n_face = 0
         self.n_filled = 0
@@ -133,29 +135,22 @@ class Meter:
         self._open: dict[int, _Segment] = {}
         self._segments_of: dict[int, int] = {}
 
-    @property
-    def faces(self) -> list[TrackedFace]:
-        """The faces of the last frame, for drawing."""
-        return self._faces
-
-    _faces: list[TrackedFace] = []  # noqa: RUF012 - replaced, never changed
-
     def push(self, frame: Frame, t_s: float) -> list[Reading]:
         """Take one frame (H, W, 3), RGB, seen at ``t_s`` seconds. Readings whose window it completes, often none.
 
         Raises:
             ValueError: a time that does not increase.
         """
-        self._faces = self._tracker.update(frame, t_s)
+        self.faces = self._tracker.update(frame, t_s)
         if self.config.box == "first":
-            self._faces = [_grown(face, frame) for face in self._faces]
+            self.faces = [_grown(face, frame) for face in self.faces]
         self.n_frames += 1
-        self.n_face += any(face.seen for face in self._faces)
+        self.n_face += any(face.seen for face in self.faces)
         readings = self._close_stale(t_s)
-        if not self._faces:
+        if not self.faces:
             return readings
-        background = background_colour(frame, [face.box_xywh for face in self._faces])
-        for face in self._faces:
+        background = background_colour(frame, [face.box_xywh for face in self.faces])
+        for face in self.faces:
             segment = self._open.get(face.id)
             if segment is None:
                 if not face.seen:

@@ -213,9 +213,18 @@ def render(config: SceneConfig) -> Iterator[tuple[Frame, float]]:
 
 
 def write_scene(
-    config: SceneConfig, path: Path, *, codec: str = "libx264", crf: int = 18, pix_fmt: str = "yuv420p"
+    config: SceneConfig,
+    path: Path,
+    *,
+    codec: str = "libx264",
+    crf: int = 18,
+    pix_fmt: str = "yuv420p",
+    gop: int | None = None,
 ) -> SceneTruth:
     """Encode a scene into ``path`` and write ``<name>.truth.json`` beside it; returns the truth of the first face.
+
+    ``gop`` is the number of frames from one key frame to the next (None: the encoder's choice): a picture that is drawn
+    anew once a second flickers at 60 bpm, which cameras and phones do.
 
     A scene with jitter or lost frames is written with its true time stamps, any other at the steady ``fps``.
 
@@ -227,15 +236,15 @@ def write_scene(
     actors = _cast(config, times_s)
     frames = (frame for frame, _ in _render(config, times_s, actors))
     if config.jitter_s or config.drop_share:
-        write_video(path, frames, t_s=times_s, codec=codec, crf=crf, pix_fmt=pix_fmt)
+        write_video(path, frames, t_s=times_s, codec=codec, crf=crf, pix_fmt=pix_fmt, gop=gop)
     else:
-        write_video(path, frames, fps=config.fps, codec=codec, crf=crf, pix_fmt=pix_fmt)
+        write_video(path, frames, fps=config.fps, codec=codec, crf=crf, pix_fmt=pix_fmt, gop=gop)
     truths = [actor.truth for actor in actors] or [_no_pulse(times_s)]
     record = {
         "schema": TRUTH_SCHEMA,
         "video": path.name,
         "config": dataclasses.asdict(config),
-        "encoding": {"codec": codec, "crf": crf, "pix_fmt": pix_fmt},
+        "encoding": {"codec": codec, "crf": crf, "pix_fmt": pix_fmt, "gop": gop},
         "t_s": _listed(times_s, 6),
         "faces": [
             {
