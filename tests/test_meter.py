@@ -121,6 +121,7 @@ def test_what_is_too_short_is_said_and_not_measured() -> None:
     assert run(meter, video(LEAST_S - 0.5)) == []
     assert len(meter.too_short) == 1
     assert "at least 4 s" in meter.too_short[0].why
+    assert meter.crops == {}
 
 
 def test_a_window_under_eight_seconds_is_never_reliable() -> None:

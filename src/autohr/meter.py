@@ -132,6 +132,7 @@ class Meter:
             max_faces=self.config.max_faces, box=self.config.box, bridge_s=BRIDGE_S, detector=detector
         )
         self._readers: dict[int, SkinReader] = {}
+        self._measured: set[int] = set()
         self._open: dict[int, _Segment] = {}
         self._segments_of: dict[int, int] = {}
 
@@ -223,8 +224,17 @@ class Meter:
         return readings
 
     def _close(self, face_id: int) -> list[Reading]:
-        """Read what the last stride left over, or say that it was too short."""
+        """Forget a segment, after reading what its last stride left over."""
         segment = self._open.pop(face_id)
+        del self._readers[face_id]
+        readings = self._read_rest(face_id, segment)
+        if face_id not in self._measured:
+            # A film shows thousands of faces for a second each: no picture is kept of what was not measured.
+            self.crops.pop(face_id, None)
+        return readings
+
+    def _read_rest(self, face_id: int, segment: _Segment) -> list[Reading]:
+        """What the last full window left over, or all of a segment that never filled one, or why not."""
         while not segment.rows[-1].found:
             segment.rows.pop()
         self.n_filled += sum(not row.found for row in segment.rows)
@@ -253,6 +263,7 @@ class Meter:
 
     def _read_window(self, face_id: int, segment: _Segment, first: int, length: int) -> Reading:
         clip = _on_clock(segment.rows, segment.fps, segment.origin_s + first / segment.fps, length)
+        self._measured.add(face_id)
         return Reading(
             face_id=face_id,
             segment=segment.number,
