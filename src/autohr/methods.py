@@ -14,7 +14,7 @@ import numpy as np
 from autohr.classic import CLASSIC
 from autohr.classic.colour import pos
 from autohr.errors import SignalTooShort, UnknownName
-from autohr.signals.filters import bandpass
+from autohr.signals.filters import bandpass, standardise
 from autohr.signals.quality import (
     RELIABLE_CONFIDENCE,
     TRUSTED_S,
@@ -134,16 +134,25 @@ def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, 
     skin_size = _band_sd((clip.rgb / clip.rgb.mean(axis=0) - 1).T, fps)
     centre = clip.box_xywh[:, :2] + clip.box_xywh[:, 2:] / 2
     size = np.sqrt(clip.box_xywh[:, 2] * clip.box_xywh[:, 3])
-    movement = np.column_stack([centre / size.mean(), size / size.mean()]).T
+    movement = _with_doubles(bandpass(np.column_stack([centre / size.mean(), size / size.mean()]).T, fps))
     return Evidence(
         snr_db=snr_db,
         agreement=agreement_of_regions(regions, fps, hr_bpm),
         background=shared_with(pulse.bvp, background_waves, fps, skin_size[lit]) if lit.any() else 0.0,
-        motion=shared_with(pulse.bvp, movement, fps, np.full(3, MOTION_SCALE)),
+        motion=shared_with(pulse.bvp, movement, fps, np.full(len(movement), MOTION_SCALE)),
         halves_bpm=halves_differ_bpm(pulse.bvp, fps),
         witness_bpm=60.0 if witness_bpm is None else min(60.0, abs(witness_bpm - hr_bpm)),
         runner_up=runner_up,
     )
+
+
+def _with_doubles(movement: Float) -> Float:
+    """movement (K, T) and, below it, its squares at the size of the movement: (2K, T).
+
+    A head that nods through the middle of the light is darkest twice in every nod, so the colour beats at twice the
+    rate of the movement."""
+    squares = standardise(movement**2) * movement.std(axis=-1, keepdims=True)
+    return np.concatenate([movement, squares])
 
 
 def _band_sd(x: Float, fps: float) -> Float:

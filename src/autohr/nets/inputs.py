@@ -1,0 +1,87 @@
+"""What a net makes of a clip before its first convolution. Part of the net, so that no caller can choose it wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LEAST_PX = 16
+"""Least height and width: the nets halve them four times."""
+LEAST_FRAMES = 4
+TIME_MULTIPLE = 4
+"""The nets halve time twice and double it twice."""
+
+DIFFERENCE_FLOOR = 0.02
+"""Added to the sum of two frames, so that black pixels do not shout (TRANSFER's value; 1 would be white twice)."""
+DIFFERENCE_CLIP = 4.0
+"""Differences beyond this many standard deviations are movement, not pulse (TRANSFER's value; DeepPhys: 3)."""
+STEADY = 1e-5
+"""Standard deviation under which a clip counts as a still picture; one grey level in a hundred is 1e-4."""
+
+
+def rgb(clip: Tensor) -> Tensor:
+    """(B, 3, T, H, W) in [0, 1] -> the same, about -1..1: (v - 127.5) / 128 of 8-bit v, as the author's code has it."""
+    return (clip * 255.0 - 127.5) / 128.0
+
+
+def difference(clip: Tensor) -> Tensor:
+    """(B, 3, T, H, W) in [0, 1] -> the same shape: relative change to the next frame, in the clip's standard deviation.
+
+    (c[t+1] - c[t]) / (c[t+1] + c[t]) removes the brightness of skin and light and leaves what changes (DeepPhys). One
+    standard deviation for the three channels together keeps their proportions, by which pulse and light differ. The
+    last frame, which has no next one, repeats the change before it.
+    """
+    now, following = clip[:, :, :-1], clip[:, :, 1:]
+    change = (following - now) / (following + now + DIFFERENCE_FLOOR)
+    sd = (change.var((1, 2, 3, 4), keepdim=True) + STEADY**2).sqrt()
+    change = (change / sd).clamp(-DIFFERENCE_CLIP, DIFFERENCE_CLIP)
+    return torch.cat([change, change[:, :, -1:]], dim=2)
+
+
+def rgb_difference(clip: Tensor) -> Tensor:
+    """(B, 3, T, H, W) in [0, 1] -> (B, 6, T, H, W): both of the above."""
+    return torch.cat([rgb(clip), difference(clip)], dim=1)
+
+
+@dataclass(frozen=True)
+class Input:
+    channels: int
+    transform: Callable[[Tensor], Tensor]
+
+
+INPUTS: dict[str, Input] = {
+    "rgb": Input(3, rgb),
+    "difference": Input(3, difference),
+    "rgb_difference": Input(6, rgb_difference),
+}
+
+
+def check_input(name: str) -> None:
+    if name not in INPUTS:
+        raise ValueError(f"input={name!r} is not a transform. Known: {', '.join(INPUTS)}.")
+
+
+def prepare_input(clip: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+    """clip (B, 3, T, H, W) in [0, 1] -> (B, C, T', H, W) of ``dtype``; T' is T rounded up to a multiple of 4.
+
+    The frames added at the end repeat the last one, after the transform. In half precision the transform is still
+    computed in float32: a pulse of 0.2 % is less than one step of bfloat16.
+    """
+    if clip.ndim != 5 or clip.shape[1] != 3 or not clip.is_floating_point():
+        raise ValueError(
+            f"clip has shape {tuple(clip.shape)} and type {clip.dtype}; a net takes (B, 3, T, H, W) floats in [0, 1], "
+            "RGB. FaceClip.as_net_input() makes them."
+        )
+    T, H, W = clip.shape[2:]
+    if T < LEAST_FRAMES or H < LEAST_PX or W < LEAST_PX:
+        raise ValueError(
+            f"clip of {T} frames of {H}x{W} is too small: at least {LEAST_FRAMES} frames of {LEAST_PX}x{LEAST_PX}."
+        )
+    wide = clip.float() if clip.dtype in (torch.float16, torch.bfloat16) else clip
+    x = INPUTS[name].transform(wide).to(dtype)
+    missing = -T % TIME_MULTIPLE
+    return F.pad(x, (0, 0, 0, 0, 0, missing), mode="replicate") if missing else x
