@@ -57,7 +57,7 @@ DOORS: dict[str, frozenset[str]] = {
         "rich": "cli",
         "fastapi": "service",
         "uvicorn": "service",
-        "safetensors": "nets",
+        "safetensors": "nets train",
         "zarr": "data",
         "h5py": "data",
         "pyedflib": "data",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autohr import __version__
-from autohr.errors import AutoHRError, VideoError
+from autohr.errors import AutoHRError, BadRecording, UnknownName, VideoError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,6 +90,14 @@ def _known_method(name: str) -> str:
         load_method(name)
     except AutoHRError as error:
         raise typer.BadParameter(str(error)) from None
+    return name
+
+
+def _known_dataset(name: str) -> str:
+    from autohr.data import DATASETS
+
+    if name not in DATASETS:
+        raise typer.BadParameter(str(UnknownName("dataset", name, DATASETS)))
     return name
 
 
@@ -242,6 +250,85 @@ def demo(
     print(f"Report: {report}   (video {video}, numbers {answer})")
 
 
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder for the recordings; what is there already is kept.")],
+    subjects: Annotated[int, typer.Option(min=1, max=100_000, help="How many people.")] = 10,
+    per_subject: Annotated[int, typer.Option(min=1, max=1000, help="Recordings of each of them.")] = 2,
+    duration_s: Annotated[float, typer.Option(min=4.0, max=3600.0, help="Length of each in seconds.")] = 20.0,
+    seed: Annotated[int, typer.Option(min=0, help="Another number makes other people.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes; one for each core if not given.")
+    ] = None,
+) -> None:
+    """Make recordings of drawn faces with known pulse, as a dataset named `synthetic`."""
+    from autohr.synth.recordings import write_recordings
+
+    _check_writable(out / "dataset.json")
+    with _Count("Making recordings") as count:
+        made = write_recordings(
+            out,
+            n_subjects=subjects,
+            per_subject=per_subject,
+            duration_s=duration_s,
+            seed=seed,
+            workers=workers,
+            progress=lambda done, total, _: count(done, total),
+        )
+    print(f"{len(made.recordings)} recordings in {out}, {made.n_made} of them made now.")
+    print(f"Next: autohr prepare synthetic {out} --out cache")
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="One of `autohr list datasets`.", callback=_known_dataset)],
+    root: Annotated[Path, typer.Argument(help="Folder of the dataset.", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the cache; it may hold several datasets.")] = Path("cache"),
+    size_px: Annotated[int, typer.Option(min=16, max=1024, help="Side of the stored crops.")] = 128,
+    box: Annotated[
+        Box, typer.Option(help="Follow the face, or the paper's fixed box of the first frame.")
+    ] = Box.tracked,
+    margin: Annotated[float, typer.Option(min=0.0, max=1.0, help="Added on each side of the box, as a share.")] = 0.1,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes; one for each core if not given.")
+    ] = None,
+) -> None:
+    """Read, check, crop and cache a dataset for training. Every recording is kept or excluded with its reason."""
+    from autohr.data import DATASETS
+    from autohr.data.cache import CropConfig, prepare
+
+    _check_writable(out / "manifest.json")
+    recordings = DATASETS[dataset](root)
+    crop = CropConfig(size_px=size_px, box=box.value, margin=margin)
+    with _Count("Preparing") as count:
+        manifest = prepare(recordings, out, crop, workers=workers, progress=lambda done, total, _: count(done, total))
+    for entry in manifest.excluded:
+        print(f"Excluded {entry.id}: {entry.reason}")
+    print(f"{len(manifest.kept)} of {len(recordings)} recordings kept, {len(manifest.excluded)} excluded; cache {out}.")
+    if not manifest.kept:
+        raise BadRecording(f"Not one recording of {str(root)!r} could be used; the reasons are above.")
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file such as recipes/autohr_cpu.toml.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one field, as in fit.lr=3e-4; may be given often."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME_OF_THE_RECIPE if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that must be there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where another run lies.")] = False,
+) -> None:
+    """Train a network from prepared recordings. A run that was killed goes on by the same command."""
+    if resume and overwrite:
+        raise typer.BadParameter("--resume and --overwrite contradict each other.")
+    from autohr.train.recipe import train as train_recipe
+
+    result = train_recipe(recipe, overrides or (), out=out, resume=resume, overwrite=overwrite)
+    print(f"Run {result.run}\nBest weights {result.weights}\nCurves {result.curves}")
+
+
 class Table(StrEnum):
     methods = "methods"
     nets = "nets"
@@ -255,8 +342,27 @@ def list_table(table: Annotated[Table, typer.Argument(help="Which table to print
     """List what this version knows."""
     from rich.table import Table as RichTable
 
-    if table is not Table.methods:
-        print(f"autohr {__version__} has no {table.value}.")
+    if table is Table.datasets:
+        from autohr.data import DATASETS
+
+        print("\n".join(DATASETS))
+        return
+    if table is Table.nets or table is Table.presets:
+        from autohr.nets import NETS
+
+        if table is Table.nets:
+            view = RichTable("name", "system", "gives", box=None, pad_edge=False)
+            for name, net in NETS.items():
+                view.add_row(name, net.title, "a pulse wave" if net.kind == "wave" else "a rate")
+        else:
+            view = RichTable("net", "preset", "frames", "side", "what", box=None, pad_edge=False)
+            for name, net in NETS.items():
+                for preset_name, preset in net.presets.items():
+                    view.add_row(name, preset_name, str(preset.n_frames), f"{preset.size_px} px", preset.what)
+        _console().print(view)
+        return
+    if table is Table.weights:
+        print(f"autohr {__version__} ships no weights.")
         return
     from autohr.methods import DEFAULT_METHOD, METHODS
 
@@ -407,6 +513,29 @@ def _remarks(face: FaceMeasurement) -> list[str]:
             f"RMSSD {hrv.rmssd_ms:.0f} ms, pNN50 {hrv.pnn50_pct:.0f} %."
         )
     return lines
+
+
+class _Count:
+    """A line on stderr, ten at most for a pipe, that counts what is done; callable with (done, total)."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._tty = what, sys.stderr.isatty()
+        self._began = time.monotonic()
+
+    def __enter__(self) -> _Count:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._tty:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def __call__(self, done: int, total: int) -> None:
+        left_s = (time.monotonic() - self._began) / done * (total - done)
+        line = f"{self._what}: {done} of {total}, {left_s:.0f} s left"
+        if self._tty:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        elif done == total or done % max(1, total // 10) == 0:
+            print(line, file=sys.stderr, flush=True)
 
 
 class _Progress:

@@ -1,4 +1,5 @@
-"""Recordings in, training clips out. ``DATASETS`` is the visible table of readers: name -> ``list_recordings(root)``."""
+"""Recordings in, training clips out. ``DATASETS`` is the visible table of readers: name ->
+``list_recordings(root)``."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -80,7 +80,9 @@ def holdout(recordings: Sequence[R], share: float, seed: int = 0) -> tuple[list[
     keys = [subject_key(recording) for recording in recordings]
     names = sorted(set(keys))
     if len(names) < 2:
-        raise ValueError(f"{len(names)} subject(s) cannot be split into training and validation; at least 2 are needed.")
+        raise ValueError(
+            f"{len(names)} subject(s) cannot be split into training and validation; at least 2 are needed."
+        )
     n_val = int(np.clip(round(share * len(names)), 1, len(names) - 1))
     chosen = {names[i] for i in np.random.default_rng(seed).permutation(len(names))[:n_val]}
     train = [one for one, key in zip(recordings, keys, strict=True) if key not in chosen]

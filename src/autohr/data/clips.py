@@ -1,0 +1,208 @@
+"""Training clips: a stretch of a cached recording with its label, drawn by a seed, or window by window for validation.
+
+    source = ClipSource(open_cached(root, config), n_frames=160, size_px=112, augment=AugmentConfig())
+    clip = source.draw([seed, step, rank, i])      the same clip for the same numbers, in any process, at any time
+
+The label is the reference wave, band-passed to ``LABEL_BAND_HZ`` over the whole segment (so that a clip has no filter
+edges of its own), cut, and z-scored over the clip. A clip never reaches over a gap, because a segment holds none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autohr.data.augment import (
+    AugmentConfig,
+    Look,
+    draw_look,
+    erase_tubes,
+    resample_tempo,
+    show,
+    tempo_factor,
+    tempo_span,
+)
+from autohr.data.cache import CachedRecording
+from autohr.errors import SignalTooShort
+from autohr.signals.filters import HEART_BAND_HZ, bandpass, standardise
+from autohr.types import Float, Frame
+
+LABEL_BAND_HZ = HEART_BAND_HZ
+"""0.6 to 4 Hz: the band that every method's wave passes before its rate is read. The author's labels hold little but
+the fundamental (the one published row: second harmonic 62 dB down; 0.7 to 2.5 Hz would do that), but an upper edge of
+2.5 Hz weakens the fundamental itself above 120 bpm, and a lower one of 0.7 Hz that of the 45 bpm which DA2 makes."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One training example."""
+
+    frames: Frame
+    """(T, H, W, 3) uint8 RGB."""
+    bvp: Float
+    """(T,) z-scored reference wave, positive where the skin holds more blood; NaN where the reference has none."""
+    hr_bpm: float
+    """Mean reference rate over the clip's frames."""
+    fps: float
+    recording_id: str
+
+    def as_net_input(self) -> NDArray[np.float32]:
+        """The frames as a net takes them, (3, T, H, W) float32 in [0, 1]: FaceClip.as_net_input without its batch."""
+        return np.ascontiguousarray(self.frames.transpose(3, 0, 1, 2), dtype=np.float32) / np.float32(255.0)
+
+
+class ClipSource:
+    """Clips of one length and size from cached recordings.
+
+    Every segment is as likely as any other, however long it is; so a few long recordings do not outweigh many.
+
+    Args:
+        recordings: segments; those shorter than a clip are left out and listed in ``left_out``.
+        n_frames: length of a clip, whatever the frames per second.
+        size_px: side of a clip's frames.
+        augment: for ``draw``; None shows clips as they are. ``window`` never augments.
+        stride: frames from one validation window to the next; ``n_frames`` if None. What is left after the last whole
+            window of a segment is in none.
+        needs_bvp: whether a recording whose reference has no wave is refused; False is for nets that learn rates.
+
+    Raises:
+        ValueError: n_frames, size_px or stride out of range, or a recording without a wave.
+        SignalTooShort: no segment is as long as a clip.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[CachedRecording],
+        n_frames: int,
+        size_px: int,
+        augment: AugmentConfig | None = None,
+        *,
+        stride: int | None = None,
+        needs_bvp: bool = True,
+    ) -> None:
+        if n_frames < 2 or size_px < 2:
+            raise ValueError(f"n_frames={n_frames} and size_px={size_px} must be 2 or more.")
+        if stride is not None and stride < 1:
+            raise ValueError(f"stride={stride} must be 1 or more frames.")
+        mute = [one.recording_id for one in recordings if not one.has_bvp]
+        if needs_bvp and mute:
+            raise ValueError(
+                f"{len(mute)} recording(s) have a rate but no pulse wave, first {mute[0]!r}. "
+                "Leave them out, or train a net that learns rates (needs_bvp=False)."
+            )
+        self.recordings = [one for one in recordings if one.n_frames >= n_frames]
+        self.left_out = {
+            f"{one.recording_id} (segment {one.segment})": f"{one.n_frames} frames; a clip has {n_frames}"
+            for one in recordings
+            if one.n_frames < n_frames
+        }
+        if not self.recordings:
+            longest = max((one.n_frames for one in recordings), default=0)
+            raise SignalTooShort(
+                f"None of {len(recordings)} segments holds a clip of {n_frames} frames; the longest has {longest}. "
+                "Use shorter clips or longer recordings."
+            )
+        self.n_frames = n_frames
+        self.size_px = size_px
+        self.augment = augment
+        self.stride = n_frames if stride is None else stride
+        self._waves: dict[tuple[int, float], Float] = {}
+        """Label waves by (recording, tempo factor)."""
+        self._first_window = np.cumsum([0, *((one.n_frames - n_frames) // self.stride + 1 for one in self.recordings)])
+
+    def __len__(self) -> int:
+        """Number of segments that clips are drawn from."""
+        return len(self.recordings)
+
+    @property
+    def n_windows(self) -> int:
+        """Number of validation windows in all segments together."""
+        return int(self._first_window[-1])
+
+    def draw(self, seed: Sequence[int]) -> Clip:
+        """A random clip of a random segment, augmented; all of it decided by ``seed`` and nothing else.
+
+        Raises:
+            ValueError: a negative number in the seed.
+        """
+        rng = np.random.default_rng(list(seed))
+        number = int(rng.integers(len(self.recordings)))
+        recording = self.recordings[number]
+        start = int(rng.integers(recording.n_frames - self.n_frames + 1))
+        if self.augment is None:
+            return self._read(number, start, 1.0, Look())
+        factor = 1.0
+        if self.augment.tempo and rng.uniform() < self.augment.tempo_p:
+            start, factor = self._tempo(recording, start, self.augment)
+        example = recording.frames[start + self.n_frames // 4]
+        clip = self._read(number, start, factor, draw_look(rng, self.augment, example))
+        if self.augment.erase and rng.uniform() < self.augment.erase_p:
+            erase_tubes(clip.frames, rng, self.augment)
+        return clip
+
+    def window(self, i: int) -> Clip:
+        """Validation window number ``i``, 0 .. n_windows - 1: not augmented, the same every time.
+
+        Raises:
+            IndexError: no such window.
+        """
+        if not 0 <= i < self.n_windows:
+            raise IndexError(f"Window {i} is outside 0..{self.n_windows - 1}.")
+        number = int(np.searchsorted(self._first_window, i, side="right")) - 1
+        return self._read(number, (i - int(self._first_window[number])) * self.stride, 1.0, Look())
+
+    def windows(self) -> Iterator[Clip]:
+        """All validation windows, one after the other; only one is held in memory."""
+        for i in range(self.n_windows):
+            yield self.window(i)
+
+    def _tempo(self, recording: CachedRecording, start: int, augment: AugmentConfig) -> tuple[int, float]:
+        """Start and factor of DA2 for a clip that would begin at ``start``."""
+        factor = tempo_factor(float(recording.hr_bpm[start : start + self.n_frames].mean()), augment)
+        span = tempo_span(self.n_frames, factor)
+        if factor == 1.0 or span > recording.n_frames:
+            return start, 1.0
+        first = min(start, recording.n_frames - span)
+        # The stretch that is really read must ask for the same: a rate that rises through 70 in it does not.
+        if tempo_factor(float(recording.hr_bpm[first : first + span].mean()), augment) != factor:
+            return start, 1.0
+        return first, factor
+
+    def _read(self, number: int, start: int, factor: float, look: Look) -> Clip:
+        recording = self.recordings[number]
+        part = slice(start, start + tempo_span(self.n_frames, factor))
+        frames = np.empty((self.n_frames, self.size_px, self.size_px, 3), dtype=np.uint8)
+        if factor == 0.5:
+            before = show(recording.frames[start], look, self.size_px)
+            for i in range(self.n_frames):
+                if i % 2 == 0:
+                    frames[i] = np.rint(before)
+                else:
+                    after = show(recording.frames[start + (i + 1) // 2], look, self.size_px)
+                    frames[i] = np.rint((before + after) / 2)
+                    before = after
+        else:
+            for i, frame in enumerate(recording.frames[part][:: int(factor)]):
+                frames[i] = np.rint(show(frame, look, self.size_px))
+        wave = resample_tempo(self._wave(number, factor)[part], self.n_frames, factor)
+        return Clip(
+            frames=frames,
+            bvp=standardise(wave) if np.isfinite(wave).all() else np.full(self.n_frames, np.nan),
+            hr_bpm=factor * float(recording.hr_bpm[part].mean()),
+            fps=recording.fps,
+            recording_id=recording.recording_id,
+        )
+
+    def _wave(self, number: int, factor: float) -> Float:
+        """The segment's label (T,), in the band that becomes ``LABEL_BAND_HZ`` when time is resampled by ``factor``."""
+        if (number, factor) not in self._waves:
+            recording = self.recordings[number]
+            low_hz, high_hz = LABEL_BAND_HZ
+            wave = recording.bvp
+            if recording.has_bvp:
+                wave = bandpass(wave, recording.fps, (low_hz / factor, high_hz / factor))
+            self._waves[number, factor] = wave
+        return self._waves[number, factor]

@@ -1,0 +1,212 @@
+"""A run directory: what one training or evaluation was, said on the way, and left behind.
+
+    RUN/config.json      what was run, written once, first
+    RUN/log.jsonl        one JSON object per line, in the order things happened
+    RUN/checkpoints/     weights, and the state to resume from
+    RUN/results/         tables and pictures, made from the log and the checkpoints
+
+Everything but the log is written aside and moved into place, so a kill at any moment leaves the old file or the new
+one. The log is only appended to; a last line cut short by a kill is left out when it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autohr.errors import AutoHRError, BadRecipe
+
+CONFIG = "config.json"
+LOG = "log.jsonl"
+FOLDERS = ("checkpoints", "results")
+OURS = frozenset({CONFIG, LOG, *FOLDERS})
+"""What a run directory may hold; overwriting removes these and nothing else."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; on leaving without an error, it takes the place of ``path`` at once.
+
+    The content reaches the disk before the name does: a crash of the machine, too, leaves the old file or the new one.
+
+    Raises AutoHRError where the disk is full or the folder cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        with aside.open("rb+") as written:
+            os.fsync(written.fileno())
+        aside.replace(path)
+        if os.name == "posix":
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a kill leaves the old content or the new, never a part."""
+    with replacing(path) as aside:
+        aside.write_bytes(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as strict JSON (NaN and infinities become null), all of it or nothing."""
+    write_bytes(path, (json.dumps(_strict(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Raises AutoHRError where the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AutoHRError(f"There is no {str(path)!r}.") from None
+    except ValueError as error:
+        raise AutoHRError(f"{str(path)!r} is not JSON ({error}); remove it or write it again.") from None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory that exists. Made by ``create_run`` and ``open_run``."""
+
+    root: Path
+    config: Mapping[str, Any]
+    """Content of config.json."""
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to log.jsonl."""
+        line = json.dumps(_strict(record), allow_nan=False) + "\n"
+        try:
+            with (self.root / LOG).open("ab") as file:
+                file.write(line.encode())
+        except OSError as error:
+            raise _cannot_write(self.root / LOG, error) from error
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """Every record of log.jsonl, oldest first; [] before the first one."""
+        path = self.root / LOG
+        if not path.exists():
+            return []
+        *lines, _cut_short = path.read_bytes().split(b"\n")
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                raise AutoHRError(f"{str(path)!r}, line {number} is not JSON; remove that line.") from None
+        return records
+
+    def keep_log(self, keep: Callable[[dict[str, Any]], bool]) -> None:
+        """Rewrite log.jsonl with only the records that ``keep`` accepts.
+
+        Used on resuming: what was logged after the checkpoint will happen, and be logged, again.
+        """
+        path = self.root / LOG
+        if path.exists():
+            kept = [json.dumps(record) + "\n" for record in self.read_log() if keep(record)]
+            write_bytes(path, "".join(kept).encode())
+
+
+def create_run(root: Path, config: Mapping[str, Any], *, overwrite: bool = False) -> Run:
+    """The run directory ``root`` for ``config``: a new one, or the one that the same config already began.
+
+    The same config finds its own checkpoints again, so a killed command goes on by being repeated. One process at a
+    time may do so; half-written files of killed ones are cleared away.
+
+    Raises:
+        BadRecipe: the directory holds a run made with another config and ``overwrite`` is False.
+        AutoHRError: the directory holds something that is not a run; it is never overwritten.
+    """
+    config = json.loads(json.dumps(_strict(config)))
+    if root.exists():
+        if not root.is_dir():
+            raise AutoHRError(f"{str(root)!r} is a file; name a folder for the run.")
+        held = {path.name for path in root.iterdir() if not path.name.endswith(".part")}
+        if held - OURS:
+            stranger = min(held - OURS)
+            raise AutoHRError(f"{str(root)!r} holds {stranger!r} and is no run folder; name a new or empty one.")
+        if CONFIG in held and not overwrite:
+            before = read_json(root / CONFIG)
+            if before != config:
+                raise BadRecipe(
+                    f"{str(root)!r} holds a run made with another config ({_first_difference(before, config)}). "
+                    "Name another folder, go back to that config, or ask to overwrite it."
+                )
+            for litter in (path for folder in (root, *map(root.joinpath, FOLDERS)) for path in folder.glob(".*.part")):
+                litter.unlink()
+            return open_run(root)
+        # config.json goes last, so that a kill in between leaves a folder that is still seen as a run of ours.
+        for name in (*FOLDERS, LOG, CONFIG):
+            path = root / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    try:
+        for folder in FOLDERS:
+            (root / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(root, error) from error
+    write_json(root / CONFIG, config)
+    return Run(root, config)
+
+
+def open_run(root: Path) -> Run:
+    """The run in ``root``.
+
+    Raises AutoHRError where there is none.
+    """
+    if not (root / CONFIG).is_file():
+        raise AutoHRError(f"{str(root)!r} is no run folder: it holds no {CONFIG}.")
+    for folder in FOLDERS:
+        (root / folder).mkdir(exist_ok=True)
+    return Run(root, read_json(root / CONFIG))
+
+
+def _cannot_write(path: Path, error: OSError) -> AutoHRError:
+    return AutoHRError(
+        f"Cannot write {str(path)!r}: {error.strerror or error}. Make room or choose another folder, and run again."
+    )
+
+
+def _strict(value: Any) -> Any:
+    """What strict JSON can hold: tuples as lists, paths as text, NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _first_difference(before: Any, after: Any, where: str = "") -> str:
+    """The first field in which two configs differ, with both values."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in (*before, *(key for key in after if key not in before)):
+            if before.get(key) != after.get(key):
+                return _first_difference(before.get(key), after.get(key), f"{where}.{key}" if where else key)
+    return f"{where or 'config'}: {before!r} there, {after!r} now"

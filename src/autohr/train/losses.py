@@ -1,0 +1,147 @@
+"""The losses of AutoHR: L_overall = lambda * L_time + L_fre (paper, Eq. 3-5; lambda = 0.2).
+
+pred, true (B, T) pulse waves; hr_bpm, fps (B,) one per clip, so a batch may mix frame rates.
+
+Two forms of L_fre:
+
+``author``  what the author's public code computes (PhysFormer ``TorchLossComputer``, from HR-CNN). The spectrum,
+already
+            normalised to sum 1, is given to cross-entropy as if it were logits: a second softmax. So a uniform
+            spectrum costs 4.942, a perfect one 3.954 and a wholly wrong one 4.954, and a sine of 160 frames only
+            0.05 less than noise. The target is the truncated rate; the clip's mean is left in.
+``nll``     the same idea with one normalisation: minus the log of the normalised spectrum, against a Gaussian label
+            around the rate, on a clip without its mean. An untrained net starts near log(140) = 4.94, too, and a sine
+            of 160 frames reaches about 2.8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Variant = Literal["author", "nll"]
+
+BAND_BPM = (40, 180)
+"""Candidate rates 40, 41, ..., 179 bpm: 140 classes, as the author's code. The upper end is not a class."""
+
+EPS = 1e-8
+"""Keeps a constant prediction finite; the author's code gives NaN there."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and form of the loss."""
+
+    variant: Variant = "author"
+    """Form of the frequency loss."""
+    time_weight: float = 0.2
+    """lambda of the paper (Appendix B)."""
+    frequency_weight: float = 1.0
+    """1 in the paper; 0 with ``time_weight`` 1 is its ablation "time loss only"."""
+    sd_bpm: float = 3.0
+    """``nll`` only: width of the label, in bpm; 0 puts it all on the nearest class. 3 as RhythmFormer: a label is a
+    mean over the clip of readings that are themselves good to a few bpm."""
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("author", "nll"):
+            raise ValueError(f"variant={self.variant!r} must be 'author' or 'nll'.")
+        if self.time_weight < 0 or self.frequency_weight < 0 or self.time_weight + self.frequency_weight == 0:
+            raise ValueError("time_weight and frequency_weight must not be negative, nor both 0.")
+        if self.sd_bpm < 0:
+            raise ValueError(f"sd_bpm={self.sd_bpm:g} must not be negative.")
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The parts of the loss, each a scalar tensor."""
+
+    total: Tensor
+    time: Tensor
+    frequency: Tensor
+
+
+def time_loss(pred: Tensor, true: Tensor) -> Tensor:
+    """1 - Pearson correlation of each clip, mean over the batch: 0 the same shape, 1 unrelated, 2 upside down (Eq. 3).
+
+    A constant prediction counts as unrelated, with a finite gradient.
+    """
+    if pred.shape != true.shape or pred.ndim != 2:
+        raise ValueError(f"pred {tuple(pred.shape)} and true {tuple(true.shape)} must both be (B, T).")
+    pred = pred - pred.mean(dim=1, keepdim=True)
+    true = true - true.mean(dim=1, keepdim=True)
+    lengths = torch.linalg.vector_norm(pred, dim=1) * torch.linalg.vector_norm(true, dim=1)
+    pearson_r: Tensor = (pred * true).sum(dim=1) / (lengths + EPS)
+    return (1 - pearson_r).mean()
+
+
+def rate_spectrum(pred: Tensor, fps: Tensor, band_bpm: tuple[int, int] = BAND_BPM) -> Tensor:
+    """Share of the Hann-windowed clip's power at each whole rate of the band: pred (B, T) -> (B, K), rows sum to 1.
+
+    A sum of sines and cosines at exactly 40, 41, ... bpm on the clip's own clock, not an FFT: no grid to round to.
+    A clip without any power gives a row of zeros.
+    """
+    n_frames = pred.shape[1]
+    bpm = torch.arange(*band_bpm, device=pred.device, dtype=pred.dtype)
+    # Symmetric, as the author's np.hanning.
+    window = torch.hann_window(n_frames, periodic=False, device=pred.device, dtype=pred.dtype)
+    frame = torch.arange(n_frames, device=pred.device, dtype=pred.dtype)
+    angle = 2 * torch.pi * (bpm / 60)[None, :, None] / fps[:, None, None] * frame
+    wave = (pred * window)[:, :, None]
+    power = (torch.sin(angle) @ wave).squeeze(2) ** 2 + (torch.cos(angle) @ wave).squeeze(2) ** 2
+    return power / power.sum(dim=1, keepdim=True).clamp_min(torch.finfo(pred.dtype).tiny)
+
+
+def frequency_loss(
+    pred: Tensor,
+    hr_bpm: Tensor,
+    fps: Tensor,
+    variant: Variant = "author",
+    *,
+    sd_bpm: float = LossConfig.sd_bpm,
+    band_bpm: tuple[int, int] = BAND_BPM,
+) -> Tensor:
+    """L_fre (Eq. 4) of pred (B, T) against hr_bpm (B,), fps (B,); mean over the batch. The forms are told above.
+
+    A rate outside the band counts as the band's nearest class (the author's code stops there instead): rates under 40
+    as 40, from 180 upwards as 179.
+    """
+    if pred.ndim != 2 or hr_bpm.shape != pred.shape[:1] or fps.shape != pred.shape[:1]:
+        raise ValueError(
+            f"pred {tuple(pred.shape)} must be (B, T), hr_bpm {tuple(hr_bpm.shape)} and fps {tuple(fps.shape)} (B,)."
+        )
+    low, high = band_bpm
+    hr_bpm, fps = hr_bpm.to(pred), fps.to(pred)
+    if variant == "author":
+        share = rate_spectrum(pred, fps, band_bpm)
+        target = (hr_bpm - low).long().clamp(0, high - low - 1)
+        return torch.nn.functional.cross_entropy(share, target)
+    if variant == "nll":
+        share = rate_spectrum(pred - pred.mean(dim=1, keepdim=True), fps, band_bpm)
+        hr_bpm = hr_bpm.clamp(low, high - 1)
+        bpm = torch.arange(low, high, device=pred.device, dtype=pred.dtype)
+        if sd_bpm == 0:
+            label = torch.nn.functional.one_hot((hr_bpm - low).round().long(), high - low).to(pred)
+        else:
+            label = torch.softmax(-0.5 * ((bpm[None, :] - hr_bpm[:, None]) / sd_bpm) ** 2, dim=1)
+        return -(label * torch.log(share + EPS)).sum(dim=1).mean()
+    raise ValueError(f"variant={variant!r} must be 'author' or 'nll'.")
+
+
+def overall_loss(pred: Tensor, true: Tensor, hr_bpm: Tensor, fps: Tensor, config: LossConfig | None = None) -> Losses:
+    """L_overall (Eq. 5) and its parts.
+
+    In the ``author`` form the prediction is first brought to mean 0 and sd 1 over the whole batch, as the author's
+    training script does: without it, a head's bias would leak into the slow rates. (Under several processes each does
+    so over its own part of the batch.)
+    """
+    config = config or LossConfig()
+    time = time_loss(pred, true)
+    if config.variant == "author":
+        pred = (pred - pred.mean()) / (pred.std() + EPS)
+    frequency = frequency_loss(pred, hr_bpm, fps, config.variant, sd_bpm=config.sd_bpm)
+    # A part of weight 0 is left out, not multiplied: recordings without a wave have no time loss but NaN.
+    weighted = [(config.time_weight, time), (config.frequency_weight, frequency)]
+    return Losses(torch.stack([weight * part for weight, part in weighted if weight]).sum(), time, frequency)

@@ -1,0 +1,454 @@
+"""From recordings to clips: folds, the cache and what it refuses, labels on the frames' clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autohr.data import DATASETS, cache
+from autohr.data.cache import (
+    PAPER_CROP,
+    CachedRecording,
+    CropConfig,
+    Entry,
+    Manifest,
+    enlarged,
+    open_cached,
+    read_manifest,
+)
+from autohr.data.clips import ClipSource
+from autohr.data.folds import holdout, k_folds, split_subjects
+from autohr.data.recording import Recording, Reference
+from autohr.errors import AutoHRError, BadRecording, SignalTooShort
+from autohr.signals.rate import estimate_heart_rate
+from autohr.signals.simulate import simulate_pulse
+from autohr.synth.video import SceneConfig, render, truth, write_scene
+from autohr.types import Float, Frame
+from autohr.video.encode import write_video
+from autohr.video.faces import Detection, Detects
+
+SMALL = CropConfig(size_px=32)
+SCENE = SceneConfig(
+    seed=11,
+    duration_s=7.0,
+    width=160,
+    height=120,
+    fps=20.0,
+    face_px=80,
+    hr_bpm=84.0,
+    hrv=0.02,
+    pulse_depth=0.03,
+    motion=0.2,
+    light_drift=0.0,
+)
+
+
+class FixedDetector:
+    """Finds the face in the middle of any frame that is not black."""
+
+    n_asked = 0
+
+    def detect(self, frame: Frame) -> list[Detection]:
+        self.n_asked += 1
+        if frame.mean() < 8:
+            return []
+        height, width = frame.shape[:2]
+        box = np.array([0.32 * width, 0.15 * height, 0.36 * width, 0.66 * height])
+        eyes_nose_mouth = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
+        return [Detection(box, 0.999, box[:2] + eyes_nose_mouth * box[2:])]
+
+
+def prepare(
+    recordings: Sequence[Recording],
+    root: Path,
+    config: CropConfig,
+    detector: Detects | None = None,
+    **options: Any,
+) -> Manifest:
+    """With a detector that costs nothing; one test below uses the real one."""
+    return cache.prepare(
+        recordings, root, config, detector=FixedDetector() if detector is None else detector, **{"workers": 1} | options
+    )
+
+
+@pytest.fixture(scope="module")
+def scene_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scene") / "clip.mp4"
+    write_scene(SCENE, path, crf=3)
+    return path
+
+
+def reference(scene: SceneConfig = SCENE) -> Reference:
+    known = truth(scene)
+    return Reference(known.t_s, known.bvp, known.hr_bpm)
+
+
+def recording(video: Path, subject: str = "a", session: str = "1", **changed: Any) -> Recording:
+    return dataclasses.replace(Recording("made", subject, session, video, reference()), **changed)
+
+
+# --- recordings and folds
+
+
+def test_a_recording_is_named_by_dataset_subject_and_session() -> None:
+    assert recording(Path("x.mp4"), "s7", "2").id == "made/s7/2"
+
+
+def test_a_reference_must_have_a_clock_and_something_to_say() -> None:
+    t_s = np.arange(5.0)
+    with pytest.raises(BadRecording, match="increasing"):
+        Reference(t_s[::-1], t_s, None)
+    with pytest.raises(BadRecording, match="one value for each time"):
+        Reference(t_s, t_s[:4], None)
+    with pytest.raises(BadRecording, match="neither"):
+        Reference(t_s, None, None)
+
+
+def test_folds_share_no_subject_and_hold_equally_many_recordings() -> None:
+    subjects = [f"p{i}" for i in range(23) for _ in range(1 + i % 4)]
+    folds = split_subjects(subjects, 5, seed=3)
+    assert sorted(name for fold in folds for name in fold) == sorted(set(subjects))
+    loads = [sum(name in fold for name in subjects) for fold in folds]
+    assert max(loads) - min(loads) <= 1
+    assert split_subjects(reversed(subjects), 5, seed=3) == folds, "the order given does not matter"
+    assert split_subjects(subjects, 5, seed=4) != folds
+    with pytest.raises(ValueError, match="number of subjects, 23"):
+        split_subjects(subjects, 24)
+
+
+def test_folds_and_holdout_of_recordings() -> None:
+    recordings = [recording(Path("x.mp4"), f"p{i}", str(j)) for i in range(10) for j in range(3)]
+    # A namesake in another data set is another person.
+    recordings += [dataclasses.replace(one, dataset="other") for one in recordings[:6]]
+    for train, val in [*k_folds(recordings, 4), holdout(recordings, 0.25, seed=1)]:
+        assert len(train) + len(val) == len(recordings)
+        people = [{(one.dataset, one.subject) for one in part} for part in (train, val)]
+        assert not people[0] & people[1]
+        assert len(people[1]) == 3
+    assert holdout(recordings, 0.25, seed=1) == holdout(recordings, 0.25, seed=1)
+    assert len(holdout(recordings, 0.01)[1]) == 3, "one subject at least"
+    with pytest.raises(ValueError, match="at least 2"):
+        holdout(recordings[:3], 0.5)
+
+
+# --- the cache
+
+
+def test_every_setting_changes_the_key() -> None:
+    configs = [CropConfig(), CropConfig(size_px=64), CropConfig(box="first"), CropConfig(margin=0.2), PAPER_CROP]
+    assert len({config.key() for config in configs}) == len(configs)
+    assert CropConfig().key() == CropConfig().key()
+
+
+@pytest.mark.slow
+def test_the_real_detector_and_a_synthetic_data_set(tmp_path: Path) -> None:
+    """Videos and truths in a folder -> reader -> cache -> clips whose colour beats with their label."""
+    (tmp_path / "raw" / "anna").mkdir(parents=True)
+    write_scene(SCENE, tmp_path / "raw" / "anna" / "first.mp4", crf=3)
+    wall = dataclasses.replace(SCENE, kind="wall", pulse_depth=0.0)
+    write_scene(wall, tmp_path / "raw" / "anna" / "wall.mp4", crf=3)
+    recordings = DATASETS["synthetic"](tmp_path / "raw")
+    assert [one.id for one in recordings] == ["synthetic/anna/first", "synthetic/anna/wall"]
+    recordings[1] = dataclasses.replace(recordings[1], reference=recordings[0].reference)
+    manifest = cache.prepare(recordings, tmp_path / "cache", CropConfig(), workers=1)
+    first, no_face = manifest.entries
+    assert first.state == "ok"
+    assert first.found_share > 0.95
+    assert no_face.reason is not None
+    assert no_face.reason.startswith("No face in 140 of 140 frames")
+
+    (one,) = open_cached(tmp_path / "cache")
+    clip = ClipSource([one], 120, 64).draw([0])
+    green = clip.frames[..., 1].mean(axis=(1, 2))
+    rate_bpm = estimate_heart_rate(-green, clip.fps).hr_bpm
+    assert rate_bpm == pytest.approx(clip.hr_bpm, abs=4)
+    assert np.corrcoef(-green, clip.bvp)[0, 1] > 0.7
+
+
+def test_frames_and_reference_come_on_the_videos_own_clock(scene_file: Path, tmp_path: Path) -> None:
+    manifest = prepare([recording(scene_file)], tmp_path, SMALL)
+    (entry,) = manifest.entries
+    assert (entry.state, entry.fps, entry.n_frames, entry.found_share) == ("ok", 20.0, 140, 1.0)
+    (one,) = open_cached(tmp_path, SMALL)
+    assert one.frames.shape == (140, 32, 32, 3)
+    assert isinstance(one.frames, np.memmap)
+    assert not one.frames.flags.writeable
+    assert one.bvp == pytest.approx(truth(SCENE).bvp)
+    assert one.hr_bpm == pytest.approx(truth(SCENE).hr_bpm)
+    green = one.frames[..., 1].mean(axis=(1, 2))
+    lags = [float(np.roll(-(green - green.mean()), lag) @ (one.bvp - one.bvp.mean())) for lag in range(-4, 5)]
+    assert abs(int(np.argmax(lags)) - 4) <= 1, "more blood, darker green, in the same frame"
+
+
+def test_an_uneven_clock_shows_the_nearest_frame_and_the_reference_at_that_time(tmp_path: Path) -> None:
+    scene = dataclasses.replace(SCENE, jitter_s=0.01, drop_share=0.05)
+    path = tmp_path / "uneven.mp4"
+    write_scene(scene, path, crf=3)
+    known = reference(scene)
+    # The sensor's own, faster clock, which ends a second before the video.
+    t_s = np.arange(0, 6.0, 1 / 64)
+    other = Reference(t_s, np.interp(t_s, known.t_s, np.sin(5 * known.t_s)), None)
+    prepare([recording(path, reference=other)], tmp_path, SMALL)
+    (one,) = open_cached(tmp_path, SMALL)
+    assert one.fps == pytest.approx((len(known.t_s) - 1) / known.t_s[-1], rel=1e-3)
+    assert one.n_frames == pytest.approx(6.0 * one.fps, abs=2)
+    clock_s = np.arange(one.n_frames) / one.fps
+    assert one.bvp == pytest.approx(np.sin(5 * clock_s), abs=0.1)
+    assert one.hr_bpm == pytest.approx(np.full(one.n_frames, 60 * 5 / (2 * np.pi)), abs=0.5), "the estimator's"
+
+
+def blinking(path: Path, lost_s: tuple[float, float], duration_s: float) -> Recording:
+    """A face that is blacked out for a while."""
+    scene = dataclasses.replace(SCENE, duration_s=duration_s)
+    frames = [np.zeros_like(frame) if lost_s[0] <= t_s < lost_s[1] else frame.copy() for frame, t_s in render(scene)]
+    write_video(path, frames, fps=scene.fps, crf=10)
+    return recording(path, reference=reference(scene))
+
+
+def test_a_short_loss_is_filled_and_marked(tmp_path: Path) -> None:
+    prepare([blinking(tmp_path / "a.mp4", (3.0, 3.5), 7.0)], tmp_path, SMALL)
+    (one,) = open_cached(tmp_path, SMALL)
+    assert one.n_frames == 140
+    lost = np.flatnonzero(~one.found)
+    assert 8 <= len(lost) <= 20
+    assert one.frames.mean(axis=(1, 2, 3)).min() > 30, "the nearest crop, not black"
+    for k in lost:
+        assert any((one.frames[k] == one.frames[edge]).all() for edge in (lost[0] - 1, lost[-1] + 1))
+
+
+def test_a_long_loss_ends_the_segment(tmp_path: Path) -> None:
+    manifest = prepare([blinking(tmp_path / "a.mp4", (6.0, 8.0), 14.0)], tmp_path, SMALL)
+    before, after = open_cached(tmp_path, SMALL)
+    assert (before.segment, after.segment) == (0, 1)
+    assert before.n_frames == pytest.approx(120, abs=2)
+    assert after.start_s == pytest.approx(8.0, abs=0.5)
+    assert after.bvp == pytest.approx(
+        np.interp(
+            after.start_s + np.arange(after.n_frames) / 20,
+            truth(dataclasses.replace(SCENE, duration_s=14.0)).t_s,
+            truth(dataclasses.replace(SCENE, duration_s=14.0)).bvp,
+        )
+    )
+    assert "left out" in manifest.entries[0].notes[-1]
+    source = ClipSource([before, after], 100, 32)
+    for k in range(20):
+        assert source.draw([k]).frames.mean(axis=(1, 2, 3)).min() > 30
+
+
+def test_every_recording_is_accounted_for(scene_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    flat = Reference(np.arange(0, 7, 0.05), np.zeros(140), np.full(140, 70.0))
+    late = Reference(np.arange(100, 107, 0.05), np.ones(140), np.full(140, 70.0))
+    wrong_rate = dataclasses.replace(reference(), hr_bpm=np.full(140, 130.0))
+    short = dataclasses.replace(reference(), t_s=reference().t_s * 0.5)
+    manifest = prepare(
+        [
+            recording(scene_file, "ok"),
+            recording(tmp_path / "text.mp4", "text"),
+            recording(tmp_path / "gone.mp4", "gone"),
+            recording(scene_file, "nothing_known", reference=None),
+            recording(scene_file, "flat", reference=flat),
+            recording(scene_file, "late", reference=late),
+            recording(scene_file, "short", reference=short),
+            recording(scene_file, "odd", reference=wrong_rate),
+        ],
+        tmp_path / "cache",
+        SMALL,
+        workers=1,
+    )
+    why = {entry.subject: entry.reason for entry in manifest.entries}
+    assert [entry.subject for entry in manifest.kept] == ["ok", "odd"]
+    for subject, said in {
+        "text": "text.mp4",
+        "gone": "no file",
+        "nothing_known": "No reference",
+        "flat": "flat",
+        "late": "look at both clocks",
+        "short": "3.5 s",
+    }.items():
+        reason = why[subject]
+        assert reason is not None
+        assert said in reason, reason
+    assert "130" in manifest.entries[-1].notes[-1]
+    assert [one.subject for one in open_cached(tmp_path / "cache", SMALL)] == ["odd", "ok"]
+    on_disk = json.loads((tmp_path / "cache" / SMALL.key() / "manifest.json").read_text())
+    assert (on_disk["n_kept"], on_disk["n_excluded"]) == (2, 6)
+    assert {entry.id for entry in read_manifest(tmp_path / "cache", SMALL).entries} == {
+        entry.id for entry in manifest.entries
+    }
+    assert not list((tmp_path / "cache" / SMALL.key()).glob("*text*/frames*"))
+
+
+def test_a_killed_run_leaves_whole_recordings_and_goes_on(
+    scene_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = FixedDetector()
+    recordings = [recording(scene_file, name) for name in "abc"]
+    real = cache._write_segments
+
+    def killed(one: Recording, *rest: Any) -> Any:
+        segments = real(one, *rest)
+        if one.subject == "b":
+            raise KeyboardInterrupt
+        return segments
+
+    monkeypatch.setattr(cache, "_write_segments", killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(recordings, tmp_path, SMALL, detector)
+    assert [one.subject for one in open_cached(tmp_path, SMALL)] == ["a"]
+    monkeypatch.setattr(cache, "_write_segments", real)
+
+    asked = detector.n_asked
+    seen: list[str] = []
+
+    def progress(done: int, n_all: int, entry: Entry) -> None:
+        assert (done, n_all) == (len(seen) + 1, 3)
+        seen.append(entry.subject)
+
+    prepare(recordings, tmp_path, SMALL, detector, progress=progress)
+    assert seen == ["a", "b", "c"]
+    assert detector.n_asked > asked
+    assert [one.subject for one in open_cached(tmp_path, SMALL)] == ["a", "b", "c"]
+    assert not list(tmp_path.rglob(".tmp*"))
+
+    asked = detector.n_asked
+    prepare(recordings, tmp_path, SMALL, detector)
+    assert detector.n_asked == asked, "nothing is made twice"
+    # A label that has changed since is made again.
+    recordings[1] = dataclasses.replace(recordings[1], reference=dataclasses.replace(reference(), hr_bpm=None))
+    prepare(recordings, tmp_path, SMALL, detector)
+    assert detector.n_asked > asked
+    assert len(open_cached(tmp_path, SMALL)) == 3
+
+
+@pytest.mark.slow
+def test_two_workers_make_the_same(scene_file: Path, tmp_path: Path) -> None:
+    recordings = [recording(scene_file, name) for name in "ab"]
+    alone = prepare(recordings[:1], tmp_path / "one", SMALL)
+    both = prepare(recordings, tmp_path / "two", SMALL, workers=2)
+    assert both.entries[0] == alone.entries[0]
+    (one,) = open_cached(tmp_path / "one", SMALL)
+    for two in open_cached(tmp_path / "two", SMALL):
+        assert (two.frames == one.frames).all()
+
+
+def test_the_papers_box_is_enlarged_and_never_moves(tmp_path: Path) -> None:
+    path = tmp_path / "moving.mp4"
+    write_scene(dataclasses.replace(SCENE, motion=1.5), path, crf=3)
+    config = dataclasses.replace(PAPER_CROP, size_px=48)
+    prepare([recording(path)], tmp_path, config)
+    (one,) = open_cached(tmp_path, config)
+    corners = one.frames[:, :3, :3].astype(float).mean(axis=(1, 2, 3))
+    assert corners.std() < 3, "a fixed box has a still background"
+
+    frame: Frame = np.zeros((100, 200, 3), np.uint8)
+    assert enlarged(np.array([80.0, 30, 40, 40]), 0.25, frame) == pytest.approx([70, 20, 60, 60])
+    assert enlarged(np.array([0.0, 60, 40, 40]), 0.25, frame) == pytest.approx([0, 50, 50, 50])
+
+
+def test_what_cannot_be_prepared_or_opened_is_said(scene_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unique"):
+        prepare([recording(scene_file), recording(scene_file)], tmp_path, SMALL)
+    with pytest.raises(ValueError, match="workers=0"):
+        prepare([recording(scene_file)], tmp_path, SMALL, workers=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AutoHRError, match="cannot be written"):
+        prepare([recording(scene_file)], tmp_path / "file", SMALL)
+    prepare([recording(scene_file)], tmp_path, SMALL)
+    with pytest.raises(BadRecording, match="size_px=32"):
+        open_cached(tmp_path, CropConfig(size_px=64))
+    frames = next(tmp_path.rglob("frames_0.npy"))
+    frames.write_bytes(frames.read_bytes()[:1000])
+    with pytest.raises(BadRecording, match="damaged"):
+        open_cached(tmp_path, SMALL)
+
+
+# --- clips
+
+
+def in_memory(n_frames: int = 300, fps: float = 30.0, subject: str = "a", bvp: Float | None = None) -> CachedRecording:
+    rng = np.random.default_rng(len(subject) + n_frames)
+    pulse = simulate_pulse(n_frames / fps, fps, 80.0, hrv=0.05, seed=n_frames)
+    return CachedRecording(
+        recording_id=f"made/{subject}/1",
+        dataset="made",
+        subject=subject,
+        session="1",
+        segment=0,
+        start_s=0.0,
+        fps=fps,
+        frames=rng.integers(0, 256, (n_frames, 8, 8, 3)).astype(np.uint8),
+        bvp=40 + 7 * pulse.bvp if bvp is None else bvp,
+        hr_bpm=pulse.hr_bpm,
+        found=np.ones(n_frames, dtype=bool),
+    )
+
+
+@pytest.fixture
+def source() -> Iterator[ClipSource]:
+    yield ClipSource([in_memory(300, 30.0, "a"), in_memory(210, 25.0, "bb"), in_memory(90, 30.0, "ccc")], 100, 8)
+
+
+def test_a_draw_is_decided_by_its_seed(source: ClipSource) -> None:
+    first, again = source.draw([1, 2, 3]), source.draw([1, 2, 3])
+    assert (first.frames == again.frames).all()
+    assert (first.bvp == again.bvp).all()
+    drawn = [source.draw([0, k]) for k in range(60)]
+    assert {clip.recording_id for clip in drawn} == {"made/a/1", "made/bb/1"}
+    assert {clip.fps for clip in drawn} == {30.0, 25.0}
+    assert len({round(clip.hr_bpm, 6) for clip in drawn}) > 40
+
+
+def test_labels_are_cut_with_their_frames(source: ClipSource) -> None:
+    by_id = {one.recording_id: one for one in source.recordings}
+    for k in range(10):
+        clip = source.draw([k])
+        one = by_id[clip.recording_id]
+        start = next(i for i in range(one.n_frames) if (one.frames[i] == clip.frames[0]).all())
+        assert (one.frames[start : start + 100] == clip.frames).all()
+        assert clip.hr_bpm == pytest.approx(one.hr_bpm[start : start + 100].mean())
+        assert clip.bvp.mean() == pytest.approx(0, abs=1e-9)
+        assert clip.bvp.std() == pytest.approx(1)
+        assert np.corrcoef(clip.bvp, one.bvp[start : start + 100])[0, 1] > 0.9
+        net_input = clip.as_net_input()
+        assert net_input.shape == (3, 100, 8, 8)
+        assert net_input[1, 7, 2, 3] == pytest.approx(clip.frames[7, 2, 3, 1] / 255)
+
+
+def test_windows_lie_side_by_side(source: ClipSource) -> None:
+    assert len(source) == 2
+    assert source.n_windows == 5
+    assert list(source.left_out) == ["made/ccc/1 (segment 0)"]
+    clips = list(source.windows())
+    assert [clip.recording_id for clip in clips] == ["made/a/1"] * 3 + ["made/bb/1"] * 2
+    assert (clips[1].frames == source.recordings[0].frames[100:200]).all()
+    assert (source.window(4).frames == source.recordings[1].frames[100:200]).all()
+    assert ClipSource(source.recordings, 100, 8, stride=50).n_windows == 5 + 3
+    with pytest.raises(IndexError):
+        source.window(5)
+
+
+def test_recordings_that_cannot_teach_are_refused() -> None:
+    with pytest.raises(SignalTooShort, match="longest has 90"):
+        ClipSource([in_memory(90)], 100, 8)
+    mute = in_memory(300, bvp=np.full(300, np.nan))
+    with pytest.raises(ValueError, match="no pulse wave"):
+        ClipSource([mute], 100, 8)
+    clip = ClipSource([mute], 100, 8, needs_bvp=False).draw([0])
+    assert np.isnan(clip.bvp).all()
+    assert np.isfinite(clip.hr_bpm)
+
+
+def test_a_cached_recording_pickles_by_its_path(scene_file: Path, tmp_path: Path) -> None:
+    prepare([recording(scene_file)], tmp_path, SMALL)
+    (one,) = open_cached(tmp_path, SMALL)
+    packed = pickle.dumps(one)
+    assert len(packed) < one.frames.nbytes / 20
+    assert (pickle.loads(packed).frames == one.frames).all()

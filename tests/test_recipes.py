@@ -1,0 +1,250 @@
+"""Recipes: every file parses, mistakes are explained, and ``train`` follows one from recordings to weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from autohr.data import augment, cache
+from autohr.data.cache import CachedRecording
+from autohr.errors import AutoHRError, BadRecipe, BadRecording, UnknownName
+from autohr.nets import make_net
+from autohr.nets.checkpoint import load_net, read_header
+from autohr.train.fit import Progress
+from autohr.train.recipe import parse_recipe, read_recipe, train
+
+FOLDER = Path(__file__).parents[1] / "recipes"
+RECIPES = sorted(FOLDER.glob("*.toml"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_parses_and_its_net_can_be_made(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.title
+    make_net(recipe.net, recipe.net_config)
+    again = parse_recipe(json.loads(json.dumps(dataclasses.asdict(recipe))))
+    assert again == recipe
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_key_of_a_recipe_says_why(path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    silent = [line for line in lines if "  # " not in line and not line.startswith("title")]
+    # Three augmentations that are off share the comment above them.
+    assert [line.split()[0] for line in silent] in ([], ["crop", "colour", "gamma"])
+
+
+def test_the_papers_recipe_is_the_papers() -> None:
+    """Appendix B of the paper, and what AUTOHR.md reads from its other parts."""
+    recipe = read_recipe(FOLDER / "autohr_paper.toml")
+    fit = recipe.fit
+    assert (fit.optimiser, fit.lr, fit.weight_decay, fit.batch_size, fit.epochs) == ("adam", 1e-4, 5e-5, 4, 15)
+    assert (fit.schedule, fit.warmup_steps, fit.clip_norm, fit.ema) == ("constant", 0, 0, 0)
+    assert (recipe.loss.variant, recipe.loss.time_weight, recipe.loss.frequency_weight) == ("author", 0.2, 1)
+    assert (recipe.data.n_frames, recipe.data.size_px) == (160, 112)
+    assert recipe.crop == cache.PAPER_CROP and recipe.augment == augment.PAPER_AUGMENT
+    assert make_net(recipe.net, recipe.net_config).config == make_net("autohr").config
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('net = "autohr"\n[fit]\nsteps = 1\nlearning_rate = 1', r"\[fit\] has no field 'learning_rate'.*lr, "),
+        ('net = "autohr"\n[fit]\nbatchsize = 1', "Did you mean 'batch_size'"),
+        ('net = "autohr"\nlos = 1', "a recipe has no field 'los'.*Did you mean 'loss'"),
+        ('net = "autohr"\n[fit]\nsteps = 1\nlr = "fast"', r"fit\.lr.*'fast'"),
+        ('net = "autohr"\n[fit]\nsteps = 1\nbatch_size = 2.5', r"fit\.batch_size.*2\.5"),
+        ('net = "autohr"\n[fit]\nsteps = 1\nbatch_size = true', r"fit\.batch_size"),
+        ('net = "autohr"\n[fit]\nsteps = 1\nepochs = 2', "fit: .*exactly one"),
+        ('net = "autohr"\n[loss]\nvariant = "papers"', r"loss\.variant.*'author' or 'nll'"),
+        ('net = "autohr"\n[data]\nsize_px = 200', "larger than crop"),
+        ('net = "autohr"\n[data]\nn_frames = 158', "multiple of 4"),
+        ('net = "autohr"\nfit = 3', "fit: "),
+        ("title = 'x'", "net.*required"),
+        ("net = ", "is not TOML"),
+        ('net = "autohr"\ntitle = 2020-01-01', "use numbers, text"),
+    ],
+)
+def test_mistakes_are_explained_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(BadRecipe, match=said) as caught:
+        read_recipe(path)
+    assert "\n" not in str(caught.value) and "mine.toml" in str(caught.value)
+
+
+def test_a_missing_recipe_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BadRecipe, match="Cannot read recipe"):
+        read_recipe(tmp_path / "none.toml")
+
+
+def test_overrides_change_one_field_and_are_checked_alike() -> None:
+    path = FOLDER / "autohr_cpu.toml"
+    changes = ["fit.lr=3e-4", "data.cache=some/where", "augment.erase=false", "net_config.channels=12", "title='t'"]
+    recipe = read_recipe(path, changes)
+    assert (recipe.fit.lr, recipe.data.cache, recipe.augment.erase) == (3e-4, "some/where", False)
+    assert recipe.net_config["channels"] == 12 and recipe.title == "t"
+    assert recipe.fit.steps == read_recipe(path).fit.steps
+    for wrong, said in (("fit.lr", "section.key=value"), ("fit.ler=1", "mean 'lr'"), ("net.x=1", "not a section")):
+        with pytest.raises(BadRecipe, match=said):
+            read_recipe(path, [wrong])
+
+
+# Following -------------------------------------------------------------------------------------------------------
+
+
+def recording(subject: int, n_frames: int = 80, fps: float = 16.0, has_bvp: bool = True) -> CachedRecording:
+    rng = np.random.default_rng(subject)
+    hr_bpm = 60.0 + 10 * subject
+    bvp = np.sin(2 * np.pi * hr_bpm / 60 * np.arange(n_frames) / fps)
+    frames = 120 + rng.normal(0, 3, (n_frames, 32, 32, 3)) - 6 * bvp[:, None, None, None]
+    return CachedRecording(
+        recording_id=f"synthetic/{subject}/a",
+        dataset="synthetic",
+        subject=str(subject),
+        session="a",
+        segment=0,
+        start_s=0.0,
+        fps=fps,
+        frames=frames.astype(np.uint8),
+        bvp=bvp if has_bvp else np.full(n_frames, np.nan),
+        hr_bpm=np.full(n_frames, hr_bpm),
+        found=np.ones(n_frames, dtype=bool),
+    )
+
+
+@pytest.fixture
+def small_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of two steps, and five recordings in place of a cache on disk."""
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: [recording(i) for i in range(5)])
+    path = tmp_path / "tiny.toml"
+    path.write_text(
+        f"""
+        net = "autohr"
+        [net_config]
+        preset = "small"
+        stem_channels = 2
+        channels = 2
+        [data]
+        cache = '{tmp_path / "cache"}'
+        n_frames = 64
+        size_px = 16
+        licence = "Apache-2.0"
+        [crop]
+        size_px = 32
+        [loss]
+        variant = "nll"
+        [fit]
+        steps = 2
+        batch_size = 2
+        """
+    )
+    return path
+
+
+@pytest.mark.slow
+def test_train_leaves_weights_that_load_curves_and_a_log(small_recipe: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    result = train(small_recipe, ["fit.seed=3"], out=tmp_path / "run", progress=seen.append)
+    net, header = load_net(result.weights)
+    assert net(torch.rand(1, 3, 64, 16, 16)).shape == (1, 64)
+    assert header["net"] == "autohr" and header["licence"] == "Apache-2.0" and header["fps"] == 16.0
+    assert header["training_data"]["n_subjects"] == 4
+    assert header["provenance"]["recipe"]["fit"]["seed"] == 3
+    assert header["measured_accuracy"]["n_windows"] == 1
+    assert header["input"]["size_px"] == 16 and header["input"]["n_frames"] == 64
+    assert result.curves.exists() and seen[-1].val is not None
+    data = json.loads((tmp_path / "run" / "results" / "data.json").read_text())
+    assert len(data["train"]) == 4 and len(data["val"]) == 1 and not set(data["train"]) & set(data["val"])
+
+    again = train(small_recipe, ["fit.seed=3"], out=tmp_path / "run", resume=True, progress=None)
+    assert again.fit == result.fit
+    with pytest.raises(BadRecipe, match=r"recipe\.fit\.seed: 3 there, 4 now"):
+        train(small_recipe, ["fit.seed=4"], out=tmp_path / "run", progress=None)
+    train(small_recipe, ["fit.seed=4", "fit.steps=1"], out=tmp_path / "run", overwrite=True, progress=None)
+    assert read_header(result.weights)["provenance"]["recipe"]["fit"]["steps"] == 1
+
+
+def test_resume_needs_a_run(small_recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(AutoHRError, match="no run folder"):
+        train(small_recipe, out=tmp_path / "none", resume=True)
+    with pytest.raises(ValueError, match="contradict"):
+        train(small_recipe, out=tmp_path / "none", resume=True, overwrite=True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_this_machine_cannot_do_is_said(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(BadRecipe, match=r"no GPU here. Set fit.device=cpu"):
+        train(small_recipe, ["fit.device=cuda"], out=tmp_path / "run")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(BadRecipe, match=r"batch_size=2 .* 3 processes"):
+        train(small_recipe, out=tmp_path / "run")
+
+
+def test_what_a_net_cannot_be_is_said(small_recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="Known: autohr"):
+        train(small_recipe, ["net=autohrr"], out=tmp_path / "run")
+    with pytest.raises(BadRecipe, match=r"\[net_config\].*no field 'chanels'"):
+        train(small_recipe, ["net_config.chanels=3"], out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_recordings_without_a_wave_need_another_loss(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mute = [recording(i, has_bvp=i > 0) for i in range(5)]
+    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: mute)
+    with pytest.raises(BadRecipe, match=r"1 of 5 recordings.*synthetic/0/a.*time_weight = 0"):
+        train(small_recipe, out=tmp_path / "run")
+    result = train(small_recipe, ["loss.time_weight=0"], out=tmp_path / "run", progress=None)
+    assert result.fit.step == 2
+
+
+def test_recordings_too_fast_to_judge_are_left_out_with_the_reason(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = [recording(i, fps=16.0 if i < 3 else 60.0) for i in range(6)]
+    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: fast)
+    train(small_recipe, ["data.val_share=0.9", "fit.steps=1"], out=tmp_path / "run", progress=None)
+    data = json.loads((tmp_path / "run" / "results" / "data.json").read_text())
+    assert len(data["train"]) == 1 and len(data["val"]) + len(data["left_out"]) == 5
+    assert all("a rate needs 3.75 s" in reason for reason in data["left_out"].values()) and len(data["left_out"]) > 1
+
+    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: fast[3:])
+    with pytest.raises(BadRecipe, match="Use at least 225"):
+        train(small_recipe, out=tmp_path / "other", progress=None)
+
+
+def test_a_run_does_not_go_on_with_other_recordings(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(small_recipe, ["fit.steps=1"], out=tmp_path / "run", progress=None)
+    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: [recording(i) for i in range(6)])
+    with pytest.raises(BadRecipe, match="4 to train and 1 to validate then, 5 and 1 now"):
+        train(small_recipe, ["fit.steps=1"], out=tmp_path / "run", progress=None)
+
+
+def test_missing_recordings_name_the_command_that_makes_them(tmp_path: Path) -> None:
+    path = FOLDER / "autohr_cpu.toml"
+    for root in (tmp_path / "none", tmp_path):
+        with pytest.raises(BadRecording, match=r"autohr synth .* autohr prepare synthetic .* --out"):
+            train(path, [f"data.cache={root}"], out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,122 @@
+"""The run folder: what it keeps through kills, and what it refuses to overwrite."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autohr.errors import AutoHRError, BadRecipe
+from autohr.runs import create_run, open_run, read_json, replacing, write_bytes, write_json
+
+CONFIG = {"fit": {"lr": 1e-3, "steps": 10}, "sizes": (1, 2)}
+
+
+def test_a_run_is_found_again_with_its_log(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "a" / "run", CONFIG)
+    run.log({"step": 1, "loss": 2.5})
+    run.log({"step": 2, "loss": float("nan"), "path": Path("x")})
+    again = open_run(run.root)
+    assert again.config == {"fit": {"lr": 1e-3, "steps": 10}, "sizes": [1, 2]}
+    assert again.read_log() == [{"step": 1, "loss": 2.5}, {"step": 2, "loss": None, "path": "x"}]
+    assert again.checkpoints.is_dir() and again.results.is_dir()
+
+
+def test_the_same_config_goes_on_and_another_is_refused(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", CONFIG)
+    run.log({"step": 1})
+    (run.checkpoints / ".last.safetensors.123.part").touch()
+    assert create_run(run.root, CONFIG).read_log() == [{"step": 1}]
+    assert not list(run.checkpoints.iterdir())
+    with pytest.raises(BadRecipe, match=r"fit\.lr: 0\.001 there, 0\.5 now"):
+        create_run(run.root, {**CONFIG, "fit": {"lr": 0.5, "steps": 10}})
+    assert open_run(run.root).read_log() == [{"step": 1}]
+
+
+def test_overwriting_removes_the_run_and_only_when_told(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", CONFIG)
+    run.log({"step": 1})
+    (run.checkpoints / "best.safetensors").touch()
+    fresh = create_run(run.root, {"other": 1}, overwrite=True)
+    assert fresh.read_log() == [] and not list(fresh.checkpoints.iterdir())
+    assert open_run(run.root).config == {"other": 1}
+
+
+def test_a_folder_that_is_no_run_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(AutoHRError, match=r"thesis\.tex"):
+        create_run(tmp_path, CONFIG, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(AutoHRError, match="no run folder"):
+        open_run(tmp_path)
+    with pytest.raises(AutoHRError, match="is a file"):
+        create_run(tmp_path / "thesis.tex", CONFIG)
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out_and_the_next_stands_alone(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", CONFIG)
+    run.log({"step": 1})
+    with (run.root / "log.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    assert run.read_log() == [{"step": 1}]
+    run.keep_log(lambda record: record["step"] <= 5)
+    run.log({"step": 2})
+    assert run.read_log() == [{"step": 1}, {"step": 2}]
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", CONFIG)
+    (run.root / "log.jsonl").write_text('{"step": 1}\nrubbish\n{"step": 2}\n')
+    with pytest.raises(AutoHRError, match="line 2"):
+        run.read_log()
+
+
+def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    write_json(path, {"n": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"n": object()})
+    with pytest.raises(RuntimeError), replacing(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert read_json(path) == {"n": 1}
+    assert list(tmp_path.iterdir()) == [path]
+    write_bytes(path, b"\xff")
+    with pytest.raises(AutoHRError, match="is not JSON"):
+        read_json(path)
+    with pytest.raises(AutoHRError, match="There is no"):
+        read_json(tmp_path / "none.json")
+
+
+def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for write in (
+        lambda: write_json(tmp_path / "nowhere" / "a.json", 1),
+        lambda: create_run(tmp_path / "file" / "run", CONFIG),
+    ):
+        with pytest.raises(AutoHRError, match="Cannot write .*Make room or choose another folder"):
+            write()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kills by signal")
+def test_a_kill_while_writing_leaves_a_whole_file(tmp_path: Path) -> None:
+    program = (
+        "import itertools, sys; from pathlib import Path; from autohr.runs import write_json\n"
+        "path = Path(sys.argv[1])\n"
+        "for n in itertools.count(): write_json(path, [n] * 20000); print(n, flush=True)\n"
+    )
+    path = tmp_path / "big.json"
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.stdout.readline()
+            process.send_signal(signal.SIGKILL)
+        values = json.loads(path.read_text())
+        assert len(values) == 20000 and len(set(values)) == 1

@@ -1,0 +1,419 @@
+"""The training loop: it learns, resumes bit for bit, shares work exactly, and survives what stops it."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autohr.errors import AutoHRError, BadWeights
+from autohr.runs import Run, create_run
+from autohr.train.fit import (
+    FitConfig,
+    FitResult,
+    Progress,
+    ahead,
+    collate,
+    draw_batch,
+    fit,
+    join_processes,
+    learning_rate,
+    net_input,
+    print_progress,
+    score_rates,
+)
+from autohr.train.losses import LossConfig
+from autohr.types import FaceClip, Float
+
+FPS, N_FRAMES, SIZE_PX = 16.0, 64, 4
+NLL = LossConfig(variant="nll")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class FakeClip:
+    frames: NDArray[np.uint8]
+    bvp: Float
+    hr_bpm: float
+    fps: float = FPS
+
+
+class FakeSource:
+    """Clips of noise in which green follows a sine: 50 to 150 bpm, or one rate for all."""
+
+    def __init__(self, n_windows: int = 6, hr_bpm: float | None = None) -> None:
+        self.n_windows = n_windows
+        self.hr_bpm = hr_bpm
+
+    def draw(self, seed: Sequence[int]) -> FakeClip:
+        rng = np.random.default_rng(list(seed))
+        hr_bpm = self.hr_bpm or float(rng.uniform(50, 150))
+        bvp = np.sqrt(2) * np.sin(2 * np.pi * hr_bpm / 60 * np.arange(N_FRAMES) / FPS + rng.uniform(0, 6))
+        frames = 120 + rng.normal(0, 4, (N_FRAMES, SIZE_PX, SIZE_PX, 3))
+        frames[..., 1] -= 6 * bvp[:, None, None]
+        return FakeClip(np.rint(frames).astype(np.uint8), bvp, hr_bpm)
+
+    def window(self, i: int) -> FakeClip:
+        return self.draw([99, i])
+
+
+class TinyNet(nn.Module):
+    """Two temporal convolutions on the mean colour; with everything that has state or chance in training if asked."""
+
+    def __init__(self, stateful: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(3, 6, (5, 1, 1), padding=(2, 0, 0))
+        self.norm = nn.BatchNorm3d(6) if stateful else nn.Identity()
+        self.drop = nn.Dropout(0.2 if stateful else 0.0)
+        self.last = nn.Conv3d(6, 1, (5, 1, 1), padding=(2, 0, 0))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        x = self.drop(torch.tanh(self.norm(self.first(10 * (clip - 0.47)))))
+        bvp: Tensor = self.last(x).mean(dim=(1, 3, 4))
+        return bvp
+
+
+def tiny_net(stateful: bool = False) -> TinyNet:
+    torch.manual_seed(7)
+    return TinyNet(stateful)
+
+
+def config(**changes: Any) -> FitConfig:
+    return dataclasses.replace(FitConfig(steps=4, lr=1e-2, val_every=2, workers=0), **changes)
+
+
+def run_fit(
+    folder: Path, net: nn.Module, settings: FitConfig, source: FakeSource | None = None, **more: Any
+) -> tuple[Run, FitResult]:
+    run = create_run(folder, {"test": 1})
+    source = source or FakeSource()
+    return run, fit(net, source, more.pop("val", source), settings, run, loss=NLL, guess_bpm=100.0, **more)
+
+
+def state_bytes(run: Run) -> bytes:
+    return (run.checkpoints / "resume.safetensors").read_bytes()
+
+
+# It learns -------------------------------------------------------------------------------------------------------
+
+
+def test_two_steps_lower_the_loss_on_one_clip(tmp_path: Path) -> None:
+    source = FakeSource(hr_bpm=90)
+    clip = source.draw([1])
+    source.draw = lambda seed: clip  # type: ignore[method-assign]
+    run, _ = run_fit(tmp_path, tiny_net(), config(steps=3), source, val=None)
+    first, second, third = (record["loss"] for record in run.read_log())
+    assert third < second < first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["author", "nll"])
+def test_it_learns_to_measure_far_better_than_chance(tmp_path: Path, variant: str) -> None:
+    run = create_run(tmp_path, {})
+    source = FakeSource(n_windows=20)
+    settings = config(steps=100, lr=2e-2, val_every=50, ema=0.9, warmup_steps=5, schedule="cosine", clip_norm=1.0)
+    result = fit(tiny_net(), source, source, settings, run, loss=LossConfig(variant=variant))  # type: ignore[arg-type]
+    assert result.last is not None and result.best is not None
+    mae, chance = result.last["mae_bpm"], result.last["chance_mae_bpm"]
+    assert mae is not None and chance is not None and mae < 0.3 * chance
+    assert result.last["within_5_bpm"] is not None and result.last["within_5_bpm"] > 0.7
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw"])
+def test_bf16_trains_too(tmp_path: Path, optimiser: str) -> None:
+    net = tiny_net(stateful=True)
+    settings = config(precision="bf16", optimiser=optimiser)
+    _, result = run_fit(tmp_path, net, settings)
+    assert result.step == 4 and all(p.dtype == torch.float32 for p in net.parameters())
+
+
+# It resumes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_two_and_two_steps_equal_four_bit_for_bit(tmp_path: Path, ema: float) -> None:
+    """Batch norm, dropout, optimiser, schedule and running mean all go on where they were."""
+    settings = config(ema=ema, schedule="cosine", warmup_steps=1, checkpoint_every=2)
+    whole, whole_result = run_fit(tmp_path / "whole", tiny_net(stateful=True), settings)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_fit(tmp_path / "parts", tiny_net(stateful=True), settings, progress=kill)
+    torch.manual_seed(12345)
+    parts, parts_result = run_fit(tmp_path / "parts", TinyNet(stateful=True), settings)
+    assert state_bytes(parts) == state_bytes(whole)
+    assert parts_result == whole_result
+    logs = [[{**record, "clips_per_s": 0} for record in run.read_log()] for run in (whole, parts)]
+    assert logs[0] == logs[1]
+
+
+def _train_until_killed(folder: Path) -> None:
+    torch.set_num_threads(1)
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_fit(folder, tiny_net(stateful=True), config(checkpoint_every=1), progress=kill)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kills by signal")
+def test_a_killed_process_goes_on_by_repeating_the_call(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_train_until_killed, args=(tmp_path / "parts",))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    settings = config(checkpoint_every=1)
+    parts, _ = run_fit(tmp_path / "parts", tiny_net(stateful=True), settings)
+    whole, _ = run_fit(tmp_path / "whole", tiny_net(stateful=True), settings)
+    assert state_bytes(parts) == state_bytes(whole)
+    assert [record["step"] for record in parts.read_log() if "loss" in record] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_training_with_a_checkpoint(tmp_path: Path, number: signal.Signals) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 2:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    saved: list[str] = []
+    settings = config(steps=50, val_every=50, checkpoint_every=50)
+    run, result = run_fit(
+        tmp_path, tiny_net(), settings, progress=stop, save_weights=lambda path, net, measured: saved.append(path.name)
+    )
+    assert result.stopped_by == number.name and 2 <= result.step <= 3
+    assert (run.checkpoints / "resume.safetensors").exists() and saved == ["last.safetensors"]
+    assert signal.getsignal(number) is before
+    _, finished = run_fit(tmp_path, tiny_net(), settings)
+    assert finished.step == 50 and finished.stopped_by is None
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    run, result = run_fit(tmp_path, tiny_net(), config())
+    before = state_bytes(run)
+    _, again = run_fit(tmp_path, tiny_net(), config())
+    assert again == result and state_bytes(run) == before
+
+
+def test_a_damaged_or_foreign_state_is_refused_in_one_line(tmp_path: Path) -> None:
+    run, _ = run_fit(tmp_path, tiny_net(), config())
+    path = run.checkpoints / "resume.safetensors"
+    with pytest.raises(BadWeights, match="another net"):
+        run_fit(tmp_path, tiny_net(stateful=True), config())
+    wider = tiny_net()
+    wider.last = nn.Conv3d(6, 1, (3, 1, 1), padding=(1, 0, 0))
+    with pytest.raises(BadWeights, match=r"\(1, 6, 5, 1, 1\) there and \(1, 6, 3, 1, 1\) here"):
+        run_fit(tmp_path, wider, config())
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BadWeights, match="damaged"):
+        run_fit(tmp_path, tiny_net(), config())
+
+
+# It shares work --------------------------------------------------------------------------------------------------
+
+
+def _train_as_one_of_two(rank: int, folder: Path, port: int) -> nn.Module:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with join_processes("cpu") as joined:
+        assert joined == rank
+        net = tiny_net()
+        run_fit(folder, net, config(steps=2))
+    return net
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_steps_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the validation, which they share, and its best."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    two = create_run(tmp_path / "two", {"test": 1})
+    other = multiprocessing.get_context("spawn").Process(target=_train_as_one_of_two, args=(1, two.root, port))
+    other.start()
+    with monkeypatch.context() as here:
+        # Remembered by monkeypatch, so that no later test takes itself for one of two.
+        for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            here.setenv(name, "")
+        net_of_two = _train_as_one_of_two(0, two.root, port)
+    other.join()
+    assert other.exitcode == 0
+    one, _ = run_fit(tmp_path / "one", net_of_one := tiny_net(), config(steps=2))
+    for mine, theirs in zip(net_of_one.parameters(), net_of_two.parameters(), strict=True):
+        torch.testing.assert_close(theirs, mine, rtol=1e-4, atol=1e-6)
+    for of_one, of_two in zip(one.read_log(), two.read_log(), strict=True):
+        assert of_two.keys() == of_one.keys()
+        if "loss" in of_one:
+            assert of_two["loss"] == pytest.approx(of_one["loss"], rel=1e-5)
+        else:
+            assert of_two["val"] == pytest.approx(of_one["val"], rel=1e-3)
+
+
+def test_the_processes_of_a_step_draw_the_clips_of_one() -> None:
+    source, settings = FakeSource(), config()
+    whole = draw_batch(source, settings, step=3)
+    parts = [draw_batch(source, settings, step=3, rank=rank, world=2) for rank in range(2)]
+    assert torch.equal(whole.frames, torch.cat([part.frames for part in parts]))
+    assert not torch.equal(whole.frames, draw_batch(source, settings, step=4).frames)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_background_threads_change_nothing(tmp_path: Path, workers: int) -> None:
+    plain, _ = run_fit(tmp_path / "plain", tiny_net(), config())
+    threaded, _ = run_fit(tmp_path / "threaded", tiny_net(), config(workers=workers, prefetch=2))
+    assert state_bytes(plain) == state_bytes(threaded)
+
+
+def test_ahead_keeps_order_and_passes_errors_on() -> None:
+    def job(i: int) -> int:
+        if i == 7:
+            raise OSError("disk gone")
+        return i * i
+
+    results = ahead((lambda i=i: job(i) for i in range(10)), workers=3, depth=4)  # type: ignore[misc]
+    assert [next(results) for _ in range(7)] == [i * i for i in range(7)]
+    with pytest.raises(OSError, match="disk gone"):
+        next(results)
+
+
+# What it says ----------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_stops_with_advice(tmp_path: Path) -> None:
+    net = tiny_net()
+    with torch.no_grad():
+        net.last.weight.fill_(float("inf"))
+    with pytest.raises(AutoHRError, match=r"step 0: loss nan.*Lower fit\.lr"):
+        run_fit(tmp_path, net, config())
+
+
+def test_best_is_the_lowest_error_and_last_the_last(tmp_path: Path) -> None:
+    saved: list[tuple[str, Any]] = []
+    _, result = run_fit(
+        tmp_path,
+        tiny_net(),
+        config(steps=8),
+        save_weights=lambda path, net, measured: saved.append((path.name, measured["mae_bpm"])),
+    )
+    assert result.best is not None
+    assert [name for name, _ in saved][-1] == "last.safetensors" and saved[0][0] == "best.safetensors"
+    assert min(mae for _, mae in saved) == result.best["mae_bpm"] == saved[-2][1]
+
+
+def test_score_counts_a_window_without_a_rate_as_the_guess() -> None:
+    score = score_rates(np.array([60.0, np.nan, 104.0]), np.array([62.0, 90.0, 100.0]), guess_bpm=80.0)
+    assert score["n_missing"] == 1
+    assert score["mae_bpm"] == pytest.approx((2 + 10 + 4) / 3)
+    assert score["rmse_bpm"] == pytest.approx(np.sqrt((4 + 100 + 16) / 3))
+    assert score["within_5_bpm"] == pytest.approx(2 / 3)
+    assert score["chance_mae_bpm"] == pytest.approx((18 + 10 + 20) / 3)
+    assert score["pearson_r"] == pytest.approx(1)
+    assert score_rates(np.full(2, 70.0), np.array([60.0, 80.0]), 70.0)["pearson_r"] is None
+
+
+def test_learning_rate_warms_up_and_falls_to_zero() -> None:
+    settings = config(steps=100, lr=1.0, warmup_steps=9, schedule="cosine")
+    rates = [learning_rate(step, 100, settings) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1, abs=0.01) == rates[9]
+    assert all(np.diff(rates[:10]) > 0) and all(np.diff(rates[10:]) < 0) and rates[-1] < 0.01
+    assert {learning_rate(step, 100, config(lr=1e-4)) for step in range(100)} == {1e-4}
+
+
+def test_input_is_that_of_measuring() -> None:
+    frames = FakeSource().draw([5]).frames
+    n = len(frames)
+    clip = FaceClip(
+        FPS, 0.0, np.zeros((n, 3)), np.zeros((n, 1, 3)), np.zeros((n, 3)), np.zeros((n, 4)), np.ones(n, bool), frames
+    )
+    x = net_input(collate([FakeSource().draw([5])]).frames, CPU)
+    assert x.is_contiguous(memory_format=torch.channels_last_3d)
+    np.testing.assert_allclose(x.numpy(), clip.as_net_input(), atol=1e-7)
+
+
+def test_progress_tells_rate_and_time_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_fit(tmp_path, tiny_net(), config(), progress=print_progress)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "step 2/4" in captured.err and "clips/s" in captured.err and "left" in captured.err
+    assert "validation: MAE" in captured.err and "chance" in captured.err
+
+
+# curves is imported in its tests: the processes that other tests start import this file, and need no matplotlib.
+@pytest.mark.parametrize("validated", [True, False])
+@pytest.mark.slow
+def test_curves_are_drawn_from_the_log_alone(tmp_path: Path, validated: bool) -> None:
+    from autohr.train import curves
+
+    run, _ = run_fit(tmp_path, tiny_net(), config(), **({} if validated else {"val": None}))
+    svg, png = curves.draw_curves(run)
+    assert svg.read_text().rstrip().endswith("</svg>") and png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_of_an_empty_log_are_refused(tmp_path: Path) -> None:
+    from autohr.train import curves
+
+    with pytest.raises(AutoHRError, match="no training step yet"):
+        curves.draw_curves(create_run(tmp_path, {}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": None}, "exactly one"),
+        ({"epochs": 2.0}, "exactly one"),
+        ({"lr": 0.0}, "lr=0.0 must be positive"),
+        ({"ema": 1.0}, "ema"),
+        ({"precision": "fp16"}, "fp32, bf16"),
+        ({"val_windows": 0}, "val_windows"),
+        ({"clip_norm": -1.0}, "clip_norm"),
+    ],
+)
+def test_configs_that_contradict_themselves_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        config(**changes)
+
+
+def test_epochs_become_steps(tmp_path: Path) -> None:
+    _, result = run_fit(tmp_path, tiny_net(), config(steps=None, epochs=1.5), FakeSource(n_windows=6))
+    assert result.n_steps == 3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
+def test_cuda_where_there_is_none_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no CUDA device"):
+        run_fit(tmp_path, tiny_net(), config(device="cuda"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_trains_and_resumes(tmp_path: Path) -> None:
+    run_fit(tmp_path, tiny_net(stateful=True), config(device="cuda", precision="bf16", steps=2))
+    _, result = run_fit(tmp_path, tiny_net(stateful=True), config(device="cuda", precision="bf16"))
+    assert result.step == 4
