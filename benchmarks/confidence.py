@@ -137,7 +137,9 @@ def judge(video: Path, seed: int, kind: str, methods: tuple[str, ...], known: Sc
     panel = Panel(methods)
     meter = Meter(cast(Method, panel), MeterConfig())
     with open_video(video) as frames:
-        readings = [reading for frame in frames for reading in meter.push(frame.rgb, frame.t_s)] + meter.finish()
+        readings = [
+            reading for frame in frames for reading in meter.push(frame.rgb, frame.t_s, whole=frame.whole)
+        ] + meter.finish()
     true_bpm = None if known is None else known.mean_hr_bpm
     if not readings:
         return [Row(seed, kind, method, true_bpm, None, 0.0, False, []) for method in methods]

@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -45,13 +46,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     before, sys.argv = sys.argv, ["autohr", *(str(argument) for argument in arguments)]
     try:
         main()
-        code: object = 0
+        code = 0
     except SystemExit as stop:
-        code = stop.code
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     finally:
         sys.argv = before
     said = capsys.readouterr()
-    return int(code or 0) if not isinstance(code, str) else 1, said.out, said.err
+    return code, said.out, said.err
 
 
 def one_line(text: str) -> str:
@@ -188,7 +189,7 @@ def empty_folder(path: Path) -> None:
     path.mkdir()
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "empty file": ("empty.mp4", lambda path: path.write_bytes(b""), "empty"),
     "text named mp4": ("text.mp4", lambda path: path.write_text("hello " * 100), "text.mp4"),
     "audio only": ("audio.m4a", audio_only, "no moving picture"),

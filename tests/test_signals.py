@@ -17,6 +17,7 @@ from autohr.signals.quality import (
     confidence,
     features,
     halves_differ_bpm,
+    key_frame_steps,
     shared_with,
     why_unreliable,
 )
@@ -237,12 +238,38 @@ def test_what_the_background_shares_is_seen_whatever_the_delay() -> None:
     assert shared_with(pulse, np.full((1, 300), np.nan), 30, scale) == 0
 
 
+def test_steps_in_key_frames_are_told_from_a_flow() -> None:
+    rng = np.random.default_rng(0)
+    t_s = np.arange(300) / 30
+    flow = np.stack([100 + size * np.sin(2 * np.pi * 1.2 * t_s) for size in (0.3, 0.8, 0.5)], axis=1)
+    noise = 0.2 * rng.standard_normal((300, 3))
+    every_half_second = np.arange(300) % 15 == 0
+    frozen = flow[np.arange(300) // 15 * 15]
+    sawtooth = flow + 0.8 * (np.arange(300) % 15)[:, None] / 15 * np.array([0.3, 1, -0.5])
+    for colour in (flow, flow + noise, 100 + noise):
+        assert key_frame_steps(colour, every_half_second, 30) < 0.25
+    assert key_frame_steps(frozen + 0.02 * noise, every_half_second, 30) > 0.8
+    assert key_frame_steps(sawtooth + noise, every_half_second, 30) > 0.4
+    assert key_frame_steps(frozen, np.ones(300, dtype=bool), 30) == 0
+    assert key_frame_steps(frozen, np.zeros(300, dtype=bool), 30) == 0
+    assert key_frame_steps(np.full((300, 3), np.nan), every_half_second, 30) == 0
+
+
 def test_halves_tell_a_steady_rate_from_a_wandering_one() -> None:
     assert halves_differ_bpm(sine(80, 30, 10), 30) < 1
     assert halves_differ_bpm(np.concatenate([sine(60, 30, 6), sine(120, 30, 6)]), 30) > 40
 
 
-GOOD = Evidence(snr_db=8, agreement=0.95, background=0.02, motion=0.02, halves_bpm=0.5, witness_bpm=0.0, runner_up=0.1)
+GOOD = Evidence(
+    snr_db=8,
+    agreement=0.95,
+    background=0.02,
+    motion=0.02,
+    redrawn=0.0,
+    halves_bpm=0.5,
+    witness_bpm=0.0,
+    runner_up=0.1,
+)
 
 
 def test_confidence_grows_with_every_piece_of_evidence() -> None:
@@ -251,6 +278,7 @@ def test_confidence_grows_with_every_piece_of_evidence() -> None:
         {"agreement": 0.3},
         {"background": 0.9},
         {"motion": 0.9},
+        {"redrawn": 0.9},
         {"halves_bpm": 40.0},
         {"witness_bpm": 40.0},
         {"runner_up": 0.95},

@@ -351,7 +351,14 @@ def test_input_is_that_of_measuring() -> None:
     frames = FakeSource().draw([5]).frames
     n = len(frames)
     clip = FaceClip(
-        FPS, 0.0, np.zeros((n, 3)), np.zeros((n, 1, 3)), np.zeros((n, 3)), np.zeros((n, 4)), np.ones(n, bool), frames
+        FPS,
+        0.0,
+        np.zeros((n, 3)),
+        np.zeros((n, 1, 3)),
+        np.zeros((n, 3)),
+        np.zeros((n, 4)),
+        np.ones(n, bool),
+        clip=frames,
     )
     x = net_input(collate([FakeSource().draw([5])]).frames, CPU)
     assert x.is_contiguous(memory_format=torch.channels_last_3d)

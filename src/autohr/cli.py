@@ -400,14 +400,11 @@ def _check_writable(out: Path) -> None:
 
 
 def _write(out: Path, text: str) -> None:
-    """Whole or not at all."""
+    """Whole or not at all; a missing folder is made."""
+    from autohr.runs import write_bytes
+
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(out, text.encode())
 
 
 def _as_json(result: Measurement | Refusal, kind: str) -> dict[str, Any]:

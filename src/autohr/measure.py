@@ -71,7 +71,7 @@ def measure(
         for frame in read_ahead(video):
             if meter.n_frames == 0:
                 first_s = frame.t_s
-            readings += meter.push(frame.rgb, frame.t_s)
+            readings += meter.push(frame.rgb, frame.t_s, whole=frame.whole)
             last_s = frame.t_s
             if progress is not None:
                 progress(frame.t_s - start_s, None if total_s is None else total_s - start_s)

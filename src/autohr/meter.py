@@ -20,6 +20,7 @@ import numpy as np
 
 from autohr.methods import DEFAULT_METHOD, LEAST_FPS, LEAST_S, Method, load_method
 from autohr.signals.filters import resample
+from autohr.signals.quality import key_frame_steps
 from autohr.types import FaceClip, Float, Frame, Reading
 from autohr.video.faces import Detects, FaceTracker, TrackedFace
 from autohr.video.rois import SkinReader, background_colour, face_patch
@@ -83,6 +84,7 @@ class _Row:
     background_rgb: Float
     box_xywh: Float
     found: bool
+    whole: bool
     crop: Frame | None
 
 
@@ -136,8 +138,10 @@ class Meter:
         self._open: dict[int, _Segment] = {}
         self._segments_of: dict[int, int] = {}
 
-    def push(self, frame: Frame, t_s: float) -> list[Reading]:
+    def push(self, frame: Frame, t_s: float, *, whole: bool = True) -> list[Reading]:
         """Take one frame (H, W, 3), RGB, seen at ``t_s`` seconds. Readings whose window it completes, often none.
+
+        ``whole`` is False for a frame that its file codes as a change of others (``VideoFrame.whole``).
 
         Raises:
             ValueError: a time that does not increase.
@@ -157,7 +161,7 @@ class Meter:
                 if not face.seen:
                     continue
                 segment = self._start_segment(face.id, t_s)
-            segment.rows.append(self._read(frame, t_s, face, background))
+            segment.rows.append(self._read(frame, t_s, face, background, whole))
             if face.seen:
                 readings += self._read_full_windows(face.id, segment)
         return readings
@@ -177,18 +181,18 @@ class Meter:
         self._open[face_id] = segment = _Segment(number=number, origin_s=t_s)
         return segment
 
-    def _read(self, frame: Frame, t_s: float, face: TrackedFace, background: Float) -> _Row:
+    def _read(self, frame: Frame, t_s: float, face: TrackedFace, background: Float, whole: bool) -> _Row:
         if not face.seen:
             blank = np.full(3, np.nan)
             n_regions = self._open[face.id].rows[0].traces.shape[0]
-            return _Row(t_s, blank, np.full((n_regions, 3), np.nan), background, face.box_xywh, False, None)
+            return _Row(t_s, blank, np.full((n_regions, 3), np.nan), background, face.box_xywh, False, whole, None)
         colours = self._readers[face.id].read(frame, face.box_xywh, face.landmarks, t_s)
         crop = None
         if self.method.crop_px is not None:
             crop = np.rint(face_patch(frame, face.box_xywh, self.method.crop_px)).astype(np.uint8)
         if face.id not in self.crops:
             self.crops[face.id] = np.rint(face_patch(frame, face.box_xywh, CROP_PX, margin=0.25)).astype(np.uint8)
-        return _Row(t_s, colours.rgb, colours.traces, background, face.box_xywh, True, crop)
+        return _Row(t_s, colours.rgb, colours.traces, background, face.box_xywh, True, whole, crop)
 
     def _read_full_windows(self, face_id: int, segment: _Segment) -> list[Reading]:
         last_s = segment.rows[-1].t_s
@@ -321,5 +325,6 @@ def _on_clock(rows: list[_Row], fps: float, start_s: float, length: int) -> Face
         background_rgb=resample(t_s, background, at_s) if lit else np.full((length, 3), np.nan),
         box_xywh=resample(t_s, np.stack([row.box_xywh for row in rows]), at_s),
         found=found,
+        redrawn=key_frame_steps(np.stack([row.rgb for row in rows]), np.array([row.whole for row in rows]), fps),
         clip=clip,
     )

@@ -142,6 +142,7 @@ def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, 
         motion=shared_with(pulse.bvp, movement, fps, np.full(len(movement), MOTION_SCALE)),
         halves_bpm=halves_differ_bpm(pulse.bvp, fps),
         witness_bpm=60.0 if witness_bpm is None else min(60.0, abs(witness_bpm - hr_bpm)),
+        redrawn=clip.redrawn,
         runner_up=runner_up,
     )
 

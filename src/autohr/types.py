@@ -45,6 +45,8 @@ class FaceClip:
     """(T, 4) left, top, width, height of the smoothed face box, in pixels."""
     found: NDArray[np.bool_]
     """(T,) whether the face was seen in this frame, or its place filled."""
+    redrawn: float = 0.0
+    """0..1: size of the colour's steps in the video file's key frames next to its wave (signals/quality.py)."""
     clip: Frame | None = None
     """(T, H, W, 3) the face crops, RGB; None when the method reads colours only."""
 
@@ -88,6 +90,8 @@ class Evidence:
     """Difference of the rates of the window's two halves."""
     witness_bpm: float
     """Difference to the rate of POS on the mean skin colour."""
+    redrawn: float
+    """0..1: how large the colour's steps in the file's key frames are next to its wave."""
     runner_up: float
     """0..1: the next unrelated peak of the spectrum over the chosen one."""
 

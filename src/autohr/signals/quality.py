@@ -6,7 +6,8 @@ believed when several things that a pulse does, and impostors do not do together
     snr_db        the wave repeats: its power lies at one rate and its double
     agreement     every part of the face shows it, in phase
     background    what is no face does not show it
-    motion        the head does not move in step with it
+    motion        the head does not move in step with it, nor at half of it
+    redrawn       the colour flows, and does not jump in the key frames of the video file
     steadiness    the two halves of the window tell the same rate
     witness       the plain colour signal (POS on the mean skin) tells it too: the referee of every net
 
@@ -17,6 +18,7 @@ believed when several things that a pulse does, and impostors do not do together
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.signal import hilbert
 
 from autohr.errors import SignalTooShort
@@ -67,6 +69,40 @@ def shared_with(bvp: Float, others: Float, fs: float, scale: Float) -> float:
     return float((alike * size).max())
 
 
+def key_frame_steps(rgb: Float, whole: NDArray[np.bool_], fs: float) -> float:
+    """0..1: how large the steps of colour rgb (N, 3) in the frames marked in ``whole`` (N,) are, next to its wave.
+
+    A codec that has few bits freezes the skin between two key frames and catches up in the next one. The colour then
+    beats at the rate of the key frames, or shows the pulse through their eyes, aliased, and its spectrum can be cleaner
+    than a real pulse's. Looked for in green and in the two differences of POS, each relative to its mean: steps that
+    all go one way (a sawtooth), and steps that are only larger than elsewhere. What noise alone would give (two
+    standard errors) is taken off first. 1: a step is twice the wave's standard deviation or more (a pure sawtooth's
+    is about four times); 0: none, or every frame is whole, or none is. NaN rows count as not measured.
+    """
+    known = np.isfinite(rgb).all(axis=1)
+    rgb, whole = rgb[known], whole[known]
+    n_whole = int(whole[2:-1].sum())
+    if len(rgb) < fs or n_whole < 3 or whole.mean() >= 0.5 or not rgb.mean(axis=0).all():
+        return 0.0
+    red, green, blue = (rgb / rgb.mean(axis=0)).T
+    waves = np.stack([green, green - blue, green + blue - 2 * red])
+    sd = bandpass(waves, fs).std(axis=-1)
+    change = np.diff(waves, axis=-1)
+    # A step is what a change has more than those before and after it: the pulse's own slope is in all three.
+    step = change[:, 1:-1] - 0.5 * (change[:, :-2] + change[:, 2:])
+    at = whole[2:-1]
+    # Next to a step lie two half steps of the other sign; they are neither a step nor quiet.
+    beside = np.convolve(at, [1, 1, 1], mode="same") > 0
+    if beside.all():
+        return 0.0
+    quiet = (step[:, ~beside] ** 2).mean(axis=-1)
+    one_way = np.abs(step[:, at].mean(axis=-1)) - 2 * np.sqrt(quiet / n_whole)
+    larger = (step[:, at] ** 2).mean(axis=-1) - (1 + 2 * np.sqrt(2 / n_whole)) * quiet
+    steps = np.maximum(one_way, np.sqrt(np.maximum(larger, 0.0)))
+    relative = np.divide(steps, 2 * sd, out=np.zeros(3), where=sd > 0)
+    return float(np.clip(relative.max(), 0.0, 1.0))
+
+
 def halves_differ_bpm(bvp: Float, fs: float) -> float:
     """Difference in bpm between the rates of the first and the last 60 % of bvp (N,). 60 where one of them has none."""
     length = int(0.6 * len(bvp))
@@ -85,6 +121,7 @@ def features(evidence: Evidence) -> Float:
             4 * evidence.agreement,
             -3 * evidence.background,
             -3 * evidence.motion,
+            -3 * evidence.redrawn,
             -np.log1p(evidence.halves_bpm / 3),
             -np.log1p(evidence.witness_bpm / 3),
             -2 * evidence.runner_up,
@@ -94,7 +131,7 @@ def features(evidence: Evidence) -> Float:
 
 # Weights of the logistic regression in the order of `features`, then its constant. Made by benchmarks/confidence.py
 # --fit.
-WEIGHTS = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -2.0])
+WEIGHTS = np.array([0.9, 1.4, 2.4, 1.0, 1.0, 0.25, 0.45, 0.8, -1.8])
 
 
 def confidence(evidence: Evidence) -> float:
@@ -107,6 +144,8 @@ def why_unreliable(evidence: Evidence) -> str:
     """The chief reason against a rate of low confidence, in words for a person."""
     if evidence.background > 0.5:
         return "the background beats at the same rate: this is the light, not the pulse"
+    if evidence.redrawn > 0.5:
+        return "the colour jumps in the key frames of the file: the video is compressed too much"
     if evidence.motion > 0.5:
         return "the head moves at the same rate: this may be the movement, not the pulse"
     if evidence.agreement < 0.5:

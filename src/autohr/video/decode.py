@@ -38,6 +38,7 @@ import cv2
 import numpy as np
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
@@ -108,6 +109,8 @@ class VideoFrame:
     """Counts the frames that this reader gave: 0, 1, 2, ..."""
     repaired: bool
     """Whether the container's stamp was missing or impossible, and ``t_s`` was filled in."""
+    whole: bool
+    """Whether the frame was coded by itself (a key frame, a picture, a camera's), not as a change of others."""
 
 
 @dataclass(slots=True)
@@ -119,6 +122,7 @@ class _Raw:
     stamp_s: float | None = None
     dts_s: float | None = None
     step_s: float | None = None
+    whole: bool = True
 
 
 class _Source(Protocol):
@@ -372,7 +376,7 @@ class VideoReader:
             if self.n_read and t_s - given_t_s > max(GAP_S, 3 / (self.fps_nominal or math.inf)):
                 self._gaps_s.append(t_s - given_t_s)
             given_t_s = t_s
-            frame = VideoFrame(rgb=raw.rgb(), t_s=t_s, index=self.n_read, repaired=repaired)
+            frame = VideoFrame(rgb=raw.rgb(), t_s=t_s, index=self.n_read, repaired=repaired, whole=raw.whole)
             self.n_read += 1
             self.n_repaired += repaired
             yield frame
@@ -702,7 +706,8 @@ class _FileSource:
         if frame.color_trc in _HDR_CURVES and not self.notes:
             self.notes.append(f"The video is HDR ({_HDR_CURVES[frame.color_trc]}); its transfer curve is not undone.")
         rgb = functools.partial(self._to_rgb, frame)
-        return _Raw(rgb, size=_upright_size(frame), stamp_s=stamp_s, dts_s=dts_s, step_s=step_s)
+        whole = frame.pict_type in (PictureType.I, PictureType.SI, PictureType.NONE)
+        return _Raw(rgb, size=_upright_size(frame), stamp_s=stamp_s, dts_s=dts_s, step_s=step_s, whole=whole)
 
     def seek(self, start_s: float) -> float | None:
         first_s = self._pending[0].stamp_s if self._pending else None
