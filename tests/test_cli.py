@@ -310,3 +310,32 @@ def test_demo_makes_measures_and_reports(capsys: pytest.CaptureFixture[str], tmp
     assert answer["faces"][0]["hr_bpm"] == pytest.approx(66, abs=3) and answer["faces"][0]["reliable"]
     assert str(tmp_path / "demo" / "report.html") in out
     assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_synth_prepare_and_two_steps_of_training(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    recordings, cache = tmp_path / "recordings", tmp_path / "cache"
+    code, out, _ = run(
+        capsys, *("synth", recordings, "--subjects", 2, "--per-subject", 1, "--duration-s", 7, "--workers", 1)
+    )
+    assert code == 0 and "2 recordings" in out
+    code, out, _ = run(capsys, *("prepare", "synthetic", recordings, "--out", cache, "--size-px", 40, "--workers", 1))
+    assert code == 0 and "2 of 2 recordings kept" in out
+    fit = ("fit.steps=2", "fit.batch_size=1", "fit.val_every=2", "fit.val_windows=1")
+    data = ("data.n_frames=160", "data.size_px=32", "crop.size_px=40", "data.val_share=0.5", f"data.cache={cache}")
+    tiny = (*fit, *data, "net_config.preset=tiny")
+    changes = [word for change in tiny for word in ("--set", change)]
+    recipe = Path(__file__).parents[1] / "recipes" / "autohr_cpu.toml"
+    code, out, err = run(capsys, "train", recipe, "--out", tmp_path / "run", *changes)
+    assert code == 0, err
+    assert "Best weights" in out and (tmp_path / "run" / "results" / "curves.svg").exists()
+
+
+def test_training_without_recordings_names_the_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    recipe = Path(__file__).parents[1] / "recipes" / "autohr_cpu.toml"
+    code, _, err = run(capsys, "train", recipe, "--out", tmp_path / "run", "--set", f"data.cache={tmp_path / 'none'}")
+    assert code == 1 and "autohr prepare" in one_line(err)
+    code, _, err = run(capsys, "train", recipe, "--set", "fit.learning_rate=1")
+    assert code == 1 and "learning_rate" in one_line(err) and "lr" in err
+    code, _, err = run(capsys, "prepare", "synthetic", tmp_path, "--out", tmp_path / "cache")
+    assert code == 1 and one_line(err)

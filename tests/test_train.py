@@ -351,13 +351,13 @@ def test_input_is_that_of_measuring() -> None:
     frames = FakeSource().draw([5]).frames
     n = len(frames)
     clip = FaceClip(
-        FPS,
-        0.0,
-        np.zeros((n, 3)),
-        np.zeros((n, 1, 3)),
-        np.zeros((n, 3)),
-        np.zeros((n, 4)),
-        np.ones(n, bool),
+        fps=FPS,
+        start_s=0.0,
+        rgb=np.zeros((n, 3)),
+        traces=np.zeros((n, 1, 3)),
+        background_rgb=np.zeros((n, 3)),
+        box_xywh=np.zeros((n, 4)),
+        found=np.ones(n, dtype=bool),
         clip=frames,
     )
     x = net_input(collate([FakeSource().draw([5])]).frames, CPU)

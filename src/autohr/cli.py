@@ -323,10 +323,17 @@ def train(
     """Train a network from prepared recordings. A run that was killed goes on by the same command."""
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite contradict each other.")
-    from autohr.train.recipe import train as train_recipe
+    try:
+        from autohr.train.recipe import train as train_recipe
+    except ModuleNotFoundError as missing:
+        raise AutoHRError(f"Training needs {missing.name}: pip install 'autohr[train]'.") from None
 
     result = train_recipe(recipe, overrides or (), out=out, resume=resume, overwrite=overwrite)
     print(f"Run {result.run}\nBest weights {result.weights}\nCurves {result.curves}")
+    if result.fit.stopped_by is not None:
+        raise AutoHRError(
+            f"Stopped by {result.fit.stopped_by} after step {result.fit.step}; the same command goes on from there."
+        )
 
 
 class Table(StrEnum):

@@ -230,7 +230,7 @@ def fit(
     if guess_bpm is None:
         guess_bpm = float(np.mean([train.draw([config.seed, 0, i]).hr_bpm for i in range(64)]))
 
-    # Video layout is 2-3 times faster on CPUs and free on GPUs; it changes strides, not numbers.
+    # The layout in which pictures arrive (net_input), and the one that convolutions on CPUs want for bf16.
     net.to(device=device)
     net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if world > 1 and device.type == "cuda" and config.sync_batch_norm:
