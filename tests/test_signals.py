@@ -17,6 +17,8 @@ from autohr.signals.quality import (
     confidence,
     features,
     halves_differ_bpm,
+    impostor,
+    key_frame_comb,
     key_frame_steps,
     shared_with,
     why_unreliable,
@@ -255,6 +257,26 @@ def test_steps_in_key_frames_are_told_from_a_flow() -> None:
     assert key_frame_steps(np.full((300, 3), np.nan), every_half_second, 30) == 0
 
 
+def test_a_rate_that_is_the_key_frames_is_told_from_one_that_is_not() -> None:
+    rng = np.random.default_rng(0)
+    t_s = np.arange(300) / 30
+    once_a_second = np.arange(300) % 30 == 0
+    decay = np.exp(-(np.arange(300) % 30) / 6)[:, None] * np.array([0.1, 0.4, -0.4])
+    noise = 0.05 * rng.standard_normal((300, 3))
+
+    def seen(hr_bpm: float, depth: float, comb: float) -> float:
+        beat = np.sin(2 * np.pi * hr_bpm / 60 * t_s)[:, None] * np.array([0.3, 0.8, 0.5])
+        rgb = 100 + depth * beat + comb * decay + noise
+        wave = bandpass(-rgb[:, 1], 30)
+        rate = estimate_heart_rate(wave, 30).hr_bpm or 0.0
+        return key_frame_comb(rgb, once_a_second, wave, 30, rate)
+
+    assert seen(75, 0.0, 1.0) > 0.7  # the comb alone: 60 bpm
+    assert seen(60, 1.0, 0.0) < 0.1  # a real pulse at the key frames' rate, and no comb
+    assert seen(60, 1.0, 0.1) < 0.4
+    assert seen(75, 1.0, 0.3) < 0.1  # a comb, but another rate
+
+
 def test_halves_tell_a_steady_rate_from_a_wandering_one() -> None:
     assert halves_differ_bpm(sine(80, 30, 10), 30) < 1
     assert halves_differ_bpm(np.concatenate([sine(60, 30, 6), sine(120, 30, 6)]), 30) > 40
@@ -278,7 +300,6 @@ def test_confidence_grows_with_every_piece_of_evidence() -> None:
         {"agreement": 0.3},
         {"background": 0.9},
         {"motion": 0.9},
-        {"redrawn": 0.9},
         {"halves_bpm": 40.0},
         {"witness_bpm": 40.0},
         {"runner_up": 0.95},
@@ -289,6 +310,9 @@ def test_confidence_grows_with_every_piece_of_evidence() -> None:
         changed = Evidence(**{**GOOD.__dict__, **change})
         assert confidence(changed) <= confidence(GOOD)
         assert why_unreliable(changed)
+    assert impostor(GOOD) is None
+    for name in ("background", "motion", "redrawn"):
+        assert impostor(Evidence(**{**GOOD.__dict__, name: 0.9}))
 
 
 # -- beats and variability

@@ -20,7 +20,6 @@ import numpy as np
 
 from autohr.methods import DEFAULT_METHOD, LEAST_FPS, LEAST_S, Method, load_method
 from autohr.signals.filters import resample
-from autohr.signals.quality import key_frame_steps
 from autohr.types import FaceClip, Float, Frame, Reading
 from autohr.video.faces import Detects, FaceTracker, TrackedFace
 from autohr.video.rois import SkinReader, background_colour, face_patch
@@ -302,6 +301,11 @@ def _on_clock(rows: list[_Row], fps: float, start_s: float, length: int) -> Face
 
     nearest = np.abs(t_s[None, :] - at_s[:, None]).argmin(axis=1)
     found = seen[nearest] & (np.abs(t_s[nearest] - at_s) <= 1.0 / fps)
+    # Each key frame marks one moment of the clock, also where frames are missing or too many.
+    whole = np.zeros(length, dtype=bool)
+    key_s = t_s[np.array([row.whole for row in rows])]
+    marks = np.rint((key_s - start_s) * fps).astype(int)
+    whole[marks[(marks >= 0) & (marks < length)]] = True
 
     traces = np.stack([row.traces for row in rows])
     known = np.isfinite(traces).all(axis=2)  # (N, R)
@@ -325,6 +329,6 @@ def _on_clock(rows: list[_Row], fps: float, start_s: float, length: int) -> Face
         background_rgb=resample(t_s, background, at_s) if lit else np.full((length, 3), np.nan),
         box_xywh=resample(t_s, np.stack([row.box_xywh for row in rows]), at_s),
         found=found,
-        redrawn=key_frame_steps(np.stack([row.rgb for row in rows]), np.array([row.whole for row in rows]), fps),
+        whole=whole,
         clip=clip,
     )

@@ -21,6 +21,9 @@ from autohr.signals.quality import (
     agreement_of_regions,
     confidence,
     halves_differ_bpm,
+    impostor,
+    key_frame_comb,
+    key_frame_steps,
     shared_with,
     why_unreliable,
 )
@@ -110,8 +113,10 @@ def estimate(clip: FaceClip, pulse: Pulse) -> Estimate:
         why = f"only {clip.duration_s:.1f} s of face: a rate needs {TRUSTED_S:g} s to be trusted"
     elif float(clip.found.mean()) < LEAST_FOUND:
         why = f"the face was seen in only {100 * float(clip.found.mean()):.0f} % of the frames"
-    elif sure < RELIABLE_CONFIDENCE:
-        why = why_unreliable(evidence)
+    else:
+        why = impostor(evidence)
+        if why is None and sure < RELIABLE_CONFIDENCE:
+            why = why_unreliable(evidence)
     if why is not None:
         # The number and the word must not contradict each other, whatever the reason was.
         sure = min(sure, RELIABLE_CONFIDENCE - 0.01)
@@ -135,6 +140,10 @@ def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, 
     centre = clip.box_xywh[:, :2] + clip.box_xywh[:, 2:] / 2
     size = np.sqrt(clip.box_xywh[:, 2] * clip.box_xywh[:, 3])
     movement = _with_doubles(bandpass(np.column_stack([centre / size.mean(), size / size.mean()]).T, fps))
+    redrawn = 0.0
+    if clip.whole is not None:
+        steps = key_frame_steps(clip.rgb, clip.whole, fps)
+        redrawn = max(steps, key_frame_comb(clip.rgb, clip.whole, pulse.bvp, fps, hr_bpm))
     return Evidence(
         snr_db=snr_db,
         agreement=agreement_of_regions(regions, fps, hr_bpm),
@@ -142,7 +151,7 @@ def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, 
         motion=shared_with(pulse.bvp, movement, fps, np.full(len(movement), MOTION_SCALE)),
         halves_bpm=halves_differ_bpm(pulse.bvp, fps),
         witness_bpm=60.0 if witness_bpm is None else min(60.0, abs(witness_bpm - hr_bpm)),
-        redrawn=clip.redrawn,
+        redrawn=redrawn,
         runner_up=runner_up,
     )
 

@@ -45,8 +45,8 @@ class FaceClip:
     """(T, 4) left, top, width, height of the smoothed face box, in pixels."""
     found: NDArray[np.bool_]
     """(T,) whether the face was seen in this frame, or its place filled."""
-    redrawn: float = 0.0
-    """0..1: size of the colour's steps in the video file's key frames next to its wave (signals/quality.py)."""
+    whole: NDArray[np.bool_] | None = None
+    """(T,) which frames the file codes by themselves (key frames); None where all are."""
     clip: Frame | None = None
     """(T, H, W, 3) the face crops, RGB; None when the method reads colours only."""
 
@@ -91,7 +91,7 @@ class Evidence:
     witness_bpm: float
     """Difference to the rate of POS on the mean skin colour."""
     redrawn: float
-    """0..1: how large the colour's steps in the file's key frames are next to its wave."""
+    """0..1: how far the colour follows the file's key frames: by steps in them, or at their rate."""
     runner_up: float
     """0..1: the next unrelated peak of the spectrum over the chosen one."""
 

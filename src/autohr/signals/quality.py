@@ -11,9 +11,9 @@ believed when several things that a pulse does, and impostors do not do together
     steadiness    the two halves of the window tell the same rate
     witness       the plain colour signal (POS on the mean skin) tells it too: the referee of every net
 
-``confidence`` is a logistic regression on these, fitted on synthetic clips with and without pulse by
-``benchmarks/confidence.py --fit`` and checked on others; the figures are in docs/LOG.md.
-"""
+``redrawn`` and the two before it can also veto (``impostor``). ``confidence`` is a logistic regression on the others,
+fitted on synthetic clips with and without pulse by ``benchmarks/confidence.py --fit`` and checked on others; the
+figures are in docs/LOG.md. """
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.signal import hilbert
 
 from autohr.errors import SignalTooShort
-from autohr.signals.filters import bandpass
+from autohr.signals.filters import bandpass, detrend
 from autohr.signals.rate import estimate_heart_rate
 from autohr.types import Evidence, Float
 
@@ -103,6 +103,52 @@ def key_frame_steps(rgb: Float, whole: NDArray[np.bool_], fs: float) -> float:
     return float(np.clip(relative.max(), 0.0, 1.0))
 
 
+def key_frame_comb(rgb: Float, whole: NDArray[np.bool_], bvp: Float, fs: float, hr_bpm: float) -> float:
+    """0..1: how far the rate of bvp (N,) is that of the key frames marked in ``whole`` (N,), seen in rgb (N, 3).
+
+    Key frames that come at a steady pace leave lines in the colour at every multiple of it, above the heart band too,
+    where a pulse has none. Those lines tell how strong the key frames are, whatever the pulse does; taken as a
+    sawtooth's they fall off as one over their number, which foretells the line inside the band. The answer is that line
+    over what is found at the rate, times how exactly the rate is a multiple of the key frames' (up to the fourth).
+    0 where key frames are rare, uneven, or leave no line above the noise.
+    """
+    at = np.flatnonzero(whole)
+    gaps = np.diff(at)
+    if len(gaps) < 2 or whole.mean() >= 0.5 or np.ptp(gaps) > 0.1 * gaps.mean() + 1 or not rgb.mean(axis=0).all():
+        return 0.0
+    key_hz, hr_hz = fs / gaps.mean(), hr_bpm / 60
+    number = round(hr_hz / key_hz)
+    if not 1 <= number <= 4:
+        return 0.0
+    n_samples = len(bvp)
+    t_s = np.arange(n_samples) / fs
+    window = np.hanning(n_samples + 2)[1:-1]
+
+    def power(x: Float, freqs_hz: Float) -> Float:
+        """|Fourier sum|^2 of the windowed x (..., N) at freqs_hz (F,): (..., F)."""
+        lines = np.exp(-2j * np.pi * np.outer(t_s, freqs_hz))
+        return np.asarray(np.abs((x * window) @ lines) ** 2, dtype=np.float64)
+
+    own, comb = power(bvp - bvp.mean(), np.array([hr_hz, number * key_hz]))
+    exactness = min(1.0, comb / own) if own > 0 else 0.0
+    # Above 3.3 Hz a pulse's harmonics are smaller than a comb that matters, and under 0.45 fs nothing is aliased.
+    numbers = np.arange(np.ceil(3.3 / key_hz), np.floor(0.45 * fs / key_hz) + 1)[:8]
+    if exactness < 0.1 or not len(numbers):
+        return 0.0
+    red, green, blue = (rgb / rgb.mean(axis=0)).T
+    waves = detrend(np.stack([green, green - blue, green + blue - 2 * red]), fs)
+    teeth = power(waves, numbers * key_hz)
+    resolution_hz = fs / n_samples
+    aside = np.array([-4.0, -3.0, 3.0, 4.0]) * resolution_hz
+    floor = np.median(power(waves, (numbers[:, None] * key_hz + aside).ravel()), axis=-1) / np.log(2)
+    # Power of noise is exponential: its mean over the teeth scatters by 1 / sqrt(count); three of those are no chance.
+    clear = teeth.mean(axis=-1) > floor * (1 + 3 / np.sqrt(len(numbers)))
+    foretold = np.sqrt(np.maximum(teeth.mean(axis=-1) - floor, 0.0)) * numbers.mean() / number
+    found = np.sqrt(power(waves, np.array([hr_hz]))[:, 0])
+    size = np.divide(foretold, found, out=np.zeros(3), where=clear & (found > 0))
+    return float(exactness * min(1.0, float(size.max())))
+
+
 def halves_differ_bpm(bvp: Float, fs: float) -> float:
     """Difference in bpm between the rates of the first and the last 60 % of bvp (N,). 60 where one of them has none."""
     length = int(0.6 * len(bvp))
@@ -121,7 +167,6 @@ def features(evidence: Evidence) -> Float:
             4 * evidence.agreement,
             -3 * evidence.background,
             -3 * evidence.motion,
-            -3 * evidence.redrawn,
             -np.log1p(evidence.halves_bpm / 3),
             -np.log1p(evidence.witness_bpm / 3),
             -2 * evidence.runner_up,
@@ -131,7 +176,7 @@ def features(evidence: Evidence) -> Float:
 
 # Weights of the logistic regression in the order of `features`, then its constant. Made by benchmarks/confidence.py
 # --fit.
-WEIGHTS = np.array([0.9, 1.4, 2.4, 1.0, 1.0, 0.25, 0.45, 0.8, -1.8])
+WEIGHTS = np.array([0.9, 1.4, 2.4, 1.0, 0.25, 0.45, 0.8, -1.8])
 
 
 def confidence(evidence: Evidence) -> float:
@@ -140,14 +185,24 @@ def confidence(evidence: Evidence) -> float:
     return float(1 / (1 + np.exp(-np.clip(score, -30, 30))))
 
 
+IMPOSTOR = 0.5
+"""Evidence of light, movement or key frames above this makes a rate unreliable whatever else speaks for it: each of the
+three can be as regular as a pulse and be seen on the whole face."""
+
+
+def impostor(evidence: Evidence) -> str | None:
+    """Which impostor the rate may be, in words for a person; None if there is no sign of one."""
+    if evidence.background > IMPOSTOR:
+        return "the background beats at the same rate: this is the light, not the pulse"
+    if evidence.redrawn > IMPOSTOR:
+        return "the colour jumps in the key frames of the file: the video is compressed too much"
+    if evidence.motion > IMPOSTOR:
+        return "the head moves at the same rate: this may be the movement, not the pulse"
+    return None
+
+
 def why_unreliable(evidence: Evidence) -> str:
     """The chief reason against a rate of low confidence, in words for a person."""
-    if evidence.background > 0.5:
-        return "the background beats at the same rate: this is the light, not the pulse"
-    if evidence.redrawn > 0.5:
-        return "the colour jumps in the key frames of the file: the video is compressed too much"
-    if evidence.motion > 0.5:
-        return "the head moves at the same rate: this may be the movement, not the pulse"
     if evidence.agreement < 0.5:
         return "the parts of the face do not beat together"
     if evidence.halves_bpm > 8:
