@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,16 @@ def test_a_killed_run_leaves_whole_recordings_and_goes_on(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
+def test_a_second_prepare_into_the_same_cache_is_refused(scene_file: Path, tmp_path: Path) -> None:
+    def meanwhile(*_: object) -> None:
+        with pytest.raises(AutoHRError, match="Another autohr prepare"):
+            prepare([recording(scene_file, "b")], tmp_path, SMALL)
+
+    assert len(prepare([recording(scene_file)], tmp_path, SMALL, progress=meanwhile).kept) == 1
+    assert len(prepare([recording(scene_file)], tmp_path, SMALL).kept) == 1
+
+
 def test_two_workers_make_the_same(scene_file: Path, tmp_path: Path) -> None:
     recordings = [recording(scene_file, name) for name in "ab"]
     alone = prepare(recordings[:1], tmp_path / "one", SMALL)

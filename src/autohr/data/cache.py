@@ -25,6 +25,7 @@ nothing the segment ends too. Segments under ``LEAST_SEGMENT_S`` are left out; a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -32,7 +33,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
@@ -48,6 +50,11 @@ from autohr.types import Float, Frame
 from autohr.video.decode import VideoReader, open_video
 from autohr.video.faces import Detects, FaceDetector, FaceTracker
 from autohr.video.rois import face_patch
+
+if sys.platform != "win32":
+    import fcntl
+else:
+    fcntl = None
 
 SCHEMA = "autohr.cache/1"
 """Part of the key: a change of what is stored makes a new cache and never mixes with an old one."""
@@ -242,30 +249,50 @@ def prepare(
     entries: dict[str, Entry] = {}
     try:
         home.mkdir(parents=True, exist_ok=True)
-        _write_json(home / "config.json", {"schema": SCHEMA, "crop": dataclasses.asdict(config)})
-        to_make = []
-        for recording in recordings:
-            entry = _finished(home, recording)
-            if entry is None:
-                to_make.append(recording)
-                continue
-            entries[recording.id] = entry
-            if progress is not None:
-                progress(len(entries), len(recordings), entry)
-        try:
-            make = functools.partial(_make, home=home, config=config, detector=detector)
-            for _, entry in in_workers(make, to_make, workers):
-                entries[entry.id] = entry
+        with _alone(home):
+            _write_json(home / "config.json", {"schema": SCHEMA, "crop": dataclasses.asdict(config)})
+            to_make = []
+            for recording in recordings:
+                entry = _finished(home, recording)
+                if entry is None:
+                    to_make.append(recording)
+                    continue
+                entries[recording.id] = entry
                 if progress is not None:
                     progress(len(entries), len(recordings), entry)
-        finally:
-            _write_manifest(home, config)
+            try:
+                make = functools.partial(_make, home=home, config=config, detector=detector)
+                for _, entry in in_workers(make, to_make, workers):
+                    entries[entry.id] = entry
+                    if progress is not None:
+                        progress(len(entries), len(recordings), entry)
+            finally:
+                _write_manifest(home, config)
     except OSError as error:
         raise AutoHRError(
             f"The cache {str(home)!r} cannot be written: {error.strerror or error}. "
             "Make room or choose another folder, and run again; finished recordings are kept."
         ) from error
     return Manifest(config, tuple(entries[one] for one in ids))
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Holds the cache for one ``prepare`` at a time: two would write into one another's folders.
+
+    The lock is the system's and ends with the process, also when it is killed. Where there is none (Windows), nothing
+    is held. """
+    if fcntl is None:
+        yield
+        return
+    with (home / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AutoHRError(
+                f"Another autohr prepare is writing into {str(home)!r}. Wait for it, or choose another --out."
+            ) from None
+        yield
 
 
 def _make(recording: Recording, home: Path, config: CropConfig, detector: Detects | None) -> Entry:
