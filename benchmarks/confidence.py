@@ -33,7 +33,7 @@ from scipy.optimize import minimize
 from autohr.measure import summarise
 from autohr.meter import Meter, MeterConfig
 from autohr.methods import METHODS, Method
-from autohr.signals.quality import RELIABLE_CONFIDENCE, TRUSTED_S, confidence, features
+from autohr.signals.quality import RELIABLE_CONFIDENCE, TRUSTED_S, confidence, features, impostor
 from autohr.synth.video import SceneConfig, SceneTruth, write_scene
 from autohr.types import Estimate, Evidence, FaceClip, Frame
 from autohr.video.decode import open_video
@@ -251,11 +251,10 @@ def print_tables(rows: list[Row], methods: tuple[str, ...]) -> None:
             f"{f'{both} / {len(right)} = {both / max(1, len(right)):.1%}':>20}"
         )
     print()
-    print("Calibration: of the readings with a confidence in ..., this share is within 5 bpm")
+    print("Calibration: of the readings (not vetoed) with a confidence in ..., this share is within 5 bpm")
     for method in methods:
-        scored = [
-            (confidence(Evidence(**w["evidence"])), is_right(w)) for r in rows if r.method == method for w in r.windows
-        ]
+        evidence = [(Evidence(**w["evidence"]), is_right(w)) for r in rows if r.method == method for w in r.windows]
+        scored = [(confidence(given), right) for given, right in evidence if impostor(given) is None]
         edges = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
         cells = []
         for low, high in pairwise(edges):
@@ -273,7 +272,9 @@ def fit(rows: list[Row]) -> None:
 
     Held so because evidence may only speak for a rate in its own direction: a weight below 0 is chance.
     """
-    windows = [window for row in rows for window in row.windows]
+    readings = [window for row in rows for window in row.windows]
+    windows = [window for window in readings if impostor(Evidence(**window["evidence"])) is None]
+    print(f"{len(readings) - len(windows)} of {len(readings)} readings are vetoed by an impostor and take no part.")
     x = np.array([features(Evidence(**window["evidence"])) for window in windows])
     y = np.array([is_right(window) for window in windows], dtype=np.float64)
     design = np.column_stack([x, np.ones(len(x))])

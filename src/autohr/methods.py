@@ -42,6 +42,10 @@ LEAST_FPS = 2.2 * BAND_BPM[1] / 60
 LEAST_FOUND = 0.75
 """Share of a window's frames in which the face must really have been seen for its rate to be called reliable."""
 
+VETOED_CONFIDENCE = 0.5
+"""Highest confidence of a rate that is not reliable whatever its evidence: the number and the word must agree. Of the
+vetoed readings of the fit about one in five was right."""
+
 MOTION_SCALE = 0.002
 """Movement within the heart band, as a share of the face's size (standard deviation), from which it can make a rate:
 half a pixel on a face of 250."""
@@ -115,11 +119,10 @@ def estimate(clip: FaceClip, pulse: Pulse) -> Estimate:
         why = f"the face was seen in only {100 * float(clip.found.mean()):.0f} % of the frames"
     else:
         why = impostor(evidence)
-        if why is None and sure < RELIABLE_CONFIDENCE:
-            why = why_unreliable(evidence)
     if why is not None:
-        # The number and the word must not contradict each other, whatever the reason was.
-        sure = min(sure, RELIABLE_CONFIDENCE - 0.01)
+        sure = min(sure, VETOED_CONFIDENCE)
+    elif sure < RELIABLE_CONFIDENCE:
+        why = why_unreliable(evidence)
     return Estimate(rate.hr_bpm, sure, why is None, rate.snr_db, why, evidence, pulse)
 
 

@@ -281,7 +281,7 @@ def _alone(home: Path) -> Iterator[None]:
     """Holds the cache for one ``prepare`` at a time: two would write into one another's folders.
 
     The lock is the system's and ends with the process, also when it is killed. Where there is none (Windows), nothing
-    is held. """
+    is held."""
     if fcntl is None:
         yield
         return
