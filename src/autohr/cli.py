@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -213,7 +214,8 @@ def measure(
     if csv_out is not None:
         _write(csv_out, _as_csv(results))
     if html_out is not None:
-        write_measurement_page(results, html_out, made_at=time.strftime("%Y-%m-%d %H:%M"))
+        command = shlex.join(["autohr", *sys.argv[1:]])
+        write_measurement_page(results, html_out, made_at=time.strftime("%Y-%m-%d %H:%M"), command=command)
     if n_refused:
         raise typer.Exit(1)
 
