@@ -20,6 +20,7 @@ from autohr.signals.quality import (
     impostor,
     key_frame_comb,
     key_frame_steps,
+    shared_line,
     shared_with,
     why_unreliable,
 )
@@ -238,6 +239,17 @@ def test_what_the_background_shares_is_seen_whatever_the_delay() -> None:
     assert shared_with(pulse, 0.01 * sine(130, 30, 10)[None], 30, scale) < 0.2
     assert shared_with(pulse, 1e-5 * sine(80, 30, 10)[None], 30, scale) < 0.01
     assert shared_with(pulse, np.full((1, 300), np.nan), 30, scale) == 0
+
+
+def test_a_flicker_under_noise_is_seen_on_the_wall() -> None:
+    rng = np.random.default_rng(0)
+    flicker = 0.01 * sine(100, 30, 10)
+    skin = flicker + 0.004 * rng.standard_normal((3, 300))
+    assert shared_line(skin, flicker + 0.004 * rng.standard_normal((3, 300)), 30, 100) > 0.8
+    assert shared_line(skin, 0.1 * flicker + 0.0001 * rng.standard_normal((3, 300)), 30, 100) < 0.2
+    assert shared_line(skin, np.full((3, 300), np.nan), 30, 100) == 0
+    chance = [shared_line(skin, 0.004 * rng.standard_normal((3, 300)), 30, 100) > 0 for _ in range(300)]
+    assert np.mean(chance) < 0.05
 
 
 def test_steps_in_key_frames_are_told_from_a_flow() -> None:

@@ -19,7 +19,7 @@ from autohr.video.decode import open_video, read_ahead
 CAMERA_S = 30.0
 """How long a camera is watched when no end is given."""
 
-LEAST_RELIABLE = 1 / 3
+LEAST_RELIABLE = 0.5
 """Share of a face's windows that must be reliable for its rate over the whole time to be called so. Of pulse-free
 windows at most a few in a hundred pass by chance, so a third of them never does; a face that talks half the time
 still counts."""

@@ -24,6 +24,7 @@ from autohr.signals.quality import (
     impostor,
     key_frame_comb,
     key_frame_steps,
+    shared_line,
     shared_with,
     why_unreliable,
 )
@@ -139,7 +140,13 @@ def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, 
     level = background.mean(axis=0)
     lit = level > 4.0 if np.isfinite(level).all() else np.zeros(3, dtype=bool)  # black has no relative change
     background_waves = (background[:, lit] / level[lit] - 1).T
-    skin_size = _band_sd((clip.rgb / clip.rgb.mean(axis=0) - 1).T, fps)
+    skin_waves = (clip.rgb / clip.rgb.mean(axis=0) - 1).T
+    in_background = 0.0
+    if lit.any():
+        in_background = max(
+            shared_with(pulse.bvp, background_waves, fps, _band_sd(skin_waves[lit], fps)),
+            shared_line(skin_waves[lit], background_waves, fps, hr_bpm),
+        )
     centre = clip.box_xywh[:, :2] + clip.box_xywh[:, 2:] / 2
     size = np.sqrt(clip.box_xywh[:, 2] * clip.box_xywh[:, 3])
     movement = _with_doubles(bandpass(np.column_stack([centre / size.mean(), size / size.mean()]).T, fps))
@@ -150,7 +157,7 @@ def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, 
     return Evidence(
         snr_db=snr_db,
         agreement=agreement_of_regions(regions, fps, hr_bpm),
-        background=shared_with(pulse.bvp, background_waves, fps, skin_size[lit]) if lit.any() else 0.0,
+        background=in_background,
         motion=shared_with(pulse.bvp, movement, fps, np.full(len(movement), MOTION_SCALE)),
         halves_bpm=halves_differ_bpm(pulse.bvp, fps),
         witness_bpm=60.0 if witness_bpm is None else min(60.0, abs(witness_bpm - hr_bpm)),

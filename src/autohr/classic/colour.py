@@ -11,7 +11,6 @@ differs is said in each docstring.
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from autohr.errors import SignalTooShort
 from autohr.signals.filters import HEART_BAND_HZ, bandpass, detrend
@@ -72,23 +71,47 @@ def pos(rgb: Float, fs: float) -> Float:
     """
     rgb = _checked(rgb, fs)
     length = _window_length(rgb, fs)
-    windows = sliding_window_view(rgb, length, axis=-2)  # (..., T - length + 1, 3, length)
-    normalised = windows / windows.mean(axis=-1, keepdims=True)
-    red, green_, blue = normalised[..., 0, :], normalised[..., 1, :], normalised[..., 2, :]
-    s1 = green_ - blue
-    s2 = green_ + blue - 2 * red
-    h = s1 + _ratio_of_sd(s1, s2) * s2
-    h -= h.mean(axis=-1, keepdims=True)
+    # A window's h is a weighted sum of its three channels, so its mean and deviations, and then the overlap-add of all
+    # windows, are running sums: the loop over windows in O(T). Means are taken off first, to keep the digits.
+    level = rgb.mean(axis=-2, keepdims=True)
+    c = np.moveaxis(rgb / level - 1, -1, 0)  # (3, ..., T)
+    n_frames, n_windows = rgb.shape[-2], rgb.shape[-2] - length + 1
+    mean = 1 + _running_sum(c, length) / length  # (3, ..., windows), of rgb / level
+    covariance = {
+        (i, j): _running_sum(c[i] * c[j], length) / length - (mean[i] - 1) * (mean[j] - 1)
+        for i in range(3)
+        for j in range(i, 3)
+    }
 
-    n_frames = rgb.shape[-2]
-    n_windows = n_frames - length + 1
+    def sd(weights: tuple[float, float, float]) -> Float:
+        """Of sum_i weights_i c_i / mean_i in each window (..., windows)."""
+        scaled = [weight / mean[i] for i, weight in enumerate(weights)]
+        variance = sum((1 if i == j else 2) * scaled[i] * scaled[j] * cov for (i, j), cov in covariance.items())
+        return np.sqrt(np.maximum(np.asarray(variance, dtype=np.float64), 0.0))
+
+    s1, s2 = (0.0, 1.0, -1.0), (-2.0, 1.0, 1.0)
+    sd_1, sd_2 = sd(s1), sd(s2)
+    alpha = np.divide(sd_1, sd_2, out=np.zeros_like(sd_1), where=sd_2 > 1e-9)
     pulse = np.zeros(rgb.shape[:-1])
-    count = np.zeros(n_frames)
-    for k in range(length):
-        pulse[..., k : k + n_windows] += h[..., k]
-        count[k : k + n_windows] += 1
+    for i in range(3):
+        share = (s1[i] + alpha * s2[i]) / mean[i]
+        # Every window adds share * (c - its mean) to each of its frames.
+        pulse += c[i] * _spread(share, length, n_frames) - _spread(share * (mean[i] - 1), length, n_frames)
+    count = _spread(np.ones(n_windows), length, n_frames)
     # The plain sum is smaller at both ends, where fewer windows reach.
     return -bandpass(pulse / count, fs, HEART_BAND_HZ)
+
+
+def _running_sum(x: Float, length: int) -> Float:
+    """Sum of each ``length`` neighbours along time: (..., T) -> (..., T - length + 1)."""
+    total = np.cumsum(np.concatenate([np.zeros((*x.shape[:-1], 1)), x], axis=-1), axis=-1)
+    return np.asarray(total[..., length:] - total[..., :-length])
+
+
+def _spread(x: Float, length: int, n_frames: int) -> Float:
+    """Sum over the windows that hold each frame of the windows' x: (..., windows) -> (..., T)."""
+    padded = np.concatenate([np.zeros((*x.shape[:-1], length - 1)), x, np.zeros((*x.shape[:-1], length - 1))], axis=-1)
+    return _running_sum(padded, length)[..., :n_frames]
 
 
 def _window_length(rgb: Float, fs: float) -> int:

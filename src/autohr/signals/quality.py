@@ -71,6 +71,29 @@ def shared_with(bvp: Float, others: Float, fs: float, scale: Float) -> float:
     return float((alike * size).max())
 
 
+def shared_line(skin: Float, others: Float, fs: float, hr_bpm: float) -> float:
+    """0..1: how large the line of others (K, N) at ``hr_bpm`` is next to that of skin (K, N), row by row; the largest.
+
+    Both in relative units, so that a lamp that flickers shows the same on a wall as on a face: 1. A line counts only if
+    it stands six times above the mean of the noise beside it (by chance in one row of 400). Unlike ``shared_with`` it
+    sees a flicker under a wave that is mostly noise. Rows with NaN count as absent.
+    """
+    use = np.isfinite(others).all(axis=-1) & np.isfinite(skin).all(axis=-1)
+    if not use.any():
+        return 0.0
+    n_samples = skin.shape[-1]
+    resolution_hz = fs / n_samples
+    aside = np.array([-7.0, -6.0, -5.0, -4.0, -3.0, 3.0, 4.0, 5.0, 6.0, 7.0]) * resolution_hz
+    freqs_hz = np.concatenate([[hr_bpm / 60], np.abs(hr_bpm / 60 + aside)])
+    lines = np.exp(-2j * np.pi * np.outer(np.arange(n_samples) / fs, freqs_hz))
+    window = np.hanning(n_samples + 2)[1:-1]
+    theirs = np.abs((detrend(others[use], fs) * window) @ lines) ** 2
+    ours = np.abs((detrend(skin[use], fs) * window) @ lines[:, 0]) ** 2
+    clear = theirs[:, 0] > 6 * np.median(theirs[:, 1:], axis=1) / np.log(2)
+    ratio = np.divide(theirs[:, 0], ours, out=np.zeros(len(ours)), where=clear & (ours > 0))
+    return float(min(1.0, np.sqrt(ratio.max())))
+
+
 def key_frame_steps(rgb: Float, whole: NDArray[np.bool_], fs: float) -> float:
     """0..1: how large the steps of colour rgb (N, 3) in the frames marked in ``whole`` (N,) are, next to its wave.
 

@@ -70,17 +70,20 @@ class SkinReader:
         patch = face_patch(frame, box_xywh)
         self._follow(patch, t_s)
         assert self._mask is not None
-        pixels = patch.reshape(-1, 3)
-        weights = np.concatenate([_GRID_MASKS, _landmark_masks(box_xywh, landmarks)])
-        weights *= self._mask.ravel()
-        mass = weights.sum(axis=1)
-        skin = self._mask.ravel()
-        total = float(skin.sum())
-        sums = weights @ pixels
+        skin = patch * self._mask[..., None]
+        cell = PATCH_PX // GRID
+        # Sums over the raster's cells by reshaping, and element by element over the spots: a product of matrices of this
+        # size wakes the threads of BLAS, which then wait for each other (a quarter more processor time in all).
+        grid_mass = self._mask.reshape(GRID, cell, GRID, cell).sum(axis=(1, 3)).ravel()
+        grid_sums = skin.reshape(GRID, cell, GRID, cell, 3).sum(axis=(1, 3)).reshape(-1, 3)
+        spots = _landmark_masks(box_xywh, landmarks)
+        mass = np.concatenate([grid_mass, (spots * self._mask.ravel()).sum(axis=1)])
+        sums = np.concatenate([grid_sums, np.einsum("rp,pc->rc", spots, skin.reshape(-1, 3))])
         traces = np.full((len(REGIONS), 3), np.nan)
-        enough = mass >= LEAST_WEIGHT * np.concatenate([_GRID_SIZE, np.full(5, _SPOT_SIZE)])
+        enough = mass >= LEAST_WEIGHT * _REGION_SIZE
         traces[enough] = sums[enough] / mass[enough, None]
-        return Colours(rgb=(skin @ pixels / total).astype(np.float64), traces=traces)
+        rgb = grid_sums.sum(axis=0, dtype=np.float64) / grid_mass.sum(dtype=np.float64)
+        return Colours(rgb=rgb, traces=traces)
 
     def _follow(self, patch: NDArray[np.float32], t_s: float) -> None:
         """Move the mask towards this frame's. Ten times a second is enough for a mask with a memory of two seconds."""
@@ -182,21 +185,15 @@ def _oval() -> NDArray[np.float32]:
 
 _OVAL = _oval()
 
-_CELL = np.arange(PATCH_PX) * GRID // PATCH_PX
-_GRID_MASKS = np.stack(
-    [
-        ((_CELL[:, None] == row) & (_CELL[None, :] == column)).astype(np.float32).ravel()
-        for row in range(GRID)
-        for column in range(GRID)
-    ]
-)
-_GRID_SIZE = _GRID_MASKS.sum(axis=1)
-
 # Centres of the landmark regions in the frame of eyes and mouth: x along the eye line in eye distances from its middle,
 # y down from it in distances to the mouth. Read off average faces; radius in eye distances.
 _SPOTS = np.array([[0.0, -0.75], [-0.55, 0.6], [0.55, 0.6], [0.0, 0.45], [0.0, 1.55]])
 _SPOT_RADIUS = 0.25
-_SPOT_SIZE = np.pi * (_SPOT_RADIUS * 0.4 * PATCH_PX) ** 2  # eyes are about 0.4 of the box apart
+_REGION_SIZE = np.array(
+    [(PATCH_PX // GRID) ** 2] * GRID**2
+    + [np.pi * (_SPOT_RADIUS * 0.4 * PATCH_PX) ** 2] * len(_SPOTS)  # eyes are about 0.4 of the box apart
+)
+"""(R,) pixels of each region if all of it were skin."""
 
 _AT = (np.arange(PATCH_PX) + 0.5) / PATCH_PX
 
