@@ -35,7 +35,7 @@ def repeat(short: Path, long: Path, times: int) -> None:
 
 
 def run(video: Path, method: str) -> tuple[float, float, float, str]:
-    """Seconds in all, seconds after the libraries are loaded, peak MiB and the table line of a fresh ``autohr measure``."""
+    """Seconds in all, seconds once the libraries are loaded, peak MiB and table line of a fresh ``autohr measure``."""
     code = (
         "import resource, sys, time; from autohr.cli import main\n"
         "import autohr.measure; from autohr.video.faces import FaceDetector; FaceDetector()\n"
