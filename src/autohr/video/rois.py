@@ -72,8 +72,8 @@ class SkinReader:
         assert self._mask is not None
         skin = patch * self._mask[..., None]
         cell = PATCH_PX // GRID
-        # Sums over the raster's cells by reshaping, and element by element over the spots: a product of matrices of this
-        # size wakes the threads of BLAS, which then wait for each other (a quarter more processor time in all).
+        # Sums over the raster's cells by reshaping, and element by element over the spots: a product of matrices of
+        # this size wakes the threads of BLAS, which then wait for each other.
         grid_mass = self._mask.reshape(GRID, cell, GRID, cell).sum(axis=(1, 3)).ravel()
         grid_sums = skin.reshape(GRID, cell, GRID, cell, 3).sum(axis=(1, 3)).reshape(-1, 3)
         spots = _landmark_masks(box_xywh, landmarks)
