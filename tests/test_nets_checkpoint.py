@@ -158,7 +158,8 @@ def test_a_sound_file_that_starts_like_a_pickle(tmp_path: Path) -> None:
             break
     else:
         pytest.fail("no header of that length was made")
-    load_net(path)
+    loaded, header = load_net(path)
+    assert header["net"] == "autohr" and loaded.state_dict().keys() == net.state_dict().keys()
 
 
 def test_foreign(tmp_path: Path) -> None:

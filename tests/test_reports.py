@@ -288,7 +288,9 @@ def test_numbers_that_are_not_finite_do_no_harm() -> None:
 def test_a_flat_or_tiny_wave_does_no_harm() -> None:
     for bvp in (np.zeros(600), np.array([0.5]), np.zeros(40)):
         face = FaceMeasurement(0, 60.0, 0.2, False, None, "flat", 0.0, 20.0, (), Pulse(bvp, 30.0), (0.0, 1.0))
-        read(render_measurement_page([make_measurement(face)]))
+        text = render_measurement_page([make_measurement(face)])
+        read(text)
+        assert "60.0" in text and "Do not use this number" in text
 
 
 def test_same_input_same_bytes(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ believed when several things that a pulse does, and impostors do not do together
 
 ``redrawn`` and the two before it can also veto (``impostor``). ``confidence`` is a logistic regression on the others,
 fitted on synthetic clips with and without pulse by ``benchmarks/confidence.py --fit`` and checked on others; the
-figures are in docs/LOG.md."""
+figures are in docs/LOG.md.
+"""
 
 from __future__ import annotations
 

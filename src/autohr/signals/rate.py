@@ -29,7 +29,7 @@ HALF_RATE_POWER = 0.35
 
 A pulse whose second harmonic is stronger than its fundamental keeps, in real and simulated waves, a fundamental of at
 least this power; in noise a LOCAL PEAK within the resolution of exactly half the rate reaches it seldom
-(tests/test_rate measures both)."""
+(tests/test_signals.py measures both)."""
 
 SNR_BAND_HZ = (0.5, 4.0)
 SNR_HALF_WIDTH_HZ = (0.1, 0.2)
@@ -73,8 +73,8 @@ def estimate_heart_rate(bvp: Float, fs: float, band_bpm: tuple[float, float] = B
     """The heart rate of a pulse wave bvp (N,).
 
     The strongest local maximum of the Hann spectrum inside the band, corrected when it is only the second harmonic of
-    the pulse, then refined by least squares on a line and a sine (which, unlike the spectrum's own peak, is not
-    pulled by the mirror image at negative frequency: on ten seconds of 40 bpm that pull is 0.3 bpm).
+    the pulse, then refined by least squares on a line and a sine. The refinement takes the grid out of the answer, and
+    the pull of the mirror image at negative frequency, which on 4 s of a slow sine is up to 0.18 bpm.
 
     Raises:
         ValueError: a band that does not fit fs, or a wave that is not (N,) or holds NaN.
