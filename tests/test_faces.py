@@ -562,6 +562,7 @@ def test_weights_of_another_sha256_are_refused_unread(tmp_path: Path) -> None:
 
 
 def test_without_the_mtcnn_package_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    faces.shipped_weights.cache_clear()  # another test may have read them
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install 'mtcnn"):
         FaceDetector()

@@ -20,6 +20,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -102,8 +103,7 @@ class FaceDetector:
         self.min_face_px = min_face_px
         self.max_side_px = max_side_px
         self.thresholds = thresholds
-        folder = find_weights()
-        self._pnet, self._rnet, self._onet = (load_weights(folder / f"{name}.lz4", name) for name in WEIGHTS_SHA256)
+        self._pnet, self._rnet, self._onet = (shipped_weights(name) for name in WEIGHTS_SHA256)
 
     def detect(self, frame: Frame) -> list[Detection]:
         """The faces of frame (H, W, 3) uint8 RGB, the largest and surest first (by width times score)."""
@@ -190,6 +190,12 @@ def find_weights() -> Path:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("Face detection needs the weights in the mtcnn package: pip install 'mtcnn>=1.0,<2'.")
     return Path(spec.origin).parent / "assets" / "weights"
+
+
+@lru_cache(maxsize=len(WEIGHTS_SHA256))
+def shipped_weights(name: str) -> Weights:
+    """The weights of network ``name``, read once for all detectors: a folder of videos makes one detector each."""
+    return load_weights(find_weights() / f"{name}.lz4", name)
 
 
 def load_weights(path: Path, name: str) -> Weights:
