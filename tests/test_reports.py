@@ -10,8 +10,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from autohr.reports.measurement import Refusal, render_measurement_page, write_measurement_page
-from autohr.types import HRV, FaceMeasurement, Frame, Frames, Measurement, Pulse, Window
+from autohr.reports.measurement import render_measurement_page, write_measurement_page
+from autohr.types import HRV, FaceMeasurement, Frame, Frames, Measurement, Pulse, Refusal, Window
 
 VOID = {"meta", "img", "br", "hr", "input", "link", "path", "use"}
 EVIL = "clips/<script>alert(1)</script>\"' onload=x &amp;.mp4"

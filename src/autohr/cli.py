@@ -27,8 +27,7 @@ from autohr.errors import AutoHRError, BadRecording, UnknownName, VideoError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from autohr.reports.measurement import Refusal
-    from autohr.types import FaceMeasurement, Measurement
+    from autohr.types import FaceMeasurement, Measurement, Refusal
 
 NOT_MEDICAL = "Not a medical device: do not base a diagnosis or a treatment on it."
 
@@ -160,7 +159,7 @@ def measure(
             _check_writable(out)
 
     from autohr.measure import measure as measure_one
-    from autohr.reports.measurement import Refusal, write_measurement_page
+    from autohr.types import Refusal
 
     sources = _sources(paths)
     many = len(sources) > 1
@@ -214,6 +213,9 @@ def measure(
     if csv_out is not None:
         _write(csv_out, _as_csv(results))
     if html_out is not None:
+        # matplotlib takes half a second: only who wants the page waits for it.
+        from autohr.reports.measurement import write_measurement_page
+
         command = shlex.join(["autohr", *sys.argv[1:]])
         write_measurement_page(results, html_out, made_at=time.strftime("%Y-%m-%d %H:%M"), command=command)
     if n_refused:

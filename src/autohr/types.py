@@ -252,6 +252,14 @@ class Measurement:
         return plain
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A file that was not measured, and why, so that no file of a folder vanishes."""
+
+    path: str
+    reason: str
+
+
 def _plain(value: Any) -> Any:
     """Tuples to lists, numpy numbers to Python ones, NaN and infinities to None: what strict JSON can hold."""
     if isinstance(value, dict):

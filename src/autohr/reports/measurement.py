@@ -37,7 +37,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from autohr.types import MEASUREMENT_SCHEMA, FaceMeasurement, Float, Frame, Measurement, Pulse, Window
+from autohr.types import MEASUREMENT_SCHEMA, FaceMeasurement, Float, Frame, Measurement, Pulse, Refusal, Window
 
 STRETCH_S = 12.0
 """Length of the wave that is drawn: 8 beats at 40 bpm, 36 at 180; a beat is still 10 pixels wide on a phone."""
@@ -80,14 +80,6 @@ _ROLES = {
 
 # matplotlib's settings belong to the whole process: two threads that write a page must not undo each other's.
 _SETTINGS_LOCK = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A file that was not measured, and why: a line of the page, so that no file of a folder vanishes."""
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True)
