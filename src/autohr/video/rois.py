@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from autohr.types import Float, Frame
 
 PATCH_PX = 64
-"""Side of the canonical face patch: each of its pixels averages 4 to 60 camera pixels of a face 120 to 500 px high, and
-the whole costs under half a millisecond a frame."""
+"""Side of the canonical face patch, chosen by us: each of its pixels averages 4 to 60 camera pixels of a face 120 to 500
+px high, and reading it costs about half a millisecond a frame."""
 
 GRID = 4
 """Regions are a GRID x GRID raster of the face box: enough of them to tell a pulse, which all share, from noise, which
@@ -29,8 +29,8 @@ SKIN_MEMORY_S = 2.0
 beat; fast enough for a turn of the head."""
 
 SKIN_SPREAD = 2.5
-"""Width of the soft colour test, in robust standard deviations of the face's centre. Hair, beard and glasses lie at 5
-and more on the portraits looked at; shadows on the same skin at 1 to 2."""
+"""Width of the soft colour test, in robust standard deviations of the face's centre. Chosen by us, not fitted: wide
+enough for shadows on the same skin, narrower than hair."""
 
 LEAST_WEIGHT = 0.25
 """A region of which less than this share is skin has no trace (NaN)."""
@@ -166,7 +166,7 @@ def _skin_likelihood(patch: NDArray[np.float32]) -> NDArray[np.float32]:
     centre = features[int(0.40 * s) : int(0.75 * s), int(0.2 * s) : int(0.8 * s)].reshape(-1, 3)
     middle = np.median(centre, axis=0)
     spread = 1.4826 * np.median(np.abs(centre - middle), axis=0)
-    # 0.04: the colour noise of a webcam in one pixel; a cleaner picture must not make the test stricter than that.
+    # 0.04 is our guess at a webcam's colour noise: a cleaner picture must not make the test stricter than that.
     distance = np.sqrt((((features - middle) / np.maximum(spread, 0.04)) ** 2).sum(axis=-1) / 3)
     alike = 0.5 - 0.5 * np.tanh(2.0 * (distance - SKIN_SPREAD))
     lightest = patch.max(axis=-1)
@@ -186,7 +186,7 @@ def _oval() -> NDArray[np.float32]:
 _OVAL = _oval()
 
 # Centres of the landmark regions in the frame of eyes and mouth: x along the eye line in eye distances from its middle,
-# y down from it in distances to the mouth. Read off average faces; radius in eye distances.
+# y down from it in distances to the mouth. Placed by eye; radius in eye distances.
 _SPOTS = np.array([[0.0, -0.75], [-0.55, 0.6], [0.55, 0.6], [0.0, 0.45], [0.0, 1.55]])
 _SPOT_RADIUS = 0.25
 _REGION_SIZE = np.array(
