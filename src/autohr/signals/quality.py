@@ -201,8 +201,8 @@ def features(evidence: Evidence) -> Float:
 
 
 # Weights of the logistic regression in the order of `features`, then its constant: 917 readings of 196 clips, made by
-# benchmarks/confidence.py --fit. Motion weighs nothing below its veto. Fitted before ``shared_line`` joined the evidence
-# of the background; measured on other clips with it (docs/LOG.md).
+# benchmarks/confidence.py --fit. Motion weighs nothing below its veto. Fitted before ``shared_line`` joined the
+# evidence of the background; measured on other clips with it (docs/LOG.md).
 WEIGHTS = np.array([0.886, 2.791, 0.974, 0.000, 0.508, 0.158, 0.892, -1.224])
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from autohr.types import Float, Frame
 
 PATCH_PX = 64
-"""Side of the canonical face patch, chosen by us: each of its pixels averages 4 to 60 camera pixels of a face 120 to 500
-px high, and reading it costs about half a millisecond a frame."""
+"""Side of the canonical face patch, chosen by us: each of its pixels averages 4 to 60 camera pixels of a face 120 to
+500 px high, and reading it costs about half a millisecond a frame."""
 
 GRID = 4
 """Regions are a GRID x GRID raster of the face box: enough of them to tell a pulse, which all share, from noise, which
