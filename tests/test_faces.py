@@ -569,12 +569,51 @@ def test_without_the_mtcnn_package_the_pip_line_is_told(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-def test_torch_is_not_imported_before_a_detector_is_made() -> None:
+def test_a_face_is_looked_for_without_torch_and_tensorflow() -> None:
     code = (
-        "import sys, autohr.video.faces as f; f.FaceTracker(); "
-        "sys.exit(bool({'torch', 'joblib', 'mtcnn'} & set(sys.modules)))"
+        "import sys, numpy as np, autohr.video.faces as f; f.FaceDetector().detect(np.zeros((90, 90, 3), np.uint8)); "
+        "sys.exit(bool({'torch', 'tensorflow', 'mtcnn', 'scipy.optimize'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 12), (13, 16), (24, 31), (47, 48)])
+def test_the_layers_equal_torch(height: int, width: int) -> None:
+    """An independent oracle for each layer of the three networks, at sizes where windows reach over the border."""
+    import torch
+    from torch.nn import functional as F
+
+    random = np.random.default_rng(height)
+    x = random.standard_normal((2, height, width, 5)).astype(np.float32)
+    kernel = random.standard_normal((3, 2, 5, 7)).astype(np.float32)
+    bias, slope = random.standard_normal((2, 7)).astype(np.float32)
+
+    def channels_last(theirs: torch.Tensor) -> NDArray[np.float32]:
+        return np.asarray(theirs.permute(0, 2, 3, 1))
+
+    torch_x = torch.from_numpy(x).permute(0, 3, 1, 2)
+    theirs = F.conv2d(torch_x, torch.from_numpy(kernel).permute(3, 2, 0, 1), torch.from_numpy(bias))
+    ours = faces.convolve(x, kernel, bias)
+    np.testing.assert_allclose(ours, channels_last(theirs), atol=1e-4)
+    theirs = F.prelu(theirs, torch.from_numpy(slope))
+    np.testing.assert_allclose(faces.prelu(ours, slope), channels_last(theirs), atol=1e-4)
+    for side in (2, 3):
+        for whole_only in (False, True):
+            pooled = channels_last(F.max_pool2d(torch_x, side, 2, ceil_mode=not whole_only))
+            np.testing.assert_array_equal(faces.max_pool(x, side, whole_only=whole_only), pooled)
+
+
+def test_a_median_is_numpys() -> None:
+    for n in (1, 2, 7, 44):
+        x = np.random.default_rng(n).standard_normal(n)
+        assert faces.median(x) == pytest.approx(float(np.median(x)), abs=1e-15)
+
+
+def test_detecting_leaves_blas_its_threads() -> None:
+    detector = FaceDetector()
+    before = [library["num_threads"] for library in faces.blas().info()]
+    detector.detect(np.zeros((60, 60, 3), np.uint8))
+    assert [library["num_threads"] for library in faces.blas().info()] == before
 
 
 def test_of_overlapping_boxes_the_best_is_kept() -> None:
@@ -610,10 +649,7 @@ def drawn_face(width: int, height: int, x: int, y: int, size: int) -> Frame:
 
 @pytest.mark.slow
 def test_a_drawn_face_is_found_where_it_is_at_any_resolution() -> None:
-    import torch
-
     detector = FaceDetector()
-    n_threads = torch.get_num_threads()
     for grow in (1, 3):
         frame = drawn_face(640 * grow, 480 * grow, 350 * grow, 220 * grow, 180 * grow)
         (face,) = detector.detect(frame)
@@ -625,7 +661,6 @@ def test_a_drawn_face_is_found_where_it_is_at_any_resolution() -> None:
         assert left_mouth[0] < nose[0] < right_mouth[0] and left_eye[1] < nose[1] < left_mouth[1]
         again = detector.detect(frame)
         assert (again[0].box_xywh == face.box_xywh).all() and (again[0].landmarks == face.landmarks).all()
-    assert torch.get_num_threads() == n_threads
 
 
 @pytest.mark.slow

@@ -45,10 +45,11 @@ DOORS: dict[str, frozenset[str]] = {
     for library, rooms in {
         "av": "video",
         "cv2": "video synth data",
-        "torch": "nets train search video/faces methods data",
+        "torch": "nets train search methods data",
         "mtcnn": "",
         "joblib": "video/faces",
         "lz4": "video/faces",
+        "threadpoolctl": "video/faces",
         "scipy": "signals classic metrics synth video/faces evaluate",
         "matplotlib": "reports train",
         "jinja2": "reports",

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import signal
 
 from autohr.errors import SignalTooShort
-from autohr.signals.filters import bandpass, detrend, resample, standardise
-from autohr.signals.hrv import accepted_intervals, detect_beats, heart_rate_variability
+from autohr.signals.filters import analytic, bandpass, detrend, remove_line, resample, standardise
+from autohr.signals.hrv import accepted_intervals, detect_beats, find_tops, heart_rate_variability
 from autohr.signals.quality import (
     agreement_of_regions,
     confidence,
@@ -70,6 +71,23 @@ def test_bandpass_has_no_delay_and_keeps_the_band() -> None:
     assert kept[middle].std() / tone[middle].std() == pytest.approx(1, abs=0.03)
     assert bandpass(sine(6, 30, 20), 30).std() < 0.05
     assert bandpass(np.sin(2 * np.pi * 9 * np.arange(600) / 30), 30).std() < 0.05
+
+
+@pytest.mark.parametrize("fs", [10.0, 29.97, 250.0])
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_bandpass_equals_scipys(fs: float, order: int) -> None:
+    x = 50 + np.cumsum(np.random.default_rng(order).standard_normal((2, 3, round(10 * fs) + 1)), axis=-1)
+    for band_hz in ((0.6, 4.0), (1.0, 1.5)):
+        sos = signal.butter(order, band_hz, btype="bandpass", fs=fs, output="sos")
+        theirs = signal.sosfiltfilt(sos, x, axis=-1, padtype="even", padlen=int(np.ceil(fs / band_hz[0])))
+        np.testing.assert_allclose(bandpass(x, fs, band_hz, order), theirs, atol=1e-7)
+
+
+@pytest.mark.parametrize("n_samples", [2, 9, 300])
+def test_analytic_and_remove_line_equal_scipys(n_samples: int) -> None:
+    x = 5 + np.random.default_rng(n_samples).standard_normal((2, n_samples))
+    np.testing.assert_allclose(analytic(x), signal.hilbert(x), atol=1e-12)
+    np.testing.assert_allclose(remove_line(x), signal.detrend(x), atol=1e-12)
 
 
 @pytest.mark.parametrize("length", [0, 1, 20])
@@ -337,6 +355,14 @@ def test_beats_are_found_where_they_are(fps: float) -> None:
     inner = truth.beats_s[1:-1]
     assert abs(len(found_s) - len(truth.beats_s)) <= 1
     assert max(np.abs(found_s - beat_s).min() for beat_s in inner) < 0.012
+
+
+@given(st.integers(0, 10_000), st.integers(3, 800), st.integers(1, 40), st.floats(0, 3))
+def test_tops_are_scipys(seed: int, n_samples: int, distance: int, prominence: float) -> None:
+    random = np.random.default_rng(seed)
+    curve = np.convolve(random.standard_normal(n_samples), np.hanning(random.integers(3, 20)), mode="same")
+    theirs, _ = signal.find_peaks(curve, distance=distance, prominence=prominence)
+    np.testing.assert_array_equal(find_tops(curve, distance, prominence), theirs)
 
 
 def test_no_beat_is_found_in_a_gap() -> None:

@@ -20,10 +20,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import hilbert
 
 from autohr.errors import SignalTooShort
-from autohr.signals.filters import bandpass, detrend
+from autohr.signals.filters import analytic, bandpass, detrend
 from autohr.signals.rate import estimate_heart_rate
 from autohr.types import Evidence, Float
 
@@ -49,7 +48,9 @@ def agreement_of_regions(waves: Float, fs: float, hr_bpm: float) -> float:
         return 0.0
     n_samples = waves.shape[-1]
     window = np.hanning(n_samples + 2)[1:-1]
-    phasors = (waves / sd * window) @ np.exp(-2j * np.pi * hr_bpm / 60 / fs * np.arange(n_samples))
+    line = np.exp(-2j * np.pi * hr_bpm / 60 / fs * np.arange(n_samples))
+    # Not a product of matrices: from 4096 complex elements on that wakes the threads of BLAS.
+    phasors = np.einsum("rn,n->r", waves / sd * window, line)
     return float(np.abs(phasors.sum()) / max(float(np.abs(phasors).sum()), 1e-12))
 
 
@@ -66,9 +67,9 @@ def shared_with(bvp: Float, others: Float, fs: float, scale: Float) -> float:
         return 0.0
     filtered = bandpass(others[use], fs)
     size = np.minimum(1.0, filtered.std(axis=-1) / np.maximum(np.asarray(scale)[use], 1e-12))
-    wave, rest = hilbert(bvp), hilbert(filtered)
+    wave, rest = analytic(bvp), analytic(filtered)
     norm = np.linalg.norm(wave) * np.linalg.norm(rest, axis=-1)
-    alike = np.divide(np.abs(rest @ wave.conj()), norm, out=np.zeros(len(rest)), where=norm > 0)
+    alike = np.divide(np.abs(np.einsum("kn,n->k", rest, wave.conj())), norm, out=np.zeros(len(rest)), where=norm > 0)
     return float((alike * size).max())
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import detrend as remove_line
 
 from autohr.errors import SignalTooShort
+from autohr.signals.filters import remove_line
 from autohr.types import Float
 
 BAND_BPM = (40.0, 180.0)
@@ -62,7 +62,7 @@ def power_spectrum(
     n_samples = x.shape[-1]
     window = np.hanning(n_samples + 2)[1:-1]
     n_fft = int(2 ** np.ceil(np.log2(max(fs / grid_hz, n_samples))))
-    spectrum = np.fft.rfft(remove_line(x, axis=-1) * window, n_fft, axis=-1)
+    spectrum = np.fft.rfft(remove_line(x) * window, n_fft, axis=-1)
     freqs_hz: Float = np.asarray(np.fft.rfftfreq(n_fft, 1 / fs), dtype=np.float64)
     keep = (freqs_hz >= low_hz) & (freqs_hz <= (high_hz if high_hz is not None else fs / 2))
     power: Float = np.abs(spectrum[..., keep]) ** 2 / window.sum() ** 2

@@ -4,7 +4,8 @@
 
 ``FaceDetector`` is the detector of the paper, MTCNN (Zhang et al., "Joint Face Detection and Alignment Using Multitask
 Cascaded Convolutional Networks", IEEE SPL 2016), written here from the paper; its weights are those inside the
-``mtcnn`` package. Torch is imported when the first detector is made, not before.
+``mtcnn`` package. It is plain numpy: torch was 1.3 times as fast at networks this small, but takes about a second to
+import, as long as all detections in a minute of video (docs/LOG.md).
 
 ``FaceTracker`` makes boxes that are quiet enough to average skin colour in. A pulse moves the colour of skin by less
 than one part in a hundred, so a box that steps once a second, at each detection, writes a false 60 bpm into the trace.
@@ -14,28 +15,27 @@ result is low-passed in time. Everything is counted in seconds of the video, nev
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
+from threadpoolctl import ThreadpoolController
 
 from autohr.errors import BadWeights
 from autohr.types import Float, Frame
 
-if TYPE_CHECKING:
-    import torch
-
-    Weights = list[torch.Tensor]
+Map = NDArray[np.float32]
+"""Inside the networks: (N, H, W, C) or (N, C), single precision."""
+Weights = list[Map]
 
 # --------------------------------------------------------------------------------------------------------------------
 # Detection
@@ -86,7 +86,7 @@ class FaceDetector:
 
     Raises:
         BadWeights: the weights in the mtcnn package are not the known ones.
-        ModuleNotFoundError: no mtcnn package, or no torch; the message has the pip line.
+        ModuleNotFoundError: no mtcnn package; the message has the pip line.
     """
 
     def __init__(
@@ -107,8 +107,6 @@ class FaceDetector:
 
     def detect(self, frame: Frame) -> list[Detection]:
         """The faces of frame (H, W, 3) uint8 RGB, the largest and surest first (by width times score)."""
-        import torch
-
         check_frame(frame)
         height, width = frame.shape[:2]
         if min(height, width) < CELL_PX:
@@ -119,15 +117,8 @@ class FaceDetector:
             size = (max(CELL_PX, round(width * reduce)), max(CELL_PX, round(height * reduce)))
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
-        # More threads than one were 5 to 10 times slower on a busy machine: the networks are tiny.
-        n_threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            with torch.inference_mode():
-                boxes, scores, points = self._cascade(image)
-        finally:
-            torch.set_num_threads(n_threads)
-
+        with blas().limit(limits=1):
+            boxes, scores, points = self._cascade(image)
         back = np.array([width / image.shape[1], height / image.shape[0]])
         found = [
             Detection(
@@ -150,13 +141,13 @@ class FaceDetector:
             size = (math.ceil(image.shape[1] * scale), math.ceil(image.shape[0] * scale))
             nearest = pictures[int(np.clip(-math.log2(scale), 0, len(pictures) - 1))]
             small = np.asarray(cv2.resize(nearest, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-            score_map, shift_map = pnet(self._pnet, as_tensor(small[None]))
+            score_map, shift_map = pnet(self._pnet, as_input(small[None]))
             rows, cols = np.nonzero(score_map >= to_pass_p)
             corner = np.stack([cols, rows], axis=1) * float(STRIDE_PX)
             windows = np.concatenate([corner, corner + CELL_PX], axis=1) / scale
             scores = score_map[rows, cols]
             keep = suppress(windows, scores, 0.5)
-            levels.append((windows[keep], scores[keep], shift_map[:, rows, cols].T[keep]))
+            levels.append((windows[keep], scores[keep], shift_map[rows, cols][keep]))
         if not levels:
             return none
         boxes, scores, shifts = (np.concatenate(parts) for parts in zip(*levels, strict=True))
@@ -166,7 +157,7 @@ class FaceDetector:
             return none
 
         patches, boxes = cut_out(pictures, boxes, 24)
-        scores, shifts = rnet(self._rnet, as_tensor(patches))
+        scores, shifts = rnet(self._rnet, as_input(patches))
         passed = np.flatnonzero(scores >= to_pass_r)
         keep = passed[suppress(boxes[passed], scores[passed], 0.7)]
         boxes = squared(shifted(boxes[keep], shifts[keep]))
@@ -174,7 +165,7 @@ class FaceDetector:
             return none
 
         patches, boxes = cut_out(pictures, boxes, 48)
-        scores, shifts, points = onet(self._onet, as_tensor(patches))
+        scores, shifts, points = onet(self._onet, as_input(patches))
         passed = np.flatnonzero(scores >= to_pass_o)
         boxes, scores, shifts, points = boxes[passed], scores[passed], shifts[passed], points[passed]
         landmarks = boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None, :]
@@ -182,6 +173,16 @@ class FaceDetector:
         # Over the smaller box, not the union: a box inside another is the same face.
         keep = suppress(boxes, scores, 0.7, over_smaller=True)
         return boxes[keep], scores[keep], landmarks[keep]
+
+
+@functools.lru_cache(maxsize=1)
+def blas() -> ThreadpoolController:
+    """To hold numpy's matrix products to one thread.
+
+    Products as small as these gain nothing from more, and on a busy machine their threads wait for each other: on two
+    cores at a load of 8 a detection took 7 times as long and 11 times the processor time.
+    """
+    return ThreadpoolController().select(user_api="blas")
 
 
 def find_weights() -> Path:
@@ -192,15 +193,16 @@ def find_weights() -> Path:
     return Path(spec.origin).parent / "assets" / "weights"
 
 
-@lru_cache(maxsize=len(WEIGHTS_SHA256))
+@functools.lru_cache(maxsize=len(WEIGHTS_SHA256))
 def shipped_weights(name: str) -> Weights:
     """The weights of network ``name``, read once for all detectors: a folder of videos makes one detector each."""
     return load_weights(find_weights() / f"{name}.lz4", name)
 
 
 def load_weights(path: Path, name: str) -> Weights:
-    """The weights of network ``name`` (pnet, rnet or onet), in order, kernels as (out, in, height, width).
+    """The weights of network ``name`` (pnet, rnet or onet), in order.
 
+    Kernels are (height, width, in, out), dense layers (in, out), biases and slopes (out,).
     Raises BadWeights for any file but the known one, before a byte of it is interpreted.
     """
     try:
@@ -218,69 +220,100 @@ def load_weights(path: Path, name: str) -> Weights:
     try:
         import joblib
         import lz4  # noqa: F401  joblib unpacks with it, and would name it in no message
-        import torch
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"Face detection needs {error.name}: pip install torch joblib lz4.") from error
+        raise ModuleNotFoundError(f"Face detection needs {error.name}: pip install joblib lz4.") from error
 
-    tensors = []
-    for array in joblib.load(io.BytesIO(content)):
-        if array.ndim == 4:
-            array = array.transpose(3, 2, 0, 1)  # stored as (height, width, in, out)
-        elif array.ndim == 2:
-            array = array.T
-        tensors.append(torch.from_numpy(np.array(array.reshape(-1) if array.ndim == 3 else array, order="C")))
-    return tensors
+    # Slopes of the PReLUs on maps are stored as (1, 1, out).
+    return [array.reshape(-1) if array.ndim == 3 else array for array in joblib.load(io.BytesIO(content))]
 
 
-def as_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
-    """(N, H, W, 3) uint8 RGB to (N, 3, H, W) float in -1..1, as the networks were trained."""
-    import torch
-
-    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 128.0
+def as_input(images: NDArray[np.uint8]) -> Map:
+    """(N, H, W, 3) uint8 RGB to float in -1..1, as the networks were trained."""
+    return (images.astype(np.float32) - np.float32(127.5)) / np.float32(128)
 
 
-def pnet(weights: Weights, x: torch.Tensor) -> tuple[Float, Float]:
-    """One picture (1, 3, H, W): face score (h, w) and box shift (4, h, w) of each 12x12 window, every second pixel."""
-    import torch
-    from torch.nn import functional as F
-
+def pnet(weights: Weights, x: Map) -> tuple[Float, Float]:
+    """One picture (1, H, W, 3): face score (h, w) and box shift (h, w, 4) of each 12x12 window, every second pixel."""
     k1, b1, a1, k2, b2, a2, k3, b3, a3, k_box, b_box, k_face, b_face = weights
-    x = F.max_pool2d(F.prelu(F.conv2d(x, k1, b1), a1), 2, 2, ceil_mode=True)
-    x = F.prelu(F.conv2d(x, k2, b2), a2)
-    x = F.prelu(F.conv2d(x, k3, b3), a3)
-    face = torch.softmax(F.conv2d(x, k_face, b_face), dim=1)[0, 1]
-    return face.double().numpy(), F.conv2d(x, k_box, b_box)[0].double().numpy()
+    x = max_pool(prelu(convolve(x, k1, b1), a1), 2)
+    x = prelu(convolve(x, k2, b2), a2)
+    x = prelu(convolve(x, k3, b3), a3)
+    return face_score(convolve(x, k_face, b_face)[0]), convolve(x, k_box, b_box)[0].astype(np.float64)
 
 
-def rnet(weights: Weights, x: torch.Tensor) -> tuple[Float, Float]:
-    """Windows (N, 3, 24, 24): face score (N,) and box shift (N, 4)."""
-    import torch
-    from torch.nn import functional as F
-
+def rnet(weights: Weights, x: Map) -> tuple[Float, Float]:
+    """Windows (N, 24, 24, 3): face score (N,) and box shift (N, 4)."""
     k1, b1, a1, k2, b2, a2, k3, b3, a3, k4, b4, a4, k_box, b_box, k_face, b_face = weights
-    x = F.max_pool2d(F.prelu(F.conv2d(x, k1, b1), a1), 3, 2, ceil_mode=True)
-    x = F.max_pool2d(F.prelu(F.conv2d(x, k2, b2), a2), 3, 2)
-    x = F.prelu(F.conv2d(x, k3, b3), a3)
-    # The dense weights count channel fastest, then row, then column.
-    x = F.prelu(F.linear(x.permute(0, 3, 2, 1).flatten(1), k4, b4), a4)
-    face = torch.softmax(F.linear(x, k_face, b_face), dim=1)[:, 1]
-    return face.double().numpy(), F.linear(x, k_box, b_box).double().numpy()
+    x = max_pool(prelu(convolve(x, k1, b1), a1), 3)
+    x = max_pool(prelu(convolve(x, k2, b2), a2), 3, whole_only=True)
+    x = prelu(convolve(x, k3, b3), a3)
+    x = prelu(columns_first(x) @ k4 + b4, a4)
+    return face_score(x @ k_face + b_face), (x @ k_box + b_box).astype(np.float64)
 
 
-def onet(weights: Weights, x: torch.Tensor) -> tuple[Float, Float, Float]:
-    """Windows (N, 3, 48, 48): face score (N,), box shift (N, 4), landmarks (N, 5, 2) in shares of the window."""
-    import torch
-    from torch.nn import functional as F
-
+def onet(weights: Weights, x: Map) -> tuple[Float, Float, Float]:
+    """Windows (N, 48, 48, 3): face score (N,), box shift (N, 4), landmarks (N, 5, 2) in shares of the window."""
     k1, b1, a1, k2, b2, a2, k3, b3, a3, k4, b4, a4, k5, b5, a5, k_box, b_box, k_mark, b_mark, k_face, b_face = weights
-    x = F.max_pool2d(F.prelu(F.conv2d(x, k1, b1), a1), 3, 2, ceil_mode=True)
-    x = F.max_pool2d(F.prelu(F.conv2d(x, k2, b2), a2), 3, 2)
-    x = F.max_pool2d(F.prelu(F.conv2d(x, k3, b3), a3), 2, 2, ceil_mode=True)
-    x = F.prelu(F.conv2d(x, k4, b4), a4)
-    x = F.prelu(F.linear(x.permute(0, 3, 2, 1).flatten(1), k5, b5), a5)
-    face = torch.softmax(F.linear(x, k_face, b_face), dim=1)[:, 1]
-    marks = F.linear(x, k_mark, b_mark).double().numpy()  # five x, then five y
-    return face.double().numpy(), F.linear(x, k_box, b_box).double().numpy(), np.stack([marks[:, :5], marks[:, 5:]], 2)
+    x = max_pool(prelu(convolve(x, k1, b1), a1), 3)
+    x = max_pool(prelu(convolve(x, k2, b2), a2), 3, whole_only=True)
+    x = max_pool(prelu(convolve(x, k3, b3), a3), 2)
+    x = prelu(convolve(x, k4, b4), a4)
+    x = prelu(columns_first(x) @ k5 + b5, a5)
+    marks = (x @ k_mark + b_mark).astype(np.float64)  # five x, then five y
+    landmarks = np.stack([marks[:, :5], marks[:, 5:]], axis=2)
+    return face_score(x @ k_face + b_face), (x @ k_box + b_box).astype(np.float64), landmarks
+
+
+def convolve(x: Map, kernel: Map, bias: Map) -> Map:
+    """x (N, H, W, in) with kernel (h, w, in, out), no border: (N, H - h + 1, W - w + 1, out). One matrix product."""
+    n, height, width, n_in = x.shape
+    rows, columns, _, n_out = kernel.shape
+    height, width = height - rows + 1, width - columns + 1
+    # The pixels of one row of a window lie side by side in memory, and are copied at once.
+    x = np.ascontiguousarray(x)
+    windows = np.lib.stride_tricks.as_strided(
+        x, (n, height, width, rows, columns * n_in), (*x.strides[:3], x.strides[1], x.strides[3]), writeable=False
+    )
+    out: Map = windows.reshape(n * height * width, -1) @ kernel.reshape(-1, n_out)
+    out += bias
+    return out.reshape(n, height, width, n_out)
+
+
+def prelu(x: Map, slope: Map) -> Map:
+    """x where it is positive, slope (out,) times x where it is not; x is overwritten."""
+    below = np.minimum(x, 0)
+    below *= slope
+    np.maximum(x, 0, out=x)
+    x += below
+    return x
+
+
+def max_pool(x: Map, side: int, *, whole_only: bool = False) -> Map:
+    """The largest of each side x side window of x (N, H, W, C), every second pixel.
+
+    A window that reaches over the lower or right border counts with what it has, or with whole_only is left out.
+    """
+    out = x
+    for axis in (1, 2):
+        excess = max(0, x.shape[axis] - side)
+        n_windows = (excess if whole_only else excess + 1) // 2 + 1
+        over = 2 * (n_windows - 1) + side - x.shape[axis]
+        if over > 0:  # once more the last one: no maximum changes
+            out = np.concatenate([out] + [out.take([-1], axis=axis)] * over, axis=axis)
+        steps = [out[(slice(None),) * axis + (slice(first, first + 2 * n_windows - 1, 2),)] for first in range(side)]
+        out = functools.reduce(np.maximum, steps)
+    return out
+
+
+def columns_first(x: Map) -> Map:
+    """x (N, H, W, C) as (N, W * H * C), the order of the dense weights: channel fastest, then row, then column."""
+    return x.transpose(0, 2, 1, 3).reshape(len(x), -1)
+
+
+def face_score(pair: Map) -> Float:
+    """(...,) softmax of the pairs (..., 2) of no face, face."""
+    odds = pair[..., 0].astype(np.float64) - pair[..., 1]
+    return np.asarray(1 / (1 + np.exp(odds)), dtype=np.float64)
 
 
 def pyramid_scales(height: int, width: int, min_face_px: float) -> list[float]:
@@ -878,7 +911,12 @@ def match(tracks: Sequence[_Track], found: Sequence[Detection], t_s: float) -> d
             ratio = size_ratio(track.box_xywh, face.box_xywh)
             if away < reach and ratio < 1.8:
                 cost[i, j] = away + math.log(ratio)
-    rows, cols = linear_sum_assignment(cost)
+    if 1 in cost.shape:  # the usual case, and scipy.optimize takes a tenth of a second to import
+        rows, cols = (np.array([at]) for at in np.unravel_index(int(np.argmin(cost)), cost.shape))
+    else:
+        from scipy.optimize import linear_sum_assignment
+
+        rows, cols = linear_sum_assignment(cost)
     return {tracks[int(i)].id: int(j) for i, j in zip(rows, cols, strict=True) if cost[i, j] < never}
 
 
@@ -978,7 +1016,7 @@ def follow_points(
     Lucas-Kanade forth and back; points that do not return to their start, or that move unlike the rest (eyelids,
     lips), are left out. None if too few points agree, or if the motion is none that a head makes between frames.
     """
-    mean_before, mean_after = float(before.mean()), float(after.mean())
+    mean_before, mean_after = cv2.mean(before)[0], cv2.mean(after)[0]
     if mean_after < 1:
         return None
     target = after
@@ -997,10 +1035,10 @@ def follow_points(
     goal = forth[good, 0, 0].astype(np.float64) + 1j * forth[good, 0, 1]
 
     step = goal - source
-    turn, shift = 1 + 0j, complex(np.median(step.real), np.median(step.imag))
+    turn, shift = 1 + 0j, complex(median(step.real), median(step.imag))
     for _ in range(3):
         off = np.abs(goal - turn * source - shift)
-        inlier = off <= max(3.0 * float(np.median(off)), 0.3)
+        inlier = off <= max(3.0 * median(off), 0.3)
         a, b = source[inlier], goal[inlier]
         spread = a - a.mean()
         turn = complex(np.vdot(spread, b - b.mean()) / max(float(np.vdot(spread, spread).real), 1e-9))
@@ -1010,6 +1048,12 @@ def follow_points(
     if not (0.8 < abs(turn) < 1.25 and abs(math.atan2(turn.imag, turn.real)) < 0.35):
         return None
     return turn, shift, forth[good][inlier]
+
+
+def median(x: Float) -> float:
+    """Of x (N,), N >= 1; numpy's own takes ten times as long for so few."""
+    ordered = np.sort(x)
+    return 0.5 * float(ordered[(len(x) - 1) // 2] + ordered[len(x) // 2])
 
 
 def face_looks(track: _Track) -> NDArray[np.float32]:

@@ -70,19 +70,20 @@ class SkinReader:
         patch = face_patch(frame, box_xywh)
         self._follow(patch, t_s)
         assert self._mask is not None
-        skin = patch * self._mask[..., None]
-        cell = PATCH_PX // GRID
-        # Sums over the raster's cells by reshaping, and element by element over the spots: a product of matrices of
-        # this size wakes the threads of BLAS, which then wait for each other.
-        grid_mass = self._mask.reshape(GRID, cell, GRID, cell).sum(axis=(1, 3)).ravel()
-        grid_sums = skin.reshape(GRID, cell, GRID, cell, 3).sum(axis=(1, 3)).reshape(-1, 3)
-        spots = _landmark_masks(box_xywh, landmarks)
-        mass = np.concatenate([grid_mass, (spots * self._mask.ravel()).sum(axis=1)])
-        sums = np.concatenate([grid_sums, np.einsum("rp,pc->rc", spots, skin.reshape(-1, 3))])
+        weighted = np.empty((PATCH_PX, PATCH_PX, 4), dtype=np.float32)  # the mask itself is the fourth colour
+        np.multiply(patch, self._mask[..., None], out=weighted[..., :3])
+        weighted[..., 3] = self._mask
+        # The mean of each cell of the raster: five times as fast as numpy's sum over two axes.
+        cells = np.asarray(cv2.resize(weighted, (GRID, GRID), interpolation=cv2.INTER_AREA), dtype=np.float64)
+        grid_sums = cells.reshape(-1, 4) * (PATCH_PX // GRID) ** 2
+        # Small enough a product (80,000 steps) that BLAS leaves its threads asleep; they would wait for each other.
+        spot_sums = _landmark_masks(box_xywh, landmarks) @ weighted.reshape(-1, 4)
+        sums = np.concatenate([grid_sums, spot_sums])
         traces = np.full((len(REGIONS), 3), np.nan)
-        enough = mass >= LEAST_WEIGHT * _REGION_SIZE
-        traces[enough] = sums[enough] / mass[enough, None]
-        rgb = grid_sums.sum(axis=0, dtype=np.float64) / grid_mass.sum(dtype=np.float64)
+        enough = sums[:, 3] >= LEAST_WEIGHT * _REGION_SIZE
+        traces[enough] = sums[enough, :3] / sums[enough, 3:]
+        whole = grid_sums.sum(axis=0)
+        rgb = whole[:3] / whole[3]
         return Colours(rgb=rgb, traces=traces)
 
     def _follow(self, patch: NDArray[np.float32], t_s: float) -> None:
@@ -134,14 +135,26 @@ def face_patch(frame: Frame, box_xywh: Float, size_px: int = PATCH_PX, margin: f
     return patch
 
 
+def scaled(picture: NDArray[Any], size_px: int) -> NDArray[np.float32]:
+    """picture (S, S, 3) as (size_px, size_px, 3) float32: area average where it shrinks, linear where it grows.
+
+    Nets are trained and used with this one function, so that both see the same crop.
+    """
+    side_px = picture.shape[0]
+    out = picture.astype(np.float32, copy=False)
+    if side_px != size_px:
+        kind = cv2.INTER_AREA if size_px < side_px else cv2.INTER_LINEAR
+        out = cv2.resize(out, (size_px, size_px), interpolation=kind).astype(np.float32, copy=False)
+    return out
+
+
 def background_colour(frame: Frame, boxes_xywh: list[Float]) -> Float:
     """Mean colour (3,) of what is not a person: every fourth pixel outside the heads and the bodies under them.
 
     NaN when less than 3 % of the frame is left: a face that fills the picture leaves no witness of the light.
     """
     step = 4
-    small = frame[::step, ::step]
-    outside = np.ones(small.shape[:2], dtype=bool)
+    outside = np.ones(frame[::step, ::step].shape[:2], dtype=bool)
     for box in boxes_xywh:
         x, y, w, h = (float(v) / step for v in box)
         left, right = int(max(0, x - 0.5 * w)), int(max(0, x + 1.5 * w))
@@ -151,7 +164,9 @@ def background_colour(frame: Frame, boxes_xywh: list[Float]) -> Float:
     if count < 0.03 * outside.size or count == 0:
         return np.full(3, np.nan)
     mask = outside.astype(np.uint8)
-    return np.asarray(cv2.mean(np.ascontiguousarray(small), mask)[:3], dtype=np.float64)
+    # Channel by channel: two to three times as fast as the three together.
+    colours = (np.ascontiguousarray(frame[::step, ::step, channel]) for channel in range(3))
+    return np.array([cv2.mean(colour, mask)[0] for colour in colours])
 
 
 def _skin_likelihood(patch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -195,7 +210,7 @@ _REGION_SIZE = np.array(
 )
 """(R,) pixels of each region if all of it were skin."""
 
-_AT = (np.arange(PATCH_PX) + 0.5) / PATCH_PX
+_AT = ((np.arange(PATCH_PX) + 0.5) / PATCH_PX).astype(np.float32)
 
 
 def _landmark_masks(box_xywh: Float, landmarks: Float | None) -> NDArray[np.float32]:
@@ -208,9 +223,8 @@ def _landmark_masks(box_xywh: Float, landmarks: Float | None) -> NDArray[np.floa
     along, down = points[1] - points[0], mouth - eyes
     centres = eyes + _SPOTS[:, :1] * along + _SPOTS[:, 1:] * down
     radius = _SPOT_RADIUS * max(float(np.hypot(*along)), 0.1)
-    squared = (_AT[None, None, :] - centres[:, 0, None, None]) ** 2 + (
-        _AT[None, :, None] - centres[:, 1, None, None]
-    ) ** 2
-    soft = np.clip((radius - np.sqrt(squared)) * PATCH_PX + 0.5, 0.0, 1.0)
-    masks: NDArray[np.float32] = soft.reshape(len(_SPOTS), -1).astype(np.float32)
+    across, down_by = ((_AT - centres[:, axis, None].astype(np.float32)) ** 2 for axis in (0, 1))
+    away = np.sqrt(down_by[:, :, None] + across[:, None, :])
+    soft = np.clip((np.float32(radius) - away) * np.float32(PATCH_PX) + np.float32(0.5), 0.0, 1.0)
+    masks: NDArray[np.float32] = soft.reshape(len(_SPOTS), -1)
     return masks
