@@ -1,6 +1,8 @@
 """How fast is ``autohr measure``, and does its memory stay flat? A 30 s and a 10 min video of 640x480, h264, 30 fps.
 
-    python benchmarks/measure.py [--method pos]
+    python benchmarks/measure.py [--method pos] [--weights FILE]
+
+Without a method: POS, and AutoHR if there are weights of it, shipped or given.
 
 Each measurement is a fresh process, as a user starts it: imports, decoding, faces, colours, rates and output are all in
 the time. Memory is that process's peak resident size. The long video is the short one repeated, with its own time
@@ -16,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from autohr.methods import METHODS, ready_methods
 from autohr.synth.video import SceneConfig, write_scene
 from autohr.video.decode import open_video
 from autohr.video.encode import VideoWriter
@@ -34,23 +37,27 @@ def repeat(short: Path, long: Path, times: int) -> None:
                     writer.write(frame.rgb, turn * SHORT_S + frame.t_s)
 
 
-def run(video: Path, method: str) -> tuple[float, float, float, str]:
+def run(video: Path, method: str, weights: str | None) -> tuple[float, float, float, str]:
     """Seconds in all, seconds once the libraries are loaded, peak MiB and table line of a fresh ``autohr measure``."""
     code = (
         "import resource, sys, time; from autohr.cli import main\n"
         "import autohr.measure; from autohr.video.faces import FaceDetector; FaceDetector()\n"
-        "began = time.perf_counter()\n"
+        + ("import autohr.nets.inference\n" if METHODS[method].is_net else "")
+        + "began = time.perf_counter()\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "print(time.perf_counter() - began, peak, file=sys.stderr)"
     )
+    given = [] if weights is None else ["--weights", weights]
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", code, "measure", str(video), "--method", method],
+        [sys.executable, "-c", code, "measure", str(video), "--method", method, *given],
         capture_output=True,
         text=True,
         check=True,
+        # As the command sets it, which here comes after torch.
+        env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
     )
     took_s = time.perf_counter() - began
     line = next(text for text in done.stdout.splitlines() if "bpm" in text)
@@ -60,7 +67,8 @@ def run(video: Path, method: str) -> tuple[float, float, float, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", default="pos")
+    parser.add_argument("--method")
+    parser.add_argument("--weights", help="for a net: a name of `autohr list weights` or a .safetensors file")
     parser.add_argument("--runs", type=int, default=3, help="of the short video; the fastest counts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -68,13 +76,14 @@ def main() -> None:
         write_scene(SceneConfig(seed=3, duration_s=SHORT_S, pulse_depth=0.02, noise_sd=1.5), short, crf=CRF)
         repeat(short, long, int(LONG_S / SHORT_S))
         rate = short.stat().st_size * 8 / SHORT_S / 1e6
-        print(
-            f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; 640x480 h264, {rate:.1f} Mbit/s, {options.method}"
-        )
-        for name, video, duration_s, runs in (("30 s", short, SHORT_S, options.runs), ("10 min", long, LONG_S, 1)):
-            took_s, warm_s, peak_mib, line = min(run(video, options.method) for _ in range(runs))
-            speed = f"{duration_s / took_s:4.1f}x real time, {duration_s / warm_s:4.1f}x once the libraries are loaded"
-            print(f"{name:7} {took_s:5.1f} s = {speed}, peak {peak_mib:3.0f} MiB   {line}")
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; 640x480 h264, {rate:.1f} Mbit/s")
+        has_net = options.weights is not None or "autohr" in ready_methods()
+        for method in [options.method] if options.method else ["pos", *(["autohr"] if has_net else [])]:
+            weights = options.weights if METHODS[method].is_net else None
+            for name, video, duration_s, runs in (("30 s", short, SHORT_S, options.runs), ("10 min", long, LONG_S, 1)):
+                took_s, warm_s, peak_mib, line = min(run(video, method, weights) for _ in range(runs))
+                speed = f"{duration_s / took_s:4.1f}x real time, {duration_s / warm_s:4.1f}x once libraries are loaded"
+                print(f"{method:7} {name:7} {took_s:5.1f} s = {speed}, peak {peak_mib:3.0f} MiB   {line}")
 
 
 if __name__ == "__main__":

@@ -138,5 +138,5 @@ def test_crops_go_to_a_net_in_one_form() -> None:
     fed = with_crops.as_net_input()
     assert fed.shape == (1, 3, 7, 5, 6) and fed.dtype == np.float32
     assert fed[0, 2, 3, 1, 4] == pytest.approx(frames[3, 1, 4, 2] / 255)
-    with pytest.raises(ValueError, match="crop_px"):
+    with pytest.raises(ValueError, match="crop"):
         clip(10).as_net_input()

@@ -85,6 +85,12 @@ def test_header_says_everything(saved: Path) -> None:
     assert {key: header[key] for key in HEADER_GIVEN} == HEADER_GIVEN
 
 
+def test_a_file_of_weights_may_be_read_like_any_other(saved: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("x")
+    assert saved.stat().st_mode == other.stat().st_mode
+
+
 def test_bf16_halves_the_file_and_keeps_running_statistics(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "half.safetensors"
     net = tiny_net()
@@ -242,7 +248,7 @@ def test_a_save_that_fails_leaves_the_old_file(saved: Path, monkeypatch: pytest.
     def full_disk(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("autohr.nets.checkpoint.save_file", full_disk)
+    monkeypatch.setattr("autohr.nets.checkpoint.save", full_disk)
     with pytest.raises(OSError, match="No space"):
         save_weights(saved, tiny_net(), name="autohr", header={})
     assert saved.read_bytes() == whole and [saved] == list(saved.parent.iterdir())

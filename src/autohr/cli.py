@@ -27,6 +27,7 @@ from autohr.errors import AutoHRError, BadRecording, UnknownName, VideoError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from autohr.methods import Method
     from autohr.types import FaceMeasurement, Measurement, Refusal
 
 NOT_MEDICAL = "Not a medical device: do not base a diagnosis or a treatment on it."
@@ -78,19 +79,41 @@ class Device(StrEnum):
     mps = "mps"
 
 
+class SplitName(StrEnum):
+    """People of a synthetic data set."""
+
+    all = "all"
+    train = "train"
+    test = "test"
+
+
 class Box(StrEnum):
     tracked = "tracked"
     first = "first"
 
 
-def _known_method(name: str) -> str:
-    from autohr.methods import load_method
+def _known_method(name: str | None) -> str | None:
+    from autohr.methods import METHODS
 
-    try:
-        load_method(name)
-    except AutoHRError as error:
-        raise typer.BadParameter(str(error)) from None
+    if name is not None and name not in METHODS:
+        raise typer.BadParameter(str(UnknownName("method", name, METHODS)))
     return name
+
+
+def _load_method(name: str | None, weights: str | None, device: str) -> Method:
+    """The method, and a line on stderr where it is not the one that the help promises."""
+    from autohr.methods import DEFAULT_METHOD, load_method
+
+    # Read when torch is loaded: its threads then sleep while they wait for each other. Beside other busy programs,
+    # spinning took three times the processor time (docs/LOG.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    method = load_method(name, weights, device)
+    if name is None and weights is None and method.name != DEFAULT_METHOD:
+        _say_error(
+            f"this installation has no weights of {DEFAULT_METHOD}, so {method.name} measures. "
+            f"Give some with --weights, or say --method {method.name} to be spared this line."
+        )
+    return method
 
 
 def _known_dataset(name: str) -> str:
@@ -113,14 +136,32 @@ def measure(
         ),
     ],
     method: Annotated[
-        str, typer.Option(help="One of `autohr list methods`.", callback=_known_method, show_default=True)
-    ] = "pos",
+        str | None,
+        typer.Option(
+            help="One of `autohr list methods`. Default: autohr; without weights of it, pos.",
+            callback=_known_method,
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="What a network learned: one of `autohr list weights`, or a .safetensors file.",
+            show_default=False,
+        ),
+    ] = None,
     window_s: Annotated[float, typer.Option(min=4.0, max=120.0, help="Seconds of video behind each reading.")] = 10.0,
     stride_s: Annotated[float, typer.Option(min=0.1, max=120.0, help="Seconds from one reading to the next.")] = 1.0,
     max_faces: Annotated[int, typer.Option(min=1, max=20, help="People to follow at a time, the largest first.")] = 1,
     box: Annotated[
-        Box, typer.Option(help="Follow the face, or keep the enlarged box of its first frame as the paper does.")
-    ] = Box.tracked,
+        Box | None,
+        typer.Option(
+            help="Follow the face, or keep the enlarged box of its first frame as the paper does. Default: as a "
+            "network was trained; else tracked.",
+            show_default=False,
+        ),
+    ] = None,
     start_s: Annotated[float, typer.Option(min=0.0, help="Where to begin, in seconds.")] = 0.0,
     end_s: Annotated[
         float | None, typer.Option(min=0.0, help="Where to stop, in seconds. A camera stops after 30 s by default.")
@@ -162,6 +203,7 @@ def measure(
     from autohr.types import Refusal
 
     sources = _sources(paths)
+    loaded = _load_method(method, weights, device.value)
     many = len(sources) > 1
     results: list[Measurement | Refusal] = []
     kinds: list[str] = []
@@ -171,11 +213,11 @@ def measure(
             with _Progress(str(source), shown=sys.stderr.isatty()) as progress:
                 result = measure_one(
                     source,
-                    method,
+                    loaded,
                     window_s=window_s,
                     stride_s=stride_s,
                     max_faces=max_faces,
-                    box=box.value,
+                    box=None if box is None else box.value,
                     start_s=start_s,
                     end_s=end_s,
                     fps=fps,
@@ -243,8 +285,9 @@ def demo(
     # As deep a pulse as the real face of the checks shows, at the bit rate of a phone's video.
     scene = SceneConfig(duration_s=duration_s, hr_bpm=hr_bpm, seed=seed, pulse_depth=0.02, noise_sd=1.5)
     truth = write_scene(scene, video, crf=8)
+    method = _load_method(None, None, Device.cpu)
     with _Progress(str(video), shown=sys.stderr.isatty()) as progress:
-        result = measure_one(video, progress=progress)
+        result = measure_one(video, method, progress=progress)
     _print_measurement(result)
     write_measurement_page([result], report)
     _write(answer, json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
@@ -261,11 +304,18 @@ def synth(
     per_subject: Annotated[int, typer.Option(min=1, max=1000, help="Recordings of each of them.")] = 2,
     duration_s: Annotated[float, typer.Option(min=4.0, max=3600.0, help="Length of each in seconds.")] = 20.0,
     seed: Annotated[int, typer.Option(min=0, help="Another number makes other people.")] = 0,
+    portraits: Annotated[
+        Path | None,
+        typer.Option(help="Folder of photographs with landmarks.npz, to bring to life.", exists=True, file_okay=False),
+    ] = None,
+    split: Annotated[
+        SplitName, typer.Option(help="No person, drawn or portrait, is in both train and test.")
+    ] = SplitName.all,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Processes; one for each core if not given.")
     ] = None,
 ) -> None:
-    """Make recordings of drawn faces with known pulse, as a dataset named `synthetic`."""
+    """Make recordings of faces with known pulse, drawn or from portraits, as a dataset named `synthetic`."""
     from autohr.synth.recordings import write_recordings
 
     _check_writable(out / "dataset.json")
@@ -276,6 +326,8 @@ def synth(
             per_subject=per_subject,
             duration_s=duration_s,
             seed=seed,
+            portraits=portraits,
+            split=split.value,
             workers=workers,
             progress=lambda done, total, _: count(done, total),
         )
@@ -373,15 +425,52 @@ def list_table(table: Annotated[Table, typer.Argument(help="Which table to print
         _console().print(view)
         return
     if table is Table.weights:
-        print(f"autohr {__version__} ships no weights.")
+        _list_weights()
         return
-    from autohr.methods import DEFAULT_METHOD, METHODS
+    from autohr.methods import METHODS, default_method, ready_methods
 
+    default, ready = default_method(), ready_methods()
     view = RichTable("name", "system", "reads", "source", "how sure", box=None, pad_edge=False)
     for method in METHODS.values():
-        mark = " (default)" if method.name == DEFAULT_METHOD else ""
+        mark = " (default)" if method.name == default else "" if method.name in ready else " (give --weights)"
         view.add_row(method.name + mark, method.title, method.reads, method.source, method.sure)
     _console().print(view)
+
+
+def _list_weights() -> None:
+    """The weights in this installation, by what their headers say."""
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    from autohr.methods import shipped_weights
+
+    shipped = shipped_weights()
+    if not shipped:
+        print(f"This installation of autohr {__version__} has no weights. Give a file: autohr measure --weights FILE")
+        return
+    from autohr.nets.checkpoint import read_header
+
+    view = RichTable("name", "net", "size", "trained on", "licence", "measured accuracy", box=None, pad_edge=False)
+    for name, path in shipped.items():
+        header = read_header(path)
+        trained = _in_words(header["training_data"], ("datasets", "n_subjects", "minutes"))
+        measured = _in_words(header["measured_accuracy"], ("mae_bpm", "within_5_bpm", "on"))
+        size = f"{path.stat().st_size / 1e6:.1f} MB"
+        view.add_row(name, header["net"], size, *map(escape, (trained, _in_words(header["licence"]), measured)))
+    _console().print(view)
+
+
+def _in_words(value: Any, first: tuple[str, ...] = ()) -> str:
+    """What a field of a header says, in one cell: "datasets synthetic, n_subjects 48". Of an object with some of the
+    keys ``first`` only those are shown."""
+    if isinstance(value, dict):
+        shown = [key for key in first if key in value] or list(value)
+        return ", ".join(f"{key} {_in_words(value[key])}" for key in shown)
+    if isinstance(value, list):
+        return " ".join(_in_words(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "not said" if value is None else str(value)
 
 
 def _sources(paths: list[str]) -> list[str | int]:
@@ -436,6 +525,8 @@ CSV_COLUMNS = (
     "reliable",
     "snr_db",
     "why_unreliable",
+    "method",
+    "weights",
 )
 
 
@@ -448,7 +539,7 @@ def _as_csv(results: list[Measurement | Refusal]) -> str:
     table.writerow(CSV_COLUMNS)
     for result in results:
         if not isinstance(result, Measurement):
-            table.writerow([result.path, "", "", "", "", "", "false", "", result.reason])
+            table.writerow([result.path, "", "", "", "", "", "false", "", result.reason, "", ""])
             continue
         for face in result.faces:
             for window in face.windows:
@@ -463,6 +554,8 @@ def _as_csv(results: list[Measurement | Refusal]) -> str:
                         str(window.reliable).lower(),
                         "" if window.snr_db is None else f"{window.snr_db:.2f}",
                         window.why_unreliable or "",
+                        result.method,
+                        result.weights or "",
                     ]
                 )
     return text.getvalue()
@@ -476,7 +569,7 @@ def _print_measurement(result: Measurement) -> None:
     console = _console()
     console.print(
         f"[bold]{escape(result.path)}[/bold]  {result.duration_s:.1f} s, {result.fps_mean:.1f} frames per second, "
-        f"method {result.method}"
+        f"method {result.method}" + ("" if result.weights is None else f", weights {escape(result.weights)}")
     )
     table = RichTable("face", "heart rate", "confidence", "signal/noise", "time", "readings", box=None, pad_edge=False)
     for face in result.faces:

@@ -10,7 +10,7 @@ import numpy as np
 
 from autohr.errors import NoFace, SignalTooShort
 from autohr.meter import Meter, MeterConfig, TooShort
-from autohr.methods import DEFAULT_METHOD, LEAST_S, Method
+from autohr.methods import LEAST_S, Method, load_method
 from autohr.signals.filters import standardise
 from autohr.signals.hrv import detect_beats, heart_rate_variability
 from autohr.types import HRV, FaceMeasurement, Float, Frame, Frames, Measurement, Pulse, Reading, Window
@@ -33,12 +33,14 @@ Progress = Callable[[float, float | None], None]
 
 def measure(
     source: str | Path | int,
-    method: str | Method = DEFAULT_METHOD,
+    method: str | Method | None = None,
     *,
+    weights: str | Path | None = None,
+    device: str = "cpu",
     window_s: float = MeterConfig.window_s,
     stride_s: float = MeterConfig.stride_s,
     max_faces: int = MeterConfig.max_faces,
-    box: str = MeterConfig.box,
+    box: str | None = MeterConfig.box,
     start_s: float = 0.0,
     end_s: float | None = None,
     fps: float | None = None,
@@ -48,15 +50,24 @@ def measure(
 
     Args:
         source: a video file, a folder of images (then give ``fps``), a camera index, or an address.
+        method: a name of ``METHODS``, or what ``load_method`` gave (quicker for many videos). None: AutoHR, or POS in
+            an installation without weights of AutoHR; the answer says which.
+        weights, device: for a net, see ``load_method``.
         start_s, end_s: the part to measure, in seconds from the first frame. A camera stops after 30 s by default.
 
     Raises:
         VideoError: the source gives no usable frames.
         NoFace: no face in any frame.
         SignalTooShort: no face for as long as a reading needs.
-        UnknownName: no such method.
-        ValueError: an argument out of its range.
+        UnknownName: no such method, or no shipped weights of that name.
+        BadWeights: weights that are missing, damaged, or do not fit the method or the box.
+        AutoHRError: the machine has no such device.
+        ValueError: an argument out of its range, or weights for a method that is loaded already.
     """
+    if method is None or isinstance(method, str):
+        method = load_method(method, weights, device)
+    elif weights is not None:
+        raise ValueError(f"weights={str(weights)!r} must be given to load_method, which made this {method.name}.")
     config = MeterConfig(window_s=window_s, stride_s=stride_s, max_faces=max_faces, box=box)  # type: ignore[arg-type]
     meter = Meter(method, config)
     notes: list[str] = []
@@ -91,7 +102,8 @@ def measure(
     return Measurement(
         path=name,
         method=meter.method.name,
-        weights=None,
+        method_title=meter.method.title,
+        weights=meter.method.weights,
         duration_s=duration_s,
         fps_mean=(meter.n_frames - 1) / duration_s if duration_s > 0 else 0.0,
         frames=Frames(

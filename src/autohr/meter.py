@@ -18,7 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from autohr.methods import DEFAULT_METHOD, LEAST_FPS, LEAST_S, Method, load_method
+from autohr.errors import BadWeights
+from autohr.methods import LEAST_FPS, LEAST_S, Method, load_method
 from autohr.signals.filters import resample
 from autohr.types import FaceClip, Float, Frame, Reading
 from autohr.video.faces import Detects, FaceTracker, TrackedFace
@@ -48,9 +49,9 @@ class MeterConfig:
     """Time from one reading to the next."""
     max_faces: int = 1
     """Faces followed at the same time; the largest first."""
-    box: Literal["tracked", "first"] = "tracked"
+    box: Literal["tracked", "first"] | None = None
     """``first``: the paper's box of the first frame, enlarged and never moved. Measured against the tracked one in
-    docs/LOG.md."""
+    docs/LOG.md. None: the one that the method's net was trained with; tracked for the others."""
 
     def __post_init__(self) -> None:
         if not LEAST_S <= self.window_s <= 120:
@@ -59,8 +60,8 @@ class MeterConfig:
             raise ValueError(f"stride_s={self.stride_s:g} must lie between 0.1 and window_s={self.window_s:g} seconds.")
         if not 1 <= self.max_faces <= 20:
             raise ValueError(f"max_faces={self.max_faces} must lie between 1 and 20.")
-        if self.box not in ("tracked", "first"):
-            raise ValueError(f"box={self.box!r} must be 'tracked' or 'first'.")
+        if self.box not in ("tracked", "first", None):
+            raise ValueError(f"box={self.box!r} must be 'tracked', 'first' or None.")
 
 
 @dataclass(frozen=True)
@@ -107,19 +108,23 @@ class Meter:
     """Turns frames into readings. One meter for one video; not to be shared between threads.
 
     Args:
-        method: a name of ``METHODS`` or a ``Method``.
+        method: a name of ``METHODS``, a ``Method``, or None for the default (see ``load_method``).
         config: windows, faces and box.
         detector: finds faces; the shipped MTCNN if None.
+
+    Raises:
+        BadWeights: the config asks for another box than the method's net was trained with.
     """
 
     def __init__(
         self,
-        method: str | Method = DEFAULT_METHOD,
+        method: str | Method | None = None,
         config: MeterConfig | None = None,
         detector: Detects | None = None,
     ) -> None:
-        self.method = load_method(method) if isinstance(method, str) else method
+        self.method = load_method(method) if method is None or isinstance(method, str) else method
         self.config = config or MeterConfig()
+        self.box = _choose_box(self.config, self.method)
         self.too_short: list[TooShort] = []
         self.crops: dict[int, Frame] = {}
         """One picture of each face, (CROP_PX, CROP_PX, 3)."""
@@ -129,9 +134,7 @@ class Meter:
         self.n_face = 0
         self.n_filled = 0
         """Rows in which a face was not seen and its colours were interpolated."""
-        self._tracker = FaceTracker(
-            max_faces=self.config.max_faces, box=self.config.box, bridge_s=BRIDGE_S, detector=detector
-        )
+        self._tracker = FaceTracker(max_faces=self.config.max_faces, box=self.box, bridge_s=BRIDGE_S, detector=detector)
         self._readers: dict[int, SkinReader] = {}
         self._measured: set[int] = set()
         self._open: dict[int, _Segment] = {}
@@ -146,8 +149,9 @@ class Meter:
             ValueError: a time that does not increase.
         """
         self.faces = self._tracker.update(frame, t_s)
-        if self.config.box == "first":
-            self.faces = [_grown(face, frame) for face in self.faces]
+        if self.box == "first":
+            grown = FIRST_BOX_GROWN if self.method.crop is None else 1 + 2 * self.method.crop.margin
+            self.faces = [_grown(face, frame, grown) for face in self.faces]
         self.n_frames += 1
         self.n_face += any(face.seen for face in self.faces)
         readings = self._close_stale(t_s)
@@ -181,14 +185,15 @@ class Meter:
         return segment
 
     def _read(self, frame: Frame, t_s: float, face: TrackedFace, background: Float, whole: bool) -> _Row:
+        crop = None
+        # A box that never moves shows something in every frame; a followed one is a guess where no face is seen.
+        if self.method.crop is not None and (face.seen or self.box == "first"):
+            crop = self.method.crop.cut(frame, face.box_xywh)
         if not face.seen:
             blank = np.full(3, np.nan)
             n_regions = self._open[face.id].rows[0].traces.shape[0]
-            return _Row(t_s, blank, np.full((n_regions, 3), np.nan), background, face.box_xywh, False, whole, None)
+            return _Row(t_s, blank, np.full((n_regions, 3), np.nan), background, face.box_xywh, False, whole, crop)
         colours = self._readers[face.id].read(frame, face.box_xywh, face.landmarks, t_s)
-        crop = None
-        if self.method.crop_px is not None:
-            crop = np.rint(face_patch(frame, face.box_xywh, self.method.crop_px)).astype(np.uint8)
         if face.id not in self.crops:
             self.crops[face.id] = np.rint(face_patch(frame, face.box_xywh, CROP_PX, margin=0.25)).astype(np.uint8)
         return _Row(t_s, colours.rgb, colours.traces, background, face.box_xywh, True, whole, crop)
@@ -277,11 +282,22 @@ class Meter:
         )
 
 
-def _grown(face: TrackedFace, frame: Frame) -> TrackedFace:
+def _choose_box(config: MeterConfig, method: Method) -> Literal["tracked", "first"]:
+    if method.crop is None:
+        return config.box or "tracked"
+    if config.box not in (None, method.crop.box):
+        raise BadWeights(
+            f"box={config.box!r} does not fit {method.name}: its weights were trained with box={method.crop.box!r}. "
+            "Leave the box out, or use other weights."
+        )
+    return method.crop.box
+
+
+def _grown(face: TrackedFace, frame: Frame, times: float) -> TrackedFace:
     """The face with its box enlarged about its centre and cut at the frame's border."""
     height, width = frame.shape[:2]
     middle = face.box_xywh[:2] + face.box_xywh[2:] / 2
-    half = face.box_xywh[2:] / 2 * FIRST_BOX_GROWN
+    half = face.box_xywh[2:] / 2 * times
     low = np.clip(middle - half, 0, [width - 2, height - 2])
     high = np.clip(middle + half, low + 2, [width, height])
     return replace(face, box_xywh=np.concatenate([low, high - low]))
@@ -318,8 +334,8 @@ def _on_clock(rows: list[_Row], fps: float, start_s: float, length: int) -> Face
     crops = [row.crop for row in rows]
     clip = None
     if any(crop is not None for crop in crops):
-        # Pictures are not blended: each moment of the clock shows the nearest frame in which the face was seen.
-        where = np.flatnonzero(seen)
+        # Pictures are not blended: each moment of the clock shows the nearest crop, as in training's cache.
+        where = np.flatnonzero([crop is not None for crop in crops])
         clip = np.stack([crops[where[np.abs(t_s[where] - at).argmin()]] for at in at_s])
     return FaceClip(
         fps=fps,

@@ -6,14 +6,18 @@ by the same code for every method, so that GREEN and a network are judged alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autohr.classic import CLASSIC
 from autohr.classic.colour import pos
-from autohr.errors import SignalTooShort, UnknownName
+from autohr.errors import BadWeights, SignalTooShort, UnknownName
 from autohr.signals.filters import bandpass, standardise
 from autohr.signals.quality import (
     RELIABLE_CONFIDENCE,
@@ -29,8 +33,8 @@ from autohr.signals.quality import (
     why_unreliable,
 )
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS, estimate_heart_rate
-from autohr.types import Estimate, Evidence, FaceClip, Float, Pulse
-from autohr.video.rois import GRID
+from autohr.types import Estimate, Evidence, FaceClip, Float, Frame, Pulse
+from autohr.video.rois import GRID, face_patch, scaled
 
 LEAST_S = 4.0
 """Shortest window that gets a number at all; under ``TRUSTED_S`` it is never called reliable. The estimator needs
@@ -39,6 +43,13 @@ assert LEAST_S >= LEAST_PERIODS * 60 / BAND_BPM[0]
 
 LEAST_FPS = 2.2 * BAND_BPM[1] / 60
 """Frames per second below which 180 bpm cannot be told from its mirror image: 6.6."""
+
+USUAL_FPS = 30.0
+"""Taken for weights that do not say how fast the videos were that they learned from."""
+
+PIECE_FRAMES = 600
+"""Most frames that a net is fed at once: 20 s at 30 frames per second, and 0.5 GB of memory with AutoHR ``small``. All
+120 s that a window may have took 1.4 GB."""
 
 LEAST_FOUND = 0.75
 """Share of a window's frames in which the face must really have been seen for its rate to be called reliable."""
@@ -50,6 +61,28 @@ vetoed readings of the fit about one in five was right."""
 MOTION_SCALE = 0.002
 """Movement within the heart band, as a share of the face's size (standard deviation), from which it can make a rate:
 half a pixel on a face of 250."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """How the face crops of a net are cut: as its training cut them (``data.cache.CropConfig``, ``data.clips``)."""
+
+    stored_px: int
+    """Side of the crop that training stored, and cut its clips by chance from."""
+    size_px: int
+    """Side of what the net is given: the stored crop, made smaller."""
+    box: Literal["tracked", "first"]
+    margin: float
+    """Added on each side of the box, in shares of its width and height."""
+
+    def cut(self, frame: Frame, box_xywh: Float) -> Frame:
+        """The crop (size_px, size_px, 3) of frame (H, W, 3). Rounded twice, for the cache stores whole numbers too.
+
+        A ``first`` box must hold its margin already, since it is cut at the frame's border with it.
+        """
+        margin = self.margin if self.box == "tracked" else 0.0
+        stored = np.rint(face_patch(frame, box_xywh, self.stored_px, margin)).astype(np.uint8)
+        return np.rint(scaled(stored, self.size_px)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -65,8 +98,13 @@ class Method:
     sure: str
     """How sure it is that this is the published method."""
     wave: Callable[[FaceClip], Pulse]
-    crop_px: int | None = None
-    """Side of the face crops it needs; None when colours suffice."""
+    """On the clock of the clip."""
+    is_net: bool = False
+    """A net needs weights: ``load_method`` gives it some, the table's line has none."""
+    crop: Crop | None = None
+    """The face crops it needs; None when colours suffice."""
+    weights: str | None = None
+    """Name of shipped weights, or the path they came from."""
 
     def __call__(self, clip: FaceClip) -> Estimate:
         return estimate(clip, self.wave(clip))
@@ -81,6 +119,13 @@ def _classic(name: str, title: str, source: str, sure: str) -> Method:
     return Method(name=name, title=title, reads="mean skin colour", source=source, sure=sure, wave=wave)
 
 
+def _net(name: str, title: str, source: str, sure: str) -> Method:
+    def wave(clip: FaceClip) -> Pulse:
+        raise ValueError(f"{name} has no weights here; load_method({name!r}) gives it some.")
+
+    return Method(name=name, title=title, reads="face crops", source=source, sure=sure, wave=wave, is_net=True)
+
+
 METHODS: dict[str, Method] = {
     "green": _classic("green", "GREEN", "Verkruysse et al. 2008", "formula exact; pass band ours"),
     "ica": _classic(
@@ -88,16 +133,151 @@ METHODS: dict[str, Method] = {
     ),
     "chrom": _classic("chrom", "CHROM", "de Haan & Jeanne 2013", "formula exact; filter over the whole window"),
     "pos": _classic("pos", "POS", "Wang et al. 2017", "formula exact; pass band added at the end"),
+    "physnet": _net("physnet", "PhysNet", "Yu et al. 2019", "layers as published; the authors' weights are not used"),
+    "autohr": _net("autohr", "AutoHR", "Yu et al. 2020", "layers as published, searched cell reconstructed"),
 }
 
-DEFAULT_METHOD = "pos"
+DEFAULT_METHOD = "autohr"
+FALLBACK_METHOD = "pos"
+"""Taken where this installation has no weights of ``DEFAULT_METHOD`` and none are given."""
+
+WEIGHTS_DIR = Path(__file__).parent / "weights"
+"""Shipped weights, NAME.safetensors. Those called like a net are its default ones."""
 
 
-def load_method(name: str = DEFAULT_METHOD) -> Method:
-    """The method of that name, ready to be called with a ``FaceClip``. Raises ``UnknownName`` with the known ones."""
-    if name not in METHODS:
+def shipped_weights() -> dict[str, Path]:
+    """Name -> file of the weights in this installation."""
+    return {path.stem: path for path in sorted(WEIGHTS_DIR.glob("*.safetensors"))}
+
+
+def default_method() -> str:
+    """``DEFAULT_METHOD`` if its weights are shipped, ``FALLBACK_METHOD`` otherwise."""
+    return DEFAULT_METHOD if DEFAULT_METHOD in shipped_weights() else FALLBACK_METHOD
+
+
+def ready_methods() -> list[str]:
+    """Names of the methods that ``load_method`` gives without weights of the caller's."""
+    shipped = shipped_weights()
+    return [name for name, method in METHODS.items() if not method.is_net or name in shipped]
+
+
+def load_method(name: str | None = None, weights: str | Path | None = None, device: str = "cpu") -> Method:
+    """The method of that name, ready to be called with a ``FaceClip``.
+
+    Args:
+        name: of ``METHODS``. None: the net that ``weights`` are of or, without any, ``default_method()``.
+        weights: for a net, the name of shipped weights or a .safetensors file; its shipped ones if None.
+        device: "cpu", "cuda" or "mps", where a net runs.
+
+    Raises:
+        UnknownName: no such method, or no shipped weights of that name.
+        BadWeights: weights that are missing, damaged, or do not fit the method.
+        AutoHRError: the machine has no such device.
+    """
+    if name is not None and name not in METHODS:
         raise UnknownName("method", name, METHODS)
+    if name is None and weights is None:
+        name = default_method()
+    if name is None or METHODS[name].is_net:
+        path, label = _find_weights(name, weights)
+        return _load_net(name, path, label, device)
+    if weights is not None:
+        raise BadWeights(f"{name} is a formula and takes no weights ({str(weights)!r}). Leave them or the method out.")
     return METHODS[name]
+
+
+def _find_weights(name: str | None, weights: str | Path | None) -> tuple[Path, str]:
+    """(file, what results call it)."""
+    shipped = shipped_weights()
+    known = ", ".join(shipped) or "none"
+    if weights is None:
+        assert name is not None
+        if name not in shipped:
+            raise BadWeights(
+                f"This installation has no weights of {name} (it has: {known}). Give a .safetensors file of them."
+            )
+        return shipped[name], name
+    path = Path(weights)
+    if isinstance(weights, str) and weights in shipped:
+        return shipped[weights], weights
+    if isinstance(weights, Path) or path.suffix or path.name != weights or path.exists():
+        return path, str(weights)
+    if not shipped:
+        raise BadWeights(f"Unknown weights {weights!r}: this installation has none. Give a .safetensors file.")
+    raise UnknownName("weights", weights, shipped)
+
+
+def _load_net(name: str | None, path: Path, label: str, device: str) -> Method:
+    # Imported here, so that a formula does not wait for torch.
+    from autohr.nets.checkpoint import read_header
+    from autohr.nets.inference import load_inference
+
+    header = read_header(path)
+    net = str(header["net"])
+    if name is not None and net != name:
+        raise BadWeights(f"{str(path)!r} holds weights of {net}, not of {name}. Choose method {net}, or other weights.")
+    infer = load_inference(path, device)
+    if net not in METHODS:
+        raise BadWeights(f"{str(path)!r} holds weights of {net}, which is no method. Methods: {', '.join(METHODS)}.")
+    crop, most_fps = _crop(path, header), _most_fps(header)
+
+    def wave(clip: FaceClip) -> Pulse:
+        every = max(1, round(clip.fps / most_fps))
+        shown = range(0, clip.n_frames, every)
+        bvp = _in_pieces(clip, shown, infer)
+        if every > 1:
+            bvp = np.interp(np.arange(clip.n_frames), shown, bvp)
+        return Pulse(bvp=bandpass(bvp, clip.fps), fps=clip.fps, start_s=clip.start_s)
+
+    return replace(METHODS[net], wave=wave, crop=crop, weights=label)
+
+
+def _in_pieces(clip: FaceClip, shown: range, infer: Callable[[NDArray[np.float32]], Float]) -> Float:
+    """The net's wave (N,) of the N frames ``shown`` of a clip; a long one is fed in pieces that overlap and fade over,
+    so that memory does not grow with it."""
+    n_frames, length = len(shown), min(len(shown), PIECE_FRAMES)
+    n_pieces = 1 + math.ceil((n_frames - length) / (length - length // 4))
+    fade = np.hanning(length + 2)[1:-1] + 1e-3
+    total, weight = np.zeros(n_frames), np.zeros(n_frames)
+    for first in np.linspace(0, n_frames - length, n_pieces).astype(int):
+        span = slice(first, first + length)
+        frames = None if clip.clip is None else clip.clip[shown.start : shown.stop : shown.step][span]
+        bvp = infer(replace(clip, clip=frames).as_net_input())[0]
+        total[span] += fade * bvp
+        weight[span] += fade
+    wave: Float = total / weight
+    return wave
+
+
+def _crop(path: Path, header: Mapping[str, Any]) -> Crop:
+    """How the header says that faces were cropped."""
+    said = header["input"]
+    if isinstance(said, dict):
+        stored_px, size_px, box, margin = (said.get(key) for key in ("crop_size_px", "size_px", "box", "margin"))
+        if (
+            isinstance(stored_px, int)
+            and isinstance(size_px, int)
+            and 16 <= size_px <= stored_px <= 1024
+            and box in ("tracked", "first")
+            and isinstance(margin, (int, float))
+            and 0 <= margin <= 1
+        ):
+            return Crop(stored_px, size_px, box, float(margin))
+    raise BadWeights(
+        f"{str(path)!r} does not say how its faces were cropped: input={said!r} must have crop_size_px and size_px "
+        "(16 to 1024), box (tracked or first) and margin (0 to 1). Save it again, as autohr train does."
+    )
+
+
+def _most_fps(header: Mapping[str, Any]) -> float:
+    """The most frames per second that the net has learned from. Faster videos are thinned to about that many; slower
+    ones stay as they are."""
+    data = header["training_data"]
+    said = data.get("fps_to") if isinstance(data, dict) else None
+    for fps in (said, header["fps"]):
+        if isinstance(fps, (int, float)) and fps >= LEAST_FPS:
+            return float(fps)
+    return USUAL_FPS
 
 
 def estimate(clip: FaceClip, pulse: Pulse) -> Estimate:

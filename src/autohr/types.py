@@ -61,7 +61,7 @@ class FaceClip:
     def as_net_input(self) -> NDArray[np.float32]:
         """The crops as a net takes them: (1, 3, T, H, W) float32 in [0, 1], RGB. The one place where axes change."""
         if self.clip is None:
-            raise ValueError("This FaceClip holds colours only; ask the meter for crops (crop_px).")
+            raise ValueError("This FaceClip holds colours only; ask the meter for crops (Method.crop).")
         return np.ascontiguousarray(self.clip.transpose(3, 0, 1, 2)[None], dtype=np.float32) / np.float32(255.0)
 
 
@@ -206,6 +206,8 @@ class Measurement:
     faces: tuple[FaceMeasurement, ...]
     notes: tuple[str, ...] = field(default=())
     """One sentence for each thing that was repaired, left out or refused."""
+    method_title: str | None = None
+    """As papers spell it."""
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of DESIGN 3: plain numbers, lists and None. NaN becomes None."""
@@ -241,6 +243,7 @@ class Measurement:
             "schema": MEASUREMENT_SCHEMA,
             "path": self.path,
             "method": self.method,
+            "method_title": self.method_title,
             "weights": self.weights,
             "duration_s": self.duration_s,
             "fps_mean": self.fps_mean,

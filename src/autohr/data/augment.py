@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autohr.types import Frame
+from autohr.video.rois import scaled
 
 Fill = Literal["grey", "mean"]
 GREY = 128
@@ -200,8 +201,4 @@ def show(frame: Frame, look: Look, size_px: int) -> NDArray[np.float32]:
     if look.flip:
         part = cv2.flip(part, 1)
     # Values first, while they are the 256 that the table knows; only the average makes fractions.
-    picture = part.astype(np.float32) if look.table is None else cv2.LUT(part, look.table[None])
-    if side_px != size_px:
-        kind = cv2.INTER_AREA if size_px < side_px else cv2.INTER_LINEAR
-        picture = cv2.resize(picture, (size_px, size_px), interpolation=kind)
-    return np.asarray(picture, dtype=np.float32)
+    return scaled(part if look.table is None else cv2.LUT(part, look.table[None]), size_px)

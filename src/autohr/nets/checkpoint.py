@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from autohr.errors import BadWeights, UnknownName
@@ -86,7 +86,8 @@ def save_weights(
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, part, metadata={"autohr": text, "sha256": _checksum(text, tensors)})
+        # Not save_file: what that makes only its owner may read, whatever the umask.
+        part.write_bytes(save(tensors, metadata={"autohr": text, "sha256": _checksum(text, tensors)}))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

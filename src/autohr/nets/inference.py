@@ -3,12 +3,57 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from autohr.errors import AutoHRError, BadWeights
+from autohr.nets import NETS
+from autohr.nets.checkpoint import load_net
 from autohr.nets.tdc import TemporalDifferenceConv3d
+
+Infer = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+
+
+def load_inference(path: Path, device: str = "cpu") -> Infer:
+    """The net of a weights file as a plain function: clip (B, 3, T, H, W) in [0, 1] -> wave (B, T).
+
+    Raises:
+        BadWeights: see ``load_net``; or a net that gives a rate and no wave.
+        AutoHRError: the machine has no such device.
+        ValueError: no device of that name is known.
+    """
+    check_device(device)
+    net, header = load_net(path)
+    if NETS[header["net"]].kind != "wave":
+        raise BadWeights(f"{str(path)!r} is of {header['net']}, which gives a rate and no wave; choose another net.")
+    folded = fold(net)
+    if device == "mps":
+        # Its convolutions over time do not know the layout that the others like best.
+        folded = folded.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    folded = folded.to(device)
+
+    def infer(clip: NDArray[np.float32]) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            bvp = folded(torch.from_numpy(clip).to(device)).cpu()
+        return np.asarray(bvp.numpy(), dtype=np.float64)
+
+    return infer
+
+
+def check_device(device: str) -> None:
+    """Raises AutoHRError where the machine has no ``device``, ValueError for what is not "cpu", "cuda" or "mps"."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device not in there:
+        raise ValueError(f"device={device!r} is not one of {', '.join(there)}.")
+    if not there[device]:
+        found = ", ".join(name for name, is_there in there.items() if is_there)
+        raise AutoHRError(f"Device {device!r} is not there: torch finds {found} on this machine. Choose one of these.")
 
 
 def fold(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:

@@ -190,7 +190,8 @@ def _view_file(result: Measurement | Refusal, anchor: str) -> _FileView:
     faces = tuple(_view_face(face, result.duration_s, f"{anchor}-face-{i + 1}") for i, face in enumerate(result.faces))
     verdict = None if faces else _no_rate("no face was measured in this video")
     # "--" keeps a file whose name starts with a dash from being read as an option.
-    command = f"autohr measure --method {shlex.quote(result.method)} --html report.html -- {shlex.quote(path)}"
+    learned = "" if result.weights is None else f"--weights {shlex.quote(result.weights)} "
+    command = f"autohr measure --method {shlex.quote(result.method)} {learned}--html report.html -- {shlex.quote(path)}"
     return _FileView(path, name, anchor, result, verdict, faces, command)
 
 

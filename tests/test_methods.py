@@ -1,0 +1,295 @@
+"""Methods: nets with fresh weights, which measure nothing but must be fed, found and refused as trained ones are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from autohr import methods
+from autohr.data.augment import Look, show
+from autohr.data.cache import CropConfig, open_cached, prepare
+from autohr.data.recording import Recording, Reference
+from autohr.errors import AutoHRError, BadWeights, UnknownName
+from autohr.measure import measure
+from autohr.meter import Meter, MeterConfig
+from autohr.methods import METHODS, Method, default_method, load_method, ready_methods
+from autohr.nets import make_net
+from autohr.nets.checkpoint import load_net, save_weights
+from autohr.signals.filters import bandpass
+from autohr.signals.simulate import simulate_pulse
+from autohr.types import FaceClip, Float, Frame, Pulse
+from autohr.video.decode import open_video
+from autohr.video.encode import write_video
+from autohr.video.faces import Detection
+from autohr.video.rois import REGIONS
+
+NETS = [name for name, method in METHODS.items() if method.is_net]
+SMALL: dict[str, dict[str, Any]] = {"autohr": {"preset": "tiny"}, "physnet": {}}
+INPUT = {"size_px": 32, "crop_size_px": 40, "n_frames": 160, "box": "tracked", "margin": 0.1}
+
+
+def save(path: Path, net: str = "autohr", **header: Any) -> Path:
+    """Fresh weights of a small net."""
+    torch.manual_seed(0)
+    fresh = make_net(net, SMALL[net])
+    save_weights(path, fresh, name=net, header={"input": INPUT, "training_data": {"fps_to": 30.0}, **header})
+    return path
+
+
+def clip(duration_s: float = 10.0, fps: float = 15.0, size_px: int = 32) -> FaceClip:
+    """A face that blushes: noise on a patch whose green follows a pulse."""
+    truth = simulate_pulse(duration_s, fps, 75, seed=1)
+    n_frames = len(truth.bvp)
+    colour = np.array([180.0, 130, 110]) * (1 - 0.02 * truth.bvp[:, None] * np.array([0.3, 1, 0.6]))
+    noise = np.random.default_rng(0).normal(0, 3, (n_frames, size_px, size_px, 3))
+    return FaceClip(
+        fps=fps,
+        start_s=3.0,
+        rgb=colour,
+        traces=np.repeat(colour[:, None], len(REGIONS), axis=1),
+        background_rgb=np.full((n_frames, 3), np.nan),
+        box_xywh=np.tile([10.0, 10, 100, 120], (n_frames, 1)),
+        found=np.ones(n_frames, dtype=bool),
+        clip=np.clip(np.rint(colour[:, None, None] + noise), 0, 255).astype(np.uint8),
+    )
+
+
+def wave_of(path: Path, fed: FaceClip) -> Float:
+    """The net's own wave, with no help from methods."""
+    net, _ = load_net(path)
+    with torch.inference_mode():
+        bvp: Float = net(torch.from_numpy(fed.as_net_input()))[0].double().numpy()
+    return bvp
+
+
+def alike(a: Float, b: Float) -> None:
+    np.testing.assert_allclose(a, b, atol=2e-3 * float(np.std(b)))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_of_the_table_gives_its_wave_on_the_clips_clock(tmp_path: Path, name: str) -> None:
+    path, given = save(tmp_path / "w.safetensors", name), clip()
+    method = load_method(name, path)
+    pulse = method.wave(given)
+    assert (pulse.fps, pulse.start_s, len(pulse.bvp)) == (given.fps, given.start_s, given.n_frames)
+    alike(pulse.bvp, bandpass(wave_of(path, given), given.fps))
+    assert (method.name, method.weights) == (name, str(path))
+    assert load_method(weights=path).name == name, "without a method the header's net is it"
+    assert method(given).pulse is not None
+
+
+def test_a_net_without_weights_says_how_to_get_some() -> None:
+    with pytest.raises(ValueError, match="load_method"):
+        METHODS["autohr"].wave(clip())
+
+
+def test_a_video_faster_than_the_training_is_thinned(tmp_path: Path) -> None:
+    path, given = save(tmp_path / "w.safetensors"), clip(8, 60.0)
+    assert given.clip is not None
+    pulse = load_method("autohr", path).wave(given)
+    thin = wave_of(path, replace(given, clip=given.clip[::2]))
+    alike(pulse.bvp, bandpass(np.interp(np.arange(480) / 2, np.arange(240), thin), 60.0))
+    slow = save(tmp_path / "slow.safetensors", training_data={"fps_to": 60.0})
+    alike(load_method("autohr", slow).wave(given).bvp, bandpass(wave_of(path, given), 60.0))
+
+
+@pytest.mark.parametrize("n_frames", [100, 149, 150, 151, 400])
+def test_a_long_clip_is_fed_in_pieces_that_join(monkeypatch: pytest.MonkeyPatch, n_frames: int) -> None:
+    monkeypatch.setattr(methods, "PIECE_FRAMES", 150)
+    lengths = []
+
+    def brightness(fed: NDArray[np.float32]) -> Float:
+        lengths.append(fed.shape[2])
+        mean: Float = fed.mean(axis=(1, 3, 4), dtype=np.float64)
+        return mean
+
+    given = clip(n_frames / 15.0, 15.0)
+    whole = given.as_net_input().mean(axis=(1, 3, 4), dtype=np.float64)[0]
+    joined = methods._in_pieces(given, range(given.n_frames), brightness)
+    np.testing.assert_allclose(joined, whole, rtol=1e-9)
+    assert max(lengths) <= 150 and (len(lengths) > 1) == (n_frames > 150)
+
+
+# -- the same crops as in training
+
+
+class Finds:
+    """A detector that sees the drawn patch: the box of what is redder than blue."""
+
+    def detect(self, frame: Frame, /) -> Sequence[Detection]:
+        rows, columns = np.nonzero(frame[..., 0].astype(int) > frame[..., 2] + 20)
+        if len(rows) < 100:
+            return []
+        box = np.array([columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1], dtype=np.float64)
+        marks = box[:2] + np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.58], [0.36, 0.76], [0.64, 0.76]]) * box[2:]
+        return [Detection(box, 0.99, marks)]
+
+
+def moving_patch(n_frames: int) -> list[Frame]:
+    """A textured oval that sways over a grey wall, hidden for half a second."""
+    rng = np.random.default_rng(3)
+    texture = cv2.GaussianBlur(rng.uniform(0.5, 1.2, (200, 200)).astype(np.float32), (0, 0), 2)[..., None]
+    frames = []
+    for k in range(n_frames):
+        at = (80 + 8 * np.sin(k / 9), 60 + 3 * np.cos(k / 7))
+        skin = np.zeros((120, 160), np.float32)
+        if not 60 <= k < 72:
+            cv2.ellipse(skin, (int(at[0] * 16), int(at[1] * 16)), (30 * 16, 38 * 16), 0, 0, 360, 1.0, -1, shift=4)
+        shift = np.array([[1, 0, at[0] - 80 - 20], [0, 1, at[1] - 60 - 20]], dtype=np.float64)
+        moved = cv2.warpAffine(texture, shift, (160, 120), borderMode=cv2.BORDER_REFLECT)[..., None]
+        scene = skin[..., None] * moved * [190, 140, 100] + (1 - skin[..., None]) * [90, 90, 90]
+        frames.append(np.clip(scene + rng.normal(0, 1, scene.shape), 0, 255).astype(np.uint8))
+    return frames
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("box", "margin"), [("tracked", 0.1), ("tracked", 0.0), ("first", 0.25)])
+def test_a_meter_cuts_the_crops_of_the_training_cache(tmp_path: Path, box: Any, margin: float) -> None:
+    fps, n_frames = 24.0, 240
+    frames, video = moving_patch(n_frames), tmp_path / "v.mkv"
+    write_video(video, frames, fps=fps, codec="ffv1", pix_fmt="bgr0")
+    t_s = np.arange(n_frames) / fps
+    recording = Recording("made", "a", "1", video, Reference(t_s, np.sin(7.5 * t_s), None))
+    crop = CropConfig(size_px=40, box=box, margin=margin)
+    manifest = prepare([recording], tmp_path / "cache", crop, workers=1, detector=Finds())
+    assert manifest.kept, manifest.excluded
+    (cached,) = open_cached(tmp_path / "cache", crop)
+    trained_on = np.stack([np.rint(show(frame, Look(), 32)) for frame in cached.frames]).astype(int)
+
+    path = save(tmp_path / "w.safetensors", input={**INPUT, "box": box, "margin": margin})
+    clips: list[FaceClip] = []
+
+    def keep(given: FaceClip) -> Pulse:
+        clips.append(given)
+        return Pulse(np.sin(7.5 * np.arange(given.n_frames) / given.fps), given.fps, given.start_s)
+
+    meter = Meter(replace(load_method("autohr", path), wave=keep), MeterConfig(window_s=9.9), detector=Finds())
+    with open_video(video) as opened:
+        for one in opened:
+            meter.push(one.rgb, one.t_s)
+    meter.finish()
+    assert clips and clips[0].clip is not None and not clips[0].found.all()
+    seen = clips[0].clip.astype(int)
+    assert seen.shape == (238, 32, 32, 3)
+    assert np.abs(seen - trained_on[:238]).max() <= 1
+    assert np.abs(np.diff(trained_on.astype(int), axis=0)).max() > 20, "a still picture would prove nothing"
+
+
+def test_the_box_is_the_trainings(tmp_path: Path) -> None:
+    first = load_method("autohr", save(tmp_path / "w.safetensors", input={**INPUT, "box": "first"}))
+    assert Meter(first).box == Meter(first, MeterConfig(box="first")).box == "first"
+    assert Meter("pos").box == "tracked" and Meter("pos", MeterConfig(box="first")).box == "first"
+    with pytest.raises(BadWeights, match="trained with box='first'"):
+        Meter(first, MeterConfig(box="tracked"))
+
+
+# -- which weights
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of the shipped weights."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    monkeypatch.setattr(methods, "WEIGHTS_DIR", folder)
+    return folder
+
+
+def test_the_default_is_autohr_where_its_weights_are_and_pos_elsewhere(shelf: Path) -> None:
+    assert default_method() == load_method().name == "pos"
+    assert ready_methods() == ["green", "ica", "chrom", "pos"]
+    save(shelf / "other.safetensors")
+    assert default_method() == "pos"
+    save(shelf / "autohr.safetensors")
+    assert default_method() == "autohr" and "autohr" in ready_methods() and "physnet" not in ready_methods()
+    method = load_method()
+    assert (method.name, method.weights) == ("autohr", "autohr")
+    assert load_method(weights="other").weights == "other"
+    assert load_method("pos").weights is None
+
+
+BAD: dict[str, tuple[dict[str, Any], type[AutoHRError], str]] = {
+    "no weights of it": ({"name": "physnet"}, BadWeights, "no weights of physnet .it has: autohr.*safetensors"),
+    "unknown name": ({"weights": "autohrr"}, UnknownName, "Known: autohr.*Did you mean 'autohr'"),
+    "no such file": ({"weights": "gone/x.safetensors"}, BadWeights, "gone/x.safetensors.*No such file"),
+    "path that is not there": ({"weights": Path("gone")}, BadWeights, "gone.*No such file"),
+    "another net's": ({"name": "physnet", "weights": "autohr"}, BadWeights, "of autohr, not of physnet"),
+    "a formula": ({"name": "pos", "weights": "autohr"}, BadWeights, "takes no weights"),
+    "unknown method": ({"name": "autohrs"}, UnknownName, "Did you mean 'autohr'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_weights_that_do_not_fit_are_refused_in_one_line(shelf: Path, case: str) -> None:
+    save(shelf / "autohr.safetensors")
+    arguments, kind, says = BAD[case]
+    with pytest.raises(kind, match=says) as caught:
+        load_method(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_weights_at_all_is_said(shelf: Path) -> None:
+    with pytest.raises(BadWeights, match="no weights of autohr .it has: none"):
+        load_method("autohr")
+    with pytest.raises(BadWeights, match="this installation has none"):
+        load_method(weights="autohr")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        {},
+        {**INPUT, "size_px": 64},
+        {**INPUT, "crop_size_px": "40"},
+        {**INPUT, "box": "moving"},
+        {**INPUT, "margin": -1},
+        {key: value for key, value in INPUT.items() if key != "margin"},
+    ],
+)
+def test_weights_must_say_how_faces_were_cropped(tmp_path: Path, said: Any) -> None:
+    with pytest.raises(BadWeights, match="how its faces were cropped"):
+        load_method("autohr", save(tmp_path / "w.safetensors", input=said))
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "w.safetensors")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    for device, is_there in there.items():
+        if is_there:
+            load_method("autohr", path, device).wave(clip())
+        else:
+            with pytest.raises(AutoHRError, match=f"'{device}' is not there.*cpu"):
+                load_method("autohr", path, device)
+    with pytest.raises(ValueError, match="device='abacus' is not one of cpu"):
+        load_method("autohr", path, "abacus")
+
+
+def test_weights_for_a_loaded_method_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="load_method"):
+        measure("x.mp4", load_method("pos"), weights="autohr")
+
+
+def test_a_formula_does_not_wait_for_torch() -> None:
+    code = "import sys; from autohr.methods import load_method; load_method('pos'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_shipped_weights_are_whole_and_called_as_they_should() -> None:
+    """Whatever this checkout ships. Weights called like a net must be that net's."""
+    for name, path in methods.shipped_weights().items():
+        method: Method = load_method(weights=name)
+        assert method.crop is not None and method.weights == name
+        assert name not in NETS or method.name == name
+        assert path.stat().st_mode & 0o111 == 0
