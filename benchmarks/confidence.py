@@ -1,30 +1,32 @@
 """Does the confidence mean something? Clips without a pulse must not be called reliable, reliable rates must be right.
 
-    python benchmarks/confidence.py                    measure: 400 clips, two tables (about 15 minutes on two cores)
-    python benchmarks/confidence.py --fit              make other clips, fit the weights of signals/quality.py, print
-    them python benchmarks/confidence.py --portraits DIR    also photographs of real people as clips without a pulse
+    python benchmarks/confidence.py [--weights FILE]      measure: 400 clips, two tables
+    python benchmarks/confidence.py --fit                 make other clips, fit the weights of signals/quality.py
+    python benchmarks/confidence.py --portraits DIR       half of the people are brought to life from photographs
 
-Every clip is rendered, encoded to a file, and measured by the same ``Meter`` as any user's. Clips without a pulse, in
-equal parts: still photographs with sensor noise, moving photographs (swaying, nodding), photographs under flickering
-light, living faces with the pulse switched off, walls. Clips with one: 45..165 bpm, green's linear light modulated by
-0.4..3 % peak to peak (the one real face at hand shows 2.2 %), still to restless, steady to drifting or flickering
-light, 15..60 frames per second, h264 at crf 3..20 (0.05 to 15 Mbit/s) with key frames every half second to never, or
-mjpeg. The clips of ``--fit`` and those of the measurement come from different seeds, so from different faces, rates
-and lights."""
+Every clip is rendered, encoded to a file, tracked once, and measured with every method by the same ``Meter`` as any
+user's. Clips without a pulse, in equal parts: still photographs with sensor noise, moving photographs (swaying,
+nodding), photographs under flickering light, living faces with the pulse switched off, talking ones too, walls; and,
+with ``--portraits``, photographs of real people moved as a whole. Clips with one: 45..165 bpm, green's linear light
+modulated by 0.4..3 % peak to peak (the one real face at hand shows 2.2 %), still to restless, half of them talking,
+steady light to a screen's or a flicker, 15..60 frames per second, h264 at crf 3..20 with key frames every half second
+to never, or mjpeg. The clips of ``--fit`` and those of the measurement come from different seeds, so from different
+faces, rates and lights, and from different portraits (every fifth is for measuring, as in ``synth/recordings.py``)."""
 
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -32,17 +34,154 @@ from scipy.optimize import minimize
 
 from autohr.measure import summarise
 from autohr.meter import Meter, MeterConfig
-from autohr.methods import METHODS, Method
-from autohr.signals.quality import RELIABLE_CONFIDENCE, TRUSTED_S, confidence, features, impostor
+from autohr.methods import METHODS, Crop, Method, load_method, shipped_weights
+from autohr.signals.quality import RELIABLE_CONFIDENCE, TRUSTED_S, WEIGHTS, confidence, features, impostor
+from autohr.synth import portrait
+from autohr.synth.life import HeadMotion, Rhythm
+from autohr.synth.recordings import TEST_EVERY, Picture, in_workers, usable_portraits
 from autohr.synth.video import SceneConfig, SceneTruth, write_scene
-from autohr.types import Estimate, Evidence, FaceClip, Frame
+from autohr.types import Estimate, Evidence, FaceClip, Frame, Reading
 from autohr.video.decode import open_video
 from autohr.video.encode import write_video
 
+Job = TypeVar("Job")
+
+CLASSICS = ("pos", "chrom", "ica", "green")
 WITHIN_BPM = 5.0
 FIT_SEED, TEST_SEED = 100_000, 500_000
 DURATION_S = 12.0
-KINDS = ("still photo", "moving photo", "flickering photo", "no pulse", "wall", "portrait")
+NO_PULSE = ("still photo", "moving photo", "flickering photo", "no pulse", "talking face", "wall")
+KINDS = (*NO_PULSE, "portrait")
+PHOTOS_PER_CLIP = 0.4
+"""Photographs moved as a whole, for each clip without a pulse of the other kinds."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One tracking, many methods (benchmarks/transfer.py uses this too)
+
+
+class Panel:
+    """Methods on the same clip, so that faces are found once: a ``Method`` to the meter, a record to us."""
+
+    name, weights = "panel", None
+
+    def __init__(self, methods: Sequence[Method], crop: Crop | None) -> None:
+        self.methods, self.crop = methods, crop
+        self.estimates: list[dict[str, Estimate]] = []
+
+    def __call__(self, clip: FaceClip) -> Estimate:
+        self.estimates.append({method.name: method(clip) for method in self.methods})
+        return next(iter(self.estimates[-1].values()))
+
+
+def default_methods(weights: str | None) -> tuple[str, ...]:
+    """The net of ``weights``, or AutoHR if its weights are shipped, and the classics."""
+    if weights is not None:
+        return (load_method(None, Path(weights)).name, *CLASSICS)
+    return (*(("autohr",) if "autohr" in shipped_weights() else ()), *CLASSICS)
+
+
+@functools.lru_cache(maxsize=2)
+def load_methods(names: tuple[str, ...], weights: str | None) -> tuple[Method, ...]:
+    given = None if weights is None else Path(weights)
+    return tuple(load_method(name, given if name in METHODS and METHODS[name].is_net else None) for name in names)
+
+
+def read_video(video: Path, methods: Sequence[Method]) -> dict[str, list[Reading]]:
+    """The readings of every method, by name. Faces are tracked once for all, but for nets with other crops."""
+    crops = {method.crop for method in methods if method.crop is not None}
+    shared = next((crop for crop in crops if crop.box == "tracked"), None)
+    groups: dict[Crop | None, list[Method]] = {}
+    for method in methods:
+        groups.setdefault(method.crop or shared, []).append(method)
+    found: dict[str, list[Reading]] = {}
+    for crop, group in groups.items():
+        panel = Panel(group, crop)
+        meter = Meter(cast(Method, panel), MeterConfig())
+        with open_video(video) as frames:
+            readings = [
+                reading for frame in frames for reading in meter.push(frame.rgb, frame.t_s, whole=frame.whole)
+            ] + meter.finish()
+        for method in group:
+            found[method.name] = [
+                replace(reading, estimate=estimates[method.name])
+                for reading, estimates in zip(readings, panel.estimates, strict=True)
+            ]
+    return found
+
+
+def of_first_face(readings: list[Reading]) -> list[Reading]:
+    """Of the face that ``measure`` lists first."""
+    first = min(reading.face_id for reading in readings)
+    return [reading for reading in readings if reading.face_id == first]
+
+
+def true_rate_bpm(known: SceneTruth, start_s: float, end_s: float) -> float:
+    """Mean of the true rate over a stretch."""
+    inside = (known.t_s >= start_s) & (known.t_s <= end_s)
+    return float(known.hr_bpm[inside].mean())
+
+
+def pictures_of(folder: Path, test: bool) -> list[Picture]:
+    """The usable portraits for testing, or those for training, as ``autohr synth --split`` deals them.
+
+    Which are usable takes half a second for each, so it is kept under runs/ until a picture or the analysis changes.
+    """
+    parts = [path.name.encode() + path.read_bytes() for path in [*sorted(folder.iterdir()), Path(portrait.__file__)]]
+    kept = Path("runs") / f"portraits-{hashlib.sha256(b''.join(parts)).hexdigest()[:16]}.json"
+    if kept.exists():
+        pictures = [Picture(folder.resolve() / name, cut_out) for name, cut_out in json.loads(kept.read_text())]
+    else:
+        pictures = list(usable_portraits(folder))
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(json.dumps([(one.path.name, one.cut_out) for one in pictures]))
+    return [one for place, one in enumerate(pictures) if (place % TEST_EVERY == TEST_EVERY - 1) == test]
+
+
+def fingerprint(methods: tuple[str, ...], weights: str | None) -> dict[str, Any]:
+    """Methods and weights of a run: rows of another net must not be mixed with these."""
+    files = {} if weights is None else {"given": Path(weights)}
+    files |= {name: path for name, path in shipped_weights().items() if weights is None and name in methods}
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in files.items()}
+    return {"methods": list(methods), "weights": digests}
+
+
+def resume(out: Path, setup: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows that a run cut off before has left in ``out``; its first line says of what setup they are."""
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(setup) + "\n")
+        return []
+    lines = out.read_text().splitlines(keepends=True)
+    if json.loads(lines[0]) != setup:
+        sys.exit(f"{out} holds rows of another setup ({lines[0]}); this is {json.dumps(setup)}. Choose another --out.")
+    if not lines[-1].endswith("\n"):
+        # Killed in the middle of a line: this clip is made again.
+        out.write_text("".join(lines := lines[:-1]))
+    return [row for line in lines[1:] for row in json.loads(line)]
+
+
+def work_off(
+    work: Callable[[Job], list[dict[str, Any]]], jobs: Sequence[Job], workers: int, out: Path
+) -> list[dict[str, Any]]:
+    """The rows of all jobs, each kept in ``out`` as it comes."""
+    if workers > 1:
+        # Threads of one process wait for those of the others; read when a worker imports its libraries.
+        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    rows = []
+    with out.open("a") as log:
+        for number, (_, made) in enumerate(in_workers(work, jobs, workers), 1):
+            rows += made
+            # One line for all methods of a clip, so that a clip is there whole or not at all.
+            log.write(json.dumps(made) + "\n")
+            log.flush()
+            print(f"\r{number} of {len(jobs)} clips", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    return rows
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Clips
 
 
 @dataclass(frozen=True)
@@ -60,8 +199,20 @@ class Row:
     """Evidence of every reading with its own truth, for the fit."""
 
 
-def scene(seed: int, pulse: bool) -> tuple[str, SceneConfig, dict[str, Any]]:
-    """A random scene with its kind and how it is encoded."""
+@dataclass(frozen=True)
+class Clip:
+    """One clip to be made and measured: a scene, or a photograph that is moved as a whole."""
+
+    seed: int
+    pulse: bool
+    methods: tuple[str, ...]
+    weights: str | None
+    pictures: tuple[Picture, ...] = ()
+    photo: Path | None = None
+
+
+def scene(seed: int, pulse: bool, pictures: Sequence[Picture]) -> tuple[str, SceneConfig, dict[str, Any]]:
+    """A random scene with its kind and how it is encoded. Half of its people are of ``pictures``, if there are any."""
     rng = np.random.default_rng(seed)
     width, height = [(320, 240), (480, 360), (640, 480)][rng.choice(3, p=[0.55, 0.3, 0.15])]
     fps = float(rng.choice([15.0, 24.0, 25.0, 29.97, 30.0, 50.0, 60.0], p=[0.1, 0.1, 0.2, 0.15, 0.3, 0.05, 0.1]))
@@ -71,105 +222,122 @@ def scene(seed: int, pulse: bool) -> tuple[str, SceneConfig, dict[str, Any]]:
         "width": width,
         "height": height,
         "fps": fps,
+        "face_px": round(height * float(rng.uniform(0.38, 0.6))),
         "noise_sd": float(np.exp(rng.uniform(np.log(0.4), np.log(4.0)))),
         "light_drift": float(rng.choice([0.0, 0.02, 0.06])),
         "exposure": float(rng.uniform(0.5, 1.1)),
         "background": str(rng.choice(["plain", "room", "clutter"])),
         "jitter_s": float(rng.choice([0.0, 0.1 / fps])),
         "drop_share": float(rng.choice([0.0, 0.0, 0.05])),
+        "auto_exposure": float(rng.uniform(0.2, 0.9)) if rng.uniform() < 0.3 else 0.0,
     }
     flicker: dict[str, Any] = {
         "flicker_hz": float(rng.uniform(0.7, 2.9)),
         "flicker_depth": float(np.exp(rng.uniform(np.log(0.003), np.log(0.08)))),
         "flicker_rgb": tuple(float(v) for v in (rng.uniform(0.3, 1.0, 3) if rng.uniform() < 0.5 else np.ones(3))),
     }
-    nod: dict[str, Any] = {"nod_hz": float(rng.uniform(0.7, 2.5)), "nod_amplitude": float(rng.uniform(0.005, 0.05))}
+    screen: dict[str, Any] = {
+        "screen_depth": float(rng.uniform(0.005, 0.05)),
+        "room_light": float(rng.uniform(0.2, 1.0)),
+    }
+    nod: dict[str, Any] = {
+        "rhythm_hz": float(rng.uniform(0.7, 2.5)),
+        "rhythm_amplitude": float(rng.uniform(0.005, 0.05)),
+    }
+    rhythms: tuple[Rhythm, ...] = ("nod", "shake", "rock")
+    rhythm = rhythms[int(rng.integers(3))]
+    talk = float(rng.uniform(0.4, 1.2))
+    living = HeadMotion(
+        sway=float(rng.choice([0.0, 0.2, 0.5, 1.0])),
+        turn_deg=float(rng.uniform(0, 7)),
+        expression=float(rng.uniform(0, 1)),
+        blinks_per_min=float(rng.uniform(3, 30)),
+    )
     encoding = {
         "codec": str(rng.choice(["libx264", "libx264", "libx264", "mjpeg"])),
         "crf": int(rng.integers(3, 21)),
         "gop": [None, round(fps), 2 * round(fps), 15][rng.integers(4)],
     }
+    by_portrait, place, cut_out = rng.uniform() < 0.5, rng.uniform(), rng.uniform() < 0.4
+    if pictures and by_portrait:
+        picture = pictures[int(place * len(pictures))]
+        common |= {"portrait": str(picture.path), "cut_out": bool(cut_out and picture.cut_out)}
+    chance = rng.uniform(size=4)
     if pulse:
+        head = replace(living, talk=talk if chance[0] < 0.5 else 0.0)
+        if chance[1] < 0.15:
+            head = replace(head, rhythm=rhythm, **nod)
         chosen: dict[str, Any] = {
             "hr_bpm": float(rng.uniform(45, 165)),
             "hrv": float(rng.uniform(0.0, 0.04)),
             "pulse_depth": float(np.exp(rng.uniform(np.log(0.004), np.log(0.03)))),
-            "motion": float(rng.choice([0.0, 0.2, 0.5, 1.0])),
+            "head": head,
         }
-        if rng.uniform() < 0.15:
+        if chance[2] < 0.15:
             chosen |= flicker
-        if rng.uniform() < 0.15:
-            chosen |= nod
+        if chance[3] < 0.2:
+            chosen |= screen
         return "pulse", SceneConfig(**common, **chosen), encoding
-    kind = ["still photo", "moving photo", "flickering photo", "no pulse", "wall"][seed % 5]
-    chosen = {"pulse_depth": 0.0, "motion": 0.0}
+    kind = NO_PULSE[seed % len(NO_PULSE)]
+    statue = HeadMotion(0, 0, 0, 0, 0)
+    chosen = {"pulse_depth": 0.0, "head": statue}
     if kind == "wall":
+        for name in ("portrait", "cut_out"):
+            common.pop(name, None)
         chosen |= {"kind": "wall"}
-    elif kind == "no pulse":
-        chosen |= {"motion": float(rng.uniform(0, 1.0))} | (flicker if rng.uniform() < 0.3 else {})
+    elif kind in ("no pulse", "talking face"):
+        chosen |= {"head": replace(living, talk=talk if kind == "talking face" else 0.0)}
+        chosen |= (flicker if chance[2] < 0.3 else {}) | (screen if chance[3] < 0.3 else {})
     else:
         chosen |= {"kind": "photo"}
         if kind == "still photo":
             common["light_drift"] = 0.0
         if kind == "moving photo":
-            chosen |= {"motion": float(rng.uniform(0.2, 1.5))} | (nod if rng.uniform() < 0.5 else {})
+            rocking = {"rhythm": rhythm, **nod} if chance[1] < 0.5 else {}
+            chosen |= {"head": replace(statue, sway=float(rng.uniform(0.2, 1.5)), **rocking)}
         if kind == "flickering photo":
-            chosen |= flicker | {"motion": float(rng.choice([0.0, 0.3]))}
+            chosen |= flicker | {"head": replace(statue, sway=float(rng.choice([0.0, 0.3])))}
     return kind, SceneConfig(**common, **chosen), encoding
 
 
-class Panel:
-    """All methods on the same clip, so that faces are found once: a ``Method`` to the meter, a record to us."""
-
-    name, crop_px = "panel", None
-
-    def __init__(self, methods: tuple[str, ...]) -> None:
-        self.methods = {name: METHODS[name] for name in methods}
-        self.estimates: list[dict[str, Estimate]] = []
-
-    def __call__(self, clip: FaceClip) -> Estimate:
-        self.estimates.append({name: method(clip) for name, method in self.methods.items()})
-        return next(iter(self.estimates[-1].values()))
-
-
-def judge(video: Path, seed: int, kind: str, methods: tuple[str, ...], known: SceneTruth | None) -> list[Row]:
+def judge(video: Path, seed: int, kind: str, methods: Sequence[Method], known: SceneTruth | None) -> list[Row]:
     """What the meter says of the clip with each method, and the evidence of every reading."""
-    panel = Panel(methods)
-    meter = Meter(cast(Method, panel), MeterConfig())
-    with open_video(video) as frames:
-        readings = [
-            reading for frame in frames for reading in meter.push(frame.rgb, frame.t_s, whole=frame.whole)
-        ] + meter.finish()
     true_bpm = None if known is None else known.mean_hr_bpm
-    if not readings:
-        return [Row(seed, kind, method, true_bpm, None, 0.0, False, []) for method in methods]
     rows = []
-    for method in methods:
-        own = [replace(r, estimate=e[method]) for r, e in zip(readings, panel.estimates, strict=True)]
+    for name, readings in read_video(video, methods).items():
+        if not readings:
+            rows.append(Row(seed, kind, name, true_bpm, None, 0.0, False, []))
+            continue
         windows = []
-        for reading in own:
+        for reading in readings:
             estimate = reading.estimate
             if estimate.evidence is None or estimate.hr_bpm is None:
                 continue
             error_bpm = None
             if known is not None and true_bpm is not None:
-                inside = (known.t_s >= reading.start_s) & (known.t_s <= reading.end_s)
-                error_bpm = estimate.hr_bpm - float(known.hr_bpm[inside].mean())
+                error_bpm = estimate.hr_bpm - true_rate_bpm(known, reading.start_s, reading.end_s)
             windows.append({"error_bpm": error_bpm, "hr_bpm": estimate.hr_bpm, "evidence": asdict(estimate.evidence)})
-        face = summarise([reading for reading in own if reading.face_id == own[0].face_id])
-        rows.append(Row(seed, kind, method, true_bpm, face.hr_bpm, face.confidence, face.reliable, windows))
+        face = summarise(of_first_face(readings))
+        rows.append(Row(seed, kind, name, true_bpm, face.hr_bpm, face.confidence, face.reliable, windows))
     return rows
 
 
-def run_scene(seed: int, pulse: bool, methods: tuple[str, ...]) -> list[Row]:
-    kind, config, encoding = scene(seed, pulse)
+def run_clip(clip: Clip) -> list[dict[str, Any]]:
+    methods = load_methods(clip.methods, clip.weights)
     with tempfile.TemporaryDirectory() as folder:
-        video = Path(folder) / "clip.mkv"
-        known = write_scene(config, video, **encoding)
-        return judge(video, seed, kind, methods, known if pulse else None)
+        if clip.photo is not None:
+            video = Path(folder) / "clip.mp4"
+            move_photo(clip.photo, clip.seed, video)
+            rows = judge(video, clip.seed, "portrait", methods, None)
+        else:
+            kind, config, encoding = scene(clip.seed, clip.pulse, clip.pictures)
+            video = Path(folder) / "clip.mkv"
+            known = write_scene(config, video, **encoding)
+            rows = judge(video, clip.seed, kind, methods, known if clip.pulse else None)
+    return [asdict(row) for row in rows]
 
 
-def run_portrait(picture: Path, seed: int, methods: tuple[str, ...]) -> list[Row]:
+def move_photo(picture: Path, seed: int, video: Path) -> None:
     """A photograph of a real person before a noisy camera: still, or swaying, or under flickering light."""
     rng = np.random.default_rng(seed)
     picture_bgr = cv2.imread(str(picture))
@@ -191,39 +359,31 @@ def run_portrait(picture: Path, seed: int, methods: tuple[str, ...]) -> list[Row
             noise = rng.standard_normal(moved.shape, dtype=np.float32) * noise_sd
             yield np.clip(np.rint(lit + noise), 0, 255).astype(np.uint8)
 
-    with tempfile.TemporaryDirectory() as folder:
-        video = Path(folder) / "clip.mp4"
-        write_video(video, frames(), fps=fps, crf=int(rng.integers(3, 21)), gop=[None, 30][rng.integers(2)])
-        return judge(video, seed, "portrait", methods, None)
+    write_video(video, frames(), fps=fps, crf=int(rng.integers(3, 21)), gop=[None, 30][rng.integers(2)])
 
 
-def measure_all(n_each: int, first_seed: int, methods: tuple[str, ...], portraits: Path | None, out: Path) -> list[Row]:
-    """Rows of n_each clips without a pulse and n_each with one (and each portrait once), kept in ``out`` as they come:
-    a run that was cut off goes on where it was."""
-    rows = [Row(**json.loads(line)) for line in out.read_text().splitlines()] if out.exists() else []
-    done = {(row.seed, row.kind == "pulse") for row in rows}
-    jobs: list[tuple[Callable[..., list[Row]], tuple[Any, ...]]] = []
-    for k in range(n_each):
-        for pulse in (False, True):
-            if (first_seed + k, pulse) not in done:
-                jobs.append((run_scene, (first_seed + k, pulse, methods)))
-    for k, picture in enumerate(sorted(portraits.glob("*.jpg")) if portraits is not None else []):
-        if (first_seed + 50_000 + k, False) not in done:
-            jobs.append((run_portrait, (picture, first_seed + 50_000 + k, methods)))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        ProcessPoolExecutor(os.cpu_count(), initializer=cv2.setNumThreads, initargs=(1,)) as pool,
-        out.open("a") as log,
-    ):
-        futures = [pool.submit(function, *arguments) for function, arguments in jobs]
-        for number, future in enumerate(as_completed(futures), 1):
-            for row in future.result():
-                rows.append(row)
-                log.write(json.dumps(asdict(row)) + "\n")
-            log.flush()
-            print(f"\r{number} of {len(jobs)} clips", end="", file=sys.stderr)
-    print(file=sys.stderr)
-    return rows
+def measure_all(
+    n_each: int,
+    first_seed: int,
+    methods: tuple[str, ...],
+    weights: str | None,
+    pictures: tuple[Picture, ...],
+    workers: int,
+    out: Path,
+) -> list[Row]:
+    """Rows of n_each clips without a pulse, n_each with one, and some photographs, kept in ``out`` as they come: a run
+    that was cut off goes on where it was."""
+    kept = resume(out, {**fingerprint(methods, weights), "portraits": [one.path.name for one in pictures]})
+    done = {(row["seed"], row["kind"] == "pulse") for row in kept}
+    clips = [
+        Clip(first_seed + k, pulse, methods, weights, pictures) for k in range(n_each) for pulse in (False, True)
+    ] + [
+        Clip(first_seed + 50_000 + k, False, methods, weights, (), pictures[k % len(pictures)].path)
+        for k in range(round(PHOTOS_PER_CLIP * n_each) if pictures else 0)
+    ]
+    made = work_off(run_clip, [clip for clip in clips if (clip.seed, clip.pulse) not in done], workers, out)
+    asked = {(clip.seed, clip.pulse) for clip in clips}
+    return [Row(**row) for row in kept + made if (row["seed"], row["kind"] == "pulse") in asked]
 
 
 def print_tables(rows: list[Row], methods: tuple[str, ...]) -> None:
@@ -267,16 +427,19 @@ def is_right(window: dict[str, Any]) -> bool:
     return window["error_bpm"] is not None and abs(window["error_bpm"]) <= WITHIN_BPM
 
 
-def fit(rows: list[Row]) -> None:
+def fit(rows: list[Row], who: str) -> None:
     """Print the weights of signals/quality.py: logistic regression on all readings, weights held at 0 or above.
 
     Held so because evidence may only speak for a rate in its own direction: a weight below 0 is chance.
     """
     readings = [window for row in rows for window in row.windows]
     windows = [window for window in readings if impostor(Evidence(**window["evidence"])) is None]
-    print(f"{len(readings) - len(windows)} of {len(readings)} readings are vetoed by an impostor and take no part.")
+    print(f"Fit on {who}: {len(readings) - len(windows)} of {len(readings)} readings are vetoed and take no part.")
     x = np.array([features(Evidence(**window["evidence"])) for window in windows])
     y = np.array([is_right(window) for window in windows], dtype=np.float64)
+    if len(set(y)) < 2:
+        print("  All right or all wrong: nothing to fit. Make more clips.")
+        return
     design = np.column_stack([x, np.ones(len(x))])
 
     def loss(weights: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any]]:
@@ -288,29 +451,39 @@ def fit(rows: list[Row]) -> None:
 
     bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
     best = minimize(loss, np.zeros(design.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B")
+    shipped_loss = loss(WEIGHTS)[0] / len(y)
+    print(f"  {len(y)} readings, {y.mean():.1%} right. Mean loss {best.fun / len(y):.4f}; shipped: {shipped_loss:.4f}.")
     sure = 1 / (1 + np.exp(-design @ best.x))
-    print(f"{len(y)} readings, {y.mean():.1%} right. Mean loss {best.fun / len(y):.4f}.")
     for threshold in (0.5, 0.75, 0.8, 0.9, 0.95):
         trusted = sure >= threshold
-        share = f"{y[trusted].mean():.1%} of {trusted.sum()} right"
+        share = f"{y[trusted].mean():.1%} of {trusted.sum()} right" if trusted.any() else "none"
         print(f"  at {threshold}: {share}; {trusted[y == 1].mean():.1%} of the right ones trusted")
-    print("WEIGHTS = np.array([" + ", ".join(f"{weight:.3f}" for weight in best.x) + "])")
+    print("  WEIGHTS = np.array([" + ", ".join(f"{weight:.3f}" for weight in best.x) + "])")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=200, help="clips without a pulse, and as many with one")
     parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--portraits", type=Path, help="folder of photographs (*.jpg)")
+    parser.add_argument("--portraits", type=Path, help="folder of photographs with landmarks")
     parser.add_argument("--seed", type=int, help="first seed, to make clips that neither fit nor measurement has seen")
-    parser.add_argument("--methods", default="pos,chrom,ica,green")
+    parser.add_argument("--methods", help="default: the net, if it has weights, and " + ",".join(CLASSICS))
+    parser.add_argument("--weights", help="a .safetensors file for the net; the shipped ones if none is given")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--out", type=Path, default=Path("runs/confidence"), help="folder for the rows of every clip")
     options = parser.parse_args()
-    methods = tuple(options.methods.split(","))
+    methods = tuple(options.methods.split(",")) if options.methods else default_methods(options.weights)
+    load_methods(methods, options.weights)
     name, seed = ("fit.jsonl", FIT_SEED) if options.fit else ("test.jsonl", TEST_SEED)
-    rows = measure_all(options.clips, options.seed or seed, methods, options.portraits, options.out / name)
+    seed = seed if options.seed is None else options.seed
+    pictures = tuple(pictures_of(options.portraits, test=not options.fit)) if options.portraits else ()
+    rows = measure_all(options.clips, seed, methods, options.weights, pictures, options.workers, options.out / name)
     if options.fit:
-        fit(rows)
+        nets = {name for name in methods if METHODS[name].is_net}
+        fit(rows, "all methods")
+        if nets and nets != set(methods):
+            fit([row for row in rows if row.method not in nets], "formulas")
+            fit([row for row in rows if row.method in nets], "nets")
     print(f"Reliable means a confidence of at least {RELIABLE_CONFIDENCE} over at least {TRUSTED_S:g} s.")
     print_tables(rows, methods)
 

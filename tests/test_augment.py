@@ -26,6 +26,7 @@ from autohr.data.cache import CachedRecording
 from autohr.data.clips import Clip, ClipSource
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
+from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, render, truth
 from autohr.types import Float, Frame
 from autohr.video.rois import face_patch
@@ -46,7 +47,7 @@ def rendered(hr_bpm: float, duration_s: float = 17.0) -> CachedRecording:
         hr_bpm=hr_bpm,
         hrv=0.01,
         pulse_depth=0.02,
-        motion=0.2,
+        head=HeadMotion(sway=0.2),
         light_drift=0.01,
     )
     known = truth(scene)

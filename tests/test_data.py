@@ -30,6 +30,7 @@ from autohr.data.recording import Recording, Reference
 from autohr.errors import AutoHRError, BadRecording, SignalTooShort
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
+from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, render, truth, write_scene
 from autohr.types import Float, Frame
 from autohr.video.encode import write_video
@@ -46,7 +47,7 @@ SCENE = SceneConfig(
     hr_bpm=84.0,
     hrv=0.02,
     pulse_depth=0.03,
-    motion=0.2,
+    head=HeadMotion(sway=0.2),
     light_drift=0.0,
 )
 
@@ -352,7 +353,7 @@ def test_two_workers_make_the_same(scene_file: Path, tmp_path: Path) -> None:
 
 def test_the_papers_box_is_enlarged_and_never_moves(tmp_path: Path) -> None:
     path = tmp_path / "moving.mp4"
-    write_scene(dataclasses.replace(SCENE, motion=1.5), path, crf=3)
+    write_scene(dataclasses.replace(SCENE, head=HeadMotion(sway=1.5)), path, crf=3)
     config = dataclasses.replace(PAPER_CROP, size_px=48)
     prepare([recording(path)], tmp_path, config)
     (one,) = open_cached(tmp_path, config)

@@ -18,16 +18,19 @@ from autohr.errors import BadRecording
 from autohr.synth import face as faces
 from autohr.synth import video as scenes
 from autohr.synth.face import DISPLAY_GAMMA, Identity, Illumination, draw_face, random_identity
+from autohr.synth.life import HeadMotion
+from autohr.synth.portrait import LANDMARKS_FILE
 from autohr.synth.video import SceneConfig, decoys, read_truth, render, truth, truth_path, write_scene
 from autohr.types import Float, Frame
 
 Mask = NDArray[np.bool_]
 
+STATUE = HeadMotion(0, 0, 0, 0, 0)
 PLAIN = SceneConfig(
     duration_s=10,
     width=320,
     height=240,
-    motion=0.0,
+    head=STATUE,
     light_drift=0.0,
     noise_sd=0.0,
     identity=Identity(hair_style="short"),
@@ -38,16 +41,16 @@ QUIET = dataclasses.replace(PLAIN, noise_sd=1.0)
 """The same with the noise that lets a pulse below one grey level through."""
 
 
-def linear(values: Float | Frame) -> Float:
+def linear(values: Float | Frame, gamma: float = DISPLAY_GAMMA) -> Float:
     """Display values 0..255 as linear light 0..1."""
-    return np.asarray((np.asarray(values, np.float64) / 255) ** DISPLAY_GAMMA)
+    return np.asarray((np.asarray(values, np.float64) / 255) ** gamma)
 
 
 def trace(config: SceneConfig, masks: list[Mask]) -> Float:
     """(len(masks), T, 3) mean linear light of each region."""
     rows = []
     for frame, _ in render(config):
-        light = linear(frame)
+        light = linear(frame, config.gamma)
         rows.append([light[mask].mean(axis=0) for mask in masks])
     return np.array(rows).transpose(1, 0, 2)
 
@@ -104,7 +107,7 @@ def test_random_identities_differ_and_can_be_made_again() -> None:
 def test_every_style_draws_a_complete_face(hair_style: Any) -> None:
     identity = Identity(seed=3, hair_style=hair_style, beard="full", glasses="thick", melanin=0.6, freckles=0.5)
     texture = draw_face(identity, 60)
-    for name in ("diffuse", "specular", "turn", "alpha", "blood", "delay_s"):
+    for name in ("diffuse", "specular", "shine", "alpha", "blood", "delay_s"):
         assert np.isfinite(getattr(texture, name)).all(), name
     assert texture.diffuse.min() >= 0
     assert texture.alpha.min() >= 0
@@ -128,7 +131,7 @@ def test_blood_is_normalised_to_the_light_of_the_skin_and_absent_from_eyes_hair_
     assert share == pytest.approx(1.0, abs=1e-3)
     rows = np.arange(texture.alpha.shape[0])[:, None] + 0 * texture.alpha
     assert texture.blood[rows > texture.centre_xy[1] + 1.1 * 120].max() == 0, "clothes"
-    for ring in faces._EYES:
+    for ring in faces.EYES:
         x, y = texture.landmarks[list(ring)].mean(axis=0).round().astype(int)
         assert texture.blood[y, x] == 0, "eyes"
     x, y = texture.landmarks[152].round().astype(int)
@@ -184,8 +187,112 @@ def test_the_pulse_touches_nothing_but_skin() -> None:
     assert differs[where["skin"]].mean() > 0.95
 
 
-def test_without_noise_a_strong_pulse_is_exact() -> None:
-    config = dataclasses.replace(PLAIN, pulse_depth=0.05, duration_s=4)
+@pytest.fixture(scope="module")
+def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one photograph: a drawn face before a wall."""
+    folder = tmp_path_factory.mktemp("portraits")
+    drawn = draw_face(Identity(seed=3, melanin=0.4, hair_style="short", clothes_rgb=(0.2, 0.2, 0.6)), 110)
+    light = drawn.diffuse + drawn.specular[..., None]
+    light = drawn.alpha[..., None] * light + (1 - drawn.alpha[..., None]) * np.array((0.25, 0.42, 0.30))
+    noise = np.random.default_rng(1).normal(0, 1, light.shape)
+    rgb = np.clip(255 * np.clip(0.75 * light, 0, 1) ** (1 / DISPLAY_GAMMA) + noise, 0, 255).round().astype(np.uint8)
+    assert cv2.imwrite(str(folder / "anna.png"), rgb[..., ::-1])
+    np.savez(folder / LANDMARKS_FILE, anna=drawn.mesh_xyz)
+    return folder
+
+
+def blood_in_frames(config: SceneConfig, monkeypatch: pytest.MonkeyPatch) -> list[Mask]:
+    """(H, W) for each frame: where blood is, by rendering the map of the blood itself as if it were the face."""
+    texture = scenes._texture(config, 0)
+    nothing = np.zeros_like(texture.diffuse)
+    marked = [
+        dataclasses.replace(
+            texture,
+            diffuse=np.repeat(colour[..., None], 3, axis=2).astype(np.float32),
+            specular=nothing[..., 0],
+            shine=nothing[..., 0],
+            blood=nothing[..., 0],
+        )
+        for colour in (texture.blood > 0, nothing[..., 0])
+    ]
+    dead = dataclasses.replace(config, pulse_depth=0.0, noise_sd=0.0)
+    films = []
+    for one in marked:
+        with monkeypatch.context() as patch:
+            patch.setattr(scenes, "_texture", lambda _config, _number, one=one: one)
+            films.append([frame for frame, _ in render(dead)])
+    around = np.ones((3, 3), np.uint8)
+    return [
+        cv2.dilate((with_it != without).any(axis=2).astype(np.uint8), around) > 0
+        for with_it, without in zip(*films, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("made", ["drawn", "portrait", "cut out"])
+def test_the_pulse_touches_nothing_but_skin_while_the_head_lives(
+    made: str, portraits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same scene with and without a pulse, while the head turns, talks, blinks and is lit by a screen."""
+    head = HeadMotion(sway=1.0, turn_deg=6, talk=1.0, expression=1.0, blinks_per_min=50)
+    config = dataclasses.replace(
+        QUIET,
+        head=head,
+        pulse_depth=0.1,
+        duration_s=2,
+        fps=5,
+        screen_depth=0.03,
+        width=200,
+        height=160,
+        portrait=None if made == "drawn" else str(portraits / "anna.png"),
+        cut_out=made == "cut out",
+    )
+    pairs = zip(render(config), render(dataclasses.replace(config, pulse_depth=0.0)), strict=True)
+    touched = 0
+    for ((beating, _), (dead, _)), allowed in zip(pairs, blood_in_frames(config, monkeypatch), strict=True):
+        differs = (beating != dead).any(axis=2)
+        assert not (differs & ~allowed).any()
+        assert 0.02 < allowed.mean() < 0.4, "a face, not the picture"
+        touched += int((differs & allowed).sum())
+    assert touched > 10_000
+
+
+@pytest.mark.parametrize("cut_out", [False, True])
+def test_a_portrait_beats_in_a_scene(cut_out: bool, portraits: Path) -> None:
+    config = dataclasses.replace(
+        QUIET,
+        portrait=str(portraits / "anna.png"),
+        cut_out=cut_out,
+        pulse_depth=0.03,
+        duration_s=5,
+        fps=15,
+    )
+    known = truth(config)
+    x, y, width, height = known.box_xywh[0]
+    assert height == pytest.approx(config.height_of_faces, rel=0.15)
+    assert x + width / 2 == pytest.approx(160, abs=8)
+    cheek = np.zeros((240, 320), bool)
+    cheek[round(y + 0.45 * height) : round(y + 0.65 * height), round(x + 0.15 * width) : round(x + 0.85 * width)] = True
+    corner = np.zeros((240, 320), bool)
+    corner[:40, :40] = True
+    face, behind = trace(config, [cheek, corner])
+    green = face[:, 1] / face[:, 1].mean()
+    assert np.corrcoef(green, known.bvp)[0, 1] < -0.95
+    assert 0.01 < -np.polyfit(known.bvp / np.ptp(known.bvp), green, 1)[0] < 0.06
+    assert abs(np.corrcoef(behind[:, 1], known.bvp)[0, 1]) < 0.4
+    # Behind him is his own wall, or the scene's background.
+    own = 0.75 * np.array((0.25, 0.42, 0.30))
+    off = np.abs(behind.mean(axis=0) / own - 1).max()
+    assert (off > 0.1) if cut_out else (off < 0.1)
+
+
+def test_a_portrait_that_is_not_there_is_named(portraits: Path) -> None:
+    with pytest.raises(BadRecording, match="no portrait 'bob'"):
+        truth(dataclasses.replace(PLAIN, portrait=str(portraits / "bob.png")))
+
+
+@pytest.mark.parametrize("gamma", [1.7, 2.2])
+def test_without_noise_a_strong_pulse_is_exact(gamma: float) -> None:
+    config = dataclasses.replace(PLAIN, pulse_depth=0.05, duration_s=4, gamma=gamma)
     known, where = truth(config), regions(config)
     (skin, background) = trace(config, [where["skin"], where["background"]])
     green = skin[:, 1] / skin[:, 1].mean()
@@ -209,7 +316,8 @@ def test_a_pulse_of_zero_leaves_no_line() -> None:
 
 
 def test_truth_without_pulse_knows_no_rate() -> None:
-    for name, config in decoys(duration_s=1).items():
+    for name, full in decoys(duration_s=1).items():
+        config = dataclasses.replace(full, width=96, height=72)
         known = truth(config)
         assert known.mean_hr_bpm is None, name
         assert len(known.beats_s) == 0
@@ -274,18 +382,81 @@ def test_noise_has_the_size_asked_for_and_no_rhythm() -> None:
     assert abs(channels[np.triu_indices(3, 1)]).max() < 0.2
 
 
-def test_flicker_is_in_everything_with_its_depth() -> None:
-    config = dataclasses.replace(
-        QUIET, kind="wall", background="plain", flicker_hz=1.5, flicker_depth=0.04, duration_s=4
+WALL = dataclasses.replace(PLAIN, kind="wall", background="plain", width=48, height=32, noise_sd=1.0)
+
+
+def seen(config: SceneConfig) -> Float:
+    """(T, 3) mean linear light of a wall."""
+    (light,) = trace(config, [np.ones((config.height, config.width), bool)])
+    return np.asarray(light)
+
+
+@pytest.mark.parametrize("gamma", [1.7, 2.2, 2.6])
+def test_flicker_is_in_everything_with_its_depth_whatever_the_cameras_curve(gamma: float) -> None:
+    config = dataclasses.replace(WALL, flicker_hz=1.5, flicker_depth=0.04, duration_s=4, gamma=gamma)
+    light = seen(config)
+    assert np.ptp(light[:, 1]) / light[:, 1].mean() == pytest.approx(0.04, rel=0.15)
+
+
+def test_exposure_is_a_factor_of_the_light() -> None:
+    bright, dark = (seen(dataclasses.replace(WALL, duration_s=1, exposure=exposure)) for exposure in (1.0, 0.5))
+    assert dark.mean() / bright.mean() == pytest.approx(0.5, rel=0.02)
+
+
+def test_a_screen_lights_by_steps_of_strength_and_colour() -> None:
+    config = dataclasses.replace(WALL, duration_s=120, fps=20, screen_depth=0.03)
+    light = seen(config)
+    relative = light / light.mean(axis=0) - 1
+    assert relative.std(axis=0) == pytest.approx([0.03] * 3, rel=0.35)
+    # It jumps now and then and rests between.
+    step = np.abs(np.diff(relative[:, 1]))
+    assert np.median(step) < 0.002
+    assert 10 < (step > 0.01).sum() < 300
+    assert 0.3 < np.corrcoef(relative.T)[0, 1] < 0.95, "strength in common, and colours of their own"
+    assert seen(dataclasses.replace(config, screen_depth=0.0, duration_s=5)).std(axis=0).max() < 5e-4
+
+
+def test_a_screen_may_light_the_face_alone() -> None:
+    config = dataclasses.replace(QUIET, duration_s=3, pulse_depth=0.0, screen_depth=0.1, room_light=0.0)
+    where = regions(config)
+    skin, background = (light / light.mean(axis=0) for light in trace(config, [where["skin"], where["background"]]))
+    assert np.ptp(skin[:, 1]) > 0.05
+    assert np.ptp(background[:, 1]) < 0.002
+    shared = dataclasses.replace(config, room_light=1.0)
+    skin, background = (light / light.mean(axis=0) for light in trace(shared, [where["skin"], where["background"]]))
+    assert np.corrcoef(skin[:, 1], background[:, 1])[0, 1] > 0.99
+    assert np.ptp(background[:, 1]) == pytest.approx(np.ptp(skin[:, 1]), rel=0.15)
+
+
+def test_auto_exposure_takes_slow_changes_back_and_leaves_quick_ones() -> None:
+    drifting = dataclasses.replace(WALL, duration_s=60, fps=10, light_drift=0.1)
+    free, held, half = (
+        seen(dataclasses.replace(drifting, auto_exposure=share)).mean(axis=1) for share in (0.0, 1.0, 0.5)
     )
-    whole = np.ones((config.height, config.width), bool)
-    (light,) = trace(config, [whole])
-    assert np.ptp(light[:, 1]) / light[:, 1].mean() == pytest.approx(0.04, rel=0.1)
+    spread = [float(light.std() / light.mean()) for light in (free, half, held)]
+    assert spread[2] < 0.25 * spread[0]
+    assert spread[1] == pytest.approx(0.5 * spread[0], rel=0.2)
+    beating = dataclasses.replace(WALL, duration_s=6, flicker_hz=2.0, flicker_depth=0.05)
+    depths = [float(np.ptp(seen(dataclasses.replace(beating, auto_exposure=share))[60:, 1])) for share in (0.0, 1.0)]
+    assert depths[1] > 0.75 * depths[0]
+
+
+def test_a_background_moves_without_the_face() -> None:
+    still = dataclasses.replace(PLAIN, duration_s=2, fps=10, pulse_depth=0.0)
+    moving = dataclasses.replace(still, background_motion=1.0)
+    where = regions(still)
+    frames = np.stack([frame for frame, _ in render(moving)]).astype(float)
+    assert frames.std(axis=0)[where["background"]].mean() > 3
+    assert frames.std(axis=0)[where["skin"]].max() == 0
+    calm = np.stack([frame for frame, _ in render(dataclasses.replace(still, background_motion=0.2))]).astype(float)
+    assert calm.std(axis=0)[where["background"]].mean() < 0.5 * frames.std(axis=0)[where["background"]].mean()
 
 
 @pytest.mark.slow
 def test_a_moving_head_is_where_the_truth_says() -> None:
-    config = dataclasses.replace(PLAIN, motion=1.0, nod_hz=1.0, nod_amplitude=0.05, background="plain", duration_s=3)
+    config = dataclasses.replace(
+        PLAIN, head=HeadMotion(1.0, 0, 0, 0, 0, "nod", 1.0, 0.05), background="plain", duration_s=3
+    )
     boxes = truth(config).box_xywh
     assert boxes[:, 0].std() > 0.5
     frames = np.stack([frame for frame, _ in render(config)]).astype(np.float32)
@@ -300,7 +471,9 @@ def test_a_moving_head_is_where_the_truth_says() -> None:
 
 
 def test_heads_stay_in_the_picture() -> None:
-    config = SceneConfig(width=320, height=240, motion=4.0, duration_s=60, fps=10, face_px=150, n_faces=2)
+    config = SceneConfig(
+        width=320, height=240, head=HeadMotion(sway=4.0), duration_s=60, fps=10, face_px=150, n_faces=2
+    )
     for face in range(2):
         boxes = truth(config, face).box_xywh
         middle = boxes[:, :2] + boxes[:, 2:] / 2
@@ -343,7 +516,9 @@ def test_a_written_scene_reads_back(tmp_path: Path, steady: bool) -> None:
 
 @pytest.mark.slow
 def test_the_pulse_survives_the_encoder(tmp_path: Path) -> None:
-    config = dataclasses.replace(QUIET, pulse_depth=0.015, hr_bpm=72.0, hrv=0.0, motion=0.3, light_drift=0.01)
+    config = dataclasses.replace(
+        QUIET, pulse_depth=0.015, hr_bpm=72.0, hrv=0.0, head=HeadMotion(0.3, 0, 0, 0, 0), light_drift=0.01
+    )
     path = tmp_path / "clip.mp4"
     known = write_scene(config, path, crf=18)
     green = []
@@ -397,7 +572,12 @@ def test_foreign_truth_is_refused(tmp_path: Path) -> None:
         ({"kind": "photo", "pulse_depth": 0.01}, "photograph"),
         ({"flicker_depth": 0.1}, "flicker_hz"),
         ({"flicker_rgb": (1.0, 2.0, 1.0)}, "flicker_rgb"),
-        ({"nod_amplitude": 0.1}, "nod_hz"),
+        ({"cut_out": True}, "needs a portrait"),
+        ({"screen_depth": 0.5}, "screen_depth=0.5"),
+        ({"room_light": 2}, "room_light=2"),
+        ({"auto_exposure": -1}, "auto_exposure=-1"),
+        ({"gamma": 0.5}, "gamma=0.5"),
+        ({"background_motion": 2}, "background_motion=2"),
         ({"face_px": 4000}, "does not fit"),
         ({"n_faces": 0}, "n_faces=0"),
         ({"n_faces": 8, "width": 64, "height": 64}, "too small"),
@@ -409,12 +589,3 @@ def test_foreign_truth_is_refused(tmp_path: Path) -> None:
 def test_impossible_scenes_are_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         SceneConfig(**change)
-
-
-def test_a_turned_head_changes_its_shading_and_a_still_one_does_not() -> None:
-    texture = draw_face(Identity(), 80, Illumination(azimuth_deg=45, ambient=0.4))
-    skin = texture.skin
-    left = skin & (np.arange(skin.shape[1]) < texture.centre_xy[0] - 15)
-    # The key light is at the right: a turn to the right brings the left cheek towards it.
-    assert texture.turn[..., 0][left].mean() > 0.1
-    assert not scenes._move(PLAIN, np.arange(10) / 30, 0).yaw_rad.any()

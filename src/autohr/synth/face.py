@@ -1,8 +1,8 @@
 """Draw a face: identity -> pictures of head and shoulders, with a map of where the blood is.
 
 Nothing here moves or beats; ``synth/video.py`` does that. A face is drawn once, at the size it will have in the video,
-as a ``FaceTexture``: light that the skin sends back (diffuse), light that it mirrors (specular), how it would change if
-the head turned a little (turn), and the strength of the pulse at each pixel (blood).
+as a ``FaceTexture``: light that the skin sends back (diffuse), light that it mirrors (specular), the form of the face
+(mesh), and the strength of the pulse at each pixel (blood).
 
 The head's form is the 468-point face mesh of ``face_mesh_468.npz``, made neutral and symmetric, then deformed for each
 identity; its normals give the shading. Everything else (eyes, brows, hair, clothes) is drawn over it.
@@ -40,20 +40,20 @@ DISPLAY_GAMMA = 2.2
 """Colours are chosen as a screen shows them, and become linear light by this power."""
 
 # Landmark numbers of the mediapipe face mesh topology.
-_OVAL = (
+OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152),
     *(148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
-_EYES = (
+EYES = (
     (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
     (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249),
 )
 """Outer corner, upper lid, inner corner, lower lid; first the eye at the left of the picture."""
 _BROWS = ((70, 63, 105, 66, 107, 55, 65, 52, 53, 46), (300, 293, 334, 296, 336, 285, 295, 282, 283, 276))
 _LIP_UPPER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
-_LIP_UPPER_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
+LIP_UPPER_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 _LIP_LOWER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
-_LIP_LOWER_INNER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+LIP_LOWER_INNER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 _MIRROR_PAIRS = (
     *((33, 263), (133, 362), (61, 291), (234, 454), (54, 284), (172, 397), (70, 300), (107, 336), (129, 358)),
     *((50, 280), (205, 425), (58, 288), (149, 378)),
@@ -150,8 +150,8 @@ class FaceTexture:
     """(H, W, 3) light sent back after it went through skin, cloth or hair; the pulse modulates it."""
     specular: Image
     """(H, W) light mirrored at the surface, of the lamp's colour; the pulse does not reach it."""
-    turn: Image
-    """(H, W, 2) relative change of ``diffuse`` per radian of turning right (yaw) and of nodding down (pitch)."""
+    shine: Image
+    """(H, W) how glossy the surface is, 0..1: what ``specular`` is where the mirror image of the key light stands."""
     alpha: Image
     """(H, W) 1 where the figure covers the background."""
     blood: Image
@@ -161,13 +161,17 @@ class FaceTexture:
     """(H, W) by how much later the pulse arrives than on average, in seconds; mean about 0 over ``skin``."""
     skin: NDArray[np.bool_]
     """(H, W) bare skin of the face, without neck and ears."""
-    landmarks: Float
-    """(468, 2) x, y in pixels of this texture, mediapipe face mesh numbering."""
+    mesh_xyz: Float
+    """(468, 3) x, y in pixels of this texture, z as long, smaller is nearer; mediapipe face mesh numbering."""
+    centre_xy: tuple[float, float]
+    """The middle of the face in pixels of this texture."""
+    light: Illumination
+    """Where its light comes from."""
 
     @property
-    def centre_xy(self) -> tuple[float, float]:
-        """The middle of the face in pixels of this texture."""
-        return face_centre(self.face_px)
+    def landmarks(self) -> Float:
+        """(468, 2) x, y in pixels of this texture."""
+        return self.mesh_xyz[:, :2]
 
     @property
     def box_xywh(self) -> tuple[float, float, float, float]:
@@ -237,9 +241,14 @@ def random_identity(rng: np.random.Generator) -> Identity:
     )
 
 
-def face_landmarks(identity: Identity, face_px: float) -> Float:
-    """(468, 2) where ``draw_face`` puts the landmarks, without drawing."""
-    return np.asarray((_shape(identity)[:, :2] - (_LEFT, _TOP)) * face_px - 0.5)
+def face_mesh(identity: Identity, face_px: float) -> Float:
+    """(468, 3) where ``draw_face`` puts the landmarks, without drawing."""
+    return np.asarray((_shape(identity) - (_LEFT, _TOP, 0)) * face_px - (0.5, 0.5, 0))
+
+
+def mesh_triangles() -> NDArray[np.int64]:
+    """(854, 3) landmark numbers of the triangles of the face mesh."""
+    return _neutral_mesh()[1]
 
 
 def face_centre(face_px: float) -> tuple[float, float]:
@@ -329,7 +338,7 @@ def _shape(identity: Identity) -> Float:
     """(468, 3) landmarks of this identity in face heights."""
     rng = np.random.default_rng([identity.seed, 1])
     points = _neutral_mesh()[0].copy()
-    for ring in _EYES:
+    for ring in EYES:
         centre = points[list(ring)].mean(axis=0)
         size = identity.eye_size * 1.04
         points = _swell(points, centre, (0.10, 0.055), (size, size * (0.72 + 0.36 * identity.eye_opening)))
@@ -613,7 +622,7 @@ def _paint_head(sheet: _Sheet, identity: Identity, points: Float) -> None:
         inner = sheet.line([(ex + side * u, ey + v) for u, v in shell], 0.014, blur=0.008)
         sheet.tint(inner, (0.72, 0.62, 0.60))
 
-    oval = points[list(_OVAL)]
+    oval = points[list(OVAL)]
     skull_edge = 1 - _skull_radius(x, y - middle_y, rx, ry)
     top_of_head = np.clip(skull_edge * sheet.px * 0.45 + 0.5, 0, 1) * (y < 0.05)
     # The temples: fill the notch between skull and cheek bones.
@@ -678,7 +687,7 @@ def _paint_head(sheet: _Sheet, identity: Identity, points: Float) -> None:
         sheet.tint(sheet.disc(mx, my, size, size, 0.8) * sheet.face, (0.66, 0.54, 0.50))
 
     for side in (0, 1):
-        ring = points[list(_EYES[side])]
+        ring = points[list(EYES[side])]
         cx, cy = ring[:, :2].mean(axis=0)
         sheet.tint(sheet.spot(cx, cy - 0.012, 0.075, 0.045) * outline, (0.90, 0.84, 0.84))
         inner = ring[8]
@@ -703,7 +712,7 @@ def _paint_eyes(sheet: _Sheet, identity: Identity, points: Float) -> None:
     iris = np.asarray(identity.iris_rgb, np.float32)
     gaze = sheet.rng.uniform(-0.006, 0.006)
     for side in (0, 1):
-        ring = points[list(_EYES[side])][:, :2]
+        ring = points[list(EYES[side])][:, :2]
         upper, lower = ring[:9], np.concatenate([ring[8:], ring[:1]])
         opening = sheet.polygon(ring)
         cx, cy = (ring[0, 0] + ring[8, 0]) / 2 + gaze, (ring[4, 1] + ring[12, 1]) / 2 - 0.002
@@ -730,9 +739,9 @@ def _paint_eyes(sheet: _Sheet, identity: Identity, points: Float) -> None:
 
 def _paint_mouth_and_nose(sheet: _Sheet, identity: Identity, points: Float) -> None:
     skin = _skin_rgb(identity.melanin, identity.redness)
-    upper = np.concatenate([points[list(_LIP_UPPER)], points[list(_LIP_UPPER_INNER)][::-1]])
-    lower = np.concatenate([points[list(_LIP_LOWER)], points[list(_LIP_LOWER_INNER)][::-1]])
-    seam = (points[list(_LIP_UPPER_INNER)] + points[list(_LIP_LOWER_INNER)]) / 2
+    upper = np.concatenate([points[list(_LIP_UPPER)], points[list(LIP_UPPER_INNER)][::-1]])
+    lower = np.concatenate([points[list(_LIP_LOWER)], points[list(LIP_LOWER_INNER)][::-1]])
+    seam = (points[list(LIP_UPPER_INNER)] + points[list(LIP_LOWER_INNER)]) / 2
     lip = skin * np.array((0.90, 0.66, 0.68), np.float32) * (1 - 0.1 * identity.melanin)
     streaks = (1 + 0.05 * sheet.noise(0.008, 4))[..., None].astype(np.float32)
     both = np.maximum(sheet.polygon(upper, blur=0.006), sheet.polygon(lower, blur=0.006))
@@ -919,7 +928,7 @@ def _paint_glasses(sheet: _Sheet, identity: Identity, points: Float) -> None:
     colour: Rgb = (0.25, 0.24, 0.24) if identity.glasses == "thin" else (0.09, 0.07, 0.06)
     squareness = float(sheet.rng.uniform(2.0, 4.5))
     for side in (0, 1):
-        ring = points[list(_EYES[side])][:, :2]
+        ring = points[list(EYES[side])][:, :2]
         cx, cy = float(ring[:, 0].mean()) * 1.02, float(ring[:, 1].mean()) + 0.012
         u, v = np.abs(sheet.x - cx) / 0.128, np.abs(sheet.y - cy) / 0.095
         radius = (u**squareness + v**squareness) ** (1 / squareness)
@@ -934,8 +943,8 @@ def _paint_glasses(sheet: _Sheet, identity: Identity, points: Float) -> None:
         tip = float(end[0])
         temple = sheet.line([(outer, cy - 0.03), ((outer + tip) / 2, cy - 0.034), (tip, cy - 0.03)], frame * 0.9)
         sheet.over(temple, colour, shine=0.1)
-    inner = [float(points[list(_EYES[s])][:, 0].mean()) * 1.02 + (0.128 if s == 0 else -0.128) for s in (0, 1)]
-    y = float(points[list(_EYES[0])][:, 1].mean()) - 0.012
+    inner = [float(points[list(EYES[s])][:, 0].mean()) * 1.02 + (0.128 if s == 0 else -0.128) for s in (0, 1)]
+    y = float(points[list(EYES[0])][:, 1].mean()) - 0.012
     bridge = sheet.line([(inner[0], y), ((inner[0] + inner[1]) / 2, y - 0.018), (inner[1], y)], frame)
     sheet.over(bridge, colour, shine=0.3)
 
@@ -944,27 +953,37 @@ def _paint_glasses(sheet: _Sheet, identity: Identity, points: Float) -> None:
 # Light
 
 
-def _lit(sheet: _Sheet, identity: Identity, points: Float, face_px: float, light: Illumination) -> FaceTexture:
-    """Shade the painted sheet and reduce it to ``face_px``."""
+def key_direction(light: Illumination) -> NDArray[np.float32]:
+    """(3,) unit vector towards the key light."""
     azimuth, elevation = np.radians([light.azimuth_deg, light.elevation_deg])
-    key = np.array(
+    return np.array(
         [np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), -np.cos(azimuth) * np.cos(elevation)], np.float32
     )
-    normal = sheet.normal / np.maximum(np.linalg.norm(sheet.normal, axis=2, keepdims=True), 1e-6)
-    facing = normal @ key
-    # Skin lets light in and out again beside where it came in, so the edge of its shadow is soft: a wrapped Lambert.
+
+
+def shading(normals: Image, light: Illumination) -> Image:
+    """(..., 3) unit normals -> (...) the light that a matt surface gathers, 1 = it faces the key light.
+
+    Skin lets light in and out again beside where it came in, so the edge of its shadow is soft: a wrapped Lambert."""
     wrap = np.float32(0.3)
-    wrapped = np.clip((facing + wrap) / (1 + wrap), 0, None)
-    sky = 0.75 - 0.25 * normal[..., 1]
-    shade = light.ambient * sky + (1 - light.ambient) * wrapped
-    # Turning right takes n to n + yaw * (-n_z, 0, n_x); nodding down to n + pitch * (0, -n_z, n_y).
-    lit = (wrapped > 0) * (1 - light.ambient) / (1 + wrap)
-    by_yaw = lit * (-normal[..., 2] * key[0] + normal[..., 0] * key[2])
-    by_pitch = lit * (-normal[..., 2] * key[1] + normal[..., 1] * key[2])
-    half_way = key + np.array((0, 0, -1), np.float32)
+    wrapped = np.clip((normals @ key_direction(light) + wrap) / (1 + wrap), 0, None)
+    sky = 0.75 - 0.25 * normals[..., 1]
+    return np.asarray(light.ambient * sky + (1 - light.ambient) * wrapped, np.float32)
+
+
+def gleam(normals: Image, light: Illumination) -> Image:
+    """(..., 3) unit normals -> (...) the key light that a glossy surface mirrors to the camera."""
+    half_way = key_direction(light) + np.array((0, 0, -1), np.float32)
     half_way /= np.linalg.norm(half_way)
-    gleam = np.clip(normal @ half_way, 0, 1)
-    specular = sheet.shine * (gleam**18 * 0.8 + gleam**60 * 0.7) * (1 - 0.5 * light.ambient)
+    facing = np.clip(normals @ half_way, 0, 1)
+    return np.asarray((facing**18 * 0.8 + facing**60 * 0.7) * (1 - 0.5 * light.ambient), np.float32)
+
+
+def _lit(sheet: _Sheet, identity: Identity, points: Float, face_px: float, light: Illumination) -> FaceTexture:
+    """Shade the painted sheet and reduce it to ``face_px``."""
+    normal = sheet.normal / np.maximum(np.linalg.norm(sheet.normal, axis=2, keepdims=True), 1e-6)
+    shade = shading(normal, light)
+    specular = sheet.shine * gleam(normal, light)
 
     diffuse = np.clip(sheet.rgb, 0, 1) ** DISPLAY_GAMMA * shade[..., None]
     size = (round((_RIGHT - _LEFT) * face_px), round((_BOTTOM - _TOP) * face_px))
@@ -980,7 +999,6 @@ def _lit(sheet: _Sheet, identity: Identity, points: Float, face_px: float, light
     green = diffuse[..., 1] * sheet.alpha
     blood = reduced(np.clip(sheet.blood, 0, None) * green) / np.maximum(diffuse_small[..., 1] * cover, 1e-5)
     blood[alpha < 0.02] = 0
-    turn = np.stack([by_yaw, by_pitch], axis=2) / np.maximum(shade, 0.05)[..., None]
     skin = (reduced(sheet.face) > 0.9) & (blood > 0.25)
     received = diffuse_small[..., 1] + specular_small
     weight = float((diffuse_small[..., 1] * blood)[skin].sum() / received[skin].sum())
@@ -991,10 +1009,12 @@ def _lit(sheet: _Sheet, identity: Identity, points: Float, face_px: float, light
         face_px=float(face_px),
         diffuse=diffuse_small.astype(np.float32),
         specular=specular_small.astype(np.float32),
-        turn=reduced(turn),
+        shine=(reduced(sheet.shine * sheet.alpha) / cover).astype(np.float32),
         alpha=alpha,
         blood=(blood / np.float32(weight)).astype(np.float32),
         delay_s=np.clip(delay_s, -0.02, 0.02),
         skin=skin,
-        landmarks=face_landmarks(identity, face_px),
+        mesh_xyz=face_mesh(identity, face_px),
+        centre_xy=face_centre(face_px),
+        light=light,
     )

@@ -1,13 +1,17 @@
-"""A data set of synthetic recordings: people with a fixed face and skin, recorded under varied conditions.
+"""A data set of synthetic recordings: people, drawn or from portraits, recorded under varied conditions.
 
     OUT/
         dataset.json                        what was asked for and what was made
-        subject_000/session_0.mp4           frames WIDTHxHEIGHT, the face 130 to 170 px high
-        subject_000/session_0.truth.json    times, pulse wave, rate (synth/video.py: read_truth)
+        subject_0000/session_0.mp4          a drawn person
+        subject_0000/session_0.truth.json   times, pulse wave, rate (synth/video.py: read_truth)
+        portrait_033/session_7_0.mp4        a person from a photograph: the portrait's name, the subject's number
 
-Every recording follows from (seed, subject, session) alone: neither the number of workers nor that of subjects
-changes it, so a larger set holds the smaller one. A recording is written beside its place and moved there when whole;
-a run that was killed goes on where it stopped.
+Every recording follows from (seed, split, subject, session) and the portraits alone: neither the number of workers nor
+that of subjects changes it, so a larger set holds the smaller one. That is, its frames and its truth do; x264 at its
+preset medium codes the same frames a little differently from call to call, even on one thread. A recording is written
+beside its place and moved there when whole; a run that was killed goes on where it stopped.
+
+No person is in two splits: every fifth portrait, sorted by name, is for testing, and drawn people differ by split.
 """
 
 from __future__ import annotations
@@ -24,13 +28,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import cv2
 import numpy as np
 
 from autohr.errors import AutoHRError
 from autohr.synth.face import Identity, random_identity
+from autohr.synth.life import HeadMotion, Rhythm
+from autohr.synth.portrait import LEAST_SKIN, PICTURES, load_portraits
 from autohr.synth.video import Background, SceneConfig, truth_path, write_scene
 
 Job = TypeVar("Job")
@@ -38,17 +44,48 @@ Result = TypeVar("Result")
 
 DATASET_SCHEMA = "autohr.synthetic/1"
 
-HR_BPM = (45.0, 165.0)
-"""Rates are uniform in this range, the part of the estimator's 40..180 that leaves room on both sides."""
-PULSE_DEPTH = (0.004, 0.03)
+Split = Literal["all", "train", "test"]
+TEST_EVERY = 5
+"""Every fifth portrait is for testing."""
+PORTRAIT_SHARE = 0.75
+"""Share of the people who are made from portraits, where there are any: real skin and hair teach more than drawn ones,
+but there are few of them."""
+
+HR_BPM = (42.0, 175.0)
+"""Rates are uniform in this range, nearly all of the estimator's 40..180."""
+PULSE_DEPTH = (0.006, 0.04)
 """Log-uniform. Of linear light: a real face measured here shows 0.022, and its darkest and coldest neighbours less."""
-CRF = (3, 15)
-"""x264's quality, uniform. From 18 on the encoder flattens the pulse of these smooth faces away."""
-FACE_PX = (130.0, 170.0)
-"""Height of the face at 320x240; scaled with the frame's height."""
+FACE_PX = (76.0, 180.0)
+"""Height of the face, log-uniform: from a far webcam to a telephone held near."""
+ROOM = (1.4, 2.1)
+"""Height of the picture, in face heights."""
 USUAL_FPS = (25.0, 30.0, 29.97)
 OTHER_FPS = (15.0, 20.0, 24.0, 50.0, 60.0)
 USUAL_FPS_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a recording is written; see ``VideoWriter``."""
+
+    codec: str
+    crf: int
+    preset: str
+    gop: int | None
+
+    @property
+    def suffix(self) -> str:
+        return {"libvpx-vp9": ".webm", "mjpeg": ".mkv"}.get(self.codec, ".mp4")
+
+
+CODECS: tuple[tuple[str, float, tuple[int, int]], ...] = (
+    ("libx264", 0.78, (4, 24)),
+    ("libx265", 0.05, (8, 22)),
+    ("libvpx-vp9", 0.05, (12, 32)),
+    ("mjpeg", 0.12, (6, 36)),
+)
+"""Codec, share, range of crf (uniform). The upper ends are what the web does to a video, and take half of the pulses
+away: a net must know what is left of them. ``crf`` of mjpeg becomes its quantiser, a sixth of it."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +95,12 @@ class SyntheticRecording:
     subject: str
     session: str
     scene: SceneConfig
-    crf: int
+    encoding: Encoding
 
     @property
     def path(self) -> Path:
         """Of the video, relative to the data set."""
-        return Path(self.subject) / f"{self.session}.mp4"
+        return Path(self.subject) / f"{self.session}{self.encoding.suffix}"
 
 
 @dataclass(frozen=True)
@@ -82,36 +119,74 @@ def plan_recordings(
     per_subject: int = 2,
     seed: int = 0,
     duration_s: float = 20.0,
-    width: int = 320,
-    height: int = 240,
+    portraits: Path | None = None,
+    split: Split = "all",
 ) -> list[SyntheticRecording]:
     """The recordings of a data set; nothing is drawn yet.
 
-    A person has a face, a skin tone (uniform from fair to dark) and a depth of pulse that varies little; each of the
-    recordings has its own rate, steady or slowly changing, motion, light, camera and encoding.
+    A person has a face, a skin tone (drawn: uniform from fair to dark) and a depth of pulse that varies little; each of
+    the recordings has its own rate, steady or slowly changing, movement, light, camera and encoding.
+
+    Args:
+        portraits: folder of photographs with landmarks (``synth/portrait.py``); None draws everybody. A person of the
+            same portrait may be several subjects; he then has one folder, and one place in any split by folder.
+        split: which people; "all" makes no difference between training and testing.
 
     Raises:
-        ValueError: a count below 1, or a size or duration that ``SceneConfig`` refuses.
+        ValueError: a count below 1, or a duration that ``SceneConfig`` refuses.
+        BadRecording: the portraits cannot be used.
     """
     for name, value in (("n_subjects", n_subjects), ("per_subject", per_subject)):
         if value < 1:
             raise ValueError(f"{name}={value} must be 1 or more.")
+    if split not in get_args(Split):
+        raise ValueError(f"split={split!r} is not one of {', '.join(get_args(Split))}.")
+    pictures = _of_split(usable_portraits(portraits), split) if portraits is not None else []
     planned = []
     for subject in range(n_subjects):
-        rng = np.random.default_rng([seed, subject])
+        rng = np.random.default_rng([seed, get_args(Split).index(split), subject])
         identity = random_identity(rng)
         depth = float(np.exp(rng.uniform(*np.log(PULSE_DEPTH))))
+        folder, prefix, picture = f"subject_{subject:04d}", "session_", None
+        if pictures and rng.uniform() < PORTRAIT_SHARE:
+            turn, place = divmod(subject, len(pictures))
+            order = np.random.default_rng([seed, turn]).permutation(len(pictures))
+            picture = pictures[int(order[place])]
+            folder, prefix = f"portrait_{picture.path.stem}", f"session_{subject}_"
         for session in range(per_subject):
-            rng = np.random.default_rng([seed, subject, 1 + session])
-            scene, crf = _scene(rng, identity, depth, duration_s, width, height)
-            planned.append(SyntheticRecording(f"subject_{subject:03d}", f"session_{session}", scene, crf))
+            rng = np.random.default_rng([seed, get_args(Split).index(split), subject, 1 + session])
+            scene = _scene(rng, identity, picture, depth, duration_s)
+            planned.append(SyntheticRecording(folder, f"{prefix}{session}", scene, _encoding(rng)))
     return planned
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A photograph that can be brought to life."""
+
+    path: Path
+    cut_out: bool
+    """Whether the person can be told from the background."""
+
+
+@functools.lru_cache(maxsize=2)
+def usable_portraits(folder: Path) -> tuple[Picture, ...]:
+    """Pictures of a folder with landmarks and enough bare skin, sorted by name. Half a second for each."""
+    portraits = load_portraits(folder)
+    paths = {path.stem: path.resolve() for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURES}
+    return tuple(Picture(paths[one.name], one.cut_out) for one in portraits if one.skin_share >= LEAST_SKIN)
+
+
+def _of_split(pictures: Sequence[Picture], split: Split) -> list[Picture]:
+    if split == "all":
+        return list(pictures)
+    return [one for place, one in enumerate(pictures) if (place % TEST_EVERY == TEST_EVERY - 1) == (split == "test")]
+
+
 def _scene(
-    rng: np.random.Generator, identity: Identity, depth: float, duration_s: float, width: int, height: int
-) -> tuple[SceneConfig, int]:
-    """One recording of a person, by chance, and its crf."""
+    rng: np.random.Generator, identity: Identity, picture: Picture | None, depth: float, duration_s: float
+) -> SceneConfig:
+    """One recording of a person, by chance."""
 
     def sometimes(share: float, low: float, high: float) -> float:
         drawn, value = rng.uniform() < share, float(rng.uniform(low, high))
@@ -125,36 +200,63 @@ def _scene(
     # A heart that calms down or speeds up by a third of a beat per minute and second at most.
     slope_bpm = sometimes(0.5, -1, 1) * min(20.0, duration_s / 3)
     end_bpm = float(np.clip(start_bpm + slope_bpm, *HR_BPM))
-    flicker_depth = sometimes(0.15, 0.001, 0.006)
-    nod_amplitude = sometimes(0.1, 0.005, 0.02)
+    face_px = float(np.exp(rng.uniform(*np.log(FACE_PX))))
+    height = 2 * round(face_px * rng.uniform(*ROOM) / 2)
+    width = 2 * round(height * float(rng.choice((1.0, 4 / 3))) / 2)
+    flicker_depth = sometimes(0.15, 0.001, 0.01)
+    rhythm_amplitude = sometimes(0.15, 0.004, 0.03)
+    rhythms: tuple[Rhythm, ...] = ("nod", "shake", "rock")
+    head = HeadMotion(
+        # Mostly people who sit and look at a screen; some who are restless. Half of them talk.
+        sway=round(float(rng.beta(1.2, 2.5)) * 1.4, 3),
+        turn_deg=round(float(rng.beta(1.2, 2.0)) * 9, 2),
+        talk=round(sometimes(0.55, 0.2, 1.2), 3),
+        expression=round(float(rng.uniform(0, 1)), 3),
+        blinks_per_min=round(float(rng.uniform(3, 35)), 1),
+        rhythm=rhythms[int(rng.integers(len(rhythms)))],
+        rhythm_hz=round(float(rng.uniform(0.3, 3.0)), 3) if rhythm_amplitude else 0.0,
+        rhythm_amplitude=round(rhythm_amplitude, 4),
+    )
+    cut_out = bool(rng.uniform() < 0.4)
     backgrounds: tuple[Background, ...] = ("plain", "room", "clutter")
-    scene = SceneConfig(
+    return SceneConfig(
         seed=int(rng.integers(2**31)),
         duration_s=duration_s,
         width=width,
         height=height,
         fps=fps,
         identity=identity,
-        face_px=round(float(rng.uniform(*FACE_PX)) * min(height / 240, width / 320), 2),
+        portrait=None if picture is None else str(picture.path),
+        cut_out=picture is not None and picture.cut_out and cut_out,
+        face_px=round(face_px, 2),
         hr_bpm=(round(start_bpm, 2), round(end_bpm, 2)),
         hrv=round(float(rng.uniform(0.01, 0.06)), 4),
         resp_bpm=round(float(rng.uniform(10, 22)), 2),
-        pulse_depth=round(float(np.clip(depth * np.exp(rng.normal(0, 0.15)), *PULSE_DEPTH)), 5),
-        # Mostly people who sit and look at a screen; some who are restless.
-        motion=round(float(rng.beta(1.2, 2.5)) * 1.2, 3),
-        nod_hz=round(float(rng.uniform(0.3, 2.0)), 3) if nod_amplitude else 0.0,
-        nod_amplitude=round(nod_amplitude, 4),
+        pulse_depth=round(float(np.clip(depth * np.exp(rng.normal(0, 0.25)), *PULSE_DEPTH)), 5),
+        head=head,
         exposure=round(float(rng.uniform(0.6, 1.15)), 3),
         light_drift=round(float(rng.uniform(0.0, 0.06)), 4),
         flicker_hz=round(float(rng.uniform(0.5, 4.0)), 3) if flicker_depth else 0.0,
         flicker_depth=round(flicker_depth, 5),
+        screen_depth=round(sometimes(0.2, 0.005, 0.05), 4),
+        room_light=round(float(rng.uniform(0.2, 1.0)), 3),
+        auto_exposure=round(sometimes(0.3, 0.2, 0.9), 3),
+        gamma=round(float(rng.uniform(1.7, 2.5)), 3),
         # Noise under a quarter of a grey level would let 8 bits swallow the pulse; cameras have more.
-        noise_sd=round(float(rng.uniform(0.5, 2.5)), 3),
+        noise_sd=round(float(rng.uniform(0.5, 3.0)), 3),
         background=backgrounds[int(rng.choice(3, p=(0.2, 0.6, 0.2)))],
+        background_motion=round(sometimes(0.3, 0.1, 1.0), 3),
         jitter_s=round(sometimes(0.15, 0.05, 0.25) / fps, 6),
         drop_share=round(sometimes(0.1, 0.005, 0.03), 4),
     )
-    return scene, int(rng.integers(CRF[0], CRF[1] + 1))
+
+
+def _encoding(rng: np.random.Generator) -> Encoding:
+    share = np.array([codec[1] for codec in CODECS])
+    codec, _, (low, high) = CODECS[int(rng.choice(len(CODECS), p=share / share.sum()))]
+    # Phones draw a picture anew every second or half, the web every two to eight.
+    gop = int(rng.choice((15, 25, 30, 60, 120))) if rng.uniform() < 0.6 else None
+    return Encoding(codec, int(rng.integers(low, high + 1)), str(rng.choice(("veryfast", "medium"))), gop)
 
 
 def write_recordings(
@@ -164,8 +266,8 @@ def write_recordings(
     per_subject: int = 2,
     seed: int = 0,
     duration_s: float = 20.0,
-    width: int = 320,
-    height: int = 240,
+    portraits: Path | None = None,
+    split: Split = "all",
     workers: int | None = None,
     progress: Callable[[int, int, SyntheticRecording], None] | None = None,
 ) -> Written:
@@ -186,8 +288,8 @@ def write_recordings(
         per_subject=per_subject,
         seed=seed,
         duration_s=duration_s,
-        width=width,
-        height=height,
+        portraits=portraits,
+        split=split,
     )
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers} must be 1 or more.")
@@ -263,7 +365,13 @@ def _make(out: Path, one: SyntheticRecording) -> None:
     desk = place.parent / f".tmp-{one.session}"
     desk.mkdir(parents=True, exist_ok=True)
     made = desk / place.name
-    write_scene(one.scene, made, crf=one.crf)
+    write_scene(
+        *(one.scene, made),
+        codec=one.encoding.codec,
+        crf=one.encoding.crf,
+        preset=one.encoding.preset,
+        gop=one.encoding.gop,
+    )
     # The truth goes last: a recording is whole when it is there. An outdated one must not vouch for the new video.
     truth_path(place).unlink(missing_ok=True)
     made.replace(place)
@@ -276,7 +384,8 @@ def _is_made(out: Path, one: SyntheticRecording) -> bool:
     place = out / one.path
     try:
         record = json.loads(truth_path(place).read_text(encoding="utf-8"))
-        same = bool(record["config"] == _as_json(one.scene) and record["encoding"]["crf"] == one.crf)
+        kept = {name: record["encoding"][name] for name in dataclasses.asdict(one.encoding)}
+        same = bool(record["config"] == _as_json(one.scene) and kept == dataclasses.asdict(one.encoding))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
     return same and place.exists()
@@ -297,7 +406,7 @@ def _write_index(out: Path, planned: list[SyntheticRecording], seed: int) -> Non
                 "subject": one.subject,
                 "session": one.session,
                 "video": one.path.as_posix(),
-                "crf": one.crf,
+                "encoding": dataclasses.asdict(one.encoding),
                 "scene": dataclasses.asdict(one.scene),
             }
             for one in planned

@@ -1,4 +1,5 @@
-"""Bring drawn faces to life: a moving head with a known pulse, changing light, a noisy camera, a real encoder.
+"""Bring faces to life, drawn ones and portraits: a known pulse, a moving head, changing light, a noisy camera, a real
+encoder.
 
     SceneConfig -> render -> (frame (H, W, 3) uint8 RGB, t_s) ...        SceneConfig -> truth -> SceneTruth
 
@@ -12,7 +13,7 @@ survives on average, as it does in a real camera.
 
 Because the curve is a pure power, light is a factor after it as well, and a change of a few percent before it is
 the same change divided by gamma after it. So everything is drawn once as the camera shows it; a frame costs one
-weighted sum of pictures (the pulse, the shading of a turned head), one warp and one pass of noise.
+weighted sum of pictures (the pulse), one warp with its change of light (``synth/warp.py``), and one pass of noise.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -31,17 +33,10 @@ from numpy.typing import NDArray
 
 from autohr.errors import BadRecording
 from autohr.signals.simulate import CHANNEL_RATIO, simulate_pulse
-from autohr.synth.face import (
-    DISPLAY_GAMMA,
-    FaceTexture,
-    Identity,
-    Illumination,
-    Image,
-    draw_face,
-    face_centre,
-    face_landmarks,
-    random_identity,
-)
+from autohr.synth.face import DISPLAY_GAMMA, FaceTexture, Identity, Illumination, Image, draw_face, random_identity
+from autohr.synth.life import HeadMotion, HeadPose, move_head, wander
+from autohr.synth.portrait import Portrait, load_portraits, portrait_texture
+from autohr.synth.warp import Rig, full_size, lid_outlines, make_rig, mouth_opening, pose_mesh, sampling
 from autohr.types import Float, Frame
 from autohr.video.encode import write_video
 
@@ -71,6 +66,10 @@ class SceneConfig:
     n_faces: int = 1
     identity: Identity | None = None
     """Of the first face; None draws one by the seed, as for the others."""
+    portrait: str | None = None
+    """Path of a photograph that the first face is made from instead (``synth/portrait.py``)."""
+    cut_out: bool = False
+    """Whether the person of the portrait is cut out and put before ``background``; else his own stays behind him."""
     face_px: float | None = None
     """Height of the faces, hairline to chin; None is 0.4 of the frame's height, less where several share the width."""
     hr_bpm: float | tuple[float, float] = 72.0
@@ -83,12 +82,8 @@ class SceneConfig:
     pulse_depth: float = 0.01
     """Peak to peak of the relative change of green linear light, averaged over the bare skin of the face. Real faces:
     0.003 to 0.02. 0 is no pulse at all, and then the truth knows no heart rate either."""
-    motion: float = 0.5
-    """How much the head sways: 0 is still, 1 a restless person (sd 5 % of the face's height sideways, 3 degrees of
-    roll, 3 % of scale)."""
-    nod_hz: float = 0.0
-    nod_amplitude: float = 0.0
-    """Periodic nod, as a share of the face's height, each way."""
+    head: HeadMotion = field(default_factory=HeadMotion)
+    """How the heads move, talk and blink."""
     light: Illumination | None = None
     """Where the light comes from; None draws it by the seed."""
     exposure: float = 1.0
@@ -100,10 +95,20 @@ class SceneConfig:
     """Peak to peak of a sine in the light, relative; the frequency may lie in the heart band."""
     flicker_rgb: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """How much of the flicker each channel gets."""
+    screen_depth: float = 0.0
+    """Standard deviation of light that jumps in strength and colour every second or so, as from a screen."""
+    room_light: float = 1.0
+    """Share of all these changes that the background gets: a screen lights the face alone."""
+    auto_exposure: float = 0.0
+    """How much of slow changes the camera takes back, 0..1, in steps and half a second late."""
+    gamma: float = DISPLAY_GAMMA
+    """Of the camera's curve."""
     noise_sd: float = 1.0
     """Standard deviation of camera noise, of 255. One number for bright and dark: under a power law near 1/2,
     shot noise is equally large everywhere, and read noise only adds to it in the dark."""
     background: Background = "room"
+    background_motion: float = 0.0
+    """How much the background changes by itself, 0..1: passers-by, a television."""
     jitter_s: float = 0.0
     """Standard deviation of the time between the true moments of exposure and a steady clock; at most 0.4 frames."""
     drop_share: float = 0.0
@@ -131,8 +136,8 @@ class SceneConfig:
             raise ValueError(f"flicker_rgb={self.flicker_rgb} must be three numbers in 0..1.")
         if self.flicker_depth and not self.flicker_hz:
             raise ValueError(f"flicker_depth={self.flicker_depth} needs a flicker_hz above 0.")
-        if self.nod_amplitude and not self.nod_hz:
-            raise ValueError(f"nod_amplitude={self.nod_amplitude} needs a nod_hz above 0.")
+        if self.cut_out and self.portrait is None:
+            raise ValueError("cut_out=True needs a portrait: a drawn face has no background to be cut from.")
         if self.kind == "photo" and self.pulse_depth:
             raise ValueError(f"A photograph has no pulse: set pulse_depth=0 (it is {self.pulse_depth}).")
         room_px = min(0.75 * self.height, self.width / self.n_faces)
@@ -152,9 +157,10 @@ class SceneConfig:
 
 _LIMITS = (
     *(("seed", 0, 2**63 - 1), ("duration_s", 0.05, 3600), ("width", 32, 7680), ("height", 32, 4320), ("fps", 1, 1000)),
-    *(("n_faces", 1, 8), ("hrv", 0, 0.3), ("resp_bpm", 2, 60), ("pulse_depth", 0, 0.2), ("motion", 0, 4)),
-    *(("nod_hz", 0, 10), ("nod_amplitude", 0, 0.3), ("exposure", 0.01, 4), ("light_drift", 0, 0.3)),
-    *(("flicker_hz", 0, 200), ("flicker_depth", 0, 0.5), ("noise_sd", 0, 30)),
+    *(("n_faces", 1, 8), ("hrv", 0, 0.3), ("resp_bpm", 2, 60), ("pulse_depth", 0, 0.2)),
+    *(("exposure", 0.01, 4), ("light_drift", 0, 0.3), ("flicker_hz", 0, 200), ("flicker_depth", 0, 0.5)),
+    *(("screen_depth", 0, 0.3), ("room_light", 0, 1), ("auto_exposure", 0, 1), ("gamma", 1, 3), ("noise_sd", 0, 30)),
+    *(("background_motion", 0, 1),),
     *(("jitter_s", 0, 1), ("drop_share", 0, 0.9)),
 )
 
@@ -184,26 +190,32 @@ class SceneTruth:
 def decoys(duration_s: float = 10.0, seed: int = 0) -> dict[str, SceneConfig]:
     """Scenes without a pulse, which no honest meter may call reliable. By name, so that tests can loop over them."""
     base = SceneConfig(duration_s=duration_s, seed=seed, pulse_depth=0.0)
+    statue = HeadMotion(0, 0, 0, 0, 0)
+
+    def photo(**changes: Any) -> SceneConfig:
+        return dataclasses.replace(base, **{"kind": "photo", "head": statue, **changes})
+
     return {
-        "still_photo": dataclasses.replace(base, kind="photo", motion=0.0, light_drift=0.0),
-        "moving_photo": dataclasses.replace(base, kind="photo", motion=1.0),
-        "nodding_photo": dataclasses.replace(base, kind="photo", motion=0.3, nod_hz=1.1, nod_amplitude=0.03),
-        "flickering_photo": dataclasses.replace(base, kind="photo", motion=0.0, flicker_hz=1.2, flicker_depth=0.02),
-        "still_face": dataclasses.replace(base, motion=0.0),
-        "moving_face": dataclasses.replace(base, motion=1.0),
-        "flickering_face": dataclasses.replace(base, motion=0.2, flicker_hz=1.3, flicker_depth=0.02),
+        "still_photo": photo(light_drift=0.0),
+        "moving_photo": photo(head=HeadMotion(sway=1.0)),
+        "nodding_photo": photo(head=HeadMotion(sway=0.3, rhythm_hz=1.1, rhythm_amplitude=0.03)),
+        "flickering_photo": photo(flicker_hz=1.2, flicker_depth=0.02),
+        "still_face": dataclasses.replace(base, head=statue),
+        "moving_face": dataclasses.replace(base, head=HeadMotion(sway=1.0, turn_deg=5.0)),
+        "talking_face": dataclasses.replace(base, head=HeadMotion(sway=0.5, talk=1.0)),
+        "flickering_face": dataclasses.replace(base, head=HeadMotion(sway=0.2), flicker_hz=1.3, flicker_depth=0.02),
         "wall": dataclasses.replace(base, kind="wall"),
     }
 
 
 def truth(config: SceneConfig, face: int = 0) -> SceneTruth:
-    """What is known of face number ``face`` of the scene, counted from the left. Costs little: nothing is drawn."""
+    """What is known of face number ``face`` of the scene, counted from the left; the face is drawn, no frame is."""
     times_s = _clock(config)
     if config.kind == "wall":
         return _no_pulse(times_s)
     if not 0 <= face < config.n_faces:
         raise ValueError(f"face={face} is outside 0..{config.n_faces - 1}: this scene has {config.n_faces} face(s).")
-    return _live(config, times_s, face).truth
+    return _live(config, times_s, face)[0].truth
 
 
 def render(config: SceneConfig) -> Iterator[tuple[Frame, float]]:
@@ -219,6 +231,7 @@ def write_scene(
     codec: str = "libx264",
     crf: int = 18,
     pix_fmt: str = "yuv420p",
+    preset: str = "veryfast",
     gop: int | None = None,
 ) -> SceneTruth:
     """Encode a scene into ``path`` and write ``<name>.truth.json`` beside it; returns the truth of the first face.
@@ -236,15 +249,15 @@ def write_scene(
     actors = _cast(config, times_s)
     frames = (frame for frame, _ in _render(config, times_s, actors))
     if config.jitter_s or config.drop_share:
-        write_video(path, frames, t_s=times_s, codec=codec, crf=crf, pix_fmt=pix_fmt, gop=gop)
+        write_video(path, frames, t_s=times_s, codec=codec, crf=crf, pix_fmt=pix_fmt, preset=preset, gop=gop)
     else:
-        write_video(path, frames, fps=config.fps, codec=codec, crf=crf, pix_fmt=pix_fmt, gop=gop)
-    truths = [actor.truth for actor in actors] or [_no_pulse(times_s)]
+        write_video(path, frames, fps=config.fps, codec=codec, crf=crf, pix_fmt=pix_fmt, preset=preset, gop=gop)
+    truths = [actor.life.truth for actor in actors] or [_no_pulse(times_s)]
     record = {
         "schema": TRUTH_SCHEMA,
         "video": path.name,
         "config": dataclasses.asdict(config),
-        "encoding": {"codec": codec, "crf": crf, "pix_fmt": pix_fmt, "gop": gop},
+        "encoding": {"codec": codec, "crf": crf, "pix_fmt": pix_fmt, "preset": preset, "gop": gop},
         "t_s": _listed(times_s, 6),
         "faces": [
             {
@@ -330,58 +343,78 @@ def _clock(config: SceneConfig) -> Float:
     return np.asarray((times_s - times_s[0])[kept])
 
 
-def _wander(rng: np.random.Generator, t_s: Float, low_hz: float, high_hz: float) -> Float:
-    """Unit-variance sway: five sines, slower ones larger, none beyond 2.2 standard deviations in sum."""
-    n_sines = 5
-    freqs_hz = low_hz * (high_hz / low_hz) ** ((np.arange(n_sines) + rng.uniform(size=n_sines)) / n_sines)
-    size = freqs_hz**-0.7
-    size *= np.sqrt(2 / (size**2).sum())
-    phases = rng.uniform(0, 2 * np.pi, n_sines)
-    return np.asarray(2.2 * np.tanh((size * np.sin(2 * np.pi * t_s[:, None] * freqs_hz + phases)).sum(axis=1) / 2.2))
+BODY_SHARE = 0.6
+"""How much of the head's sway the body joins in; the rest is the neck."""
 
 
-@dataclass(frozen=True)
-class _Motion:
-    """Where a head is, (T,) each."""
-
-    x: Float
-    """Of the middle of the face, in pixels of the frame."""
-    y: Float
-    scale: Float
-    roll_rad: Float
-    yaw_rad: Float
-    """Turned; seen only in the shading, the outline does not turn yet."""
-    pitch_rad: Float
-
-
-def _move(config: SceneConfig, t_s: Float, number: int) -> _Motion:
-    rng = _rng(config, _FOR_MOTION, number)
-    size, level = config.height_of_faces, config.motion
-    sway = [level * _wander(rng, t_s, 0.04, 0.6) for _ in range(6)]
-    nod = config.nod_amplitude * np.sin(2 * np.pi * (config.nod_hz * t_s + rng.uniform()))
-    x = config.width * (number + 0.5) / config.n_faces + size * 0.05 * sway[0]
-    y = config.height * 0.47 + size * (0.03 * sway[1] + nod)
+def _body(config: SceneConfig, pose: HeadPose, number: int, centre_xy: tuple[float, float]) -> Float:
+    """(T, 2, 3) from texture pixels to frame pixels: where the body stands, and its part of the head's movement."""
+    share = 1.0 if config.kind == "photo" else BODY_SHARE
+    size = config.height_of_faces
     # Heads are kept in the picture: a person who leaves it is another scene.
     edge = 0.5 * size
-    return _Motion(
-        x=np.clip(x, min(edge, config.width / 2), max(config.width - edge, config.width / 2)),
-        y=np.clip(y, min(edge, config.height / 2), max(config.height - edge, config.height / 2)),
-        scale=np.exp(0.03 * sway[2]),
-        roll_rad=np.radians(3.0) * sway[3],
-        yaw_rad=np.radians(3.0) * sway[4] + 0.04 * sway[0],
-        pitch_rad=np.radians(2.0) * sway[5] + 1.2 * nod,
+    middle_x, middle_y = config.width * (number + 0.5) / config.n_faces, config.height * 0.47
+    x = np.clip(middle_x + size * share * pose.x, min(edge, middle_x), max(config.width - edge, middle_x))
+    y = np.clip(middle_y + size * share * pose.y, min(edge, middle_y), max(config.height - edge, middle_y))
+    scale, roll_rad = pose.scale**share, share * pose.roll_rad
+    cos, sin = scale * np.cos(roll_rad), scale * np.sin(roll_rad)
+    cx, cy = centre_xy
+    rows = (
+        np.stack([cos, -sin, x - cos * cx + sin * cy], axis=1),
+        np.stack([sin, cos, y - sin * cx - cos * cy], axis=1),
+    )
+    return np.stack(rows, axis=1)
+
+
+def _neck(pose: HeadPose) -> HeadPose:
+    """What the head does beyond its body."""
+    rest = 1 - BODY_SHARE
+    return dataclasses.replace(
+        pose, x=rest * pose.x, y=rest * pose.y, scale=pose.scale**rest, roll_rad=rest * pose.roll_rad
     )
 
 
-def _lamps(config: SceneConfig, t_s: Float) -> Float:
-    """(T, 3) light in red, green and blue, 1 on average."""
+def _lamps(config: SceneConfig, t_s: Float) -> tuple[Float, Float]:
+    """(T, 3) light on the faces and on the background in red, green and blue, 1 on average."""
     rng = _rng(config, _FOR_LIGHT)
-    drift = config.light_drift * _wander(rng, t_s, 0.01, 0.1)
-    hue = np.stack([_wander(rng, t_s, 0.01, 0.06) for _ in range(3)], axis=1)
+    drift = config.light_drift * wander(rng, t_s, 0.01, 0.1)
+    hue = np.stack([wander(rng, t_s, 0.01, 0.06) for _ in range(3)], axis=1)
     sine = 0.5 * config.flicker_depth * np.sin(2 * np.pi * (config.flicker_hz * t_s + rng.uniform()))
     light = (1 + drift)[:, None] * (1 + config.light_drift / 3 * hue)
     light *= 1 + sine[:, None] * np.array(config.flicker_rgb)
-    return np.asarray(np.clip(light, 0.05, None) * config.exposure)
+    light *= 1 + config.screen_depth * _screen(t_s, _rng(config, _FOR_LIGHT, 2))
+    light = np.clip(light, 0.05, None)
+    room = 1 + config.room_light * (light - 1)
+    gain = _gain(config, t_s, light.mean(axis=1))[:, None] * config.exposure
+    return light * gain, room * gain
+
+
+def _screen(t_s: Float, rng: np.random.Generator) -> Float:
+    """(T, 3) of unit variance: steps of strength and colour, 0.3 to 3 s long, each a fade of a tenth of a second."""
+    out = np.zeros((len(t_s), 3))
+    level, now_s = rng.normal(0, 0.8, 1) + rng.normal(0, 0.6, 3), 0.0
+    out += level
+    while now_s < t_s[-1]:
+        now_s += float(rng.uniform(0.3, 3.0))
+        after = rng.normal(0, 0.8, 1) + rng.normal(0, 0.6, 3)
+        out += np.clip((t_s - now_s) / 0.1, 0, 1)[:, None] * (after - level)
+        level = after
+    return out
+
+
+def _gain(config: SceneConfig, t_s: Float, brightness: Float) -> Float:
+    """(T,) what an automatic exposure makes of ``brightness``: it follows half a second late and in steps of 1 %."""
+    if not config.auto_exposure:
+        return np.ones(len(t_s))
+    seen, late = np.empty(len(t_s)), float(brightness[0])
+    for i, now in enumerate(brightness):
+        step_s = t_s[i] - t_s[i - 1] if i else 0.0
+        late += (float(now) - late) * (1 - math.exp(-step_s / 0.5))
+        seen[i] = late
+    steps = np.round(np.log(seen) * config.auto_exposure / 0.01) * 0.01
+    # A step is spread over a few frames, as cameras do.
+    smooth = np.convolve(np.pad(steps, 3, mode="edge"), np.ones(7) / 7, mode="valid")
+    return np.exp(-smooth)
 
 
 def _no_pulse(t_s: Float, box_xywh: Float | None = None) -> SceneTruth:
@@ -407,18 +440,38 @@ class _Actor:
     still: Image
     """(H, W, 4) red, green, blue, alpha of the face at rest."""
     window: tuple[slice, slice]
-    """The rows and columns of ``still`` that the modes change."""
+    """The rows and columns of ``still`` that the pulse changes."""
     modes: Image
-    """(M, h, w, 4) pictures that are added within ``window``, each by its weight."""
+    """(2, h, w, 4) pictures that are added within ``window``, each by its weight: blood, and its delayed part."""
     weights: NDArray[np.float32]
-    """(T, M) those weights: pulse, its delayed part, yaw, pitch."""
-    matrices: Float
-    """(T, 2, 3) from texture pixels to frame pixels."""
+    """(T, 2) those weights."""
+    gloss: Image
+    """(H, W) what a unit of mirrored light adds to the display."""
+    rig: Rig | None
+    """None: a rigid sheet."""
+    lid_rgb: NDArray[np.float32]
+    """(2, 3) colour of the upper lids."""
     border: int
     """What lies beyond the texture, as OpenCV names it."""
+    gamma: float
     reach: tuple[float, float, float]
     """How far the texture goes from its centre, in its pixels: sideways, upwards, downwards (inf = to the edge)."""
-    centre_xy: tuple[float, float]
+    life: _Life
+
+
+@dataclass(frozen=True)
+class _Life:
+    """What one face does during the scene; nothing of it is rendered yet."""
+
+    texture: FaceTexture
+    pose: HeadPose
+    """Of the head on its body."""
+    matrices: Float
+    """(T, 2, 3) from pixels of the texture to pixels of the frame, of the body."""
+    change: Float
+    """(T,) relative loss of green by the pulse, peak to peak ``pulse_depth``."""
+    slope: Float
+    """(T,) of ``change``, per second."""
     truth: SceneTruth
 
 
@@ -429,58 +482,76 @@ def _cast(config: SceneConfig, t_s: Float) -> list[_Actor]:
 
 
 def _actor(config: SceneConfig, t_s: Float, number: int) -> _Actor:
-    life = _live(config, t_s, number)
-    texture = draw_face(life.identity, config.height_of_faces, _illumination(config))
+    life, rig = _live(config, t_s, number)
+    texture = life.texture
     if config.kind == "photo":
-        still, window, modes = _printed(texture)
+        still, window, modes = _printed(texture, config.gamma)
         weights = np.zeros((len(t_s), 0), np.float32)
-        border, down = cv2.BORDER_CONSTANT, still.shape[0] - texture.centre_xy[1]
+        gloss, border, down = np.zeros(still.shape[:2], np.float32), cv2.BORDER_CONSTANT, still.shape[0]
     else:
         # Which colours blood takes away differs with skin and camera; green, which defines the depth, is held.
-        ratio = np.array(CHANNEL_RATIO) / CHANNEL_RATIO[1] * _rng(config, _FOR_PULSE, number, 1).normal(1, 0.06, 3)
+        ratio = np.array(CHANNEL_RATIO) / CHANNEL_RATIO[1] * _rng(config, _FOR_PULSE, number, 1).normal(1, 0.08, 3)
         ratio[1] = 1.0
-        still, window, modes = _living(texture, ratio)
-        turns = (life.motion.yaw_rad, life.motion.pitch_rad)
-        weights = np.stack([-life.change, life.slope, *turns], axis=1).astype(np.float32)
+        still, window, modes, gloss = _living(texture, ratio, config.gamma)
+        weights = np.stack([-life.change, life.slope], axis=1).astype(np.float32)
         border, down = cv2.BORDER_REPLICATE, math.inf
     cx, cy = texture.centre_xy
     reach = (max(cx, still.shape[1] - cx), cy, down)
-    return _Actor(still, window, modes, weights, life.matrices, border, reach, (cx, cy), life.truth)
-
-
-@dataclass(frozen=True)
-class _Life:
-    """What one face does during the scene; nothing of it is drawn yet."""
-
-    identity: Identity
-    motion: _Motion
-    matrices: Float
-    """(T, 2, 3) from pixels of the texture to pixels of the frame."""
-    change: Float
-    """(T,) relative loss of green by the pulse, peak to peak ``pulse_depth``."""
-    slope: Float
-    """(T,) of ``change``, per second."""
-    truth: SceneTruth
-
-
-def _live(config: SceneConfig, t_s: Float, number: int) -> _Life:
-    drawn = random_identity(_rng(config, _FOR_IDENTITY, number))
-    identity = config.identity if number == 0 and config.identity is not None else drawn
-    motion = _move(config, t_s, number)
-    cx, cy = face_centre(config.height_of_faces)
-    cos, sin = motion.scale * np.cos(motion.roll_rad), motion.scale * np.sin(motion.roll_rad)
-    matrices = np.stack(
-        [
-            np.stack([cos, -sin, motion.x - cos * cx + sin * cy], axis=1),
-            np.stack([sin, cos, motion.y - sin * cx - cos * cy], axis=1),
-        ],
-        axis=1,
+    if float(texture.alpha.min()) == 1.0:
+        reach, border = (math.inf, math.inf, math.inf), cv2.BORDER_REFLECT_101
+    return _Actor(
+        still, window, modes, weights, gloss, rig, _lid_colours(still, texture), border, config.gamma, reach, life
     )
-    landmarks = face_landmarks(identity, config.height_of_faces)
-    at = landmarks @ matrices[:, :, :2].transpose(0, 2, 1) + matrices[:, None, :, 2]
-    low, high = at.min(axis=1), at.max(axis=1)
-    known, change, slope = _pulse(config, t_s, number, np.concatenate([low, high - low], axis=1))
-    return _Life(identity, motion, matrices, change, slope, known)
+
+
+def _live(config: SceneConfig, t_s: Float, number: int) -> tuple[_Life, Rig | None]:
+    texture = _texture(config, number)
+    pose = move_head(config.head, t_s, _rng(config, _FOR_MOTION, number))
+    matrices = _body(config, pose, number, texture.centre_xy)
+    rig = None if config.kind == "photo" else make_rig(texture)
+    pose = _neck(pose)
+    boxes = np.empty((len(t_s), 4))
+    for first in range(0, len(t_s), 256):
+        part = slice(first, first + 256)
+        points = texture.landmarks[None] if rig is None else pose_mesh(rig, pose, part)[:, :468, :2]
+        at = points @ matrices[part, :, :2].transpose(0, 2, 1) + matrices[part, None, :, 2]
+        low, high = at.min(axis=1), at.max(axis=1)
+        boxes[part] = np.concatenate([low, high - low], axis=1)
+    known, change, slope = _pulse(config, t_s, number, boxes)
+    return _Life(texture, pose, matrices, change, slope, known), rig
+
+
+@lru_cache(maxsize=4)
+def _texture(config: SceneConfig, number: int) -> FaceTexture:
+    """Remembered, because the truth of a scene and its frames both begin with it."""
+    rng = _rng(config, _FOR_IDENTITY, number)
+    if number == 0 and config.portrait is not None:
+        return portrait_texture(_portrait(Path(config.portrait)), config.height_of_faces, rng, config.cut_out)
+    drawn = random_identity(rng)
+    identity = config.identity if number == 0 and config.identity is not None else drawn
+    return draw_face(identity, config.height_of_faces, _illumination(config))
+
+
+def _portrait(path: Path) -> Portrait:
+    by_name = _portraits(path.parent)
+    if path.stem not in by_name:
+        raise BadRecording(f"There is no portrait {path.stem!r} with landmarks in {str(path.parent)!r}.")
+    return by_name[path.stem]
+
+
+@lru_cache(maxsize=2)
+def _portraits(folder: Path) -> dict[str, Portrait]:
+    return {portrait.name: portrait for portrait in load_portraits(folder)}
+
+
+def _lid_colours(still: Image, texture: FaceTexture) -> NDArray[np.float32]:
+    """(2, 3) of the skin between eye and brow, where it is seen when the eye is open."""
+    height, width = still.shape[:2]
+    colours = []
+    for landmark in (27, 257):
+        x, y = np.clip(np.rint(texture.landmarks[landmark]), 1, (width - 2, height - 2)).astype(int)
+        colours.append(np.median(still[y - 1 : y + 2, x - 1 : x + 2, :3].reshape(-1, 3), axis=0))
+    return np.array(colours, np.float32)
 
 
 def _illumination(config: SceneConfig) -> Illumination:
@@ -527,47 +598,45 @@ def _pulse(config: SceneConfig, t_s: Float, number: int, box_xywh: Float) -> tup
     return known, depth * bvp, depth * slope
 
 
-def _displayed(texture: FaceTexture) -> Image:
+def _displayed(texture: FaceTexture, gamma: float) -> Image:
     """(H, W, 3) the texture as the camera shows it, 0..255."""
     linear = texture.diffuse + texture.specular[..., None]
-    return np.asarray(255 * np.clip(linear, 0, 1) ** (1 / DISPLAY_GAMMA), np.float32)
+    return np.asarray(255 * np.clip(linear, 0, 1) ** (1 / gamma), np.float32)
 
 
-def _living(texture: FaceTexture, ratio: Float) -> tuple[Image, tuple[slice, slice], Image]:
-    """A face as still picture and modes: more blood, later blood, turned right, nodded down."""
-    shown = _displayed(texture)
+def _living(texture: FaceTexture, ratio: Float, gamma: float) -> tuple[Image, tuple[slice, slice], Image, Image]:
+    """A face as still picture, modes (more blood, later blood) and gloss."""
+    shown = _displayed(texture, gamma)
     alpha = texture.alpha
     still = np.dstack([shown * alpha[..., None], alpha]).astype(np.float32)
 
-    # Only head and neck change; that part is found by where blood or bare face is.
+    # Only that part changes where blood is.
     x, y, w, h = cv2.boundingRect((texture.blood > 0).astype(np.uint8))
     window = (slice(y, y + h), slice(x, x + w))
     diffuse, specular = texture.diffuse[window], texture.specular[window][..., None]
     # A relative change of the diffuse light, as seen after the camera's power law.
-    response = shown[window] * alpha[window][..., None] / np.float32(DISPLAY_GAMMA)
+    response = shown[window] * alpha[window][..., None] / np.float32(gamma)
     response *= diffuse / np.maximum(diffuse + specular, 1e-6)
     blood = response * texture.blood[window][..., None] * ratio.astype(np.float32)
     # pulse(t - delay) is pulse(t) - delay * slope(t): delays are a tenth of a beat's rise or less.
     later = blood * texture.delay_s[window][..., None]
-    # The body does not turn with the head: fade that out down the neck. The outline stays, so it must fade there too.
-    rows = np.arange(y, y + h, dtype=np.float32)
-    fade = np.clip(1.6 - (rows - texture.centre_xy[1]) / (0.5 * texture.face_px), 0, 1)[:, None, None]
-    turned = response * texture.turn[window][..., :1] * fade
-    nodded = response * texture.turn[window][..., 1:] * fade
     none = np.zeros((h, w), np.float32)
-    modes = np.stack([np.dstack([mode, none]) for mode in (blood, later, turned, nodded)])
-    return still, window, np.ascontiguousarray(modes, np.float32)
+    modes = np.stack([np.dstack([mode, none]) for mode in (blood, later)])
+    # The lamp's white light, as the green channel shows it: gloss is broad and weak here.
+    green = np.maximum(shown[..., 1] / 255, 0.05)
+    gloss = texture.shine * alpha * (255 / gamma) * green ** (1 - gamma)
+    return still, window, np.ascontiguousarray(modes, np.float32), np.asarray(np.minimum(gloss, 255), np.float32)
 
 
-def _printed(texture: FaceTexture) -> tuple[Image, tuple[slice, slice], Image]:
+def _printed(texture: FaceTexture, gamma: float) -> tuple[Image, tuple[slice, slice], Image]:
     """The same face as a photograph with a white rim, held before the camera."""
-    shown = _displayed(texture)
+    shown = _displayed(texture, gamma)
     height, width = texture.alpha.shape
     sky = np.linspace(200, 140, height, dtype=np.float32)[:, None, None] * np.array((0.80, 0.90, 1.0), np.float32)
     picture = shown * texture.alpha[..., None] + sky * (1 - texture.alpha[..., None])
     still = np.zeros((height, width, 4), np.float32)
     (cx, cy), size, rim = texture.centre_xy, texture.face_px, round(0.04 * texture.face_px) + 1
-    left, right = round(cx - 0.85 * size), round(cx + 0.85 * size)
+    left, right = max(rim + 1, round(cx - 0.85 * size)), min(width - rim - 1, round(cx + 0.85 * size))
     top, bottom = max(rim + 1, round(cy - 0.95 * size)), min(height - rim - 1, round(cy + 1.05 * size))
     still[top - rim : bottom + rim, left - rim : right + rim] = (232, 232, 228, 1)
     still[top:bottom, left:right, :3] = 0.92 * picture[top:bottom, left:right] + 8
@@ -582,20 +651,22 @@ def _render(config: SceneConfig, t_s: Float, actors: list[_Actor]) -> Iterator[t
     rng = _rng(config, _FOR_NOISE)
     # One plane per channel: OpenCV is fastest on single channels, and light is a number per channel.
     room = [np.ascontiguousarray(plane) for plane in _draw_room(config).transpose(2, 0, 1)]
+    scenery, moves = _scenery(config, t_s)
     # Light is a factor of display values too, because the curve is a power.
-    light = _lamps(config, t_s) ** (1 / DISPLAY_GAMMA)
+    on_faces, on_room = (light ** (1 / config.gamma) for light in _lamps(config, t_s))
     height, width, shift = config.height, config.width, NOISE_SHIFT_PX
     bank = [rng.standard_normal((height + shift, width + shift), dtype=np.float32) for _ in range(NOISE_PLANES)]
     planes = [np.empty((height, width), np.float32) for _ in range(3)]
     figures = [actor.still.copy() for actor in actors]
     out = [np.empty((height, width), np.uint8) for _ in range(3)]
-    desk = _Desk(np.empty((height, width, 4), np.float32), *(np.empty((height, width), np.float32) for _ in range(2)))
 
     for index, time_s in enumerate(t_s):
-        for plane, wall in zip(planes, room, strict=True):
+        for channel, (plane, wall) in enumerate(zip(planes, room, strict=True)):
             np.copyto(plane, wall)
+            for picture, move in zip(scenery, moves[index], strict=True):
+                cv2.scaleAdd(picture[channel], float(move), plane, dst=plane)
         for actor, figure in zip(actors, figures, strict=True):
-            _lay_in(planes, actor, figure, index, desk)
+            _lay_in(planes, actor, figure, index, on_faces[index] / on_room[index])
         for channel in range(3):
             noise = bank[int(rng.integers(NOISE_PLANES))]
             top, left = rng.integers(shift, size=2)
@@ -603,7 +674,7 @@ def _render(config: SceneConfig, t_s: Float, actors: list[_Actor]) -> Iterator[t
             cv2.addWeighted(
                 *(
                     planes[channel],
-                    float(light[index, channel]),
+                    float(on_room[index, channel]),
                     noise[top : top + height, left : left + width],
                     sd,
                     0.0,
@@ -614,20 +685,26 @@ def _render(config: SceneConfig, t_s: Float, actors: list[_Actor]) -> Iterator[t
         yield np.asarray(cv2.merge(out), np.uint8), float(time_s)
 
 
-@dataclass(frozen=True)
-class _Desk:
-    """Memory that every frame uses again: fresh arrays of this size cost more than the work done in them."""
+def _scenery(config: SceneConfig, t_s: Float) -> tuple[list[list[Image]], Float]:
+    """What happens in the background: pictures as three planes each, and (T, K) how much of each is seen."""
+    if not config.background_motion:
+        return [], np.zeros((len(t_s), 0))
+    rng = _rng(config, _FOR_ROOM, 1)
+    pictures = []
+    for _ in range(2):
+        cells = rng.normal(0, 1, (4, 5, 1)) + rng.normal(0, 0.5, (4, 5, 3))
+        soft = cv2.resize(cells.astype(np.float32), (config.width, config.height), interpolation=cv2.INTER_CUBIC)
+        pictures.append([np.ascontiguousarray(soft[..., channel], np.float32) for channel in range(3)])
+    moves = np.stack([wander(rng, t_s, 0.1, 2.5) for _ in pictures], axis=1)
+    return pictures, 25 * config.background_motion * moves
 
-    warped: Image
-    """(H, W, 4)"""
-    clear: Image
-    """(H, W)"""
-    ink: Image
-    """(H, W)"""
+
+MOUTH_RGB = np.array((62.0, 24.0, 24.0), np.float32)
+"""Of an open mouth in shadow, display values."""
 
 
-def _lay_in(planes: list[Image], actor: _Actor, figure: Image, index: int, desk: _Desk) -> None:
-    """Cover the three planes of the frame with one face as it is in frame ``index``."""
+def _lay_in(planes: list[Image], actor: _Actor, figure: Image, index: int, light: Float) -> None:
+    """Cover the three planes of the frame with one face as it is in frame ``index``, lit by ``light`` (3,)."""
     height, width = planes[0].shape
     # Mode by mode and not as one product of matrices: BLAS would start threads, which wait for each other on a busy
     # machine longer than the work takes (measured there: 14 ms a frame instead of 4).
@@ -636,31 +713,84 @@ def _lay_in(planes: list[Image], actor: _Actor, figure: Image, index: int, desk:
         cv2.scaleAdd(mode, float(weight), base, dst=changed)
         base = changed
 
-    # Warp only where the figure can be.
-    matrix = actor.matrices[index]
-    x, y = matrix[:, :2] @ actor.centre_xy + matrix[:, 2]
-    scale, lean = float(np.hypot(matrix[0, 0], matrix[1, 0])), abs(float(np.arctan2(matrix[1, 0], matrix[0, 0])))
-    side, up, down = actor.reach
-    # A leaning body goes further sideways the lower it is seen.
-    far = height - y if math.isinf(down) else max(up, down) * scale
-    sine = math.sin(min(lean, 1.5))
-    aside = side * scale + sine * max(far, up * scale) + 2
-    left, right = max(0, int(x - aside)), min(width, int(x + aside) + 1)
-    top = max(0, int(y - up * scale - side * scale * sine - 2))
-    bottom = height if math.isinf(down) else min(height, int(y + down * scale + side * scale * sine + 3))
+    matrix = actor.life.matrices[index]
+    left, right, top, bottom = _covered(actor, matrix, width, height)
     if right <= left or bottom <= top:
         return
     moved = matrix.copy()
     moved[:, 2] -= (left, top)
     size = (right - left, bottom - top)
-    warped, clear, ink = (array[: size[1], : size[0]] for array in (desk.warped, desk.clear, desk.ink))
-    cv2.warpAffine(figure, moved, size, dst=warped, flags=cv2.INTER_LINEAR, borderMode=actor.border)
-    cv2.extractChannel(warped, 3, dst=clear)
-    np.subtract(1, clear, out=clear)
+    parts = [plane[top:bottom, left:right] for plane in planes]
+    if actor.rig is None:
+        sheet = cv2.warpAffine(figure, moved, size, flags=cv2.INTER_LINEAR, borderMode=actor.border)
+        _cover(parts, np.asarray(sheet, np.float32), light, None, None)
+        return
+    points = pose_mesh(actor.rig, actor.life.pose, slice(index, index + 1))[0]
+    seen = sampling(actor.rig, points, moved, size)
+    map_x, map_y = full_size(seen.source_x, size), full_size(seen.source_y, size)
+    warped = np.asarray(cv2.remap(figure, map_x, map_y, cv2.INTER_LINEAR, borderMode=actor.border), np.float32)
+    shade = full_size(seen.light ** np.float32(1 / actor.gamma), size)
+    gloss = cv2.remap(actor.gloss, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    _draw_lids_and_mouth(warped, actor, points, moved, index)
+    _cover(parts, warped, light, shade, np.asarray(gloss * full_size(seen.gloss, size)))
+
+
+def _covered(actor: _Actor, matrix: Float, width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom of the part of the frame where the figure can be."""
+    side, up, down = actor.reach
+    if math.isinf(side):
+        return 0, width, 0, height
+    x, y = matrix[:, :2] @ actor.life.texture.centre_xy + matrix[:, 2]
+    scale, lean = float(np.hypot(matrix[0, 0], matrix[1, 0])), abs(float(np.arctan2(matrix[1, 0], matrix[0, 0])))
+    # A leaning body goes further sideways the lower it is seen; a head may leave its body by a fifth of its height.
+    far = height - y if math.isinf(down) else max(up, down) * scale
+    sine, loose = math.sin(min(lean, 1.5)), 0.2 * actor.life.texture.face_px + 2
+    aside = side * scale + sine * max(far, up * scale) + loose
+    left, right = max(0, int(x - aside)), min(width, int(x + aside) + 1)
+    top = max(0, int(y - up * scale - side * scale * sine - loose))
+    bottom = height if math.isinf(down) else min(height, int(y + down * scale + side * scale * sine + loose))
+    return left, right, top, bottom
+
+
+def _cover(planes: list[Image], warped: Image, light: Float, shade: Image | None, gloss: Image | None) -> None:
+    """planes = planes * (1 - alpha) + light * (warped * shade + gloss)"""
+    clear = 1 - warped[..., 3]
     for channel, plane in enumerate(planes):
-        part = plane[top:bottom, left:right]
-        np.multiply(part, clear, out=part)
-        np.add(part, cv2.extractChannel(warped, channel, dst=ink), out=part)
+        ink = cv2.extractChannel(warped, channel)
+        if shade is not None:
+            cv2.multiply(ink, shade, dst=ink)
+        if gloss is not None:
+            cv2.add(ink, gloss, dst=ink)
+        np.multiply(plane, clear, out=plane)
+        cv2.scaleAdd(ink, float(light[channel]), plane, dst=plane)
+
+
+def _draw_lids_and_mouth(warped: Image, actor: _Actor, points: Float, matrix: Float, index: int) -> None:
+    """What a warp cannot uncover: the lids of closing eyes, and the dark of a mouth that opens."""
+    rig, closed = actor.rig, float(actor.life.pose.lids[index])
+    if rig is None:
+        return
+    if closed > 0.05:
+        for outline, rgb in zip(lid_outlines(points, closed), actor.lid_rgb, strict=True):
+            _fill(warped, outline @ matrix[:, :2].T + matrix[:, 2], rgb, 1.0)
+    outline, opened = mouth_opening(rig, points)
+    at_rest = float(np.linalg.norm(rig.rest[14, :2] - rig.rest[13, :2])) / rig.texture.face_px
+    if opened > 0.004 and at_rest < 0.03:
+        _fill(warped, outline @ matrix[:, :2].T + matrix[:, 2], MOUTH_RGB, min(1.0, opened / 0.015))
+
+
+def _fill(picture: Image, outline: Float, rgb: NDArray[np.float32], opacity: float) -> None:
+    """Fill an outline (K, 2) in pixels of ``picture`` (H, W, 4) with a colour; edges are soft."""
+    height, width = picture.shape[:2]
+    low = np.floor(np.clip(outline.min(axis=0) - 2, 0, (width, height))).astype(int)
+    high = np.ceil(np.clip(outline.max(axis=0) + 3, 0, (width, height))).astype(int)
+    if (high - low).min() < 2:
+        return
+    mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+    cv2.fillPoly(mask, [np.round((outline - low) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    share = (mask.astype(np.float32) * np.float32(opacity / 255))[..., None]
+    part = picture[low[1] : high[1], low[0] : high[0]]
+    part[..., :3] += share * (rgb * part[..., 3:] - part[..., :3])
 
 
 def _draw_room(config: SceneConfig) -> Image:

@@ -37,7 +37,7 @@ from autohr.data.clips import ClipSource
 from autohr.data.folds import holdout, k_folds
 from autohr.errors import BadRecipe, BadRecording, UnknownName
 from autohr.nets import NETS, make_net
-from autohr.nets.checkpoint import save_weights
+from autohr.nets.checkpoint import load_net, save_weights
 from autohr.runs import Run, create_run, open_run, read_json, write_json
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS
 from autohr.train.curves import draw_curves
@@ -93,6 +93,9 @@ class Recipe:
     """One line: what this trains, and why."""
     net_config: dict[str, Any] = field(default_factory=dict)
     """Fields of the net's config, and "preset"; checked when the net is made."""
+    init: str | None = None
+    """Weights to begin with, a file of the same net and config; None begins by chance. Its training data are named
+    beside this recipe's own in what comes out."""
     data: DataConfig = field(default_factory=DataConfig)
     crop: CropConfig = field(default_factory=CropConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -215,7 +218,7 @@ def train(
     recipe = read_recipe(recipe_path, overrides)
     _refuse_unfit(recipe, recipe_path)
     torch.manual_seed(recipe.fit.seed)
-    net = _make(recipe, recipe_path)
+    net, before = _make(recipe, recipe_path)
     recordings = open_recordings(recipe)
     training, validating = _split(recipe, recordings)
     size = (recipe.data.n_frames, recipe.data.size_px)
@@ -246,7 +249,7 @@ def train(
             write_json(run.results / DATA, data)
 
         def save(path: Path, trained: nn.Module, measured: dict[str, Any]) -> None:
-            header = _header(recipe, run, training, measured)
+            header = _header(recipe, run, training, measured, before)
             save_weights(path, trained, name=recipe.net, header=header)
 
         result = fit(
@@ -319,15 +322,23 @@ def _refuse_unfit(recipe: Recipe, recipe_path: Path) -> None:
         )
 
 
-def _make(recipe: Recipe, recipe_path: Path) -> nn.Module:
+def _make(recipe: Recipe, recipe_path: Path) -> tuple[nn.Module, dict[str, Any] | None]:
+    """The net, and the header of the weights it begins with."""
     if recipe.net not in NETS:
         raise UnknownName("net", recipe.net, NETS)
     if NETS[recipe.net].kind != "wave":
         raise BadRecipe(f"{recipe_path}: {recipe.net} gives a rate, not a wave, which these losses compare.")
     try:
-        return make_net(recipe.net, recipe.net_config)
+        net = make_net(recipe.net, recipe.net_config)
     except (TypeError, ValueError) as error:
         raise BadRecipe(f"{recipe_path}: [net_config] {error}") from None
+    if recipe.init is None:
+        return net, None
+    first, header = load_net(Path(recipe.init))
+    if header["net"] != recipe.net or first.config != net.config:
+        raise BadRecipe(f"{recipe_path}: init={recipe.init!r} is not a {recipe.net} of the recipe's [net_config].")
+    net.load_state_dict(first.state_dict())
+    return net, header
 
 
 def _split(recipe: Recipe, recordings: list[CachedRecording]) -> tuple[list[CachedRecording], list[CachedRecording]]:
@@ -359,8 +370,14 @@ def _long_enough(validating: list[CachedRecording], n_frames: int) -> tuple[list
     return judged, too_short
 
 
-def _header(recipe: Recipe, run: Run, training: Sequence[CachedRecording], measured: dict[str, Any]) -> dict[str, Any]:
-    """The header of DESIGN 3, but for what save_weights adds itself."""
+def _header(
+    recipe: Recipe,
+    run: Run,
+    training: Sequence[CachedRecording],
+    measured: dict[str, Any],
+    before: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The header of DESIGN 3, but for what save_weights adds itself; ``before`` is that of the first weights."""
     fps = sorted({round(recording.fps, 1) for recording in training})
     subjects = {(recording.dataset, recording.subject) for recording in training}
     minutes = sum(recording.n_frames / recording.fps for recording in training) / 60
@@ -379,6 +396,7 @@ def _header(recipe: Recipe, run: Run, training: Sequence[CachedRecording], measu
             "minutes": round(minutes, 1),
             "fps_from": fps[0],
             "fps_to": fps[-1],
+            **({} if before is None else {"before": before["training_data"]}),
         },
         "licence": recipe.data.licence,
         "provenance": {

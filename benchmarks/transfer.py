@@ -1,0 +1,452 @@
+"""What are weights worth on people they have never seen? AutoHR beside the formulas, on the same faces.
+
+    autohr synth ROOT --subjects 220 --per-subject 1 --duration-s 12 --portraits DIR --split test --seed 9000
+    python benchmarks/transfer.py ROOT [--weights FILE] [--limit N]      tables, overall and by stratum
+    python benchmarks/transfer.py --talkers N --portraits DIR [--weights FILE]      people who talk to a camera
+
+Every recording is tracked once and measured with every method by the same ``Meter``; its rate is what ``measure``
+would answer (``summarise``), its truth the mean of the true rate over the measured stretch. Rows are kept in
+``--out`` as they come, with all that the tables need: a run that was cut off goes on, and one that is whole prints its
+tables again at once.
+
+``--talkers`` makes its own recordings from the portraits for testing, 25 frames per second, 8 to 34 s: continuous
+speech, turning and swaying heads, weak pulses (0.6 to 1.5 % of green linear light). ``ordinary`` ones are written with
+h264 at crf 10 to 18; ``hard`` ones are the same scenes with half the pulse at crf 23.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autohr.measure import summarise
+from autohr.methods import METHODS, Method
+from autohr.synth.life import HeadMotion
+from autohr.synth.recordings import Picture
+from autohr.synth.video import SceneConfig, SceneTruth, read_truth, truth_path, write_scene
+from autohr.types import Float
+from autohr.video.decode import open_video
+from confidence import (
+    default_methods,
+    fingerprint,
+    load_methods,
+    of_first_face,
+    pictures_of,
+    read_video,
+    resume,
+    true_rate_bpm,
+    work_off,
+)
+
+WITHIN_BPM = 3.0
+EQUAL_BPM = 0.05
+"""Mean errors that print alike are equal."""
+TALKER_SEED = 700_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one method says of one recording."""
+
+    hr_bpm: float | None
+    true_bpm: float
+    confidence: float = 0.0
+    reliable: bool = False
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recording as it was made and measured."""
+
+    name: str
+    group: str
+    """"dataset", or of talkers "ordinary" or "hard"."""
+    scene: dict[str, Any]
+    encoding: dict[str, Any]
+    bits_per_pixel: float
+    """Of the file, for each pixel of each frame."""
+    skin: float
+    """Median luminance of the middle of the face in the first frame, in linear light, 0..1, the exposure taken off."""
+    answers: dict[str, Answer]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Measuring
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording of a data set to be measured."""
+
+    name: str
+    video: Path
+    methods: tuple[str, ...]
+    weights: str | None
+
+
+@dataclass(frozen=True)
+class Talker:
+    """A talking head to be made and measured."""
+
+    number: int
+    hard: bool
+    picture: Picture
+    methods: tuple[str, ...]
+    weights: str | None
+
+    @property
+    def group(self) -> str:
+        return "hard" if self.hard else "ordinary"
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:03d} {self.picture.path.stem} {self.group}"
+
+
+def measure_recording(one: Recording) -> list[dict[str, Any]]:
+    return [asdict(judge(one.name, "dataset", one.video, load_methods(one.methods, one.weights)))]
+
+
+def measure_talker(one: Talker) -> list[dict[str, Any]]:
+    scene, encoding = talker_scene(one.number, one.picture)
+    if one.hard:
+        scene = replace(scene, pulse_depth=scene.pulse_depth / 2)
+        encoding |= {"crf": 23, "preset": "medium"}
+    with tempfile.TemporaryDirectory() as folder:
+        video = Path(folder) / "clip.mp4"
+        write_scene(scene, video, **encoding)
+        return [asdict(judge(one.name, one.group, video, load_methods(one.methods, one.weights)))]
+
+
+def talker_scene(number: int, picture: Picture) -> tuple[SceneConfig, dict[str, Any]]:
+    """A person of a portrait who talks to a camera, by chance. Sizes as those of talking-head videos on the web."""
+    rng = np.random.default_rng([TALKER_SEED, number])
+    side = 2 * round(float(rng.uniform(256, 512)) / 2)
+    start_bpm = float(rng.uniform(48, 150))
+    end_bpm = start_bpm + float(rng.uniform(-5, 5))
+    scene = SceneConfig(
+        seed=int(rng.integers(2**31)),
+        duration_s=round(float(rng.uniform(8, 34)), 1),
+        width=side,
+        height=side,
+        fps=25.0,
+        portrait=str(picture.path),
+        face_px=round(side / float(rng.uniform(1.6, 2.2))),
+        hr_bpm=(round(start_bpm, 2), round(end_bpm, 2)),
+        hrv=round(float(rng.uniform(0.01, 0.05)), 4),
+        pulse_depth=round(float(np.exp(rng.uniform(np.log(0.006), np.log(0.015)))), 5),
+        head=HeadMotion(
+            sway=round(float(rng.uniform(0.3, 0.8)), 3),
+            turn_deg=round(float(rng.uniform(3, 7)), 2),
+            talk=round(float(rng.uniform(0.6, 1.1)), 3),
+            expression=round(float(rng.uniform(0.1, 0.6)), 3),
+            blinks_per_min=round(float(rng.uniform(8, 25)), 1),
+        ),
+        exposure=round(float(rng.uniform(0.8, 1.1)), 3),
+        light_drift=round(float(rng.uniform(0.0, 0.03)), 4),
+        noise_sd=round(float(rng.uniform(0.5, 1.5)), 3),
+    )
+    return scene, {"codec": "libx264", "crf": int(rng.integers(10, 19)), "preset": "veryfast", "gop": None}
+
+
+def judge(name: str, group: str, video: Path, methods: Sequence[Method]) -> Row:
+    record = json.loads(truth_path(video).read_text(encoding="utf-8"))
+    known = read_truth(video)[0]
+    scene, encoding = record["config"], record["encoding"]
+    answers = {}
+    for method, readings in read_video(video, methods).items():
+        if not readings:
+            whole_bpm = true_rate_bpm(known, float(known.t_s[0]), float(known.t_s[-1]))
+            answers[method] = Answer(None, whole_bpm, why="no face was followed for long enough")
+            continue
+        face = summarise(of_first_face(readings))
+        true_bpm = true_rate_bpm(known, face.start_s, face.end_s)
+        answers[method] = Answer(face.hr_bpm, true_bpm, face.confidence, face.reliable, face.why_unreliable)
+    n_pixels = scene["width"] * scene["height"] * len(known.t_s)
+    skin = skin_luminance(video, known, scene)
+    return Row(name, group, scene, encoding, 8 * video.stat().st_size / n_pixels, skin, answers)
+
+
+def skin_luminance(video: Path, known: SceneTruth, scene: dict[str, Any]) -> float:
+    """Of the middle of the face, from brows to mouth, where most is skin: see ``Row.skin``."""
+    with open_video(video) as frames:
+        rgb = next(iter(frames)).rgb
+    left, top, width, height = known.box_xywh[0]
+    rows = slice(max(0, round(top + 0.35 * height)), round(top + 0.7 * height))
+    columns = slice(max(0, round(left + 0.25 * width)), round(left + 0.75 * width))
+    linear = (rgb[rows, columns].reshape(-1, 3) / 255.0) ** scene["gamma"] / scene["exposure"]
+    return float(np.median(linear @ np.array([0.2126, 0.7152, 0.0722])))
+
+
+def recordings_of(root: Path, limit: int | None) -> list[tuple[str, Path]]:
+    """Name and video of the recordings of a data set, as ``autohr synth`` leaves them; ``limit``: evenly spread."""
+    found = []
+    for truth in sorted(root.glob("*/*.truth.json")):
+        video = truth.with_name(json.loads(truth.read_text(encoding="utf-8"))["video"])
+        found.append((video.relative_to(root).as_posix(), video))
+    if not found:
+        raise SystemExit(f"{root} holds no recordings (*/*.truth.json). Make some: see this script's first lines.")
+    if limit is None or limit >= len(found):
+        return found
+    return [found[round(place)] for place in np.linspace(0, len(found) - 1, limit)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tables
+
+
+def strata_of(rows: list[Row]) -> dict[str, Callable[[Row], str]]:
+    """The ways to divide the recordings; each gives a row the name of its group."""
+    tones = np.array([row.skin for row in rows if row.scene["portrait"] is not None])
+    dark, light = np.quantile(tones, [1 / 3, 2 / 3]) if len(tones) else (0.0, 0.0)
+
+    def motion(row: Row) -> str:
+        head = row.scene["head"]
+        if head["sway"] >= 0.9 or head["turn_deg"] >= 6 or head["talk"] >= 0.9:
+            return "3 strong"
+        quiet = head["sway"] < 0.5 and head["turn_deg"] < 4 and not head["talk"] and not head["rhythm_amplitude"]
+        return "1 still" if quiet else "2 moderate"
+
+    def lighting(row: Row) -> str:
+        if row.scene["flicker_depth"]:
+            return "flicker"
+        if row.scene["screen_depth"]:
+            return "screen"
+        return "drift over 3 %" if row.scene["light_drift"] > 0.03 else "1 steady"
+
+    def tone(row: Row) -> str:
+        if row.scene["portrait"] is not None:
+            return _third(row.skin, dark, light, ("6 portrait, dark", "5 portrait, medium", "4 portrait, light"))
+        melanin = row.scene["identity"]["melanin"]
+        return _third(melanin, 1 / 3, 2 / 3, ("1 drawn, light", "2 drawn, medium", "3 drawn, dark"))
+
+    def codec(row: Row) -> str:
+        if row.encoding["codec"] != "libx264":
+            return str(row.encoding["codec"])
+        return _third(
+            row.encoding["crf"], 10.5, 17.5, ("1 h264, crf to 10", "2 h264, crf 11 to 17", "3 h264, crf 18 on")
+        )
+
+    return {
+        "motion": motion,
+        "speech": lambda row: "talking" if row.scene["head"]["talk"] else "silent",
+        "rhythmic movement": lambda row: (
+            row.scene["head"]["rhythm"] if row.scene["head"]["rhythm_amplitude"] else "1 none"
+        ),
+        "light": lighting,
+        "automatic exposure": lambda row: "on" if row.scene["auto_exposure"] else "off",
+        "skin tone": tone,
+        "compression": codec,
+        "bits per pixel": lambda row: _third(
+            row.bits_per_pixel, 0.05, 0.2, ("1 under 0.05", "2 to 0.2", "3 above 0.2")
+        ),
+        "frames per second": lambda row: _third(row.scene["fps"], 22, 33, ("1 under 22", "2 to 33", "3 above 33")),
+        "person": lambda row: "drawn" if row.scene["portrait"] is None else "portrait",
+        "depth of pulse": lambda row: _third(
+            row.scene["pulse_depth"], 0.0113, 0.0213, ("1 weak, under 1.13 %", "2 medium", "3 strong, above 2.13 %")
+        ),
+        "rate": lambda row: _third(mean_truth_bpm(row), 70, 120, ("1 under 70 bpm", "2 to 120", "3 above 120")),
+    }
+
+
+def _third(value: float, low: float, high: float, names: tuple[str, str, str]) -> str:
+    return names[int(value >= low) + int(value >= high)]
+
+
+def mean_truth_bpm(row: Row) -> float:
+    return next(iter(row.answers.values())).true_bpm
+
+
+def errors_bpm(rows: list[Row], method: str) -> Float:
+    """Of the recordings that got a number."""
+    answers = [row.answers[method] for row in rows]
+    return np.array([a.hr_bpm - a.true_bpm for a in answers if a.hr_bpm is not None], dtype=np.float64)
+
+
+def print_overall(rows: list[Row], methods: tuple[str, ...]) -> None:
+    within = f"within {WITHIN_BPM:g} bpm"
+    print(f"| method | n | no number | MAE (bpm) | RMSE | r | {within} of n | called reliable | of these {within} |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for method in methods:
+        error = errors_bpm(rows, method)
+        answered = [row.answers[method] for row in rows if row.answers[method].hr_bpm is not None]
+        trusted = [a for a in answered if a.reliable]
+        right = [a for a in trusted if abs((a.hr_bpm or 0.0) - a.true_bpm) <= WITHIN_BPM]
+        pearson = "-"
+        if len(answered) > 2:
+            found, truth = [a.hr_bpm or 0.0 for a in answered], [a.true_bpm for a in answered]
+            pearson = f"{np.corrcoef(found, truth)[0, 1]:.3f}"
+        hits = (np.abs(error) <= WITHIN_BPM).sum() / len(rows)
+        sure = f"{len(right)} = {len(right) / len(trusted):.1%}" if trusted else "-"
+        print(
+            f"| {METHODS[method].title} | {len(rows)} | {len(rows) - len(answered)} | {mae(error):.2f} "
+            f"| {np.sqrt(mae(error**2)):.2f} | {pearson} | {hits:.1%} "
+            f"| {len(trusted)} = {len(trusted) / len(rows):.1%} | {sure} |"
+        )
+    rates = np.array([mean_truth_bpm(row) for row in rows])
+    guess = np.median(rates) - rates
+    share = (np.abs(guess) <= WITHIN_BPM).mean()
+    print(
+        f"| always {np.median(rates):.0f} | {len(rows)} | 0 | {mae(guess):.2f} | {np.sqrt(mae(guess**2)):.2f} | - "
+        f"| {share:.1%} | - | - |"
+    )
+    print()
+
+
+def mae(error: Float) -> float:
+    return float(np.abs(error).mean()) if len(error) else float("nan")
+
+
+def print_strata(rows: list[Row], methods: tuple[str, ...], judged: str | None) -> None:
+    """MAE and share within 3 bpm of every method in every stratum, and where ``judged`` is not the best or equal."""
+    others = [method for method in methods if method != judged]
+    lost = []
+    print("| stratum | n | " + " | ".join(METHODS[method].title for method in methods) + " |")
+    print("| --- | --- |" + " --- |" * len(methods))
+    for name, group_of in strata_of(rows).items():
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            groups.setdefault(group_of(row), []).append(row)
+        for group, mine in sorted(groups.items()):
+            errors = {method: errors_bpm(mine, method) for method in methods}
+            cells = [f"{mae(e):.1f}, {(np.abs(e) <= WITHIN_BPM).sum() / len(mine):.0%}" for e in errors.values()]
+            label = f"{name}: {group.split(' ', 1)[1] if group[0].isdigit() else group}"
+            print(f"| {label} | {len(mine)} | " + " | ".join(cells) + " |")
+            if judged is None or not others:
+                continue
+            best = min(others, key=lambda method: mae(errors[method]))
+            if mae(errors[judged]) > mae(errors[best]) + EQUAL_BPM:
+                lost.append(
+                    f"{label} (n={len(mine)}): {METHODS[best].title} {mae(errors[best]):.1f} bpm, "
+                    f"{METHODS[judged].title} {mae(errors[judged]):.1f}"
+                )
+    print()
+    if judged is None or not others:
+        return
+    best = min(others, key=lambda method: mae(errors_bpm(rows, method)))
+    own, theirs = mae(errors_bpm(rows, judged)), mae(errors_bpm(rows, best))
+    print(
+        f"{METHODS[judged].title}: MAE {own:.2f} bpm, {own / theirs:.2f} of that of the best other, "
+        f"{METHODS[best].title} ({theirs:.2f} bpm). Half or less: {'yes' if own <= theirs / 2 else 'no'}."
+    )
+    print("Best or equal in every stratum: " + ("yes." if not lost else "no. Where not: " + "; ".join(lost) + "."))
+    print()
+
+
+def print_worst(rows: list[Row], method: str, count: int = 10) -> None:
+    """The recordings with the largest errors of a method, with what may explain them."""
+    answered = [row for row in rows if row.answers[method].hr_bpm is not None]
+    answered.sort(key=lambda row: -abs((row.answers[method].hr_bpm or 0.0) - row.answers[method].true_bpm))
+    print(f"| worst of {METHODS[method].title} | true | found | depth | fps | talk | turn | codec | bits/pixel | why |")
+    print("| --- |" + " --- |" * 9)
+    for row in answered[:count]:
+        one, scene, head = row.answers[method], row.scene, row.scene["head"]
+        print(
+            f"| {row.name} | {one.true_bpm:.1f} | {one.hr_bpm:.1f} | {scene['pulse_depth']:.4f} | {scene['fps']:g} "
+            f"| {head['talk']:g} | {head['turn_deg']:g} | {row.encoding['codec']} {row.encoding['crf']} "
+            f"| {row.bits_per_pixel:.3f} | {'called reliable' if one.reliable else one.why} |"
+        )
+    print()
+
+
+def print_talkers(rows: list[Row], methods: tuple[str, ...]) -> None:
+    print("* = called reliable")
+    print("| clip | s | true | " + " | ".join(METHODS[method].title for method in methods) + " |")
+    print("| --- | --- | --- |" + " --- |" * len(methods))
+    for row in sorted(rows, key=lambda row: (row.group != "ordinary", row.name)):
+        cells = []
+        for method in methods:
+            one = row.answers[method]
+            cells.append("none" if one.hr_bpm is None else f"{one.hr_bpm:.1f}{' *' if one.reliable else ''}")
+        print(f"| {row.name} | {row.scene['duration_s']:g} | {mean_truth_bpm(row):.1f} | " + " | ".join(cells) + " |")
+    print()
+    for group in ("ordinary", "hard"):
+        mine = [row for row in rows if row.group == group]
+        print(f"{group}:\n")
+        print_overall(mine, methods)
+        for method in methods:
+            wrong = [
+                row.name
+                for row in mine
+                if row.answers[method].reliable
+                and abs((row.answers[method].hr_bpm or 0.0) - row.answers[method].true_bpm) > WITHIN_BPM
+            ]
+            if wrong:
+                print(f"{METHODS[method].title} called reliable and wrong: {', '.join(wrong)}.")
+        print()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, nargs="?", help="a folder that autohr synth made")
+    parser.add_argument("--limit", type=int, help="measure only so many recordings, evenly spread")
+    parser.add_argument("--talkers", type=int, help="make and measure so many talking heads, each ordinary and hard")
+    parser.add_argument("--portraits", type=Path, help="folder of photographs with landmarks, for --talkers")
+    parser.add_argument("--weights", help="a .safetensors file for the net; the shipped ones if none is given")
+    parser.add_argument("--methods", help="default: the net, if it has weights, and the four formulas")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--out", type=Path, help="file of rows; default: beside ROOT, or in runs/transfer")
+    options = parser.parse_args()
+    if (options.root is None) == (options.talkers is None):
+        parser.error("give a ROOT to measure or --talkers N to make, one of the two.")
+    if options.talkers is not None and options.portraits is None:
+        parser.error("--talkers needs --portraits DIR.")
+    methods = tuple(options.methods.split(",")) if options.methods else default_methods(options.weights)
+    loaded = load_methods(methods, options.weights)
+    setup = fingerprint(methods, options.weights)
+    judged = next((method.name for method in loaded if method.is_net), None)
+    label = "-".join(["transfer", *setup["weights"].values()])
+
+    if options.root is not None:
+        out = options.out or options.root.resolve().with_name(f"{options.root.resolve().name}.{label}.jsonl")
+        jobs = [
+            Recording(name, video, methods, options.weights)
+            for name, video in recordings_of(options.root, options.limit)
+        ]
+        kept = {row["name"]: row for row in resume(out, setup)}
+        fresh = [job for job in jobs if job.name not in kept or kept[job.name]["scene"] != _scene_of(job.video)]
+        kept |= {row["name"]: row for row in work_off(measure_recording, fresh, options.workers, out)}
+        rows = [_row(kept[job.name]) for job in jobs]
+        print(f"{len(rows)} recordings of {len({row.name.split('/')[0] for row in rows})} people.\n")
+        print_overall(rows, methods)
+        print("MAE in bpm, share within 3 bpm:\n")
+        print_strata(rows, methods, judged)
+        if judged is not None:
+            print_worst(rows, judged)
+        return
+
+    out = options.out or Path("runs/transfer") / f"talkers.{label}.jsonl"
+    pictures = pictures_of(options.portraits, test=True)
+    talkers = [
+        Talker(number, hard, pictures[number % len(pictures)], methods, options.weights)
+        for number in range(options.talkers)
+        for hard in (False, True)
+    ]
+    kept = {row["name"]: row for row in resume(out, setup)}
+    fresh_talkers = [talker for talker in talkers if talker.name not in kept]
+    kept |= {row["name"]: row for row in work_off(measure_talker, fresh_talkers, options.workers, out)}
+    print_talkers([_row(kept[talker.name]) for talker in talkers], methods)
+
+
+def _scene_of(video: Path) -> dict[str, Any]:
+    scene: dict[str, Any] = json.loads(truth_path(video).read_text(encoding="utf-8"))["config"]
+    return scene
+
+
+def _row(kept: dict[str, Any]) -> Row:
+    return Row(**{**kept, "answers": {name: Answer(**answer) for name, answer in kept["answers"].items()}})
+
+
+if __name__ == "__main__":
+    main()
