@@ -161,7 +161,7 @@ def test_impossible_faces_are_refused(make: Callable[[], Any], words: str) -> No
 
 @pytest.mark.slow
 def test_green_of_skin_follows_the_pulse_downwards_by_the_depth_asked_for() -> None:
-    config = dataclasses.replace(QUIET, pulse_depth=0.01)
+    config = dataclasses.replace(QUIET, pulse_depth=0.01, duration_s=6)
     known, where = truth(config), regions(config)
     (skin,) = trace(config, [where["skin"]])
     green = skin[:, 1] / skin[:, 1].mean()
@@ -305,7 +305,9 @@ def test_without_noise_a_strong_pulse_is_exact(gamma: float) -> None:
 def test_a_pulse_of_zero_leaves_no_line() -> None:
     lines = []
     for depth in (0.0, 0.01):
-        config = dataclasses.replace(QUIET, pulse_depth=depth, hr_bpm=80.0, hrv=0.0, light_drift=0.02)
+        config = dataclasses.replace(
+            QUIET, pulse_depth=depth, hr_bpm=80.0, hrv=0.0, light_drift=0.02, width=200, height=150
+        )
         (skin,) = trace(config, [regions(config)["skin"]])
         t_s = np.arange(len(skin)) / 30
         # Drift is slow: take it out, or it hides the floor.
