@@ -139,3 +139,23 @@ def test_wrong_shapes_and_names_are_refused() -> None:
         time_loss(pred, pred[0])
     with pytest.raises(ValueError, match="'author' or 'nll'"):
         LossConfig(variant="paper")  # type: ignore[arg-type]
+
+
+def test_doubt_lets_clips_that_cannot_be_read_count_less() -> None:
+    """A read and an unread clip: with doubt the gradient of the read one is as before, that of the other is small."""
+    read, true = sine(75, 30, 300).float(), sine(75, 30, 300).float()
+    unread = torch.randn(1, 300, generator=torch.Generator().manual_seed(0))
+    hr_bpm, fps = torch.full((2,), 75.0), torch.full((2,), 30.0)
+
+    def gradients(doubt: float) -> torch.Tensor:
+        pred = torch.cat([read + 0.1 * unread, unread]).requires_grad_()
+        losses = overall_loss(pred, true.expand(2, -1), hr_bpm, fps, LossConfig(variant="nll", doubt=doubt))
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        assert pred.grad is not None
+        return pred.grad.norm(dim=1)
+
+    ratio = gradients(0.5) / gradients(0.0)
+    assert 0.7 < float(ratio[0]) <= 1
+    assert float(ratio[1]) < 0.45
+    with pytest.raises(ValueError, match="doubt=0.5"):
+        LossConfig(variant="author", doubt=0.5)

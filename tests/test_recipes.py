@@ -13,7 +13,7 @@ import torch
 
 from autohr.data import augment, cache
 from autohr.data.cache import CachedRecording
-from autohr.errors import AutoHRError, BadRecipe, BadRecording, UnknownName
+from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, UnknownName
 from autohr.nets import make_net
 from autohr.nets.checkpoint import load_net, read_header
 from autohr.train.fit import Progress
@@ -248,3 +248,19 @@ def test_missing_recordings_name_the_command_that_makes_them(tmp_path: Path) -> 
         with pytest.raises(BadRecording, match=r"autohr synth .* autohr prepare synthetic .* --out"):
             train(path, [f"data.cache={root}"], out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_training_begins_with_the_weights_it_is_given(small_recipe: Path, tmp_path: Path) -> None:
+    first = train(small_recipe, out=tmp_path / "first", progress=None)
+    # A step of no size: what comes out is what went in.
+    still = ["fit.lr=1e-30", "fit.weight_decay=0.0", "fit.steps=1", f"init='{first.weights}'"]
+    second = train(small_recipe, still, out=tmp_path / "second", progress=None)
+    (before, _), (after, header) = load_net(first.weights), load_net(second.weights)
+    for (name, a), (_, b) in zip(before.named_parameters(), after.named_parameters(), strict=True):
+        assert torch.allclose(a, b), name
+    assert header["training_data"]["before"]["n_subjects"] == 4
+    with pytest.raises(BadRecipe, match="does not hold autohr of the recipe"):
+        train(small_recipe, [*still, "net_config.channels=4"], out=tmp_path / "third", progress=None)
+    with pytest.raises(BadWeights, match="nothing.safetensors"):
+        train(small_recipe, ["init='nothing.safetensors'"], out=tmp_path / "fourth", progress=None)

@@ -2,8 +2,9 @@
 
     ROOT/
         dataset.json                        what was made
-        subject_000/session_0.mp4           h264, 15 to 60 frames per second
-        subject_000/session_0.truth.json    frame times, pulse wave and rate of each face (synth/video.py)
+        subject_0000/session_0.mp4          h264, hevc (.mp4), vp9 (.webm) or mjpeg (.mkv), 15 to 60 frames per second
+        subject_0000/session_0.truth.json   frame times, pulse wave and rate of each face (synth/video.py)
+        portrait_033/session_7_0.mp4        a person made from a photograph
 
 Any folder of videos with a ``<stem>.truth.json`` beside each is read: the folder is the subject, the stem the session;
 a video directly in ROOT is a subject of its own. The first face's truth is the reference. A video without truth is

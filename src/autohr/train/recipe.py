@@ -336,7 +336,7 @@ def _make(recipe: Recipe, recipe_path: Path) -> tuple[nn.Module, dict[str, Any] 
         return net, None
     first, header = load_net(Path(recipe.init))
     if header["net"] != recipe.net or first.config != net.config:
-        raise BadRecipe(f"{recipe_path}: init={recipe.init!r} is not a {recipe.net} of the recipe's [net_config].")
+        raise BadRecipe(f"{recipe_path}: init={recipe.init!r} does not hold {recipe.net} of the recipe's [net_config].")
     net.load_state_dict(first.state_dict())
     return net, header
 
