@@ -51,6 +51,9 @@ PIECE_FRAMES = 600
 """Most frames that a net is fed at once: 20 s at 30 frames per second, and 0.5 GB of memory with AutoHR ``small``. All
 120 s that a window may have took 1.4 GB."""
 
+LEAST_PART_PX = 16
+"""Smallest part of a face that a net is fed: its least picture."""
+
 LEAST_FOUND = 0.75
 """Share of a window's frames in which the face must really have been seen for its rate to be called reliable."""
 
@@ -224,29 +227,43 @@ def _load_net(name: str | None, path: Path, label: str, device: str) -> Method:
     def wave(clip: FaceClip) -> Pulse:
         every = max(1, round(clip.fps / most_fps))
         shown = range(0, clip.n_frames, every)
-        bvp = _in_pieces(clip, shown, infer)
+        waves = _in_pieces(clip, shown, infer)
         if every > 1:
-            bvp = np.interp(np.arange(clip.n_frames), shown, bvp)
-        return Pulse(bvp=bandpass(bvp, clip.fps), fps=clip.fps, start_s=clip.start_s)
+            waves = np.stack([np.interp(np.arange(clip.n_frames), shown, wave) for wave in waves])
+        waves = bandpass(waves, clip.fps)
+        parts = waves[1:] if len(waves) > 1 else None
+        return Pulse(bvp=waves[0], fps=clip.fps, start_s=clip.start_s, parts=parts)
 
     return replace(METHODS[net], wave=wave, crop=crop, weights=label)
 
 
 def _in_pieces(clip: FaceClip, shown: range, infer: Callable[[NDArray[np.float32]], Float]) -> Float:
-    """The net's wave (N,) of the N frames ``shown`` of a clip; a long one is fed in pieces that overlap and fade over,
-    so that memory does not grow with it."""
+    """The net's waves (5, N) of the N frames ``shown`` of a clip: of the whole face, and of its four quarters (1, N) if
+    these would be smaller than ``LEAST_PART_PX``. A long clip is fed in pieces that overlap and fade over, so that
+    memory does not grow with it.
+
+    The quarters are evidence: what a net reads in noise or in a moving mouth differs from one to the other. They cost
+    as much again as the whole."""
     n_frames, length = len(shown), min(len(shown), PIECE_FRAMES)
     n_pieces = 1 + math.ceil((n_frames - length) / (length - length // 4))
     fade = np.hanning(length + 2)[1:-1] + 1e-3
-    total, weight = np.zeros(n_frames), np.zeros(n_frames)
+    total, weight = np.zeros((0, n_frames)), np.zeros(n_frames)
     for first in np.linspace(0, n_frames - length, n_pieces).astype(int):
         span = slice(first, first + length)
         frames = None if clip.clip is None else clip.clip[shown.start : shown.stop : shown.step][span]
-        bvp = infer(replace(clip, clip=frames).as_net_input())[0]
-        total[span] += fade * bvp
+        whole = replace(clip, clip=frames).as_net_input()
+        waves = infer(whole)
+        half = whole.shape[-1] // 2
+        if half >= LEAST_PART_PX:
+            sides = (slice(None, half), slice(-half, None))
+            quarters = np.concatenate([whole[..., rows, columns] for rows in sides for columns in sides])
+            waves = np.concatenate([waves, infer(quarters)])
+        if not len(total):
+            total = np.zeros((len(waves), n_frames))
+        total[:, span] += fade * waves
         weight[span] += fade
-    wave: Float = total / weight
-    return wave
+    joined: Float = total / weight
+    return joined
 
 
 def _crop(path: Path, header: Mapping[str, Any]) -> Crop:
@@ -310,10 +327,7 @@ def estimate(clip: FaceClip, pulse: Pulse) -> Estimate:
 def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, runner_up: float) -> Evidence:
     """What speaks for and against ``hr_bpm``, from the wave and from all else that the clip shows."""
     fps = clip.fps
-    n_grid = GRID * GRID
-    grid = clip.traces[:, :n_grid].transpose(1, 0, 2)  # (R, T, 3)
-    whole = np.isfinite(grid).all(axis=(1, 2))
-    regions = pos(grid[whole], fps) if whole.any() else np.zeros((0, clip.n_frames))
+    regions = _regions(clip) if pulse.parts is None else pulse.parts
     witness_bpm = estimate_heart_rate(pos(clip.rgb, fps), fps).hr_bpm
 
     background = clip.background_rgb
@@ -344,6 +358,13 @@ def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, 
         redrawn=redrawn,
         runner_up=runner_up,
     )
+
+
+def _regions(clip: FaceClip) -> Float:
+    """(R, T) POS of each part of the grid that shows skin."""
+    grid = clip.traces[:, : GRID * GRID].transpose(1, 0, 2)  # (R, T, 3)
+    whole = np.isfinite(grid).all(axis=(1, 2))
+    return pos(grid[whole], clip.fps) if whole.any() else np.zeros((0, clip.n_frames))
 
 
 def _with_doubles(movement: Float) -> Float:

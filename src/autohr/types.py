@@ -73,6 +73,8 @@ class Pulse:
     """(N,) unitless, zero mean."""
     fps: float
     start_s: float = 0.0
+    parts: Float | None = None
+    """(R, N) the same read from each of R parts of the face alone; None if the method does not do that."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Evidence:
 
     snr_db: float
     agreement: float
-    """0..1: how far the regions of the face beat in phase at the rate (1 = all together)."""
+    """0..1: how far the parts of the face beat in phase at the rate (1 = all together)."""
     background: float
     """0..1: how much of the wave is also in the background."""
     motion: float
