@@ -35,7 +35,7 @@ from scipy.optimize import minimize
 from autohr.measure import summarise
 from autohr.meter import Meter, MeterConfig
 from autohr.methods import METHODS, Crop, Method, load_method, shipped_weights
-from autohr.signals.quality import RELIABLE_CONFIDENCE, TRUSTED_S, WEIGHTS, confidence, features, impostor
+from autohr.signals.quality import NET_WEIGHTS, RELIABLE_CONFIDENCE, TRUSTED_S, WEIGHTS, confidence, features, impostor
 from autohr.synth import portrait
 from autohr.synth.life import HeadMotion, Rhythm
 from autohr.synth.recordings import TEST_EVERY, Picture, in_workers, usable_portraits
@@ -451,14 +451,18 @@ def fit(rows: list[Row], who: str) -> None:
 
     bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
     best = minimize(loss, np.zeros(design.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B")
-    shipped_loss = loss(WEIGHTS)[0] / len(y)
+    shipped_loss = loss(NET_WEIGHTS if who == "nets" else WEIGHTS)[0] / len(y)
     print(f"  {len(y)} readings, {y.mean():.1%} right. Mean loss {best.fun / len(y):.4f}; shipped: {shipped_loss:.4f}.")
     sure = 1 / (1 + np.exp(-design @ best.x))
     for threshold in (0.5, 0.75, 0.8, 0.9, 0.95):
         trusted = sure >= threshold
         share = f"{y[trusted].mean():.1%} of {trusted.sum()} right" if trusted.any() else "none"
         print(f"  at {threshold}: {share}; {trusted[y == 1].mean():.1%} of the right ones trusted")
-    print("  WEIGHTS = np.array([" + ", ".join(f"{weight:.3f}" for weight in best.x) + "])")
+    print(
+        f"  {'NET_WEIGHTS' if who == 'nets' else 'WEIGHTS'} = np.array(["
+        + ", ".join(f"{weight:.3f}" for weight in best.x)
+        + "])"
+    )
 
 
 def main() -> None:
@@ -480,10 +484,9 @@ def main() -> None:
     rows = measure_all(options.clips, seed, methods, options.weights, pictures, options.workers, options.out / name)
     if options.fit:
         nets = {name for name in methods if METHODS[name].is_net}
-        fit(rows, "all methods")
-        if nets and nets != set(methods):
-            fit([row for row in rows if row.method not in nets], "formulas")
-            fit([row for row in rows if row.method in nets], "nets")
+        for who, some in (("formulas", set(methods) - nets), ("nets", nets)):
+            if some:
+                fit([row for row in rows if row.method in some], who)
     print(f"Reliable means a confidence of at least {RELIABLE_CONFIDENCE} over at least {TRUSTED_S:g} s.")
     print_tables(rows, methods)
 

@@ -357,6 +357,7 @@ def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, 
         witness_bpm=60.0 if witness_bpm is None else min(60.0, abs(witness_bpm - hr_bpm)),
         redrawn=redrawn,
         runner_up=runner_up,
+        own_parts=pulse.parts is not None,
     )
 
 

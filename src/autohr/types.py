@@ -96,6 +96,9 @@ class Evidence:
     """0..1: how far the colour follows the file's key frames: by steps in them, or at their rate."""
     runner_up: float
     """0..1: the next unrelated peak of the spectrum over the chosen one."""
+    own_parts: bool = False
+    """Whether ``agreement`` is of waves that the method itself read from parts of the face (a net's quarters), and not
+    of POS in them."""
 
 
 @dataclass(frozen=True)

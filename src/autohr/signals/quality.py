@@ -4,7 +4,7 @@ A peak in a spectrum is no proof of a pulse: noise has a highest peak too, lamps
 believed when several things that a pulse does, and impostors do not do together, are seen at once:
 
     snr_db        the wave repeats: its power lies at one rate and its double
-    agreement     every part of the face shows it, in phase
+    agreement     every part of the face shows it, in phase: POS in a grid, or a net's own reading of the quarters
     background    what is no face does not show it
     motion        the head does not move in step with it, nor at half of it
     redrawn       the colour flows, and does not jump in the key frames of the video file
@@ -201,10 +201,11 @@ def features(evidence: Evidence) -> Float:
     )
 
 
-# Weights of the logistic regression in the order of `features`, then its constant: 917 readings of 196 clips, made by
-# benchmarks/confidence.py --fit. Motion weighs nothing below its veto. Fitted before ``shared_line`` joined the
-# evidence of the background; measured on other clips with it (docs/LOG.md).
+# Weights of the logistic regression in the order of `features`, then its constant, made by
+# benchmarks/confidence.py --fit. Agreement of a net's quarters and of POS in the parts of a grid are two things, so
+# nets and formulas have their own.
 WEIGHTS = np.array([0.886, 2.791, 0.974, 0.000, 0.508, 0.158, 0.892, -1.224])
+NET_WEIGHTS = WEIGHTS
 
 
 MOST_CONFIDENCE = 0.99
@@ -213,7 +214,8 @@ MOST_CONFIDENCE = 0.99
 
 def confidence(evidence: Evidence) -> float:
     """0..1: chance that the rate lies within 5 bpm of the truth, calibrated on synthetic clips (see the module)."""
-    score = float(features(evidence) @ WEIGHTS[:-1] + WEIGHTS[-1])
+    weights = NET_WEIGHTS if evidence.own_parts else WEIGHTS
+    score = float(features(evidence) @ weights[:-1] + weights[-1])
     return min(MOST_CONFIDENCE, float(1 / (1 + np.exp(-np.clip(score, -30, 30)))))
 
 

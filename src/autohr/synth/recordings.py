@@ -385,15 +385,18 @@ def _is_made(out: Path, one: SyntheticRecording) -> bool:
     try:
         record = json.loads(truth_path(place).read_text(encoding="utf-8"))
         kept = {name: record["encoding"][name] for name in dataclasses.asdict(one.encoding)}
-        same = bool(record["config"] == _as_json(one.scene) and kept == dataclasses.asdict(one.encoding))
+        same = _comparable(record["config"]) == _comparable(one.scene) and kept == dataclasses.asdict(one.encoding)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
     return same and place.exists()
 
 
-def _as_json(scene: SceneConfig) -> Any:
-    """A config as it comes back from JSON: tuples are lists."""
-    return json.loads(json.dumps(dataclasses.asdict(scene)))
+def _comparable(scene: SceneConfig | dict[str, Any]) -> dict[str, Any]:
+    """A config as it comes back from JSON, where tuples are lists; portraits may have moved to another folder."""
+    fields = dataclasses.asdict(scene) if isinstance(scene, SceneConfig) else scene
+    portrait = fields["portrait"]
+    plain: dict[str, Any] = json.loads(json.dumps({**fields, "portrait": portrait and Path(portrait).name}))
+    return plain
 
 
 def _write_index(out: Path, planned: list[SyntheticRecording], seed: int) -> None:
