@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test setup format clean
+.PHONY: demo test weights setup format clean
 
 demo: setup
 	$(BIN)/autohr demo --out demo
@@ -14,6 +14,16 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_house.py
 	$(BIN)/pytest tests --deselect tests/test_house.py -n auto --dist worksteal
+
+# Weights like the shipped ones, from nothing; each step goes on where it was stopped. PORTRAITS names a folder of
+# photographs with landmarks.npz; without it everybody is drawn, and less is learned.
+RUN := runs/release
+weights: setup
+	$(BIN)/autohr synth $(RUN)-recordings --subjects 900 --per-subject 1 --duration-s 12 --split train \
+		$(if $(PORTRAITS),--portraits $(PORTRAITS))
+	$(BIN)/autohr prepare synthetic $(RUN)-recordings --out $(RUN)-cache --size-px 80
+	$(BIN)/autohr train recipes/release.toml --out $(RUN) --set data.cache=$(RUN)-cache
+	@echo "Try them: $(BIN)/autohr measure face.mp4 --weights $(RUN)/checkpoints/best.safetensors"
 
 setup: $(READY)
 
