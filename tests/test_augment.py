@@ -31,7 +31,7 @@ from autohr.synth.video import SceneConfig, render, truth
 from autohr.types import Float, Frame
 from autohr.video.rois import face_patch
 
-NOTHING = AugmentConfig(erase=False, tempo=False, flip=False, crop=False, colour=False, gamma=False)
+NOTHING = AugmentConfig(erase=False, tempo=False, flip=False, reverse=False, crop=False, colour=False, gamma=False)
 DA2 = dataclasses.replace(NOTHING, tempo=True, tempo_p=1.0)
 
 
@@ -197,6 +197,20 @@ def test_place_and_colour_leave_rate_and_phase(name: str) -> None:
         fits = [float(np.roll(wave_of(after), lag) @ wave_of(before)) for lag in lags]
         assert lags[int(np.argmax(fits))] == 0
     assert any(changed)
+
+
+def test_reversing_runs_frames_and_label_backwards_together() -> None:
+    recording = numbered(200, 60.0)
+    source = ClipSource([recording], 60, 8, dataclasses.replace(NOTHING, reverse=True))
+    reversed_ones = 0
+    for k in range(40):
+        plain, shown = (ClipSource([recording], 60, 8, NOTHING).draw([k]), source.draw([k]))
+        backwards = bool((plain.frames != shown.frames).any())
+        step = -1 if backwards else 1
+        assert (plain.frames[::step] == shown.frames).all()
+        assert (plain.bvp[::step] == shown.bvp).all()
+        reversed_ones += backwards
+    assert 10 <= reversed_ones <= 30
 
 
 def test_switched_off_changes_nothing() -> None:

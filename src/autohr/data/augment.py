@@ -4,12 +4,13 @@
     erase    DA1: random tubes, a box over a stretch of time, become grey       stays            stay
     tempo    DA2: time is resampled, frames and label alike                     resampled alike  rate halves or doubles
     flip     left and right change places, in the whole clip                    stays            stay
+    reverse  the clip runs backwards                                            backwards alike  rate stays
     crop     a random square of the crop, the same in the whole clip            stays            stay
     colour   each channel times a constant                                      stays            stay
     gamma    a power law, the same in the whole clip                            stays            stay; depth times gamma
 
-Nothing but ``tempo`` can change phase or rate: everything else is one fixed map of each pixel's value or place for all
-frames, or hides pixels.
+Nothing but ``tempo`` and ``reverse`` can change phase or rate: everything else is one fixed map of each pixel's value
+or place for all frames, or hides pixels.
 
 DA2 is real resampling. HR above 90: half as many source frames are read and one is put between each two of them, their
 mean; the pulse of the clip runs at half the rate. HR below 70: twice as many source frames are read and every second
@@ -60,6 +61,10 @@ class AugmentConfig:
     fast_below_bpm: float = 70.0
     flip: bool = True
     flip_p: float = 0.5
+    reverse: bool = True
+    """A heart that beats backwards has steps of the same size and the same rate. Halves what a net can learn by heart
+    of a recording, which few long recordings invite (docs/LOG.md)."""
+    reverse_p: float = 0.5
     crop: bool = True
     crop_least: float = 0.85
     """Smallest side of the random square, as a share of the stored crop's; the author's resize by up to 15 of 112
@@ -72,7 +77,7 @@ class AugmentConfig:
     """Values in 0..1 are raised to exp(U(-range, range)): the curve of another camera."""
 
     def __post_init__(self) -> None:
-        for name in ("erase_p", "tempo_p", "flip_p"):
+        for name in ("erase_p", "tempo_p", "flip_p", "reverse_p"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1.")
         for name in ("erase_time", "erase_side"):
@@ -94,7 +99,7 @@ class AugmentConfig:
             raise ValueError(f"colour_gain={self.colour_gain} and gamma_range={self.gamma_range} must lie in 0..1.")
 
 
-PAPER_AUGMENT = AugmentConfig(flip=False, crop=False, colour=False, gamma=False)
+PAPER_AUGMENT = AugmentConfig(flip=False, reverse=False, crop=False, colour=False, gamma=False)
 """DA1 and DA2 and nothing else, as the paper states."""
 
 

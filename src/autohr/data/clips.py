@@ -10,7 +10,7 @@ edges of its own), cut, and z-scored over the clip. A clip never reaches over a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +141,8 @@ class ClipSource:
         clip = self._read(number, start, factor, draw_look(rng, self.augment, example))
         if self.augment.erase and rng.uniform() < self.augment.erase_p:
             erase_tubes(clip.frames, rng, self.augment)
+        if self.augment.reverse and rng.uniform() < self.augment.reverse_p:
+            return replace(clip, frames=np.ascontiguousarray(clip.frames[::-1]), bvp=clip.bvp[::-1].copy())
         return clip
 
     def window(self, i: int) -> Clip:
