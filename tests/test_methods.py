@@ -103,6 +103,19 @@ def test_a_video_faster_than_the_training_is_thinned(tmp_path: Path) -> None:
     alike(load_method("autohr", slow).wave(given).bvp, bandpass(wave_of(path, given), 60.0))
 
 
+def test_a_video_slower_than_the_training_gets_frames_in_between(tmp_path: Path) -> None:
+    path, given = save(tmp_path / "w.safetensors", training_data={"fps_from": 14.0, "fps_to": 30.0}), clip(10, 12.0)
+    assert given.clip is not None
+    between = np.rint((given.clip[:-1].astype(float) + given.clip[1:]) / 2).astype(np.uint8)
+    dense = np.empty((2 * given.n_frames - 1, *given.clip.shape[1:]), np.uint8)
+    dense[::2], dense[1::2] = given.clip, between
+    pulse = load_method("autohr", path).wave(given)
+    assert len(pulse.bvp) == given.n_frames
+    alike(pulse.bvp, bandpass(wave_of(path, replace(given, clip=dense))[::2], 12.0))
+    usual = clip(10, 14.0)
+    alike(load_method("autohr", path).wave(usual).bvp, bandpass(wave_of(path, usual), 14.0))
+
+
 @pytest.mark.parametrize("n_frames", [100, 149, 150, 151, 400])
 def test_a_long_clip_is_fed_in_pieces_that_join(monkeypatch: pytest.MonkeyPatch, n_frames: int) -> None:
     monkeypatch.setattr(methods, "PIECE_FRAMES", 150)

@@ -222,14 +222,22 @@ def _load_net(name: str | None, path: Path, label: str, device: str) -> Method:
     infer = load_inference(path, device)
     if net not in METHODS:
         raise BadWeights(f"{str(path)!r} holds weights of {net}, which is no method. Methods: {', '.join(METHODS)}.")
-    crop, most_fps = _crop(path, header), _most_fps(header)
+    crop, (least_fps, most_fps) = _crop(path, header), _trained_fps(header)
 
     def wave(clip: FaceClip) -> Pulse:
+        if clip.fps < least_fps and clip.clip is not None:
+            times = math.ceil(least_fps / clip.fps)
+            denser = _denser(clip.clip, times)
+            waves = _in_pieces(replace(clip, clip=denser), range(len(denser)), infer)[:, ::times]
+            return pulse_of(clip, waves)
         every = max(1, round(clip.fps / most_fps))
         shown = range(0, clip.n_frames, every)
         waves = _in_pieces(clip, shown, infer)
         if every > 1:
             waves = np.stack([np.interp(np.arange(clip.n_frames), shown, wave) for wave in waves])
+        return pulse_of(clip, waves)
+
+    def pulse_of(clip: FaceClip, waves: Float) -> Pulse:
         waves = bandpass(waves, clip.fps)
         parts = waves[1:] if len(waves) > 1 else None
         return Pulse(bvp=waves[0], fps=clip.fps, start_s=clip.start_s, parts=parts)
@@ -286,15 +294,26 @@ def _crop(path: Path, header: Mapping[str, Any]) -> Crop:
     )
 
 
-def _most_fps(header: Mapping[str, Any]) -> float:
-    """The most frames per second that the net has learned from. Faster videos are thinned to about that many; slower
-    ones stay as they are."""
+def _trained_fps(header: Mapping[str, Any]) -> tuple[float, float]:
+    """The fewest and the most frames per second that the net has learned from. Faster videos are thinned to about that
+    many, frames are put between those of slower ones; the others stay as they are."""
     data = header["training_data"]
-    said = data.get("fps_to") if isinstance(data, dict) else None
-    for fps in (said, header["fps"]):
-        if isinstance(fps, (int, float)) and fps >= LEAST_FPS:
-            return float(fps)
-    return USUAL_FPS
+    said = (data.get("fps_from"), data.get("fps_to")) if isinstance(data, dict) else (None, None)
+    least, most = (
+        next((float(fps) for fps in (end, header["fps"]) if isinstance(fps, (int, float)) and fps >= LEAST_FPS), None)
+        for end in said
+    )
+    return (0.0 if least is None else least), (USUAL_FPS if most is None else most)
+
+
+def _denser(frames: Frame, times: int) -> Frame:
+    """frames (T, H, W, 3) with ``times`` - 1 others between each two, faded over: (times * (T - 1) + 1, H, W, 3)."""
+    out = np.empty((times * (len(frames) - 1) + 1, *frames.shape[1:]), np.uint8)
+    out[::times] = frames
+    for step in range(1, times):
+        share = np.float32(step / times)
+        out[step::times] = np.rint(frames[:-1] * (1 - share) + frames[1:] * share)
+    return out
 
 
 def estimate(clip: FaceClip, pulse: Pulse) -> Estimate:
