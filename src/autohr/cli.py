@@ -454,7 +454,7 @@ def _list_weights() -> None:
     for name, path in shipped.items():
         header = read_header(path)
         trained = _in_words(header["training_data"], ("datasets", "n_subjects", "minutes"))
-        measured = _in_words(header["measured_accuracy"], ("mae_bpm", "within_5_bpm", "on"))
+        measured = _in_words(header["measured_accuracy"], ("mae_bpm", "within_3_bpm", "within_5_bpm", "on"))
         size = f"{path.stat().st_size / 1e6:.1f} MB"
         view.add_row(name, header["net"], size, *map(escape, (trained, _in_words(header["licence"]), measured)))
     _console().print(view)
