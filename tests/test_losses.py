@@ -152,7 +152,8 @@ def test_doubt_lets_clips_that_cannot_be_read_count_less() -> None:
         losses = overall_loss(pred, true.expand(2, -1), hr_bpm, fps, LossConfig(variant="nll", doubt=doubt))
         losses.total.backward()  # type: ignore[no-untyped-call]
         assert pred.grad is not None
-        return pred.grad.norm(dim=1)
+        sizes: torch.Tensor = pred.grad.norm(dim=1)
+        return sizes
 
     ratio = gradients(0.5) / gradients(0.0)
     assert 0.7 < float(ratio[0]) <= 1
