@@ -99,7 +99,8 @@ def test_json_csv_and_page_tell_the_same(capsys: pytest.CaptureFixture[str], fac
     assert person["hr_bpm"] == pytest.approx(72, abs=2.5) and person["reliable"]
     assert len(person["bvp"]["values"]) == pytest.approx(360, abs=2)
     assert person["hrv"] is None and "60 s" in person["why_no_hrv"]
-    assert 60 / np.diff(person["beats_s"]).mean() == pytest.approx(72, abs=4)
+    # The median, since a beat of POS's wave may be missed.
+    assert 60 / np.median(np.diff(person["beats_s"])) == pytest.approx(72, abs=4)
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert tuple(rows[0]) == CSV_COLUMNS
     assert [float(row["hr_bpm"]) for row in rows] == pytest.approx(
@@ -203,7 +204,8 @@ def test_a_net_measures_and_every_output_names_it_and_its_weights(
     few = ("--stride-s", 5)
     code, out, err = run(capsys, "measure", face, "--weights", path, "--csv", table, "--html", page, *few)
     assert code == 0 and err == ""
-    assert f"method autohr, weights {path}" in out
+    # A long path is wrapped.
+    assert f"method autohr, weights {path}" in out.replace("\n", "")
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert rows and {(row["method"], row["weights"]) for row in rows} == {("autohr", str(path))}
     assert "autohr (AutoHR)" in page.read_text() and str(path) in page.read_text()
