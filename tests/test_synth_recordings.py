@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +302,12 @@ def test_counts_that_make_nothing_are_refused(tmp_path: Path) -> None:
     for wrong in wrongs:
         with pytest.raises(ValueError, match="must be 1 or more"):
             write_recordings(tmp_path / "out", **wrong)
+
+
+def test_recordings_outlive_a_move_of_the_portraits() -> None:
+    scene = SceneConfig()
+    here, there, other = (replace(scene, portrait=path) for path in ("/a/033.jpg", "/b/033.jpg", "/a/034.jpg"))
+    written = json.loads(json.dumps(asdict(here)))
+    assert making._comparable(written) == making._comparable(there)
+    assert making._comparable(written) != making._comparable(other)
+    assert making._comparable(written) != making._comparable(scene)
