@@ -156,7 +156,7 @@ def test_the_real_detector_and_a_synthetic_data_set(tmp_path: Path) -> None:
     write_scene(SCENE, tmp_path / "raw" / "anna" / "first.mp4", crf=3)
     wall = dataclasses.replace(SCENE, kind="wall", pulse_depth=0.0)
     write_scene(wall, tmp_path / "raw" / "anna" / "wall.mp4", crf=3)
-    recordings = DATASETS["synthetic"](tmp_path / "raw")
+    recordings = list(DATASETS["synthetic"].list_recordings(tmp_path / "raw").recordings)
     assert [one.id for one in recordings] == ["synthetic/anna/first", "synthetic/anna/wall"]
     recordings[1] = dataclasses.replace(recordings[1], reference=recordings[0].reference)
     manifest = cache.prepare(recordings, tmp_path / "cache", CropConfig(), workers=1)

@@ -204,7 +204,7 @@ def test_recordings_of_portraits_are_written_and_read_back(
     options: dict[str, Any] = {"n_subjects": 2, "per_subject": 2, "portraits": portraits, "split": "test", **TINY}
     written = write_recordings(tmp_path, workers=1, **options)
     assert written.n_made == 4
-    listed = DATASETS["synthetic"](tmp_path)
+    listed = DATASETS["synthetic"].list_recordings(tmp_path).recordings
     assert {recording.subject for recording in listed} == {"portrait_p04", "portrait_p09"}
     assert all(recording.reference is not None for recording in listed)
     assert write_recordings(tmp_path, workers=1, **options).n_made == 0
@@ -235,19 +235,20 @@ def test_workers_do_not_change_what_is_made_and_a_second_run_makes_what_is_missi
     index = json.loads((tmp_path / "dataset.json").read_text())
     assert [entry["video"] for entry in index["recordings"]] == [r.path.as_posix() for r in written.recordings]
 
-    listed = DATASETS["synthetic"](tmp_path)
+    listed = DATASETS["synthetic"].list_recordings(tmp_path).recordings
     assert [recording.id for recording in listed] == [
         "synthetic/subject_0000/session_0",
         "synthetic/subject_0001/session_0",
     ]
     for recording, plan in zip(listed, written.recordings, strict=True):
-        assert recording.reference is not None
-        assert recording.reference.bvp is not None
-        assert recording.reference.hr_bpm is not None
+        reference = recording.read_reference()
+        assert reference is not None
+        assert reference.bvp is not None
+        assert reference.hr_bpm is not None
         with open_video(recording.video) as video:
             times = [frame.t_s for frame in video]
-        assert times == pytest.approx(recording.reference.t_s, abs=0.002)
-        assert abs(recording.reference.hr_bpm - np.mean(plan.scene.hr_bpm)).max() < 45
+        assert times == pytest.approx(reference.t_s, abs=0.002)
+        assert abs(reference.hr_bpm - np.mean(plan.scene.hr_bpm)).max() < 45
 
 
 def test_a_killed_writer_leaves_no_half_recording(
@@ -263,10 +264,10 @@ def test_a_killed_writer_leaves_no_half_recording(
     with pytest.raises(KeyboardInterrupt):
         write_recordings(tmp_path, n_subjects=1, per_subject=1, workers=1, **TINY)
     with pytest.raises(BadRecording, match="no video"):
-        DATASETS["synthetic"](tmp_path)
+        DATASETS["synthetic"].list_recordings(tmp_path)
     monkeypatch.setattr(making, "write_scene", real)
     assert write_recordings(tmp_path, n_subjects=1, per_subject=1, workers=1, **TINY).n_made == 1
-    assert len(DATASETS["synthetic"](tmp_path)) == 1
+    assert len(DATASETS["synthetic"].list_recordings(tmp_path).recordings) == 1
     assert not list(tmp_path.rglob(".tmp*"))
 
 

@@ -311,12 +311,15 @@ def synth(
     split: Annotated[
         SplitName, typer.Option(help="No person, drawn or portrait, is in both train and test.")
     ] = SplitName.all,
+    hard: Annotated[
+        bool, typer.Option("--hard", help="More nodding, talking, flicker, screens and odd frame rates, for training.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Processes; one for each core if not given.")
     ] = None,
 ) -> None:
     """Make recordings of faces with known pulse, drawn or from portraits, as a dataset named `synthetic`."""
-    from autohr.synth.recordings import write_recordings
+    from autohr.synth.recordings import HARD, USUAL, write_recordings
 
     _check_writable(out / "dataset.json")
     with _Count("Making recordings") as count:
@@ -328,6 +331,7 @@ def synth(
             seed=seed,
             portraits=portraits,
             split=split.value,
+            conditions=HARD if hard else USUAL,
             workers=workers,
             progress=lambda done, total, _: count(done, total),
         )
@@ -354,7 +358,7 @@ def prepare(
     from autohr.data.cache import CropConfig, prepare
 
     _check_writable(out / "manifest.json")
-    recordings = DATASETS[dataset](root)
+    recordings = DATASETS[dataset].list_recordings(root).recordings
     crop = CropConfig(size_px=size_px, box=box.value, margin=margin)
     with _Count("Preparing") as count:
         manifest = prepare(recordings, out, crop, workers=workers, progress=lambda done, total, _: count(done, total))

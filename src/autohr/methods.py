@@ -34,6 +34,7 @@ from autohr.signals.quality import (
 )
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS, estimate_heart_rate
 from autohr.types import Estimate, Evidence, FaceClip, Float, Frame, Pulse
+from autohr.video.clock import clock_change, denser
 from autohr.video.rois import GRID, face_patch, scaled
 
 LEAST_S = 4.0
@@ -225,12 +226,11 @@ def _load_net(name: str | None, path: Path, label: str, device: str) -> Method:
     crop, (least_fps, most_fps) = _crop(path, header), _trained_fps(header)
 
     def wave(clip: FaceClip) -> Pulse:
-        if clip.fps < least_fps and clip.clip is not None:
-            times = math.ceil(least_fps / clip.fps)
-            denser = _denser(clip.clip, times)
-            waves = _in_pieces(replace(clip, clip=denser), range(len(denser)), infer)[:, ::times]
+        times, every = clock_change(clip.fps, least_fps, most_fps)
+        if times > 1 and clip.clip is not None:
+            frames = denser(clip.clip, times)
+            waves = _in_pieces(replace(clip, clip=frames), range(len(frames)), infer)[:, ::times]
             return pulse_of(clip, waves)
-        every = max(1, round(clip.fps / most_fps))
         shown = range(0, clip.n_frames, every)
         waves = _in_pieces(clip, shown, infer)
         if every > 1:
@@ -304,16 +304,6 @@ def _trained_fps(header: Mapping[str, Any]) -> tuple[float, float]:
         for end in said
     )
     return (0.0 if least is None else least), (USUAL_FPS if most is None else most)
-
-
-def _denser(frames: Frame, times: int) -> Frame:
-    """frames (T, H, W, 3) with ``times`` - 1 others between each two, faded over: (times * (T - 1) + 1, H, W, 3)."""
-    out = np.empty((times * (len(frames) - 1) + 1, *frames.shape[1:]), np.uint8)
-    out[::times] = frames
-    for step in range(1, times):
-        share = np.float32(step / times)
-        out[step::times] = np.rint(frames[:-1] * (1 - share) + frames[1:] * share)
-    return out
 
 
 def estimate(clip: FaceClip, pulse: Pulse) -> Estimate:

@@ -1,12 +1,6 @@
-"""Recordings in, training clips out. ``DATASETS`` is the visible table of readers: name ->
-``list_recordings(root)``."""
-
-from collections.abc import Callable
-from pathlib import Path
+"""Recordings in, training clips out. ``DATASETS`` is the visible table of readers, each one file of this folder."""
 
 from autohr.data import synthetic
-from autohr.data.recording import Recording
+from autohr.data.recording import DatasetSpec
 
-DATASETS: dict[str, Callable[[Path], list[Recording]]] = {
-    "synthetic": synthetic.list_recordings,
-}
+DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (synthetic.SPEC,)}

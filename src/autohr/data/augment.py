@@ -5,12 +5,13 @@
     tempo    DA2: time is resampled, frames and label alike                     resampled alike  rate halves or doubles
     flip     left and right change places, in the whole clip                    stays            stay
     reverse  the clip runs backwards                                            backwards alike  rate stays
+    pulse    the recording's pulse is taken out, another laid in (repulse.py)   the other's      the other's
     crop     a random square of the crop, the same in the whole clip            stays            stay
     colour   each channel times a constant                                      stays            stay
     gamma    a power law, the same in the whole clip                            stays            stay; depth times gamma
 
-Nothing but ``tempo`` and ``reverse`` can change phase or rate: everything else is one fixed map of each pixel's value
-or place for all frames, or hides pixels.
+Nothing but ``tempo``, ``reverse`` and ``pulse`` can change phase or rate: everything else is one fixed map of each
+pixel's value or place for all frames, or hides pixels.
 
 DA2 is real resampling. HR above 90: half as many source frames are read and one is put between each two of them, their
 mean; the pulse of the clip runs at half the rate. HR below 70: twice as many source frames are read and every second
@@ -65,6 +66,10 @@ class AugmentConfig:
     """A heart that beats backwards has steps of the same size and the same rate. Halves what a net can learn by heart
     of a recording, which few long recordings invite (docs/LOG.md)."""
     reverse_p: float = 0.5
+    pulse: bool = False
+    """For recordings whose wave fits the video to a few hundredths of a second, as synthetic ones do: what is not
+    taken out of a clip stays in it as a second pulse, which the label denies."""
+    pulse_p: float = 0.6
     crop: bool = True
     crop_least: float = 0.85
     """Smallest side of the random square, as a share of the stored crop's; the author's resize by up to 15 of 112
@@ -77,7 +82,7 @@ class AugmentConfig:
     """Values in 0..1 are raised to exp(U(-range, range)): the curve of another camera."""
 
     def __post_init__(self) -> None:
-        for name in ("erase_p", "tempo_p", "flip_p", "reverse_p"):
+        for name in ("erase_p", "tempo_p", "flip_p", "reverse_p", "pulse_p"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1.")
         for name in ("erase_time", "erase_side"):

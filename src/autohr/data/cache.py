@@ -340,17 +340,19 @@ def _crop(recording: Recording, desk: Path, config: CropConfig, detector: Detect
         fps=0.0,
         n_frames=0,
         found_share=0.0,
-        has_bvp=recording.reference is not None and recording.reference.bvp is not None,
+        has_bvp=False,
         segments=(),
         notes=(),
     )
     raw = desk / "crops.raw"
     try:
-        if recording.reference is None:
+        reference = recording.read_reference()
+        if reference is None:
             raise BadRecording(f"No reference for {str(recording.video)!r}; there is nothing to learn or judge by.")
+        entry = dataclasses.replace(entry, has_bvp=reference.bvp is not None)
         with raw.open("wb") as file, open_video(recording.video, fps=recording.video_fps) as video:
             _watch(video, config, file, seen, detector or _detector())
-        segments = _write_segments(recording, desk, raw, config, seen)
+        segments = _write_segments(recording, reference, desk, raw, config, seen)
         entry = dataclasses.replace(entry, state="ok", segments=tuple(segments))
     except (VideoError, NoFace, SignalTooShort, BadRecording) as error:
         entry = dataclasses.replace(entry, reason=str(error))
@@ -423,7 +425,9 @@ def _mean_fps(t_s: Float) -> float:
     return float(len(steps_s) / steps_s.sum()) if len(steps_s) else 0.0
 
 
-def _write_segments(recording: Recording, desk: Path, raw: Path, config: CropConfig, seen: _Seen) -> list[Segment]:
+def _write_segments(
+    recording: Recording, reference: Reference, desk: Path, raw: Path, config: CropConfig, seen: _Seen
+) -> list[Segment]:
     """Put the crops and the reference on one clock, cut at gaps, and write each segment."""
     t_s, seen_in, row = np.array(seen.t_s), np.array(seen.found), np.array(seen.row)
     path = str(recording.video)
@@ -435,13 +439,12 @@ def _write_segments(recording: Recording, desk: Path, raw: Path, config: CropCon
             f"No face in {(~seen_in).sum()} of {len(seen_in)} frames of {path!r} "
             f"(at least {100 * LEAST_FOUND:.0f} % must show one)."
         )
-    assert recording.reference is not None
     clock_s = t_s[0] + np.arange(int((t_s[-1] - t_s[0]) * fps + 0.5) + 1) / fps
     nearest = _nearest(t_s, clock_s)
     found = seen_in[nearest] & (np.abs(t_s[nearest] - clock_s) <= 1 / fps + 1e-9)
-    bvp, hr_bpm = _on_clock(recording.reference, clock_s)
-    known = np.isfinite(bvp) if recording.reference.bvp is not None else np.ones(len(clock_s), dtype=bool)
-    if recording.reference.hr_bpm is not None:
+    bvp, hr_bpm = _on_clock(reference, clock_s)
+    known = np.isfinite(bvp) if reference.bvp is not None else np.ones(len(clock_s), dtype=bool)
+    if reference.hr_bpm is not None:
         known &= np.isfinite(hr_bpm)
     if not known.any():
         raise BadRecording(f"The reference of {path!r} knows no heart rate while the video runs; look at both clocks.")
@@ -465,8 +468,8 @@ def _write_segments(recording: Recording, desk: Path, raw: Path, config: CropCon
     for first, end in long_enough:
         number = len(segments)
         part = slice(first, end)
-        rate_bpm = hr_bpm[part] if recording.reference.hr_bpm is not None else _rates(bvp[part], fps, path)
-        if recording.reference.bvp is not None:
+        rate_bpm = hr_bpm[part] if reference.hr_bpm is not None else _rates(bvp[part], fps, path)
+        if reference.bvp is not None:
             _compare(bvp[part], rate_bpm, fps, path, number, seen)
         frames = np.lib.format.open_memmap(
             desk / f"frames_{number}.npy", mode="w+", dtype=np.uint8, shape=(end - first, *crops.shape[1:])
@@ -662,8 +665,9 @@ def _source(recording: Recording) -> dict[str, Any]:
     files = sorted(video.iterdir()) if video.is_dir() else [video] if video.exists() else []
     stats = [file.stat() for file in files]
     digest = hashlib.sha256()
-    if recording.reference is not None:
-        for values in (recording.reference.t_s, recording.reference.bvp, recording.reference.hr_bpm):
+    reference = recording.read_reference()
+    if reference is not None:
+        for values in (reference.t_s, reference.bvp, reference.hr_bpm):
             digest.update(b"none" if values is None else np.ascontiguousarray(values, np.float64).tobytes())
     return {
         "n_files": len(files),

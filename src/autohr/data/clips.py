@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,11 @@ from autohr.data.augment import (
     tempo_span,
 )
 from autohr.data.cache import CachedRecording
+from autohr.data.repulse import lay_in, new_pulse, take_out
 from autohr.errors import SignalTooShort
 from autohr.signals.filters import HEART_BAND_HZ, bandpass, standardise
 from autohr.types import Float, Frame
+from autohr.video.clock import clock_change, denser
 
 LABEL_BAND_HZ = HEART_BAND_HZ
 """0.6 to 4 Hz: the band that every method's wave passes before its rate is read. The author's labels hold little but
@@ -52,6 +55,47 @@ class Clip:
     def as_net_input(self) -> NDArray[np.float32]:
         """The frames as a net takes them, (3, T, H, W) float32 in [0, 1]: FaceClip.as_net_input without its batch."""
         return np.ascontiguousarray(self.frames.transpose(3, 0, 1, 2), dtype=np.float32) / np.float32(255.0)
+
+
+class _DenserFrames:
+    """Frames of a recording with others put between them, made when they are read, so that they stay on the disk."""
+
+    def __init__(self, frames: Frame, times: int) -> None:
+        self._frames, self._times = frames, times
+        self.shape = (times * (len(frames) - 1) + 1, *frames.shape[1:])
+
+    def __getitem__(self, part: int | slice) -> Frame:
+        if isinstance(part, slice):
+            start, stop, step = part.indices(self.shape[0])
+            first, last = start // self._times, -(-(stop - 1) // self._times)
+            return denser(self._frames[first : last + 1], self._times)[start - first * self._times :][
+                : stop - start : step
+            ]
+        one: Frame = self[part : part + 1][0]
+        return one
+
+
+def at_clock(recording: CachedRecording, least_fps: float, most_fps: float) -> CachedRecording:
+    """A recording as a net for ``least_fps`` .. ``most_fps`` sees it (``video.clock``): frames put between, or left
+    out; the reference alike, interpolated linearly."""
+    times, every = clock_change(recording.fps, least_fps, most_fps)
+    if times > 1:
+        n_frames = times * (recording.n_frames - 1) + 1
+        place = np.arange(n_frames) / times
+        known = np.arange(recording.n_frames)
+        return replace(
+            recording,
+            fps=recording.fps * times,
+            frames=cast(Frame, _DenserFrames(recording.frames, times)),
+            bvp=np.interp(place, known, recording.bvp),
+            hr_bpm=np.interp(place, known, recording.hr_bpm),
+            found=recording.found[np.rint(place).astype(int)],
+        )
+    if every > 1:
+        names = ("frames", "bvp", "hr_bpm", "found")
+        fewer: dict[str, Any] = {name: getattr(recording, name)[::every] for name in names}
+        return replace(recording, fps=recording.fps / every, **fewer)
+    return recording
 
 
 class ClipSource:
@@ -135,10 +179,13 @@ class ClipSource:
         if self.augment is None:
             return self._read(number, start, 1.0, Look())
         factor = 1.0
+        # Whoever has other augmentations than this draws the same clips as before it existed.
+        renewed = self.augment.pulse and recording.has_bvp and bool(rng.uniform() < self.augment.pulse_p)
         if self.augment.tempo and rng.uniform() < self.augment.tempo_p:
-            start, factor = self._tempo(recording, start, self.augment)
+            start, factor = self._tempo(recording, start, None if renewed else self.augment)
         example = recording.frames[start + self.n_frames // 4]
-        clip = self._read(number, start, factor, draw_look(rng, self.augment, example))
+        look = draw_look(rng, self.augment, example)
+        clip = self._renewed(number, start, factor, look, rng) if renewed else self._read(number, start, factor, look)
         if self.augment.erase and rng.uniform() < self.augment.erase_p:
             erase_tubes(clip.frames, rng, self.augment)
         if self.augment.reverse and rng.uniform() < self.augment.reverse_p:
@@ -161,13 +208,18 @@ class ClipSource:
         for i in range(self.n_windows):
             yield self.window(i)
 
-    def _tempo(self, recording: CachedRecording, start: int, augment: AugmentConfig) -> tuple[int, float]:
-        """Start and factor of DA2 for a clip that would begin at ``start``."""
-        factor = tempo_factor(float(recording.hr_bpm[start : start + self.n_frames].mean()), augment)
+    def _tempo(self, recording: CachedRecording, start: int, augment: AugmentConfig | None) -> tuple[int, float]:
+        """Start and factor of DA2 for a clip that would begin at ``start``; without ``augment``, for one whose rate
+        is still to be chosen: movement and light at half the speed."""
+        factor = 0.5
+        if augment is not None:
+            factor = tempo_factor(float(recording.hr_bpm[start : start + self.n_frames].mean()), augment)
         span = tempo_span(self.n_frames, factor)
         if factor == 1.0 or span > recording.n_frames:
             return start, 1.0
         first = min(start, recording.n_frames - span)
+        if augment is None:
+            return first, factor
         # The stretch that is really read must ask for the same: a rate that rises through 70 in it does not.
         if tempo_factor(float(recording.hr_bpm[first : first + span].mean()), augment) != factor:
             return start, 1.0
@@ -176,27 +228,32 @@ class ClipSource:
     def _read(self, number: int, start: int, factor: float, look: Look) -> Clip:
         recording = self.recordings[number]
         part = slice(start, start + tempo_span(self.n_frames, factor))
-        frames = np.empty((self.n_frames, self.size_px, self.size_px, 3), dtype=np.uint8)
-        if factor == 0.5:
-            before = show(recording.frames[start], look, self.size_px)
-            for i in range(self.n_frames):
-                if i % 2 == 0:
-                    frames[i] = np.rint(before)
-                else:
-                    after = show(recording.frames[start + (i + 1) // 2], look, self.size_px)
-                    frames[i] = np.rint((before + after) / 2)
-                    before = after
-        else:
-            for i, frame in enumerate(recording.frames[part][:: int(factor)]):
-                frames[i] = np.rint(show(frame, look, self.size_px))
         wave = resample_tempo(self._wave(number, factor)[part], self.n_frames, factor)
         return Clip(
-            frames=frames,
+            frames=np.rint(self._shown(recording, part, factor, look)).astype(np.uint8),
             bvp=standardise(wave) if np.isfinite(wave).all() else np.full(self.n_frames, np.nan),
             hr_bpm=factor * float(recording.hr_bpm[part].mean()),
             fps=recording.fps,
             recording_id=recording.recording_id,
         )
+
+    def _renewed(self, number: int, start: int, factor: float, look: Look, rng: np.random.Generator) -> Clip:
+        """As ``_read``, with another pulse."""
+        recording = self.recordings[number]
+        part = slice(start, start + tempo_span(self.n_frames, factor))
+        frames = self._shown(recording, part, factor, look)
+        take_out(frames, resample_tempo(recording.bvp[part].astype(np.float64), self.n_frames, factor))
+        wave, label, hr_bpm = new_pulse(self.n_frames, recording.fps, LABEL_BAND_HZ, rng)
+        lay_in(frames, wave, rng)
+        shown = np.rint(np.clip(frames, 0, 255)).astype(np.uint8)
+        return Clip(shown, label, hr_bpm, recording.fps, recording.recording_id)
+
+    def _shown(self, recording: CachedRecording, part: slice, factor: float, look: Look) -> NDArray[np.float32]:
+        """The clip's frames (T, S, S, 3), 0..255, not yet rounded."""
+        if factor == 2.0:
+            return np.stack([show(frame, look, self.size_px) for frame in recording.frames[part][::2]])
+        shown = np.stack([show(frame, look, self.size_px) for frame in recording.frames[part]])
+        return shown if factor == 1.0 else resample_tempo(shown, self.n_frames, factor)
 
     def _wave(self, number: int, factor: float) -> Float:
         """The segment's label (T,), in the band that becomes ``LABEL_BAND_HZ`` when time is resampled by ``factor``."""

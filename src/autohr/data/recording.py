@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from autohr.errors import BadRecording
 from autohr.types import Float
+from autohr.video.decode import VideoFrame
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,82 @@ class Recording:
     session: str
     """Which recording of that person."""
     video: Path
-    """A file, or a folder of pictures (then ``video_fps`` says how fast they were taken)."""
-    reference: Reference | None
+    """A file, or a folder of pictures (then ``video_fps`` or ``frame_times_s`` say when they were taken)."""
+    reference: Reference | Callable[[], Reference] | None
+    """What was known of the heart; a callable reads it when it is wanted (``read_reference``), so that listing a large
+    dataset is quick. It must pickle: a ``functools.partial`` of a function of the reader's module."""
     video_fps: float | None = None
     """Frames per second where the video carries no clock of its own; None takes the container's time stamps."""
+    frame_times_s: Float | Callable[[], Float] | None = None
+    """(N,) time of each frame, where a file beside the video knows better than the container; also a callable."""
+    span: tuple[int, int] | None = None
+    """First frame, and the one after the last, that the protocol uses, counted from 0; None for all."""
+    open_frames: Callable[[], Iterator[VideoFrame]] | None = None
+    """Reads the frames where they lie in no video file (arrays of MAT or HDF5); must pickle. ``video`` then names the
+    file that holds them."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """What tables may be split by: {"scenario": "talking", "source": "phone"}."""
+    fold: int | None = None
+    """Official fold, counted from 1; None where the dataset has none."""
+    notes: tuple[str, ...] = ()
+    """What the reader noticed, one sentence each; goes into the manifest."""
 
     @property
     def id(self) -> str:
         """``dataset/subject/session``, unique."""
         return f"{self.dataset}/{self.subject}/{self.session}"
+
+    def read_reference(self) -> Reference | None:
+        """The reference, read now if need be.
+
+        Raises:
+            BadRecording: its file is missing or damaged.
+        """
+        return self.reference() if callable(self.reference) else self.reference
+
+    def read_frame_times(self) -> Float | None:
+        """(N,) seconds, read now if need be.
+
+        Raises:
+            BadRecording: its file is missing or damaged.
+        """
+        return self.frame_times_s() if callable(self.frame_times_s) else self.frame_times_s
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A recording that the dataset should hold and this copy does not."""
+
+    id: str
+    reason: str
+    known_gap: bool
+    """The dataset itself lacks it (its papers or lists say so); otherwise it is missing from this copy."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Every recording of a dataset: found, or absent and why."""
+
+    recordings: tuple[Recording, ...]
+    absent: tuple[Absent, ...] = ()
+    notes: tuple[str, ...] = ()
+    """About the copy as a whole, such as stray files that belong to no recording."""
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What stands in the table ``DATASETS``."""
+
+    name: str
+    title: str
+    """As papers spell it."""
+    list_recordings: Callable[[Path], Listing]
+    """Lists a folder. Raises BadRecording where it is not this dataset at all."""
+    access: str
+    """How to get it, one line; "none needed" where anybody may have it."""
+    n_recordings: int | None = None
+    """How many recordings the whole dataset has that this reader reads; None where any number is right."""
+    sure: str = "layout read in real files"
+    """How sure the reader is: from real files, or from other people's loaders (specs/DATASETS.md)."""
+    needs: tuple[str, ...] = ()
+    """Python modules of the extra ``datasets`` that its files need."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autohr.data.recording import Recording, Reference
+from autohr.data.recording import DatasetSpec, Listing, Recording, Reference
 from autohr.errors import BadRecording
 from autohr.synth.video import read_truth, truth_path
 from autohr.video.decode import list_videos
@@ -25,7 +25,7 @@ from autohr.video.decode import list_videos
 DATASET = "synthetic"
 
 
-def list_recordings(root: Path) -> list[Recording]:
+def list_recordings(root: Path) -> Listing:
     """Every video below ``root``, in natural order within each folder.
 
     Raises:
@@ -40,7 +40,7 @@ def list_recordings(root: Path) -> list[Recording]:
     recordings = [_read(root, video) for folder in folders for video in list_videos(folder)]
     if not recordings:
         raise BadRecording(f"There is no video below {str(root)!r}. Make recordings with: autohr synth {root}")
-    return recordings
+    return Listing(tuple(recordings))
 
 
 def _read(root: Path, video: Path) -> Recording:
@@ -52,3 +52,12 @@ def _read(root: Path, video: Path) -> Recording:
         if len(truth.t_s) >= 2 and np.isfinite(truth.hr_bpm).any():
             reference = Reference(t_s=truth.t_s, bvp=truth.bvp, hr_bpm=truth.hr_bpm)
     return Recording(DATASET, subject, video.stem, video, reference)
+
+
+SPEC = DatasetSpec(
+    name=DATASET,
+    title="synthetic recordings",
+    list_recordings=list_recordings,
+    access="none needed: autohr synth makes them",
+    sure="made by ourselves",
+)

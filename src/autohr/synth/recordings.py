@@ -61,7 +61,26 @@ ROOM = (1.4, 2.1)
 """Height of the picture, in face heights."""
 USUAL_FPS = (25.0, 30.0, 29.97)
 OTHER_FPS = (15.0, 20.0, 24.0, 50.0, 60.0)
-USUAL_FPS_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How often the recordings of a data set show what makes a pulse hard to read; shares of the recordings."""
+
+    usual_fps: float = 0.8
+    """Recordings at one of ``USUAL_FPS``; the others at one of ``OTHER_FPS``."""
+    rhythm: float = 0.15
+    """Heads that nod, shake or rock in rhythm."""
+    talk: float = 0.55
+    flicker: float = 0.15
+    screen: float = 0.2
+    """A screen that lights the face."""
+
+
+USUAL = Conditions()
+HARD = Conditions(usual_fps=0.55, rhythm=0.4, talk=0.7, flicker=0.35, screen=0.3)
+"""For training: more of what was read wrongly by weights trained on ``USUAL`` (docs/LOG.md, "on people never trained
+on")."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +140,7 @@ def plan_recordings(
     duration_s: float = 20.0,
     portraits: Path | None = None,
     split: Split = "all",
+    conditions: Conditions = USUAL,
 ) -> list[SyntheticRecording]:
     """The recordings of a data set; nothing is drawn yet.
 
@@ -155,7 +175,7 @@ def plan_recordings(
             folder, prefix = f"portrait_{picture.path.stem}", f"session_{subject}_"
         for session in range(per_subject):
             rng = np.random.default_rng([seed, get_args(Split).index(split), subject, 1 + session])
-            scene = _scene(rng, identity, picture, depth, duration_s)
+            scene = _scene(rng, identity, picture, depth, duration_s, conditions)
             planned.append(SyntheticRecording(folder, f"{prefix}{session}", scene, _encoding(rng)))
     return planned
 
@@ -184,7 +204,12 @@ def _of_split(pictures: Sequence[Picture], split: Split) -> list[Picture]:
 
 
 def _scene(
-    rng: np.random.Generator, identity: Identity, picture: Picture | None, depth: float, duration_s: float
+    rng: np.random.Generator,
+    identity: Identity,
+    picture: Picture | None,
+    depth: float,
+    duration_s: float,
+    conditions: Conditions,
 ) -> SceneConfig:
     """One recording of a person, by chance."""
 
@@ -193,7 +218,7 @@ def _scene(
         return value if drawn else 0.0
 
     # Cameras with a drifting clock have rates like 23.85; a tenth of them here.
-    fps = float(rng.choice(USUAL_FPS) if rng.uniform() < USUAL_FPS_SHARE else rng.choice(OTHER_FPS))
+    fps = float(rng.choice(USUAL_FPS) if rng.uniform() < conditions.usual_fps else rng.choice(OTHER_FPS))
     if rng.uniform() < 0.1:
         fps = round(fps * float(rng.uniform(0.94, 1.0)), 2)
     start_bpm = float(rng.uniform(*HR_BPM))
@@ -203,14 +228,14 @@ def _scene(
     face_px = float(np.exp(rng.uniform(*np.log(FACE_PX))))
     height = 2 * round(face_px * rng.uniform(*ROOM) / 2)
     width = 2 * round(height * float(rng.choice((1.0, 4 / 3))) / 2)
-    flicker_depth = sometimes(0.15, 0.001, 0.01)
-    rhythm_amplitude = sometimes(0.15, 0.004, 0.03)
+    flicker_depth = sometimes(conditions.flicker, 0.001, 0.01)
+    rhythm_amplitude = sometimes(conditions.rhythm, 0.004, 0.03)
     rhythms: tuple[Rhythm, ...] = ("nod", "shake", "rock")
     head = HeadMotion(
         # Mostly people who sit and look at a screen; some who are restless. Half of them talk.
         sway=round(float(rng.beta(1.2, 2.5)) * 1.4, 3),
         turn_deg=round(float(rng.beta(1.2, 2.0)) * 9, 2),
-        talk=round(sometimes(0.55, 0.2, 1.2), 3),
+        talk=round(sometimes(conditions.talk, 0.2, 1.2), 3),
         expression=round(float(rng.uniform(0, 1)), 3),
         blinks_per_min=round(float(rng.uniform(3, 35)), 1),
         rhythm=rhythms[int(rng.integers(len(rhythms)))],
@@ -238,7 +263,7 @@ def _scene(
         light_drift=round(float(rng.uniform(0.0, 0.06)), 4),
         flicker_hz=round(float(rng.uniform(0.5, 4.0)), 3) if flicker_depth else 0.0,
         flicker_depth=round(flicker_depth, 5),
-        screen_depth=round(sometimes(0.2, 0.005, 0.05), 4),
+        screen_depth=round(sometimes(conditions.screen, 0.005, 0.05), 4),
         room_light=round(float(rng.uniform(0.2, 1.0)), 3),
         auto_exposure=round(sometimes(0.3, 0.2, 0.9), 3),
         gamma=round(float(rng.uniform(1.7, 2.5)), 3),
@@ -268,6 +293,7 @@ def write_recordings(
     duration_s: float = 20.0,
     portraits: Path | None = None,
     split: Split = "all",
+    conditions: Conditions = USUAL,
     workers: int | None = None,
     progress: Callable[[int, int, SyntheticRecording], None] | None = None,
 ) -> Written:
@@ -290,6 +316,7 @@ def write_recordings(
         duration_s=duration_s,
         portraits=portraits,
         split=split,
+        conditions=conditions,
     )
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers} must be 1 or more.")

@@ -33,7 +33,7 @@ from torch import nn
 import autohr
 from autohr.data.augment import AugmentConfig
 from autohr.data.cache import CachedRecording, CropConfig, open_cached
-from autohr.data.clips import ClipSource
+from autohr.data.clips import ClipSource, at_clock
 from autohr.data.folds import holdout, k_folds
 from autohr.errors import BadRecipe, BadRecording, UnknownName
 from autohr.nets import NETS, make_net
@@ -60,6 +60,10 @@ class DataConfig:
     """Length of a clip (the paper's; a multiple of 4)."""
     size_px: int = 112
     """Side of a clip (the paper's); at most the crop's."""
+    least_fps: float | None = None
+    """Between the frames of slower recordings others are put, in training and in use (``data.clips.at_clock``)."""
+    most_fps: float | None = None
+    """Of faster recordings some frames are left out, likewise."""
     val_share: float = 0.2
     """Share of the subjects that validate; no subject is on both sides."""
     fold: int | None = None
@@ -77,6 +81,11 @@ class DataConfig:
             raise ValueError(f"n_frames={self.n_frames} must be a positive multiple of 4.")
         if self.size_px < 16:
             raise ValueError(f"size_px={self.size_px} must be at least 16.")
+        least, most = self.least_fps or 0.0, self.most_fps or math.inf
+        if not (0 <= least and 0 < most and least <= most):
+            raise ValueError(
+                f"least_fps={self.least_fps} and most_fps={self.most_fps} must be positive, in this order."
+            )
         if not 0 < self.val_share < 1:
             raise ValueError(f"val_share={self.val_share} must lie between 0 and 1.")
         if self.fold is not None and not 1 <= self.fold <= self.n_folds:
@@ -223,6 +232,8 @@ def train(
     training, validating = _split(recipe, recordings)
     size = (recipe.data.n_frames, recipe.data.size_px)
     needs_bvp = recipe.loss.time_weight > 0
+    clock = (recipe.data.least_fps or 0.0, recipe.data.most_fps or math.inf)
+    training, validating = ([at_clock(one, *clock) for one in part] for part in (training, validating))
     train_clips = ClipSource(training, *size, recipe.augment, needs_bvp=needs_bvp)
     judged, too_short = _long_enough(validating, recipe.data.n_frames)
     val_clips = ClipSource(judged, *size, needs_bvp=needs_bvp)
@@ -394,8 +405,8 @@ def _header(
             "n_subjects": len(subjects),
             "n_recordings": len(training),
             "minutes": round(minutes, 1),
-            "fps_from": fps[0],
-            "fps_to": fps[-1],
+            "fps_from": recipe.data.least_fps or fps[0],
+            "fps_to": recipe.data.most_fps or fps[-1],
             **({} if before is None else {"before": before["training_data"]}),
         },
         "licence": recipe.data.licence,
