@@ -19,7 +19,7 @@ test: setup
 # photographs with landmarks.npz; without it everybody is drawn, and less is learned.
 RUN := runs/release
 weights: setup
-	$(BIN)/autohr synth $(RUN)-recordings --subjects 900 --per-subject 1 --duration-s 12 --split train \
+	$(BIN)/autohr synth $(RUN)-recordings --subjects 1500 --per-subject 1 --duration-s 12 --split train --hard \
 		$(if $(PORTRAITS),--portraits $(PORTRAITS))
 	$(BIN)/autohr prepare synthetic $(RUN)-recordings --out $(RUN)-cache --size-px 80
 	$(BIN)/autohr train recipes/release.toml --out $(RUN) --set data.cache=$(RUN)-cache

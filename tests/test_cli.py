@@ -19,6 +19,7 @@ import torch
 import autohr
 from autohr import methods
 from autohr.cli import CSV_COLUMNS, main
+from autohr.data import DATASETS
 from autohr.methods import DEFAULT_METHOD, METHODS, shipped_weights
 from autohr.nets import make_net
 from autohr.nets.checkpoint import save_weights
@@ -468,3 +469,29 @@ def test_training_without_recordings_names_the_commands(capsys: pytest.CaptureFi
     assert code == 1 and "learning_rate" in one_line(err) and "lr" in err
     code, _, err = run(capsys, "prepare", "synthetic", tmp_path, "--out", tmp_path / "cache")
     assert code == 1 and one_line(err)
+
+
+def test_every_dataset_is_listed_with_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "list", "datasets")
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    for name, spec in DATASETS.items():
+        assert spec.title in lines[name] and spec.access.split()[0] in lines[name]
+
+
+@pytest.mark.slow
+def test_prepare_refuses_a_copy_with_holes_unless_told(
+    capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "face.mp4").write_bytes(face.read_bytes())
+    (tmp_path / "rates.csv").write_text("video,hr_bpm\nface,72\nlost,80\n")
+    words = ("prepare", "folder", tmp_path, "--out", tmp_path / "cache", "--size-px", 32, "--workers", 1)
+    code, out, err = run(capsys, *words)
+    assert code == 1
+    last = err.strip().splitlines()[-1]
+    assert "1 missing" in last and "'lost'" in last and "--allow-missing" in last
+    assert "1 of 1 recordings kept" in out and "Missing: 1" in out
+    code, out, _ = run(capsys, *words, "--allow-missing")
+    assert code == 0
+    page = Path(out.strip().splitlines()[-1].removeprefix("Every recording: "))
+    assert "folder/lost/lost" in page.read_text() and page.with_suffix(".json").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
 import pickle
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,21 +20,24 @@ from autohr.data.cache import (
     CropConfig,
     Entry,
     Manifest,
-    enlarged,
     open_cached,
     read_manifest,
 )
-from autohr.data.clips import ClipSource
+from autohr.data.clips import ClipSource, at_clock
 from autohr.data.folds import holdout, k_folds, split_subjects
 from autohr.data.recording import Recording, Reference
 from autohr.errors import AutoHRError, BadRecording, SignalTooShort
+from autohr.meter import Meter, MeterConfig
+from autohr.methods import METHODS, Crop
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
 from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, render, truth, write_scene
-from autohr.types import Float, Frame
+from autohr.types import FaceClip, Float, Frame, Pulse
+from autohr.video.decode import VideoFrame, open_video
 from autohr.video.encode import write_video
 from autohr.video.faces import Detection, Detects
+from autohr.video.rois import grown
 
 SMALL = CropConfig(size_px=32)
 SCENE = SceneConfig(
@@ -280,8 +283,6 @@ def test_every_recording_is_accounted_for(scene_file: Path, tmp_path: Path) -> N
         assert said in reason, reason
     assert "130" in manifest.entries[-1].notes[-1]
     assert [one.subject for one in open_cached(tmp_path / "cache", SMALL)] == ["odd", "ok"]
-    on_disk = json.loads((tmp_path / "cache" / SMALL.key() / "manifest.json").read_text())
-    assert (on_disk["n_kept"], on_disk["n_excluded"]) == (2, 6)
     assert {entry.id for entry in read_manifest(tmp_path / "cache", SMALL).entries} == {
         entry.id for entry in manifest.entries
     }
@@ -361,8 +362,8 @@ def test_the_papers_box_is_enlarged_and_never_moves(tmp_path: Path) -> None:
     assert corners.std() < 3, "a fixed box has a still background"
 
     frame: Frame = np.zeros((100, 200, 3), np.uint8)
-    assert enlarged(np.array([80.0, 30, 40, 40]), 0.25, frame) == pytest.approx([70, 20, 60, 60])
-    assert enlarged(np.array([0.0, 60, 40, 40]), 0.25, frame) == pytest.approx([0, 50, 50, 50])
+    assert grown(np.array([80.0, 30, 40, 40]), 0.25, frame) == pytest.approx([70, 20, 60, 60])
+    assert grown(np.array([0.0, 60, 40, 40]), 0.25, frame) == pytest.approx([0, 50, 50, 50])
 
 
 def test_what_cannot_be_prepared_or_opened_is_said(scene_file: Path, tmp_path: Path) -> None:
@@ -380,6 +381,145 @@ def test_what_cannot_be_prepared_or_opened_is_said(scene_file: Path, tmp_path: P
     frames.write_bytes(frames.read_bytes()[:1000])
     with pytest.raises(BadRecording, match="damaged"):
         open_cached(tmp_path, SMALL)
+
+
+@pytest.mark.parametrize("config", [SMALL, dataclasses.replace(PAPER_CROP, size_px=32)], ids=["tracked", "first"])
+def test_a_face_clip_equals_the_meters(tmp_path: Path, config: CropConfig) -> None:
+    """What a method is given from the cache, and from the video itself; with a face that is lost for a while."""
+    one = blinking(tmp_path / "a.mp4", (3.0, 3.5), 7.0)
+    prepare([one], tmp_path / "cache", config)
+    (cached,) = open_cached(tmp_path / "cache", config)
+    given: list[FaceClip] = []
+
+    def wave(clip: FaceClip) -> Pulse:
+        given.append(clip)
+        return Pulse(bvp=clip.rgb[:, 1] - clip.rgb[:, 1].mean(), fps=clip.fps)
+
+    method = dataclasses.replace(METHODS["green"], wave=wave, crop=Crop(32, 24, config.box, config.margin))
+    meter = Meter(method, MeterConfig(window_s=5.0, stride_s=0.5), detector=FixedDetector())
+    with open_video(one.video) as video:
+        for frame in video:
+            meter.push(frame.rgb, frame.t_s, whole=frame.whole)
+    meter.finish()
+    assert len(given) == 5
+    for clip in given:
+        mine = cached.face_clip(round(clip.start_s * cached.fps), clip.n_frames, crop=24)
+        assert (mine.fps, mine.start_s) == pytest.approx((clip.fps, clip.start_s))
+        for name in ("rgb", "traces", "background_rgb", "box_xywh"):
+            assert getattr(mine, name) == pytest.approx(getattr(clip, name), abs=2e-5, nan_ok=True), name
+        assert clip.whole is not None and mine.whole is not None and mine.clip is not None and clip.clip is not None
+        assert (mine.found == clip.found).all() and not mine.found.all()
+        assert (mine.whole == clip.whole).all() and mine.whole.any()
+        assert (mine.clip == clip.clip).all()
+    assert cached.face_clip(0, 100).clip is None
+
+
+def test_a_face_clip_outside_its_segment_is_refused(scene_file: Path, tmp_path: Path) -> None:
+    prepare([recording(scene_file)], tmp_path, SMALL)
+    (one,) = open_cached(tmp_path, SMALL)
+    for first, n_frames in ((-1, 100), (0, 141), (100, 41), (0, 1)):
+        with pytest.raises(ValueError, match="140 frames"):
+            one.face_clip(first, n_frames)
+    with pytest.raises(ValueError, match="cache alone"):
+        at_clock(one, 5, 10).face_clip(0, 20)
+
+
+def shifted_times(n_frames: int) -> Float:
+    """A camera whose frames come at 16 a second, though the file says 20."""
+    return 2.0 + np.arange(n_frames) / 16
+
+
+@pytest.mark.parametrize(
+    ("n_times", "state", "said"),
+    [
+        (140, "ok", None),
+        (142, "ok", "142 times, its video 140 frames"),
+        (138, "ok", "138 times, its video 140 frames"),
+        (143, "excluded", "143 times"),
+        (100, "excluded", "100 times"),
+    ],
+)
+def test_a_frame_clock_beside_the_video(
+    scene_file: Path, tmp_path: Path, n_times: int, state: str, said: str | None
+) -> None:
+    t_s = shifted_times(n_times)
+    label = Reference(np.arange(0, 12, 0.05), np.sin(np.arange(0, 12, 0.05) * 8), None)
+    one = recording(scene_file, reference=label, frame_times_s=functools.partial(shifted_times, n_times))
+    (entry,) = prepare([one], tmp_path, SMALL).entries
+    assert entry.state == state
+    assert said is None or said in str(entry.reason if state == "excluded" else entry.notes)
+    if state == "ok":
+        assert entry.fps == pytest.approx(16)
+        assert entry.checks.fps_nominal == pytest.approx(20)
+        (cached,) = open_cached(tmp_path, SMALL)
+        assert cached.n_frames == min(140, n_times)
+        assert cached.start_s == pytest.approx(t_s[0])
+        assert cached.bvp == pytest.approx(np.sin(8 * t_s[: cached.n_frames]), abs=0.03)
+    else:
+        assert entry.damaged
+
+
+def test_only_the_span_is_used_and_keeps_the_videos_clock(scene_file: Path, tmp_path: Path) -> None:
+    whole, part, beyond = prepare(
+        [
+            recording(scene_file, "whole"),
+            recording(scene_file, "part", span=(20, 130)),
+            recording(scene_file, "beyond", span=(30, 200)),
+        ],
+        tmp_path,
+        SMALL,
+    ).entries
+    assert part.n_frames == 110
+    assert part.duration_s == pytest.approx(109 / 20)
+    cached = {one.subject: one for one in open_cached(tmp_path, SMALL)}
+    assert cached["part"].start_s == pytest.approx(1.0)
+    assert cached["part"].bvp == pytest.approx(cached["whole"].bvp[20:130])
+    assert beyond.checks.frames_missing == 60 and "200" in str(beyond.notes)
+    assert len({whole.checks.digest, part.checks.digest, beyond.checks.digest}) == 3
+
+
+def stored_frames(path: Path) -> Iterator[VideoFrame]:
+    with np.load(path) as held:
+        for index, rgb in enumerate(held["rgb"]):
+            yield VideoFrame(rgb=rgb, t_s=index / 20, index=index, repaired=False, whole=True)
+
+
+def test_frames_that_lie_in_no_video_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "frames.npz", rgb=np.stack([frame for frame, _ in render(SCENE)]))
+    read = functools.partial(stored_frames, tmp_path / "frames.npz")
+    (entry,) = prepare([recording(tmp_path / "frames.npz", open_frames=read)], tmp_path / "cache", SMALL).entries
+    assert (entry.state, entry.n_frames) == ("ok", 140)
+    assert entry.fps == pytest.approx(20)
+    (one,) = open_cached(tmp_path / "cache", SMALL)
+    assert one.face_clip(0, 100).whole is not None
+
+
+def lost_label() -> Reference:
+    raise BadRecording("label.csv, line 3: 'x' is not a number.")
+
+
+def test_a_label_that_cannot_be_read_excludes_its_recording_alone(scene_file: Path, tmp_path: Path) -> None:
+    bad = recording(scene_file, "bad", reference=lost_label)
+    late = recording(scene_file, "late", reference=functools.partial(reference, SCENE))
+    first, second = prepare([bad, late], tmp_path, SMALL).entries
+    assert (first.state, first.damaged) == ("excluded", True)
+    assert first.reason is not None and "line 3" in first.reason
+    assert second.state == "ok"
+
+
+def test_what_the_reader_says_is_kept_and_renewed_without_work(scene_file: Path, tmp_path: Path) -> None:
+    one = recording(scene_file, groups={"light": "dark"}, fold=2, notes=("A second take.",))
+    detector = FixedDetector()
+    prepare([one], tmp_path, SMALL, detector)
+    (cached,) = open_cached(tmp_path, SMALL)
+    assert (dict(cached.groups), cached.fold, cached.notes) == ({"light": "dark"}, 2, ("A second take.",))
+    asked = detector.n_asked
+    told = dataclasses.replace(one, groups={"light": "bright"}, fold=3, notes=())
+    (entry,) = prepare([told], tmp_path, SMALL, detector).entries
+    (cached,) = open_cached(tmp_path, SMALL)
+    assert (dict(cached.groups), cached.fold, cached.notes) == ({"light": "bright"}, 3, ())
+    assert entry.groups == {"light": "bright"}
+    assert detector.n_asked == asked
 
 
 # --- clips

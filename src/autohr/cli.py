@@ -6,6 +6,7 @@ traceback. Rooms are imported inside the commands, so that ``autohr --help`` ans
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -14,7 +15,8 @@ import shlex
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +29,7 @@ from autohr.errors import AutoHRError, BadRecording, UnknownName, VideoError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from autohr.evaluate.results import Results
     from autohr.methods import Method
     from autohr.types import FaceMeasurement, Measurement, Refusal
 
@@ -352,21 +355,41 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Processes; one for each core if not given.")
     ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Do not fail where recordings are missing or damaged.")
+    ] = False,
 ) -> None:
-    """Read, check, crop and cache a dataset for training. Every recording is kept or excluded with its reason."""
+    """Read, check, crop and cache a dataset. Every recording that it should have is named in a manifest and its page.
+
+    Exit code 1 where something expected is missing or damaged; whatever can be used is in the cache all the same."""
     from autohr.data import DATASETS
-    from autohr.data.cache import CropConfig, prepare
+    from autohr.data.cache import CropConfig
+    from autohr.data.manifest import KINDS, manifest_path, prepare_dataset
 
     _check_writable(out / "manifest.json")
-    recordings = DATASETS[dataset].list_recordings(root).recordings
     crop = CropConfig(size_px=size_px, box=box.value, margin=margin)
     with _Count("Preparing") as count:
-        manifest = prepare(recordings, out, crop, workers=workers, progress=lambda done, total, _: count(done, total))
+        manifest = prepare_dataset(
+            DATASETS[dataset], root, out, crop, workers=workers, progress=lambda done, total, _: count(done, total)
+        )
+    from autohr.reports.manifest import write_manifest_page
+
+    page = manifest_path(out, crop, dataset).with_suffix(".html")
+    write_manifest_page(manifest.as_dict(), page)
     for entry in manifest.excluded:
         print(f"Excluded {entry.id}: {entry.reason}")
-    print(f"{len(manifest.kept)} of {len(recordings)} recordings kept, {len(manifest.excluded)} excluded; cache {out}.")
+    for kind, n in manifest.counts().items():
+        print(f"{KINDS[kind].title}: {n}")
+    gone = f", {len(manifest.absent)} absent" if manifest.absent else ""
+    print(
+        f"{len(manifest.kept)} of {len(manifest.entries)} recordings kept, {len(manifest.excluded)} excluded{gone}; "
+        f"cache {out}.\nEvery recording: {page}"
+    )
     if not manifest.kept:
         raise BadRecording(f"Not one recording of {str(root)!r} could be used; the reasons are above.")
+    refusal = manifest.refusal()
+    if refusal is not None and not allow_missing:
+        raise BadRecording(f"{refusal} (--allow-missing accepts it; what is there was prepared.)")
 
 
 @app.command()
@@ -396,12 +419,297 @@ def train(
         )
 
 
+class Format(StrEnum):
+    text = "text"
+    markdown = "markdown"
+    latex = "latex"
+    html = "html"
+
+
+class AblationName(StrEnum):
+    """Panels of Fig. 4."""
+
+    loss = "loss"
+    theta = "theta"
+    nas = "nas"
+    augmentation = "augmentation"
+
+
+@app.command("table")
+def table_command(
+    number: Annotated[int, typer.Argument(min=1, max=3, help="Table I, II or III of the paper.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(help="Evaluation to print, may be given often. Default: OUT/evaluation.", show_default=False),
+    ] = None,
+    make: Annotated[
+        bool, typer.Option("--make", help="Evaluate first what is missing; nets are trained. Goes on if repeated.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of --make; runs/tableN if not given.")] = None,
+    cache: Annotated[Path, typer.Option(help="Folder that `autohr prepare` wrote to.")] = Path("cache"),
+    recipes: Annotated[Path, typer.Option(help="Folder of the recipes by which nets are trained.")] = Path("recipes"),
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one field of every recipe, as in fit.device=cuda."),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--method", help="Make only this row; may be given often.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Scoring; the table's own if not given.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.text,
+) -> None:
+    """Print a table of the paper with what was measured here beside it. Rows that cannot be made say why."""
+    from autohr.evaluate.tables import render_sheet
+
+    with _training_extra():
+        from autohr.lab.tables import make_table, table_sheet
+
+    if runs and make:
+        raise typer.BadParameter("--make writes into --out; give --runs without it.", param_hint="--runs")
+    folder = out or Path("runs") / f"table{number}"
+    why: dict[str, str] = {}
+    if make:
+        why = make_table(
+            number, folder, cache=cache, recipes=recipes, overrides=overrides or (), only=only or (), say=_say_progress
+        )
+    found = runs or [path for path in [folder / "evaluation"] if path.exists()]
+    print(render_sheet(table_sheet(number, found, why=why, preset=preset), form.value))
+
+
+@app.command()
+def ablate(
+    name: Annotated[AblationName, typer.Argument(help="Which panel of Fig. 4.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML file in place of the panel's own, of the same net.", show_default=False)
+    ] = None,
+    recipes: Annotated[Path, typer.Option(help="Folder of the panels' own recipes.")] = Path("recipes"),
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one field of the recipe, as in fit.device=cuda."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--bar", help="Run only this bar, as in 0.2 or da1; may be given often.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of it all; runs/ablate_NAME if not given.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.text,
+) -> None:
+    """Train and test every bar of Fig. 4 (a) to (d), and draw it beside the paper's. Goes on if repeated."""
+    from autohr.evaluate.tables import render_sheet
+
+    with _training_extra():
+        from autohr.lab.ablations import ablate as run_ablation
+        from autohr.lab.ablations import ablation_sheet
+
+    folder = out or Path("runs") / f"ablate_{name.value}"
+    _check_writable(folder / "ablation.json")
+    folder.mkdir(parents=True, exist_ok=True)
+    result = run_ablation(
+        name.value,
+        folder,
+        recipes=recipes,
+        recipe=recipe,
+        overrides=overrides or (),
+        only=only or (),
+        say=_say_progress,
+    )
+    from autohr.reports.ablation import ablation_svg, render_ablation_page
+
+    _write(folder / "ablation.svg", ablation_svg(folder))
+    _write(folder / "ablation.html", render_ablation_page(folder, made_at=time.strftime("%Y-%m-%d %H:%M")))
+    print(render_sheet(ablation_sheet(result), form.value))
+    print(f"Picture: {folder / 'ablation.svg'}   (page {folder / 'ablation.html'})", file=sys.stderr)
+
+
+@app.command()
+def report(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of an evaluation, a training, an ablation, or activations.", show_default=False),
+    ] = None,
+    activations: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VIDEO",
+            help="Watch what nets look at in this video, and make that page. The person's consent is your duty.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|FILE", help="With --activations: a net to watch; give two to compare them."),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="With --activations: the dataset whose recording VIDEO is, for the true wave.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of that dataset; the video's if not given.")] = None,
+    start_s: Annotated[float, typer.Option(min=0.0, help="With --activations: where to begin, in seconds.")] = 0.0,
+    end_s: Annotated[float | None, typer.Option(min=0.0, help="With --activations: where to stop.")] = None,
+    device: Annotated[Device, typer.Option(help="With --activations: where the nets run.")] = Device.cpu,
+    preset: Annotated[str | None, typer.Option(help="Of an evaluation: scoring; the protocol's if not given.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page; report.html in the run's results if not given. With --activations: the run."),
+    ] = None,
+) -> None:
+    """Make one self-contained page from a run directory, with no model and no video."""
+    if (run is None) == (activations is None):
+        raise typer.BadParameter("Give a run directory, or --activations VIDEO.")
+    from autohr.reports.run import write_run_page
+
+    made_at = time.strftime("%Y-%m-%d %H:%M")
+    if activations is not None:
+        from autohr.lab.activations import find_truth, watch_video
+
+        if not weights:
+            raise typer.BadParameter("--activations needs --weights, once for each net.", param_hint="--weights")
+        video = Path(activations)
+        run = out or Path("runs") / f"activations_{video.stem}"
+        truth = find_truth(video, dataset, root)
+        watch_video(
+            video,
+            weights,
+            run,
+            truth=truth,
+            start_s=start_s,
+            end_s=end_s,
+            device=device.value,
+            say=_say_progress,
+        )
+        out = None
+    assert run is not None
+    print(f"Page: {write_run_page(run, out, preset=preset, made_at=made_at)}")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    what: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RECIPE|RUN]",
+            help="A TOML recipe; or the folder of an evaluation, to score its stored waves again.",
+            show_default=False,
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Without a recipe: one of `autohr list datasets`; `folder` for your own videos.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", exists=True, file_okay=False)] = None,
+    method: Annotated[
+        str, typer.Option(metavar="NAME,NAME|all", help="Methods; all are those that need no weights of yours.")
+    ] = "all",
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|FILE", help="One more net, by its weights; may be given often."),
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="One of `autohr list protocols`.")] = "reference",
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME|all", help="Of `autohr list scoring`; the protocol's own if not given."),
+    ] = None,
+    baseline: Annotated[str, typer.Option(help="The method that the others are tested against.")] = "pos",
+    by: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="One more table for each method, by this group.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("runs/evaluation"),
+    cache: Annotated[Path, typer.Option(help="Folder for the face crops; made once.")] = Path("cache"),
+    form: Annotated[Format, typer.Option("--format", help="How the table is printed.")] = Format.text,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes that look for faces; one for each core if not given.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where networks run.")] = Device.cpu,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where another evaluation lies.")] = False,
+) -> None:
+    """Judge methods under one protocol, and print one table. Every recording and every window is accounted for.
+
+    A folder of your own videos with a CSV of rates: autohr evaluate --dataset folder --root MY_VIDEOS. An evaluation
+    that was killed goes on by the same command; autohr report makes a page of it."""
+    from autohr.evaluate.results import read_results
+    from autohr.evaluate.scoring import PRESETS, find_preset
+
+    presets = list(PRESETS) if preset == "all" else preset.split(",") if preset else []
+    for name in presets:
+        find_preset(name)
+    if what is not None and what.is_dir():
+        if dataset is not None or root is not None:
+            raise typer.BadParameter("A stored evaluation is scored as it is; leave --dataset and --root out.")
+        results = read_results(what)
+    else:
+        from autohr.evaluate.recipe import EvaluateRecipe, evaluate_recipe, read_recipe
+
+        if what is not None:
+            if dataset is not None or root is not None:
+                raise typer.BadParameter("Give a recipe, or --dataset and --root.")
+            recipe = read_recipe(what)
+        elif dataset is None or root is None:
+            raise typer.BadParameter("Give a recipe, a stored evaluation, or --dataset and --root.")
+        else:
+            names = () if method == "all" else tuple(method.split(","))
+            recipe = EvaluateRecipe(
+                _known_dataset(dataset),
+                str(root),
+                methods=names,
+                weights=tuple(weights or ()),
+                protocol=protocol,
+                cache=str(cache),
+                device=device.value,
+            )
+        _check_writable(out / "config.json")
+        presets = presets or ([recipe.preset] if recipe.preset else [])
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        counts: dict[str, _Count] = {}
+        with _Count("Looking for faces") as faces:
+            results = evaluate_recipe(
+                recipe,
+                out,
+                workers=workers,
+                overwrite=overwrite,
+                preparing=lambda done, total, _: faces(done, total),
+                judging=lambda label, done, total, _: counts.setdefault(label, _Count(f"Asking {label}"))(done, total),
+                say=_say_progress,
+            )
+    _print_scores(results, presets, baseline, by, form.value)
+    print(f"Page: autohr report {what if what is not None and what.is_dir() else out}", file=sys.stderr)
+    if not any(one.counts["scored_windows"] for one in results):
+        raise BadRecording("Not one window could be scored; the reasons are in the table.")
+
+
+def _print_scores(results: tuple[Results, ...], presets: list[str], baseline: str, by: str | None, form: str) -> None:
+    """One table for each preset and, by a group, one for each method."""
+    from autohr.evaluate.scoring import score
+    from autohr.evaluate.summary import groups_sheet, scores_sheet
+    from autohr.evaluate.tables import render_sheet
+
+    for name in presets or [str(results[0].protocol["preset"])]:
+        scores = [score(one, name) for one in results]
+        print(render_sheet(scores_sheet(scores, baseline), form) + "\n")
+        if by is None:
+            continue
+        for one in scores:
+            if by not in one.groups:
+                known = ", ".join(one.groups) or "none"
+                raise typer.BadParameter(f"There is no group {by!r} with several values. Groups: {known}.")
+            print(render_sheet(groups_sheet(one, by), form) + "\n")
+
+
+def _say_progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _training_extra() -> Iterator[None]:
+    """A module of the extra ``train`` that is missing, in one line."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise AutoHRError(f"Training needs {missing.name}: pip install 'autohr[train]'.") from None
+
+
 class Table(StrEnum):
     methods = "methods"
     nets = "nets"
     datasets = "datasets"
     weights = "weights"
     presets = "presets"
+    protocols = "protocols"
+    scoring = "scoring"
 
 
 @app.command("list")
@@ -412,7 +720,11 @@ def list_table(table: Annotated[Table, typer.Argument(help="Which table to print
     if table is Table.datasets:
         from autohr.data import DATASETS
 
-        print("\n".join(DATASETS))
+        view = RichTable("name", "title", "recordings", "access", "how sure", box=None, pad_edge=False)
+        for spec in DATASETS.values():
+            total = "any number" if spec.n_recordings is None else str(spec.n_recordings)
+            view.add_row(spec.name, spec.title, total, spec.access, spec.sure)
+        _console().print(view)
         return
     if table is Table.nets or table is Table.presets:
         from autohr.nets import NETS
@@ -430,6 +742,22 @@ def list_table(table: Annotated[Table, typer.Argument(help="Which table to print
         return
     if table is Table.weights:
         _list_weights()
+        return
+    if table is Table.protocols:
+        from autohr.evaluate.protocols import PROTOCOLS
+
+        view = RichTable("name", "what", "scoring", "source", "how sure", box=None, pad_edge=False)
+        for protocol in PROTOCOLS.values():
+            view.add_row(protocol.name, protocol.title, protocol.preset, protocol.source, protocol.sure)
+        _console().print(view)
+        return
+    if table is Table.scoring:
+        from autohr.evaluate.scoring import PRESETS
+
+        view = RichTable("name", "what", "source", "how sure", box=None, pad_edge=False)
+        for rule in PRESETS.values():
+            view.add_row(rule.name, rule.title, rule.source, rule.sure)
+        _console().print(view)
         return
     from autohr.methods import METHODS, default_method, ready_methods
 
@@ -625,7 +953,8 @@ class _Count:
 
     def __init__(self, what: str) -> None:
         self._what, self._tty = what, sys.stderr.isatty()
-        self._began = time.monotonic()
+        # The last ones tell the pace: what was there already counts at once.
+        self._stamps = deque([(0, time.monotonic())], maxlen=30)
 
     def __enter__(self) -> _Count:
         return self
@@ -635,7 +964,9 @@ class _Count:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
     def __call__(self, done: int, total: int) -> None:
-        left_s = (time.monotonic() - self._began) / done * (total - done)
+        self._stamps.append((done, time.monotonic()))
+        (before, then_s), (_, now_s) = self._stamps[0], self._stamps[-1]
+        left_s = (now_s - then_s) / max(1, done - before) * (total - done)
         line = f"{self._what}: {done} of {total}, {left_s:.0f} s left"
         if self._tty:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)

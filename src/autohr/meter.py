@@ -20,20 +20,17 @@ import numpy as np
 
 from autohr.errors import BadWeights
 from autohr.methods import LEAST_FPS, LEAST_S, Method, load_method
-from autohr.signals.filters import resample
+from autohr.signals.clock import FaceRows, nearest, on_clock
 from autohr.types import FaceClip, Float, Frame, Reading
 from autohr.video.faces import Detects, FaceTracker, TrackedFace
-from autohr.video.rois import SkinReader, background_colour, face_patch
+from autohr.video.rois import UNSEEN, Colours, SkinReader, background_colour, face_patch, grown
 
 BRIDGE_S = 1.0
 """Longest time for which a lost face, or missing frames, are filled by interpolation (DESIGN 2, rule 6)."""
 
-FIRST_BOX_GROWN = 1.5
-"""How much ``box="first"`` enlarges the detector's box about its centre. The paper says "enlarged" and no more; 1.5
-is what other code of its field uses (rPPG-Toolbox), so this is a reconstruction."""
-
-REGION_KNOWN = 0.5
-"""A region with a colour in less than this share of a window's frames is left out of it."""
+FIRST_BOX_MARGIN = 0.25
+"""How much ``box="first"`` enlarges the detector's box on each side: to 1.5 of its width and height. The paper says
+"enlarged" and no more; 1.5 is what other code of its field uses (rPPG-Toolbox), so this is a reconstruction."""
 
 CROP_PX = 192
 """Side of the picture of each face that is kept for reports."""
@@ -76,11 +73,10 @@ class TooShort:
 
 @dataclass
 class _Row:
-    """One face in one frame. NaN where it was not seen."""
+    """One face in one frame."""
 
     t_s: float
-    rgb: Float
-    traces: Float
+    colours: Colours
     background_rgb: Float
     box_xywh: Float
     found: bool
@@ -150,8 +146,8 @@ class Meter:
         """
         self.faces = self._tracker.update(frame, t_s)
         if self.box == "first":
-            grown = FIRST_BOX_GROWN if self.method.crop is None else 1 + 2 * self.method.crop.margin
-            self.faces = [_grown(face, frame, grown) for face in self.faces]
+            margin = FIRST_BOX_MARGIN if self.method.crop is None else self.method.crop.margin
+            self.faces = [replace(face, box_xywh=grown(face.box_xywh, margin, frame)) for face in self.faces]
         self.n_frames += 1
         self.n_face += any(face.seen for face in self.faces)
         readings = self._close_stale(t_s)
@@ -190,13 +186,11 @@ class Meter:
         if self.method.crop is not None and (face.seen or self.box == "first"):
             crop = self.method.crop.cut(frame, face.box_xywh)
         if not face.seen:
-            blank = np.full(3, np.nan)
-            n_regions = self._open[face.id].rows[0].traces.shape[0]
-            return _Row(t_s, blank, np.full((n_regions, 3), np.nan), background, face.box_xywh, False, whole, crop)
+            return _Row(t_s, UNSEEN, background, face.box_xywh, False, whole, crop)
         colours = self._readers[face.id].read(frame, face.box_xywh, face.landmarks, t_s)
         if face.id not in self.crops:
             self.crops[face.id] = np.rint(face_patch(frame, face.box_xywh, CROP_PX, margin=0.25)).astype(np.uint8)
-        return _Row(t_s, colours.rgb, colours.traces, background, face.box_xywh, True, whole, crop)
+        return _Row(t_s, colours, background, face.box_xywh, True, whole, crop)
 
     def _read_full_windows(self, face_id: int, segment: _Segment) -> list[Reading]:
         last_s = segment.rows[-1].t_s
@@ -293,58 +287,25 @@ def _choose_box(config: MeterConfig, method: Method) -> Literal["tracked", "firs
     return method.crop.box
 
 
-def _grown(face: TrackedFace, frame: Frame, times: float) -> TrackedFace:
-    """The face with its box enlarged about its centre and cut at the frame's border."""
-    height, width = frame.shape[:2]
-    middle = face.box_xywh[:2] + face.box_xywh[2:] / 2
-    half = face.box_xywh[2:] / 2 * times
-    low = np.clip(middle - half, 0, [width - 2, height - 2])
-    high = np.clip(middle + half, low + 2, [width, height])
-    return replace(face, box_xywh=np.concatenate([low, high - low]))
-
-
 def _mean_fps(rows: list[_Row]) -> float:
     return (len(rows) - 1) / (rows[-1].t_s - rows[0].t_s)
 
 
 def _on_clock(rows: list[_Row], fps: float, start_s: float, length: int) -> FaceClip:
-    """The rows on a clock of ``fps`` from ``start_s``: what was not seen is interpolated, and marked in ``found``."""
-    t_s = np.array([row.t_s for row in rows])
-    at_s = start_s + np.arange(length) / fps
-    inside = slice(max(0, int(np.searchsorted(t_s, at_s[0])) - 1), int(np.searchsorted(t_s, at_s[-1])) + 2)
-    rows, t_s = rows[inside], t_s[inside]
-    seen = np.array([row.found for row in rows])
-
-    nearest = np.abs(t_s[None, :] - at_s[:, None]).argmin(axis=1)
-    found = seen[nearest] & (np.abs(t_s[nearest] - at_s) <= 1.0 / fps)
-    # Each key frame marks one moment of the clock, also where frames are missing or too many.
-    whole = np.zeros(length, dtype=bool)
-    key_s = t_s[np.array([row.whole for row in rows])]
-    marks = np.rint((key_s - start_s) * fps).astype(int)
-    whole[marks[(marks >= 0) & (marks < length)]] = True
-
-    traces = np.stack([row.traces for row in rows])
-    known = np.isfinite(traces).all(axis=2)  # (N, R)
-    use = known.mean(axis=0) >= REGION_KNOWN
-    on_clock = np.full((length, traces.shape[1], 3), np.nan)
-    if use.any():
-        on_clock[:, use] = resample(t_s, traces[:, use], at_s)
-    background = np.stack([row.background_rgb for row in rows])
-    lit = np.isfinite(background).all(axis=1).mean() >= REGION_KNOWN
-    crops = [row.crop for row in rows]
-    clip = None
-    if any(crop is not None for crop in crops):
-        # Pictures are not blended: each moment of the clock shows the nearest crop, as in training's cache.
-        where = np.flatnonzero([crop is not None for crop in crops])
-        clip = np.stack([crops[where[np.abs(t_s[where] - at).argmin()]] for at in at_s])
-    return FaceClip(
-        fps=fps,
-        start_s=start_s,
-        rgb=resample(t_s, np.stack([row.rgb for row in rows]), at_s),
-        traces=on_clock,
-        background_rgb=resample(t_s, background, at_s) if lit else np.full((length, 3), np.nan),
-        box_xywh=resample(t_s, np.stack([row.box_xywh for row in rows]), at_s),
-        found=found,
-        whole=whole,
-        clip=clip,
+    """The rows on a clock of ``fps`` from ``start_s``, with the crops if the method wants any."""
+    read = FaceRows(
+        t_s=np.array([row.t_s for row in rows]),
+        rgb=np.stack([row.colours.rgb for row in rows]),
+        traces=np.stack([row.colours.traces for row in rows]),
+        background_rgb=np.stack([row.background_rgb for row in rows]),
+        box_xywh=np.stack([row.box_xywh for row in rows]),
+        found=np.array([row.found for row in rows]),
+        whole=np.array([row.whole for row in rows]),
     )
+    clip = on_clock(read, fps, start_s, length)
+    crops = [(row.t_s, row.crop) for row in rows if row.crop is not None]
+    if not crops:
+        return clip
+    # Pictures are not blended: each moment of the clock shows the nearest crop, as in training's cache.
+    shown = nearest(np.array([t_s for t_s, _ in crops]), start_s + np.arange(length) / fps)
+    return replace(clip, clip=np.stack([crops[k][1] for k in shown]))

@@ -1,22 +1,24 @@
-"""The cache of face crops: each video is decoded and its face found once, then read at the speed of memory.
+"""The cache of faces: each video is decoded and its face found once, then read at the speed of memory.
 
     recordings -> prepare -> ROOT/<key of the crop settings>/<recording>/...  -> open_cached -> CachedRecording
 
     ROOT/3f0c9a5be1d2/
-        manifest.json                   every recording: kept or excluded, and why
         config.json                     the crop settings behind the key
+        synthetic/manifest.json         every recording that a dataset should have (manifest.py), and a page of it
         synthetic-s1-0-9c41d2aa/        one recording
-            recording.json              its manifest entry
+            recording.json              its entry: kept or excluded, why, and what was found out about it
             frames_0.npy                (T, S, S, 3) uint8 RGB: one segment, memory-mapped when read
+            colours_0.npy               (T,) of ``COLOURS``: what classic methods read, from the full picture
             labels_0.npz                bvp (T,), hr_bpm (T,), found (T,)
 
 A recording is made in a folder whose name starts with ``.tmp-`` and renamed when it is whole. So whenever the work is
 killed, only whole recordings are there, and the same call goes on where it stopped. A video or a reference that has
-changed since is made again. One ``prepare`` at a time may work on one cache.
+changed since is made again; so is one whose reader now gives other numbers. One ``prepare`` at a time may work on
+one cache.
 
 The clock. Frames are put on a uniform clock of the video's own mean rate (gaps over ``BRIDGE_S`` not counted): each
 moment shows the nearest frame, by its real time stamp; nothing is blended, nothing brought to 30. On a video of steady
-rate these are the frames as they are. The reference is interpolated to that clock.
+rate these are the frames as they are. Colours and the reference are interpolated to it.
 
 What is missing. A face that is lost, or frames that are missing, for up to ``BRIDGE_S`` are filled with the nearest
 crop and marked in ``found``. A longer gap ends the segment; what follows is the next one. Where the reference knows
@@ -30,11 +32,12 @@ import dataclasses
 import functools
 import hashlib
 import json
+import mmap
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
@@ -42,21 +45,25 @@ from typing import Any, BinaryIO, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from autohr.data.checks import Checks, compare_pulse, rate_jumps_s
+from autohr.data.folds import check_official_folds
 from autohr.data.recording import Recording, Reference
 from autohr.errors import AutoHRError, BadRecording, NoFace, SignalTooShort, VideoError
+from autohr.signals.clock import FaceRows, nearest, on_clock
+from autohr.signals.filters import resample
 from autohr.signals.rate import BAND_BPM, estimate_heart_rate
 from autohr.synth.recordings import in_workers
-from autohr.types import Float, Frame
-from autohr.video.decode import VideoReader, open_video
+from autohr.types import FaceClip, Float, Frame
+from autohr.video.decode import VideoFrame, open_video
 from autohr.video.faces import Detects, FaceDetector, FaceTracker
-from autohr.video.rois import face_patch
+from autohr.video.rois import REGIONS, UNSEEN, SkinReader, background_colour, face_patch, grown, scaled
 
 if sys.platform != "win32":
     import fcntl
 else:
     fcntl = None
 
-SCHEMA = "autohr.cache/1"
+SCHEMA = "autohr.cache/2"
 """Part of the key: a change of what is stored makes a new cache and never mixes with an old one."""
 
 BRIDGE_S = 1.0
@@ -74,6 +81,22 @@ RATE_WINDOW_S = 10.0
 """Where the reference has a wave but no rate, the rate is the estimator's over this much of the wave, every second."""
 CONTRADICTION_BPM = 10.0
 """A rate and a wave that differ by more over a segment are noted in the manifest. Ours."""
+CLOCK_SLACK = 2
+"""A frame clock may have this many times more or fewer than the video has frames: recorders stop their files one after
+the other. More, and nobody knows which frame each time belongs to. Ours."""
+
+COLOURS = np.dtype(
+    [
+        ("rgb", np.float32, (3,)),
+        ("traces", np.float32, (len(REGIONS), 3)),
+        ("background_rgb", np.float32, (3,)),
+        ("box_xywh", np.float32, (4,)),
+        ("found", np.bool_),
+        ("whole", np.bool_),
+    ]
+)
+"""What the meter knows of a face in one frame (``types.FaceClip``); NaN where it was not seen. Single precision rounds
+colours to a hundred thousandth of a grey level."""
 
 Box = Literal["tracked", "first"]
 
@@ -145,6 +168,16 @@ class Entry:
     segments: tuple[Segment, ...]
     notes: tuple[str, ...]
     """What was repaired, cut out or looks odd, one sentence each."""
+    damaged: bool = False
+    """Excluded because a file is missing or damaged, or contradicts another; not for want of a face or of length."""
+    checks: Checks = dataclasses.field(default_factory=Checks)
+    """What video and label say about each other."""
+    groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fold: int | None = None
+    reader_notes: tuple[str, ...] = ()
+    """As ``Recording`` has them; so are ``groups`` and ``fold``."""
+    start_s: float = 0.0
+    """Time of the first frame that was used; ``duration_s`` counts from there."""
 
     @property
     def kept_s(self) -> float:
@@ -189,6 +222,14 @@ class CachedRecording:
     """(T,) reference rate."""
     found: NDArray[np.bool_]
     """(T,) False where the crop was filled in from another frame."""
+    colours: Path | None = None
+    """File with (T,) of ``COLOURS``; None where the clock was changed since."""
+    groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What tables may be split by."""
+    fold: int | None = None
+    """Official fold, counted from 1."""
+    notes: tuple[str, ...] = ()
+    """What the reader and the preparation noticed."""
 
     @property
     def n_frames(self) -> int:
@@ -198,10 +239,43 @@ class CachedRecording:
     def has_bvp(self) -> bool:
         return bool(np.isfinite(self.bvp).all())
 
+    def face_clip(self, first: int, n_frames: int, crop: int | None = None) -> FaceClip:
+        """Frames ``first`` .. ``first + n_frames - 1`` as the meter gives them to a method, without the video.
+
+        On a steady clock they equal the meter's within the rounding of ``COLOURS``. On an uneven one the meter's clock
+        is that of its first window, this one the whole recording's.
+
+        Args:
+            crop: side in pixels of the face crops wanted, made of the stored ones; None for colours only.
+
+        Raises:
+            ValueError: frames that the segment does not have, or a recording without colours.
+            SignalTooShort: the face was seen in fewer than two of the frames.
+        """
+        if not (first >= 0 and n_frames >= 2 and first + n_frames <= self.n_frames):
+            raise ValueError(
+                f"first={first}, n_frames={n_frames}: {self.recording_id} (segment {self.segment}) has "
+                f"{self.n_frames} frames, and a clip at least 2."
+            )
+        if self.colours is None:
+            raise ValueError(f"{self.recording_id} is not as the cache has it; face clips come from the cache alone.")
+        # The meter too sees one frame beyond each end.
+        part = slice(max(0, first - 1), first + n_frames + 1)
+        read = np.load(self.colours, mmap_mode="r")[part]
+        colours = {name: read[name].astype(np.float64) for name in ("rgb", "traces", "background_rgb", "box_xywh")}
+        t_s = self.start_s + (part.start + np.arange(len(read))) / self.fps
+        rows = FaceRows(t_s, **colours, found=np.array(read["found"]), whole=np.array(read["whole"]))
+        clip = on_clock(rows, self.fps, self.start_s + first / self.fps, n_frames)
+        if crop is None:
+            return clip
+        shown = (np.rint(scaled(frame, crop)).astype(np.uint8) for frame in self.frames[first : first + n_frames])
+        return dataclasses.replace(clip, clip=np.stack(list(shown)))
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        if isinstance(self.frames, np.memmap) and self.frames.filename is not None:
-            state["frames"] = Path(self.frames.filename)
+        # A part of a mapped file has the file's name too, but not all of it.
+        if isinstance(self.frames, np.memmap) and isinstance(self.frames.base, mmap.mmap):
+            state["frames"] = Path(str(self.frames.filename))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -235,6 +309,7 @@ def prepare(
 
     Raises:
         ValueError: two recordings with one id, or workers below 1.
+        BadRecording: a subject in two official folds; nothing is prepared.
         AutoHRError: the cache cannot be written, or a worker was killed. What was finished stays.
     """
     config = config or CropConfig()
@@ -245,29 +320,20 @@ def prepare(
     if len(set(ids)) < len(ids):
         twice = next(one for one in ids if ids.count(one) > 1)
         raise ValueError(f"Two recordings have the id {twice!r}; ids must be unique.")
+    check_official_folds(recordings)
     home = Path(root) / config.key()
     entries: dict[str, Entry] = {}
     try:
         home.mkdir(parents=True, exist_ok=True)
         with _alone(home):
-            _write_json(home / "config.json", {"schema": SCHEMA, "crop": dataclasses.asdict(config)})
-            to_make = []
-            for recording in recordings:
-                entry = _finished(home, recording)
-                if entry is None:
-                    to_make.append(recording)
-                    continue
-                entries[recording.id] = entry
+            for left in home.glob(".tmp-*"):
+                _remove(left)
+            write_json(home / "config.json", {"schema": SCHEMA, "crop": dataclasses.asdict(config)})
+            make = functools.partial(_make, home=home, config=config, detector=detector)
+            for _, entry in in_workers(make, recordings, workers):
+                entries[entry.id] = entry
                 if progress is not None:
                     progress(len(entries), len(recordings), entry)
-            try:
-                make = functools.partial(_make, home=home, config=config, detector=detector)
-                for _, entry in in_workers(make, to_make, workers):
-                    entries[entry.id] = entry
-                    if progress is not None:
-                        progress(len(entries), len(recordings), entry)
-            finally:
-                _write_manifest(home, config)
     except OSError as error:
         raise AutoHRError(
             f"The cache {str(home)!r} cannot be written: {error.strerror or error}. "
@@ -296,15 +362,25 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 def _make(recording: Recording, home: Path, config: CropConfig, detector: Detects | None) -> Entry:
-    """Make one recording in a temporary folder and put it in its place."""
+    """The entry of a recording that is there and unchanged; else it is made in a temporary folder and moved in."""
     place = home / _folder_name(recording.id)
-    desk = home / f".tmp-{place.name}"
+    try:
+        label: Reference | BadRecording | None = recording.read_reference()
+    except BadRecording as error:
+        label = error
+    source = _source(recording, label)
+    entry = _read_entry(place / "recording.json", source)
+    if entry is not None:
+        told = dataclasses.replace(entry, **_told(recording, label))
+        if told != entry:
+            write_json(place / "recording.json", _record(source, told))
+        return told
+    # Named by process: a worker whose parent was killed must not move the folder of the next one.
+    desk = home / f".tmp-{os.getpid()}-{place.name}"
     _remove(desk)
     desk.mkdir()
-    source = _source(recording)
-    entry = _crop(recording, desk, config, detector)
-    record = {"schema": SCHEMA, "source": source, "entry": dataclasses.asdict(entry)}
-    _write_json(desk / "recording.json", record)
+    entry = _crop(recording, label, desk, config, detector)
+    write_json(desk / "recording.json", _record(source, entry))
     if place.exists():
         # An outdated recording. It goes out of sight by a rename, for a half-removed one would look whole.
         old = home / f".tmp-old-{place.name}"
@@ -315,9 +391,21 @@ def _make(recording: Recording, home: Path, config: CropConfig, detector: Detect
     return entry
 
 
+def _record(source: dict[str, Any], entry: Entry) -> dict[str, Any]:
+    return {"schema": SCHEMA, "source": source, "entry": dataclasses.asdict(entry)}
+
+
+def _told(recording: Recording, label: Reference | BadRecording | None) -> dict[str, Any]:
+    """What an entry takes over from the reader; a change of it makes nothing anew."""
+    noticed = label.notes if isinstance(label, Reference) else ()
+    return {"groups": dict(recording.groups), "fold": recording.fold, "reader_notes": (*recording.notes, *noticed)}
+
+
 def _remove(folder: Path) -> None:
-    if folder.exists():
+    if folder.is_dir():
         shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
 
 
 @functools.cache
@@ -326,9 +414,15 @@ def _detector() -> Detects:
     return FaceDetector()
 
 
-def _crop(recording: Recording, desk: Path, config: CropConfig, detector: Detects | None) -> Entry:
+def _crop(
+    recording: Recording,
+    label: Reference | BadRecording | None,
+    desk: Path,
+    config: CropConfig,
+    detector: Detects | None,
+) -> Entry:
     """Crop one recording into ``desk``; a recording that cannot be used leaves nothing there but its entry."""
-    seen = _Seen()
+    seen = _Seen(checks={"is_part": recording.span is not None})
     entry = Entry(
         id=recording.id,
         dataset=recording.dataset,
@@ -343,31 +437,39 @@ def _crop(recording: Recording, desk: Path, config: CropConfig, detector: Detect
         has_bvp=False,
         segments=(),
         notes=(),
+        **_told(recording, label),
     )
-    raw = desk / "crops.raw"
+    raw_crops, raw_colours = desk / "crops.raw", desk / "colours.raw"
     try:
-        reference = recording.read_reference()
-        if reference is None:
+        if isinstance(label, BadRecording):
+            raise label
+        if label is None:
             raise BadRecording(f"No reference for {str(recording.video)!r}; there is nothing to learn or judge by.")
-        entry = dataclasses.replace(entry, has_bvp=reference.bvp is not None)
-        with raw.open("wb") as file, open_video(recording.video, fps=recording.video_fps) as video:
-            _watch(video, config, file, seen, detector or _detector())
-        segments = _write_segments(recording, reference, desk, raw, config, seen)
+        known_s = label.t_s[np.isfinite(np.stack([v for v in (label.bvp, label.hr_bpm) if v is not None])).any(axis=0)]
+        if len(known_s):
+            seen.checks |= {"label_start_s": round(float(known_s[0]), 3), "label_end_s": round(float(known_s[-1]), 3)}
+        entry = dataclasses.replace(entry, has_bvp=label.bvp is not None)
+        with raw_crops.open("wb") as crops, raw_colours.open("wb") as colours:
+            _watch(_frames(recording, seen), config, crops, colours, seen, detector or _detector())
+        segments = _write_segments(recording, label, desk, config, seen)
         entry = dataclasses.replace(entry, state="ok", segments=tuple(segments))
     except (VideoError, NoFace, SignalTooShort, BadRecording) as error:
-        entry = dataclasses.replace(entry, reason=str(error))
+        entry = dataclasses.replace(entry, reason=str(error), damaged=isinstance(error, (VideoError, BadRecording)))
         for begun in desk.iterdir():
             begun.unlink()
     finally:
-        raw.unlink(missing_ok=True)
+        raw_crops.unlink(missing_ok=True)
+        raw_colours.unlink(missing_ok=True)
     n_frames = len(seen.t_s)
     return dataclasses.replace(
         entry,
+        start_s=round(seen.t_s[0], 6) if seen.t_s else 0.0,
         duration_s=round(seen.t_s[-1] - seen.t_s[0], 3) if seen.t_s else 0.0,
         fps=_mean_fps(np.array(seen.t_s)),
         n_frames=n_frames,
         found_share=round(sum(seen.found) / n_frames, 4) if n_frames else 0.0,
         notes=tuple(seen.notes),
+        checks=Checks(**seen.checks),
     )
 
 
@@ -380,42 +482,122 @@ class _Seen:
     row: list[int] = dataclasses.field(default_factory=list)
     """Of the frame's crop in the raw file; -1 where there is none."""
     notes: list[str] = dataclasses.field(default_factory=list)
+    checks: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of ``Checks`` as they become known."""
 
 
-def _watch(video: VideoReader, config: CropConfig, file: BinaryIO, seen: _Seen, detector: Detects) -> None:
-    """Follow the face through the video and append its crops to ``file``."""
+def _frames(recording: Recording, seen: _Seen) -> Iterator[VideoFrame]:
+    """The frames that the protocol uses, with their times; notes what is odd.
+
+    Raises:
+        VideoError: the video gives none.
+        BadRecording: the frame clock does not fit the video.
+    """
+    times_s = recording.read_frame_times()
+    first, end = recording.span or (0, None)
+    n_there = n_late = 0
+    last_s = -np.inf
+    for number, frame in _numbered(recording, times_s is not None, seen):
+        n_there = number + 1
+        if number < first or (end is not None and number >= end):
+            if end is not None and number >= end and times_s is None:
+                break
+            continue
+        if times_s is not None:
+            if number >= len(times_s):
+                continue
+            frame = dataclasses.replace(frame, t_s=float(times_s[number]))
+        if frame.t_s <= last_s:
+            n_late += 1
+            continue
+        last_s = frame.t_s
+        yield frame
+    path = str(recording.video)
+    if n_late:
+        seen.notes.append(f"{n_late} frame(s) dropped: their time was already taken or ran backwards.")
+    if times_s is not None and len(times_s) != n_there:
+        said = f"The frame clock of {path!r} has {len(times_s)} times, its video {n_there} frames"
+        if abs(len(times_s) - n_there) > CLOCK_SLACK:
+            seen.checks["frames_missing"] = max(0, len(times_s) - n_there)
+            raise BadRecording(f"{said}; at most {CLOCK_SLACK} may be left over. Copy both files again.")
+        seen.notes.append(f"{said}; what is left over at the end was cut.")
+    if end is not None and n_there < end:
+        seen.checks["frames_missing"] = end - n_there
+        seen.notes.append(f"The video has {n_there} frames; the protocol uses those up to {end}.")
+        if n_there <= first:
+            raise BadRecording(f"{path!r} has {n_there} frames; the protocol begins with frame {first}. Copy it again.")
+
+
+def _numbered(recording: Recording, has_clock: bool, seen: _Seen) -> Iterator[tuple[int, VideoFrame]]:
+    """Every frame with its number in the file, counted from 0."""
+    if recording.open_frames is not None:
+        yield from enumerate(recording.open_frames())
+        return
+    fps = recording.video_fps
+    if has_clock and fps is None:
+        if not recording.video.is_dir():
+            with open_video(recording.video) as video:
+                seen.checks["fps_nominal"] = video.fps_nominal
+        # The container's stamps would drop frames that it believes late, and so shift all that follow; this counts.
+        fps = 30.0
+    with open_video(recording.video, fps=fps) as video:
+        if fps is None:
+            seen.checks["fps_nominal"] = video.fps_nominal
+        for frame in video:
+            yield (round(frame.t_s * fps) if has_clock and fps is not None else frame.index), frame
+        seen.notes += video.notes
+
+
+def _watch(
+    frames: Iterator[VideoFrame],
+    config: CropConfig,
+    crops: BinaryIO,
+    colours: BinaryIO,
+    seen: _Seen,
+    detector: Detects,
+) -> None:
+    """Follow the face through the video and append its crops and colours to the files."""
     tracker = FaceTracker(max_faces=1, bridge_s=BRIDGE_S, detector=detector)
+    digest = hashlib.sha256()
+    reader, last_id, last_seen_s = SkinReader(), -1, -np.inf
     fixed: Float | None = None
-    n_rows = 0
-    for frame in video:
-        faces = tracker.update(frame.rgb, frame.t_s)
+    n_rows = n_people = 0
+    for frame in frames:
+        picture, t_s = frame.rgb, frame.t_s
+        step = max(1, min(picture.shape[:2]) // 32)
+        digest.update(np.ascontiguousarray(picture[::step, ::step]).tobytes())
+        faces = tracker.update(picture, t_s)
         face = faces[0] if faces and faces[0].seen else None
-        crop = None
-        if config.box == "first":
-            if fixed is None and face is not None:
-                fixed = enlarged(face.box_xywh, config.margin, frame.rgb)
-            if fixed is not None:
-                crop = face_patch(frame.rgb, fixed, config.size_px)
-        elif face is not None:
-            crop = face_patch(frame.rgb, face.box_xywh, config.size_px, config.margin)
-        seen.t_s.append(frame.t_s)
+        if config.box == "first" and fixed is None and face is not None:
+            fixed = grown(face.box_xywh, config.margin, picture)
+        box = fixed if config.box == "first" else faces[0].box_xywh if faces else None
+        read = UNSEEN
+        if face is not None and box is not None:
+            n_people += face.id != last_id
+            if face.id != last_id or t_s - last_seen_s > BRIDGE_S:
+                # As the meter: the skin mask of before the gap belongs to another light and another pose.
+                reader = SkinReader()
+            last_id, last_seen_s = face.id, t_s
+            read = reader.read(picture, box, face.landmarks, t_s)
+        row = np.zeros(1, COLOURS)
+        row["rgb"], row["traces"], row["found"], row["whole"] = read.rgb, read.traces, face is not None, frame.whole
+        row["box_xywh"] = np.nan if box is None else box
+        row["background_rgb"] = np.nan if box is None or not faces else background_colour(picture, [box])
+        colours.write(row.tobytes())
+        seen.t_s.append(t_s)
         seen.found.append(face is not None)
-        seen.row.append(-1 if crop is None else n_rows)
-        if crop is not None:
-            file.write(np.rint(crop).astype(np.uint8).tobytes())
+        # A box that never moves shows something in every frame; a followed one is a guess where no face is seen.
+        shown = box if face is not None or config.box == "first" else None
+        seen.row.append(-1 if shown is None else n_rows)
+        if shown is not None:
+            crop = face_patch(picture, shown, config.size_px, config.margin if config.box == "tracked" else 0.0)
+            crops.write(np.rint(crop).astype(np.uint8).tobytes())
             n_rows += 1
-    seen.notes += video.notes
     if tracker.n_cuts:
         seen.notes.append(f"{tracker.n_cuts} scene cut(s).")
-
-
-def enlarged(box_xywh: Float, margin: float, frame: Frame) -> Float:
-    """box (4,) grown by ``margin`` of its sides on each side about its centre, clamped to the frame (H, W, 3)."""
-    x, y, width, height = (float(v) for v in box_xywh)
-    left, top = max(0.0, x - margin * width), max(0.0, y - margin * height)
-    right = min(float(frame.shape[1]), x + (1 + margin) * width)
-    bottom = min(float(frame.shape[0]), y + (1 + margin) * height)
-    return np.array([left, top, right - left, bottom - top])
+    if n_people > 1:
+        seen.notes.append(f"The followed face was lost and another one taken {n_people - 1} time(s).")
+    seen.checks["digest"] = digest.hexdigest()[:32] if seen.t_s else None
 
 
 def _mean_fps(t_s: Float) -> float:
@@ -426,11 +608,13 @@ def _mean_fps(t_s: Float) -> float:
 
 
 def _write_segments(
-    recording: Recording, reference: Reference, desk: Path, raw: Path, config: CropConfig, seen: _Seen
+    recording: Recording, reference: Reference, desk: Path, config: CropConfig, seen: _Seen
 ) -> list[Segment]:
-    """Put the crops and the reference on one clock, cut at gaps, and write each segment."""
+    """Put the crops, the colours and the reference on one clock, cut at gaps, and write each segment."""
     t_s, seen_in, row = np.array(seen.t_s), np.array(seen.found), np.array(seen.row)
     path = str(recording.video)
+    if not len(t_s):
+        raise VideoError(f"{path!r} gives no frame. Copy it again.")
     fps = _mean_fps(t_s)
     if fps < LEAST_FPS:
         raise SignalTooShort(f"{path!r} has {fps:.1f} frames per second; at least {LEAST_FPS:.1f} are needed.")
@@ -440,8 +624,9 @@ def _write_segments(
             f"(at least {100 * LEAST_FOUND:.0f} % must show one)."
         )
     clock_s = t_s[0] + np.arange(int((t_s[-1] - t_s[0]) * fps + 0.5) + 1) / fps
-    nearest = _nearest(t_s, clock_s)
-    found = seen_in[nearest] & (np.abs(t_s[nearest] - clock_s) <= 1 / fps + 1e-9)
+    at = nearest(t_s, clock_s)
+    there = np.abs(t_s[at] - clock_s) <= 1 / fps + 1e-9
+    found = seen_in[at] & there
     bvp, hr_bpm = _on_clock(reference, clock_s)
     known = np.isfinite(bvp) if reference.bvp is not None else np.ones(len(clock_s), dtype=bool)
     if reference.hr_bpm is not None:
@@ -452,9 +637,9 @@ def _write_segments(
     runs = _runs(_bridged(found, int(BRIDGE_S * fps)) & known)
     long_enough = [(first, end) for first, end in runs if end - first >= LEAST_SEGMENT_S * fps]
     if not long_enough:
-        longest = max((end - first for first, end in runs), default=0) / fps
+        most_s = max((end - first for first, end in runs), default=0) / fps
         raise SignalTooShort(
-            f"The longest stretch of {path!r} with a face and a reference is {longest:.1f} s; "
+            f"The longest stretch of {path!r} with a face and a reference is {most_s:.1f} s; "
             f"at least {LEAST_SEGMENT_S:g} s are needed."
         )
     left_out_s = (len(clock_s) - sum(end - first for first, end in long_enough)) / fps
@@ -462,9 +647,14 @@ def _write_segments(
         seen.notes.append(f"{left_out_s:.1f} s left out: no face, no frames, or no reference there.")
 
     has_crop = np.flatnonzero(row >= 0)
-    shown = row[has_crop[_nearest(t_s[has_crop], clock_s)]]
-    crops: NDArray[np.uint8] = np.memmap(raw, np.uint8, mode="r").reshape(-1, config.size_px, config.size_px, 3)
+    shown = row[has_crop[nearest(t_s[has_crop], clock_s)]]
+    crops: NDArray[np.uint8] = np.memmap(desk / "crops.raw", np.uint8, mode="r").reshape(
+        -1, config.size_px, config.size_px, 3
+    )
+    read = np.memmap(desk / "colours.raw", COLOURS, mode="r")
     segments: list[Segment] = []
+    rates: list[Float] = []
+    longest = max(long_enough, key=lambda run: run[1] - run[0])
     for first, end in long_enough:
         number = len(segments)
         part = slice(first, end)
@@ -474,10 +664,15 @@ def _write_segments(
         frames = np.lib.format.open_memmap(
             desk / f"frames_{number}.npy", mode="w+", dtype=np.uint8, shape=(end - first, *crops.shape[1:])
         )
-        for at in range(first, end, 256):
-            upto = min(end, at + 256)
-            frames[at - first : upto - first] = crops[shown[at:upto]]
+        for begin in range(first, end, 256):
+            upto = min(end, begin + 256)
+            frames[begin - first : upto - first] = crops[shown[begin:upto]]
         frames.flush()
+        colours = np.lib.format.open_memmap(
+            desk / f"colours_{number}.npy", mode="w+", dtype=COLOURS, shape=(end - first,)
+        )
+        _write_colours(read, t_s, clock_s[part], at[part], there[part], colours)
+        colours.flush()
         np.savez(desk / f"labels_{number}.npz", bvp=bvp[part], hr_bpm=rate_bpm, found=found[part])
         segments.append(
             Segment(
@@ -487,15 +682,40 @@ def _write_segments(
                 hr_bpm=round(float(rate_bpm.mean()), 2),
             )
         )
+        rates.append(rate_bpm)
+        seen.checks["jumps_s"] = (
+            *seen.checks.get("jumps_s", ()),
+            *(round(float(clock_s[first]) + jump_s, 1) for jump_s in rate_jumps_s(rate_bpm, fps)),
+        )
+        if (first, end) == longest:
+            rgb = resample(clock_s[part], colours["rgb"].astype(np.float64), clock_s[part])
+            seen.checks |= compare_pulse(rgb, bvp[part] if reference.bvp is not None else None, rate_bpm, fps)
+    for name, value in zip(("mean", "min", "max"), _mean_min_max(np.concatenate(rates)), strict=True):
+        seen.checks[f"hr_{name}_bpm"] = round(value, 2)
     return segments
 
 
-def _nearest(t_s: Float, at_s: Float) -> NDArray[np.intp]:
-    """For each of ``at_s`` the index of the nearest of the increasing ``t_s``."""
-    right = np.clip(np.searchsorted(t_s, at_s), 1, max(1, len(t_s) - 1))
-    if len(t_s) == 1:
-        return np.zeros(len(at_s), dtype=np.intp)
-    return np.asarray(right - (at_s - t_s[right - 1] <= t_s[right] - at_s), dtype=np.intp)
+def _mean_min_max(values: Float) -> tuple[float, float, float]:
+    return float(values.mean()), float(values.min()), float(values.max())
+
+
+def _write_colours(
+    read: NDArray[Any], t_s: Float, clock_s: Float, at: NDArray[np.intp], there: NDArray[np.bool_], out: NDArray[Any]
+) -> None:
+    """Put what was read at the frames' times t_s (N,) on the clock (T,): linear between two frames, and unknown where
+    the nearest frame, number ``at`` (T,), did not show it or is not ``there``. One column at a time, so that memory
+    stays small."""
+    for name in ("rgb", "traces", "background_rgb", "box_xywh"):
+        # Views, a column for each number.
+        given, taken = read[name].reshape(len(read), -1), out[name].reshape(len(out), -1)
+        for k in range(given.shape[1]):
+            values = given[:, k].astype(np.float64)
+            use = np.isfinite(values)
+            known = use[at] & there
+            taken[:, k] = np.where(known, np.interp(clock_s, t_s[use], values[use]), np.nan) if use.any() else np.nan
+    out["found"] = read["found"][at] & there
+    marks = np.rint((t_s[read["whole"]] - clock_s[0]) * (len(clock_s) - 1) / (clock_s[-1] - clock_s[0])).astype(int)
+    out["whole"][marks[(marks >= 0) & (marks < len(clock_s))]] = True
 
 
 def _on_clock(reference: Reference, clock_s: Float) -> tuple[Float, Float]:
@@ -605,6 +825,10 @@ def open_cached(
                     bvp=bvp,
                     hr_bpm=hr_bpm,
                     found=found,
+                    colours=folder / f"colours_{number}.npy",
+                    groups=entry.groups,
+                    fold=entry.fold,
+                    notes=(*entry.reader_notes, *entry.notes),
                 )
             )
     return opened
@@ -643,14 +867,12 @@ def _read_entry(file: Path, source: dict[str, Any] | None = None) -> Entry | Non
             return None
         fields = dict(record["entry"])
         fields["segments"] = tuple(Segment(**one) for one in fields["segments"])
-        fields["notes"] = tuple(fields["notes"])
+        fields["notes"], fields["reader_notes"] = tuple(fields["notes"]), tuple(fields["reader_notes"])
+        checks = fields["checks"]
+        fields["checks"] = Checks(**checks | {"jumps_s": tuple(checks["jumps_s"])})
         return Entry(**fields)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-
-
-def _finished(home: Path, recording: Recording) -> Entry | None:
-    return _read_entry(home / _folder_name(recording.id) / "recording.json", _source(recording))
 
 
 def _folder_name(recording_id: str) -> str:
@@ -659,40 +881,37 @@ def _folder_name(recording_id: str) -> str:
     return f"{plain}-{hashlib.sha256(recording_id.encode()).hexdigest()[:8]}"
 
 
-def _source(recording: Recording) -> dict[str, Any]:
+def _source(recording: Recording, label: Reference | BadRecording | None) -> dict[str, Any]:
     """What the crops and labels were made from, so that a change is noticed; where it lies does not matter."""
     video = recording.video
     files = sorted(video.iterdir()) if video.is_dir() else [video] if video.exists() else []
     stats = [file.stat() for file in files]
-    digest = hashlib.sha256()
-    reference = recording.read_reference()
-    if reference is not None:
-        for values in (reference.t_s, reference.bvp, reference.hr_bpm):
-            digest.update(b"none" if values is None else np.ascontiguousarray(values, np.float64).tobytes())
+    try:
+        times_s = recording.read_frame_times()
+        clock = "none" if times_s is None else _digest([times_s])
+    except BadRecording as error:
+        clock = str(error)
+    said = str(label) if isinstance(label, BadRecording) else "none"
     return {
         "n_files": len(files),
         "n_bytes": sum(stat.st_size for stat in stats),
         "modified_ns": max((stat.st_mtime_ns for stat in stats), default=0),
         "video_fps": recording.video_fps,
-        "reference": digest.hexdigest()[:16],
+        "span": None if recording.span is None else list(recording.span),
+        "frame_times": clock,
+        "reference": _digest([label.t_s, label.bvp, label.hr_bpm]) if isinstance(label, Reference) else said,
     }
 
 
-def _write_manifest(home: Path, config: CropConfig) -> None:
-    entries = _entries(home)
-    whole = {
-        "schema": SCHEMA,
-        "crop": dataclasses.asdict(config),
-        "n_kept": sum(entry.state == "ok" for entry in entries),
-        "n_excluded": sum(entry.state == "excluded" for entry in entries),
-        "kept_s": round(sum(entry.kept_s for entry in entries), 1),
-        "recordings": [dataclasses.asdict(entry) for entry in entries],
-    }
-    _write_json(home / "manifest.json", whole)
+def _digest(arrays: Sequence[Float | None]) -> str:
+    digest = hashlib.sha256()
+    for values in arrays:
+        digest.update(b"none" if values is None else np.ascontiguousarray(values, np.float64).tobytes())
+    return digest.hexdigest()[:16]
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Written whole or not at all: into a neighbour that is renamed."""
-    neighbour = path.with_name(f".tmp-{path.name}")
+    neighbour = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     neighbour.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
     neighbour.replace(path)

@@ -90,11 +90,12 @@ def at_clock(recording: CachedRecording, least_fps: float, most_fps: float) -> C
             bvp=np.interp(place, known, recording.bvp),
             hr_bpm=np.interp(place, known, recording.hr_bpm),
             found=recording.found[np.rint(place).astype(int)],
+            colours=None,
         )
     if every > 1:
         names = ("frames", "bvp", "hr_bpm", "found")
         fewer: dict[str, Any] = {name: getattr(recording, name)[::every] for name in names}
-        return replace(recording, fps=recording.fps / every, **fewer)
+        return replace(recording, fps=recording.fps / every, colours=None, **fewer)
     return recording
 
 

@@ -8,6 +8,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from autohr.errors import BadRecording
+
 
 class HasSubject(Protocol):
     """What a fold needs of a recording; ``Recording`` and ``CachedRecording`` both have it."""
@@ -19,12 +21,37 @@ class HasSubject(Protocol):
     def subject(self) -> str: ...
 
 
+class HasFold(HasSubject, Protocol):
+    """A recording that may belong to an official fold."""
+
+    @property
+    def fold(self) -> int | None: ...
+
+
 R = TypeVar("R", bound=HasSubject)
 
 
 def subject_key(recording: HasSubject) -> str:
     """``dataset/subject``: two datasets may both have a subject "1", who are two people."""
     return f"{recording.dataset}/{recording.subject}"
+
+
+def check_official_folds(recordings: Iterable[HasFold]) -> None:
+    """Refuse official folds that cut a subject, or leave some recordings of a subject in none.
+
+    Raises:
+        BadRecording: naming the subject and its folds.
+    """
+    folds: dict[str, set[int | None]] = {}
+    for recording in recordings:
+        folds.setdefault(subject_key(recording), set()).add(recording.fold)
+    for subject, found in sorted(folds.items()):
+        if len(found) > 1:
+            listed = ", ".join("none" if fold is None else str(fold) for fold in sorted(found, key=lambda f: f or 0))
+            raise BadRecording(
+                f"{subject} is in several official folds ({listed}): a net would be tested on a face that it was "
+                "trained on. Correct the list of folds."
+            )
 
 
 def split_subjects(subjects: Iterable[str], k: int, seed: int = 0) -> list[set[str]]:

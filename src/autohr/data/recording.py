@@ -26,6 +26,8 @@ class Reference:
     """(N,) pulse wave, positive where the skin holds more blood; None where only rates were recorded."""
     hr_bpm: Float | None
     """(N,) rate at each time; None where only a wave was recorded."""
+    notes: tuple[str, ...] = ()
+    """What the reader noticed in its files, one sentence each; goes into the manifest."""
 
     def __post_init__(self) -> None:
         if self.t_s.ndim != 1 or len(self.t_s) < 2 or not (np.diff(self.t_s) > 0).all():

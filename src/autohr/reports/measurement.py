@@ -1,12 +1,7 @@
 """The page behind ``autohr measure ... --html OUT``: one self-contained HTML file for a video or a folder of them.
 
 ``write_measurement_page(results, out)`` is the door; ``render_measurement_page(results)`` gives the same page as text.
-The page loads nothing: style, pictures and charts are inside it, there is no script, and a content policy in its head
-forbids any fetch. The same input gives the same bytes: no clock, no random ids.
-
-Every chart is drawn by matplotlib twice, for a desktop and for a phone, and the style sheet shows one of the two. It is
-drawn in marker colours that stand for roles (ink, grid, pulse, ...), and ``_inline_svg`` replaces each of them by a
-variable of the style sheet: that is how one drawing reads well in light and in dark mode.
+The page loads nothing, and the same input gives the same bytes (``reports/page.py``).
 
 The spectrum on the page is a picture of the wave, drawn with plain numpy. It is not the estimator: the number on the
 page is ``hr_bpm`` as it was measured, and nothing here computes it again.
@@ -14,30 +9,33 @@ page is ``hr_bpm`` as it was measured, and nothing here computes it again.
 
 from __future__ import annotations
 
-import base64
-import functools
-import io
 import math
-import os
 import re
 import shlex
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
 
-import jinja2
-import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import imsave
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from autohr.types import MEASUREMENT_SCHEMA, FaceMeasurement, Float, Frame, Measurement, Pulse, Refusal, Window
+from autohr.reports.page import (
+    Chart,
+    clause,
+    colour,
+    count_words,
+    draw,
+    hide_password,
+    is_number,
+    picture,
+    render,
+    time_axis,
+    time_words,
+    write_page,
+)
+from autohr.types import MEASUREMENT_SCHEMA, FaceMeasurement, Float, Measurement, Pulse, Refusal, Window
 
 STRETCH_S = 12.0
 """Length of the wave that is drawn: 8 beats at 40 bpm, 36 at 180; a beat is still 10 pixels wide on a phone."""
@@ -52,34 +50,10 @@ PIECE_S = 10.0
 """The wave is cut into pieces of this length before their spectra are averaged, so that a rate that drifts over minutes
 still shows as one peak. 10 s is the default window of a measurement."""
 
-CROP_PX = 128
-"""Longest side of the face picture: sharp at the 112 CSS pixels where it is shown, about 40 kB."""
-
 MAX_MARKS = 600
 MAX_ROWS = 1200
 """Windows drawn and listed at most. 600 and 1200 are 10 and 20 minutes at one window a second, and keep the page of a
 long video under 1 MB. Beyond them the page says how many are left out and where to find them."""
-
-# Width and height in CSS pixels, and the size of letters. 360 px fits a phone held upright once the margins are off.
-_SIZES = {"wide": (820.0, 250.0, 12.5), "narrow": (340.0, 220.0, 11.5)}
-
-# Times from here on are told in minutes and seconds.
-_MINUTES_FROM_S = 120.0
-
-# Role -> (the colour matplotlib draws with, what the style sheet calls it). The colours only have to differ.
-_ROLES = {
-    "ink": ("#010101", "currentColor"),
-    "muted": ("#020202", "var(--muted)"),
-    "line": ("#030303", "var(--line)"),
-    "pulse": ("#040404", "var(--pulse)"),
-    "good": ("#050505", "var(--good)"),
-    "bad": ("#060606", "var(--bad)"),
-    "gap": ("#070707", "var(--gap)"),
-    "card": ("#080808", "var(--card)"),
-}
-
-# matplotlib's settings belong to the whole process: two threads that write a page must not undo each other's.
-_SETTINGS_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -92,21 +66,6 @@ class _Verdict:
 
 
 @dataclass(frozen=True)
-class _Chart:
-    """One drawing in both sizes, or ``why_not`` where there is nothing to draw."""
-
-    title: str
-    about: str
-    caption: str = ""
-    wide: str = ""
-    narrow: str = ""
-    """Both Markup: an SVG each."""
-    legend: tuple[tuple[str, str], ...] = ()
-    """(class of the swatch, what it stands for)."""
-    why_not: str | None = None
-
-
-@dataclass(frozen=True)
 class _FaceView:
     """One face as the template shows it."""
 
@@ -116,7 +75,7 @@ class _FaceView:
     crop: Markup | None
     """A data URI."""
     n_reliable: int
-    charts: tuple[_Chart, ...]
+    charts: tuple[Chart, ...]
     rows: tuple[Window, ...]
     reasons: tuple[tuple[int, str], ...]
 
@@ -144,18 +103,7 @@ def write_measurement_page(
     without it the page shows, for each file, the line that measures it again. Raises ValueError for no results or where
     ``out`` is a folder, OSError where the disk refuses.
     """
-    out = Path(out)
-    if out.is_dir():
-        raise ValueError(f"{str(out)!r} is a folder; name a file in it, such as {str(out / 'report.html')!r}.")
-    page = render_measurement_page(results, made_at=made_at, command=command).encode("utf-8")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Same folder, so that the rename cannot cross disks; a plain open, so that the usual permissions hold.
-    temporary = out.with_name(f".{out.name[:100]}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        temporary.write_bytes(page)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_page(render_measurement_page(results, made_at=made_at, command=command), out)
 
 
 def render_measurement_page(
@@ -165,15 +113,17 @@ def render_measurement_page(
     if not results:
         raise ValueError("results is empty; give at least one Measurement, or a Refusal for a file that was refused.")
     files = [_view_file(result, f"file-{i + 1}") for i, result in enumerate(results)]
-    return _template().render(
-        files=files,
-        n_rows=sum(max(1, len(file.faces)) for file in files),
-        has_picture=any(view.crop for file in files for view in file.faces),
-        made_at=made_at,
-        command=None if command is None else _hide_password(command),
-        version=_version(),
-        schema=MEASUREMENT_SCHEMA,
-        max_rows=MAX_ROWS,
+    return render(
+        "measurement.html.j2",
+        {
+            "files": files,
+            "n_rows": sum(max(1, len(file.faces)) for file in files),
+            "has_picture": any(view.crop for file in files for view in file.faces),
+            "made_at": made_at,
+            "command": None if command is None else hide_password(command),
+            "schema": MEASUREMENT_SCHEMA,
+            "max_rows": MAX_ROWS,
+        },
     )
 
 
@@ -183,10 +133,10 @@ def render_measurement_page(
 
 
 def _view_file(result: Measurement | Refusal, anchor: str) -> _FileView:
-    path = _hide_password(result.path)
+    path = hide_password(result.path)
     name = re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path
     if isinstance(result, Refusal):
-        return _FileView(path, name, anchor, None, _no_rate(_hide_password(result.reason)))
+        return _FileView(path, name, anchor, None, _no_rate(hide_password(result.reason)))
     faces = tuple(_view_face(face, result.duration_s, f"{anchor}-face-{i + 1}") for i, face in enumerate(result.faces))
     verdict = None if faces else _no_rate("no face was measured in this video")
     # "--" keeps a file whose name starts with a dash from being read as an option.
@@ -201,7 +151,7 @@ def _view_face(face: FaceMeasurement, duration_s: float, anchor: str) -> _FaceVi
         face=face,
         anchor=anchor,
         verdict=_judge(face, n_reliable),
-        crop=None if face.crop is None or face.crop.size == 0 else _picture(face.crop),
+        crop=None if face.crop is None or face.crop.size == 0 else picture(face.crop),
         n_reliable=n_reliable,
         charts=(_chart_rate(face, duration_s, anchor), _chart_wave(face, anchor), _chart_spectrum(face, anchor)),
         rows=face.windows[:MAX_ROWS],
@@ -210,10 +160,10 @@ def _view_face(face: FaceMeasurement, duration_s: float, anchor: str) -> _FaceVi
 
 
 def _judge(face: FaceMeasurement, n_reliable: int) -> _Verdict:
-    if not _is_number(face.hr_bpm):
+    if not is_number(face.hr_bpm):
         return _no_rate(face.why_unreliable or "nothing could be measured")
     if not face.reliable:
-        why = _clause(face.why_unreliable or "the pulse was not clear enough")
+        why = clause(face.why_unreliable or "the pulse was not clear enough")
         return _Verdict("bad", "Not reliable", f"{why}. Do not use this number.")
     if not face.windows:
         return _Verdict("good", "Reliable", "the pulse was clear.")
@@ -222,14 +172,7 @@ def _judge(face: FaceMeasurement, n_reliable: int) -> _Verdict:
 
 
 def _no_rate(reason: str) -> _Verdict:
-    return _Verdict("none", "No heart rate", f"{_clause(reason)}.")
-
-
-def _clause(sentence: str) -> str:
-    """A sentence made fit to follow a colon: one line, no full stop, a small letter unless a name or figure starts."""
-    text = " ".join(sentence.split()).rstrip(".")
-    starts_plain_word = len(text) > 1 and text[0].isupper() and (text[1].islower() or text[1] == " ")
-    return text[0].lower() + text[1:] if starts_plain_word else text
+    return _Verdict("none", "No heart rate", f"{clause(reason)}.")
 
 
 def _group_reasons(windows: Sequence[Window]) -> tuple[tuple[int, str], ...]:
@@ -237,8 +180,8 @@ def _group_reasons(windows: Sequence[Window]) -> tuple[tuple[int, str], ...]:
     groups: dict[str, list[str]] = {}
     for window in windows:
         why = window.why_unreliable
-        if why is None and not (window.reliable and _is_number(window.hr_bpm)):
-            why = "No rate was found." if not _is_number(window.hr_bpm) else "Not reliable; no reason was given."
+        if why is None and not (window.reliable and is_number(window.hr_bpm)):
+            why = "No rate was found." if not is_number(window.hr_bpm) else "Not reliable; no reason was given."
         if why is not None:
             groups.setdefault(re.sub(r"-?\d+(\.\d+)?", "#", why), []).append(why)
     out = []
@@ -248,77 +191,58 @@ def _group_reasons(windows: Sequence[Window]) -> tuple[tuple[int, str], ...]:
     return tuple(out)
 
 
-def _hide_password(text: str) -> str:
-    """Camera addresses carry passwords (rtsp://user:password@host); a page is made to be passed on."""
-    return re.sub(r"\b([A-Za-z][A-Za-z0-9+.-]*://)[^/@\s'\"]+@", r"\1***@", text)
-
-
-def _picture(crop: Frame) -> Markup:
-    """A face crop (H, W, 3) as a PNG data URI of at most CROP_PX a side, by averaging blocks of pixels."""
-    height, width, _ = crop.shape
-    step = min(math.ceil(max(height, width) / CROP_PX), height, width)
-    if step > 1:
-        height, width = height // step * step, width // step * step
-        blocks = crop[:height, :width].reshape(height // step, step, width // step, step, 3)
-        crop = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
-    buffer = io.BytesIO()
-    no_label: dict[str, Any] = {"Software": None}
-    imsave(buffer, np.ascontiguousarray(crop), format="png", metadata=no_label)
-    return Markup("data:image/png;base64,") + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Charts
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _chart_rate(face: FaceMeasurement, duration_s: float, anchor: str) -> _Chart:
+def _chart_rate(face: FaceMeasurement, duration_s: float, anchor: str) -> Chart:
     title = "Heart rate over time"
     about = "One mark for each window of time, at its middle. Stronger colour means more confidence."
     windows = sorted(face.windows, key=lambda window: window.start_s)
     if not windows:
-        return _Chart(title, about, why_not="No window of time was measured.")
+        return Chart(title, about, why_not="No window of time was measured.")
     start_s = min(0.0, windows[0].start_s)
-    end_s = max(duration_s if _is_number(duration_s) else 0.0, max(window.end_s for window in windows), start_s + 1.0)
-    rated = [window for window in windows if _is_number(window.hr_bpm)]
+    end_s = max(duration_s if is_number(duration_s) else 0.0, max(window.end_s for window in windows), start_s + 1.0)
+    rated = [window for window in windows if is_number(window.hr_bpm)]
     gaps = _find_gaps(rated, start_s, end_s)
     every = math.ceil(len(windows) / MAX_MARKS)
     drawn = windows[::every]
     rates = [float(window.hr_bpm) for window in rated if window.hr_bpm is not None]
-    answer = face.hr_bpm if _is_number(face.hr_bpm) else None
+    answer = face.hr_bpm if is_number(face.hr_bpm) else None
 
     def paint(axes: Axes, wide: bool) -> None:
         size = float(np.clip((560 if wide else 260) / len(drawn), 3.0, 7.5))
         for low_s, high_s in gaps:
-            axes.axvspan(low_s, high_s, facecolor=_colour("gap"), edgecolor="none", zorder=0)
+            axes.axvspan(low_s, high_s, facecolor=colour("gap"), edgecolor="none", zorder=0)
         if answer is not None:
-            axes.axhline(answer, color=_colour("muted"), linewidth=1.0, dashes=(4, 3), zorder=1)
+            axes.axhline(answer, color=colour("muted"), linewidth=1.0, dashes=(4, 3), zorder=1)
         for run in _runs_that_touch(drawn, every):
-            axes.plot(*_points(run), color=_colour("muted"), linewidth=0.8, alpha=0.5, zorder=2)
+            axes.plot(*_points(run), color=colour("muted"), linewidth=0.8, alpha=0.5, zorder=2)
         for level in range(5):
             # Five strengths are all the eye can tell apart, and five series draw smaller than one colour a mark.
             alpha = 0.4 + 0.6 * level / 4
-            some = [window for window in drawn if _is_number(window.hr_bpm) and _confidence_level(window) == level]
+            some = [window for window in drawn if is_number(window.hr_bpm) and _confidence_level(window) == level]
             good, bad = [w for w in some if w.reliable], [w for w in some if not w.reliable]
             axes.plot(
-                *_points(good), "o", color=_colour("good"), markersize=size, markeredgewidth=0, alpha=alpha, zorder=4
+                *_points(good), "o", color=colour("good"), markersize=size, markeredgewidth=0, alpha=alpha, zorder=4
             )
             axes.plot(
                 *_points(bad),
                 "o",
                 markerfacecolor="none",
-                markeredgecolor=_colour("bad"),
+                markeredgecolor=colour("bad"),
                 markersize=size,
                 markeredgewidth=1.4,
                 alpha=alpha,
                 zorder=3,
             )
-        nothing = [_middle_s(window) for window in drawn if not _is_number(window.hr_bpm)]
+        nothing = [_middle_s(window) for window in drawn if not is_number(window.hr_bpm)]
         axes.plot(
             nothing,
             [0.06] * len(nothing),
             "x",
-            color=_colour("muted"),
+            color=colour("muted"),
             markersize=size,
             transform=axes.get_xaxis_transform(),
             clip_on=False,
@@ -332,12 +256,12 @@ def _chart_rate(face: FaceMeasurement, duration_s: float, anchor: str) -> _Chart
         axes.yaxis.set_major_locator(MaxNLocator(5 if wide else 4, integer=True, steps=[1, 2, 5, 10]))
         if not shown:
             axes.set_yticks([])
-        _time_axis(axes, start_s, end_s, wide)
+        time_axis(axes, start_s, end_s, wide)
         axes.set_title("beats per minute", loc="left")
 
     n_reliable = sum(window.reliable for window in rated)
     legend = [("dot", f"reliable ({n_reliable})")] if n_reliable else []
-    caption = f"{_count(len(windows), 'window')}, {n_reliable} reliable"
+    caption = f"{count_words(len(windows), 'window')}, {n_reliable} reliable"
     if rates:
         few = len(rates) == 1
         caption += f"; rate {rates[0]:.1f} bpm" if few else f"; rates from {min(rates):.1f} to {max(rates):.1f} bpm"
@@ -349,13 +273,13 @@ def _chart_rate(face: FaceMeasurement, duration_s: float, anchor: str) -> _Chart
         legend.append(("dash", f"the answer, {answer:.1f} bpm"))
     if gaps:
         legend.append(("gap", "time without a rate"))
-        caption += f"; no rate for {_time(sum(high_s - low_s for low_s, high_s in gaps))} in all"
+        caption += f"; no rate for {time_words(sum(high_s - low_s for low_s, high_s in gaps))} in all"
     if every > 1:
         caption += f"; one mark in {every} is drawn"
-    return _draw(title, about, caption + ".", tuple(legend), anchor + "-rate", paint)
+    return draw(title, about, caption + ".", tuple(legend), anchor + "-rate", paint)
 
 
-def _chart_wave(face: FaceMeasurement, anchor: str) -> _Chart:
+def _chart_wave(face: FaceMeasurement, anchor: str) -> Chart:
     title = "Pulse wave"
     about = (
         "Each beat of the heart fills the skin with a little more blood, and its colour changes. This is that change, "
@@ -363,7 +287,7 @@ def _chart_wave(face: FaceMeasurement, anchor: str) -> _Chart:
     )
     pulse = face.bvp
     if pulse is None or not np.isfinite(pulse.bvp).any():
-        return _Chart(title, about, why_not="There is no wave: this method gives a rate only, or no wave was found.")
+        return Chart(title, about, why_not="There is no wave: this method gives a rate only, or no wave was found.")
     low_s, high_s, is_whole = _choose_stretch(pulse, face.windows)
     t_s = pulse.start_s + np.arange(pulse.bvp.size) / pulse.fps
     inside = (t_s >= low_s - 1e-9) & (t_s <= high_s + 1e-9)
@@ -375,29 +299,29 @@ def _chart_wave(face: FaceMeasurement, anchor: str) -> _Chart:
 
     def paint(axes: Axes, wide: bool) -> None:
         for gap_low_s, gap_high_s in gaps:
-            axes.axvspan(gap_low_s, gap_high_s, facecolor=_colour("gap"), edgecolor="none", zorder=0)
-        axes.plot(t_s, wave, color=_colour("pulse"), linewidth=1.6 if wide else 1.3, zorder=2)
+            axes.axvspan(gap_low_s, gap_high_s, facecolor=colour("gap"), edgecolor="none", zorder=0)
+        axes.plot(t_s, wave, color=colour("pulse"), linewidth=1.6 if wide else 1.3, zorder=2)
         if seen.any():
             heights = np.interp(beats_s, t_s[seen], wave[seen])
-            axes.plot(beats_s, heights, "o", color=_colour("ink"), markersize=5 if wide else 4, zorder=3)
+            axes.plot(beats_s, heights, "o", color=colour("ink"), markersize=5 if wide else 4, zorder=3)
         axes.set_yticks([])
         axes.margins(y=0.12)
-        _time_axis(axes, low_s, high_s, wide)
+        time_axis(axes, low_s, high_s, wide)
         axes.set_title("more blood in the skin ↑", loc="left")
 
-    has_rate = any(_is_number(window.hr_bpm) for window in face.windows)
+    has_rate = any(is_number(window.hr_bpm) for window in face.windows)
     where = "the whole wave" if is_whole else "around the most confident window" if has_rate else "from its middle"
-    caption = f"From {_time(low_s)} to {_time(high_s)}, {where}. "
-    caption += f"{_count(beats_s.size, 'beat')} marked." if beats_s.size else "No beats were marked in it."
+    caption = f"From {time_words(low_s)} to {time_words(high_s)}, {where}. "
+    caption += f"{count_words(beats_s.size, 'beat')} marked." if beats_s.size else "No beats were marked in it."
     legend = [("curve", "pulse wave")]
     if beats_s.size:
         legend.append(("beat", "a beat that was found"))
     if gaps:
         legend.append(("gap", "no wave here"))
-    return _draw(title, about, caption, tuple(legend), anchor + "-wave", paint)
+    return draw(title, about, caption, tuple(legend), anchor + "-wave", paint)
 
 
-def _chart_spectrum(face: FaceMeasurement, anchor: str) -> _Chart:
+def _chart_spectrum(face: FaceMeasurement, anchor: str) -> Chart:
     title = "Which rhythm is in the wave"
     about = (
         "How strong each rhythm is in the whole wave (its spectrum). One high narrow peak means a clear pulse; a flat "
@@ -405,18 +329,16 @@ def _chart_spectrum(face: FaceMeasurement, anchor: str) -> _Chart:
     )
     spectrum = None if face.bvp is None else _spectrum(face.bvp)
     if spectrum is None:
-        return _Chart(
-            title, about, why_not="There is no spectrum: that needs a wave of at least 5 seconds with no gap."
-        )
+        return Chart(title, about, why_not="There is no spectrum: that needs a wave of at least 5 seconds with no gap.")
     bpm, power = spectrum
-    answer = face.hr_bpm if _is_number(face.hr_bpm) else None
+    answer = face.hr_bpm if is_number(face.hr_bpm) else None
 
     def paint(axes: Axes, wide: bool) -> None:
         if answer is not None:
             role = "good" if face.reliable else "bad"
-            axes.axvline(answer, color=_colour(role), linewidth=1.6, dashes=(4, 3), zorder=3)
-        axes.fill_between(bpm, power, color=_colour("pulse"), alpha=0.18, linewidth=0, zorder=1)
-        axes.plot(bpm, power, color=_colour("pulse"), linewidth=1.6, zorder=2)
+            axes.axvline(answer, color=colour(role), linewidth=1.6, dashes=(4, 3), zorder=3)
+        axes.fill_between(bpm, power, color=colour("pulse"), alpha=0.18, linewidth=0, zorder=1)
+        axes.plot(bpm, power, color=colour("pulse"), linewidth=1.6, zorder=2)
         axes.set_xlim(*BAND_BPM)
         axes.set_ylim(0.0, 1.08)
         axes.set_yticks([])
@@ -430,7 +352,7 @@ def _chart_spectrum(face: FaceMeasurement, anchor: str) -> _Chart:
     legend = [("curve", "strength of the rhythm")]
     if answer is not None:
         legend.append(("dash-good" if face.reliable else "dash-bad", f"the answer, {answer:.1f} bpm"))
-    return _draw(title, about, caption, tuple(legend), anchor + "-spectrum", paint)
+    return draw(title, about, caption, tuple(legend), anchor + "-spectrum", paint)
 
 
 def _spectrum(pulse: Pulse) -> tuple[Float, Float] | None:
@@ -463,7 +385,7 @@ def _choose_stretch(pulse: Pulse, windows: Sequence[Window]) -> tuple[float, flo
     first_s, last_s = pulse.start_s + seen[0] / pulse.fps, pulse.start_s + seen[-1] / pulse.fps
     if last_s - first_s <= WHOLE_WAVE_S:
         return first_s, max(last_s, first_s + 1.0 / pulse.fps), True
-    rated = [window for window in windows if _is_number(window.hr_bpm)]
+    rated = [window for window in windows if is_number(window.hr_bpm)]
     best = max(rated, key=lambda window: (window.reliable, window.confidence), default=None)
     middle_s = (first_s + last_s) / 2 if best is None else _middle_s(best)
     low_s = float(np.clip(middle_s - STRETCH_S / 2, first_s, last_s - STRETCH_S))
@@ -500,7 +422,7 @@ def _runs_that_touch(windows: Sequence[Window], every: int) -> list[list[Window]
     runs: list[list[Window]] = []
     previous: Window | None = None
     for window in windows:
-        if _is_number(window.hr_bpm):
+        if is_number(window.hr_bpm):
             reach_s = 0.5 if previous is None else 0.5 + (every - 1) * (previous.end_s - previous.start_s)
             if previous is not None and window.start_s <= previous.end_s + reach_s:
                 runs[-1].append(window)
@@ -522,155 +444,4 @@ def _middle_s(window: Window) -> float:
 
 
 def _confidence_level(window: Window) -> int:
-    return round(4 * min(1.0, max(0.0, window.confidence))) if _is_number(window.confidence) else 0
-
-
-def _time_axis(axes: Axes, low_s: float, high_s: float, wide: bool) -> None:
-    axes.set_xlim(low_s, high_s)
-    if high_s < _MINUTES_FROM_S:
-        axes.xaxis.set_major_locator(MaxNLocator(10 if wide else 5, steps=[1, 2, 5, 10]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda t_s, _: f"{t_s:g}"))
-        axes.set_xlabel("seconds of the video")
-        return
-    steps_s = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
-    step_s = next((s for s in steps_s if (high_s - low_s) / s <= (10 if wide else 5)), 14400)
-    axes.xaxis.set_major_locator(
-        FixedLocator(list(np.arange(math.ceil(low_s / step_s) * step_s, high_s + 0.1, step_s)))
-    )
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda t_s, _: f"{int(t_s) // 60}:{int(t_s) % 60:02d}"))
-    axes.set_xlabel("minutes:seconds of the video")
-
-
-def _draw(
-    title: str,
-    about: str,
-    caption: str,
-    legend: tuple[tuple[str, str], ...],
-    key: str,
-    paint: Callable[[Axes, bool], None],
-) -> _Chart:
-    drawings = {}
-    for size, (width, height, letters) in _SIZES.items():
-        settings: dict[Any, Any] = {
-            "svg.fonttype": "none",
-            "svg.hashsalt": "autohr",
-            "font.family": ["DejaVu Sans"],
-            "font.size": letters,
-            "text.usetex": False,
-            "path.sketch": None,
-            "axes.titlesize": letters,
-            "axes.unicode_minus": False,
-        }
-        buffer = io.StringIO()
-        with _SETTINGS_LOCK, matplotlib.rc_context(settings):
-            figure = Figure(figsize=(width / 72, height / 72), dpi=72)
-            axes = figure.add_axes((38 / width, 44 / height, 1 - 58 / width, 1 - 72 / height))
-            axes.grid(True, color=_colour("line"), linewidth=0.6)
-            axes.set_axisbelow(True)
-            axes.patch.set_visible(False)
-            axes.spines[["top", "right", "left"]].set_visible(False)
-            axes.spines["bottom"].set_color(_colour("muted"))
-            axes.tick_params(colors=_colour("muted"), length=0, pad=6)
-            paint(axes, size == "wide")
-            axes.xaxis.label.set_color(_colour("muted"))
-            axes.set_title(axes.get_title(loc="left"), loc="left", color=_colour("muted"))
-            # What matplotlib would add: the time of day, its version and its address.
-            nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-            figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-        drawings[size] = _inline_svg(buffer.getvalue(), f"{key}-{size}", f"{title}. {caption}", size)
-    return _Chart(title, about, caption, drawings["wide"], drawings["narrow"], legend)
-
-
-def _inline_svg(svg: str, key: str, label: str, size: str) -> Markup:
-    """matplotlib's SVG made fit to stand in a page: no prolog, name spaces, style or random ids; colours by role."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->|<defs>\s*</defs>", "", svg, flags=re.DOTALL)
-    view = re.search(r'viewBox="([\d. ]+)"', svg)
-    body = svg[svg.index(">") + 1 :].replace("xlink:href", "href")
-    used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', body))
-    names = {old: f"{key}-{i}" for i, old in enumerate(used)}
-    body = re.sub(r' id="([^"]*)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", body)
-    body = re.sub(r'(href="|url\()#([^")]+)', lambda m: f"{m[1]}#{names[m[2]]}", body)
-    for drawn, meant in _ROLES.values():
-        body = body.replace(drawn, meant)
-    # The letters are the page's own; only their size comes from the drawing.
-    body = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", body)
-    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
-    body = re.sub(r"(\.\d\d)\d+", r"\1", body)
-    body = re.sub(r"\s*\n\s*", "\n", body).strip()
-    head = Markup('<svg class="{}" role="img" aria-label="{}" viewBox="{}">\n')
-    return head.format(size, label, view[1] if view else "0 0 1 1") + Markup(body)  # our own drawing: no user's text
-
-
-def _colour(role: str) -> str:
-    return _ROLES[role][0]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The template and its words
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    env = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, finalize=_printable, trim_blocks=True, lstrip_blocks=True
-    )
-    env.filters.update(unit=_unit, share=_share, time=_time, percent=_percent, clause=_clause, count=_count)
-    env.tests["number"] = _is_number
-    source = resources.files("autohr.reports").joinpath("measurement.html.j2").read_text(encoding="utf-8")
-    return env.from_string(source)
-
-
-def _printable(value: object) -> object:
-    """Characters that a page cannot hold, or that would turn the text around, are shown as the replacement mark.
-
-    File names may hold any of them: bytes that are no UTF-8 (lone surrogates), control characters, bidi overrides.
-    """
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]", "\ufffd", value)
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def _unit(value: float | None, unit: str, digits: int = 1) -> str:
-    """``72.4 bpm``, the space unbreakable; a dash where there is no number."""
-    return "\u2013" if value is None or not math.isfinite(value) else f"{value:.{digits}f}\u00a0{unit}"
-
-
-def _time(t_s: float | None) -> str:
-    """``69.0 s``, or ``10 min 5.0 s`` from two minutes on, as the axes have it."""
-    if t_s is None or not math.isfinite(t_s) or t_s < _MINUTES_FROM_S:
-        return _unit(t_s, "s")
-    minutes, tenths = divmod(round(10 * t_s), 600)
-    return f"{minutes}\u00a0min {tenths / 10:.1f}\u00a0s"
-
-
-def _percent(value: float | None) -> int:
-    return 0 if value is None or not math.isfinite(value) else round(100 * min(1.0, max(0.0, value)))
-
-
-def _share(part: int, whole: int) -> str:
-    """Rounded, but never to a round 0 or 100 % that is not one: 1 frame in 9000 must not read as none."""
-    if whole <= 0:
-        return "\u2013"
-    share_pct = 100 * part / whole
-    if 0 < share_pct < 0.1:
-        return "under 0.1\u00a0%"
-    if 99.9 < share_pct < 100:
-        return "over 99.9\u00a0%"
-    return f"{share_pct:.1f}".removesuffix(".0") + "\u00a0%"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def _version() -> str:
-    try:
-        return metadata.version("autohr")
-    except metadata.PackageNotFoundError:
-        return "not installed as a package"
+    return round(4 * min(1.0, max(0.0, window.confidence))) if is_number(window.confidence) else 0

@@ -34,7 +34,7 @@ import autohr
 from autohr.data.augment import AugmentConfig
 from autohr.data.cache import CachedRecording, CropConfig, open_cached
 from autohr.data.clips import ClipSource, at_clock
-from autohr.data.folds import holdout, k_folds
+from autohr.data.folds import holdout, k_folds, subject_key
 from autohr.errors import BadRecipe, BadRecording, UnknownName
 from autohr.nets import NETS, make_net
 from autohr.nets.checkpoint import load_net, save_weights
@@ -71,6 +71,9 @@ class DataConfig:
     n_folds: int = 5
     split_seed: int = 0
     """Decides who validates."""
+    val_subjects: tuple[str, ...] = ()
+    """If given, these validate and nobody else, each as dataset/subject; ``fold`` then only says which fold they are.
+    ``lab/folds.py`` names them, so that training and testing agree on the folds."""
     licence: str | None = None
     """Under which the weights may be used, given what they saw. Written into them."""
 
@@ -238,7 +241,7 @@ def train(
     judged, too_short = _long_enough(validating, recipe.data.n_frames)
     val_clips = ClipSource(judged, *size, needs_bvp=needs_bvp)
     folder = out or Path("runs") / recipe_path.stem
-    config = {"recipe": dataclasses.asdict(recipe)}
+    config = run_config(recipe)
 
     with join_processes(recipe.fit.device) as rank:
         if rank == 0:
@@ -280,6 +283,15 @@ def train(
             write_json(run.results / "fit.json", dataclasses.asdict(result))
     best = run.checkpoints / BEST
     return TrainResult(folder, best if best.exists() else run.checkpoints / LAST, curves, result)
+
+
+def run_config(recipe: Recipe) -> dict[str, Any]:
+    """What config.json of a recipe's run holds. Without ``val_subjects`` where there are none, so that a run that was
+    begun before recipes had them can go on."""
+    said = dataclasses.asdict(recipe)
+    if not recipe.data.val_subjects:
+        del said["data"]["val_subjects"]
+    return {"recipe": said}
 
 
 def open_recordings(recipe: Recipe) -> list[CachedRecording]:
@@ -354,12 +366,25 @@ def _make(recipe: Recipe, recipe_path: Path) -> tuple[nn.Module, dict[str, Any] 
 
 def _split(recipe: Recipe, recordings: list[CachedRecording]) -> tuple[list[CachedRecording], list[CachedRecording]]:
     data = recipe.data
+    if data.val_subjects:
+        return _named_split(recordings, set(data.val_subjects))
     try:
         if data.fold is not None:
             return k_folds(recordings, data.n_folds, data.split_seed)[data.fold - 1]
         return holdout(recordings, data.val_share, data.split_seed)
     except ValueError as error:
         raise BadRecipe(f"[data] {error}") from None
+
+
+def _named_split(
+    recordings: list[CachedRecording], chosen: set[str]
+) -> tuple[list[CachedRecording], list[CachedRecording]]:
+    known = {subject_key(recording) for recording in recordings}
+    if chosen - known or chosen == known:
+        wrong = f"no recording is of {min(chosen - known)!r}" if chosen - known else "nobody is left to train on"
+        raise BadRecipe(f"[data] val_subjects: {wrong}. Subjects: {', '.join(sorted(known))}.")
+    training = [recording for recording in recordings if subject_key(recording) not in chosen]
+    return training, [recording for recording in recordings if subject_key(recording) in chosen]
 
 
 def _long_enough(validating: list[CachedRecording], n_frames: int) -> tuple[list[CachedRecording], dict[str, str]]:

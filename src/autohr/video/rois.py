@@ -57,6 +57,10 @@ class Colours:
     """(R, 3) regions, NaN where a region holds too little skin."""
 
 
+UNSEEN = Colours(rgb=np.full(3, np.nan), traces=np.full((len(REGIONS), 3), np.nan))
+"""What is known of a face in a frame that does not show it."""
+
+
 class SkinReader:
     """Reads one face's colours, frame after frame. State: the slowly following skin mask."""
 
@@ -133,6 +137,16 @@ def face_patch(frame: Frame, box_xywh: Float, size_px: int = PATCH_PX, margin: f
         borderMode=cv2.BORDER_REPLICATE,
     ).astype(np.float32)
     return patch
+
+
+def grown(box_xywh: Float, margin: float, frame: Frame) -> Float:
+    """box (4,) grown by ``margin`` of its sides on each of them, cut at the border of frame (H, W, 3); at least two
+    pixels of the frame stay. The paper's box, which never moves, is made so."""
+    height, width = frame.shape[:2]
+    corner, sides = box_xywh[:2], box_xywh[2:]
+    low = np.clip(corner - margin * sides, 0, [width - 2, height - 2])
+    high = np.clip(corner + (1 + margin) * sides, low + 2, [width, height])
+    return np.concatenate([low, high - low])
 
 
 def scaled(picture: NDArray[Any], size_px: int) -> NDArray[np.float32]:

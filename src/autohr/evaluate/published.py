@@ -1,0 +1,220 @@
+"""What the paper printed: Tables I, II, III and Fig. 4, as data, to stand beside what is measured here.
+
+    AutoHR: A Strong End-to-end Baseline for Remote Heart Rate Measurement with Neural Searching
+    (Yu, Li, Niu, Shi, Zhao, IEEE Signal Processing Letters 2020, arXiv:2004.12292).
+
+Nothing here was measured by this program. The rows of one table are not comparable with each other: only those of
+PhysNet and AutoHR were run by the paper's authors, the others are quoted from the papers of the methods, which differ
+in the videos, the length of a clip, the folds, and in what the true rate is (SYSTEMS A, from memory of those papers).
+The paper's text loses the columns of Table II; where its figures belong is SYSTEMS A's reading. Fig. 4 prints no
+figures: its values were read off the bars and curve of one copy, but for those that the text states (``stated``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PAPER = "AutoHR (Yu et al. 2020)"
+
+Kind = Literal["traditional", "learned", "end-to-end"]
+"""The paper's three: traditional; non-end-to-end learning; end-to-end learning."""
+
+RMSE_ROUNDING = 1.01
+"""RMSE squared is bias squared plus SD squared, so an SD above the RMSE cannot be. Up to this factor it can be the
+rounding of two figures, or n - 1 under the SD; beyond it a row contradicts itself."""
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One line of a table. None where the paper prints a dash."""
+
+    method: str
+    """Name in ``METHODS`` and recipes, whether or not this version has it."""
+    title: str
+    """As the paper spells it."""
+    kind: Kind
+    sd_bpm: float | None
+    mae_bpm: float | None
+    rmse_bpm: float | None
+    pearson_r: float | None
+    digits: int = 2
+    """Decimals of the rates as printed; r has two."""
+
+    @property
+    def contradicts_itself(self) -> bool:
+        return self.sd_bpm is not None and self.rmse_bpm is not None and self.sd_bpm > RMSE_ROUNDING * self.rmse_bpm
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """One table, in the paper's order."""
+
+    number: int
+    roman: str
+    title: str
+    trained_on: str
+    """Name in ``DATASETS``."""
+    tested_on: str
+    columns: tuple[str, ...]
+    """Fields of a row that the table prints."""
+    source: str
+    rows: tuple[PublishedRow, ...]
+
+    def row(self, method: str) -> PublishedRow | None:
+        return next((row for row in self.rows if row.method == method), None)
+
+
+ALL_FOUR = ("sd_bpm", "mae_bpm", "rmse_bpm", "pearson_r")
+
+TABLES: dict[int, PublishedTable] = {
+    1: PublishedTable(
+        number=1,
+        roman="I",
+        title="Intra-dataset results on VIPL-HR",
+        trained_on="vipl_hr",
+        tested_on="vipl_hr",
+        columns=ALL_FOUR,
+        source=f"{PAPER}, Table I",
+        rows=(
+            PublishedRow("samc", "Tulyakov2016", "traditional", 18.0, 15.9, 21.0, 0.11, 1),
+            PublishedRow("pos", "POS", "traditional", 15.3, 11.5, 17.2, 0.30, 1),
+            PublishedRow("chrom", "CHROM", "traditional", 15.1, 11.4, 16.9, 0.28, 1),
+            PublishedRow("rhythmnet", "RhythmNet", "learned", 8.11, 5.30, 8.14, 0.76),
+            PublishedRow("i3d", "I3D", "end-to-end", 15.9, 12.0, 15.9, 0.07, 1),
+            PublishedRow("physnet", "PhysNet", "end-to-end", 14.9, 10.8, 14.8, 0.20, 1),
+            PublishedRow("deepphys", "DeepPhys", "end-to-end", 13.6, 11.0, 13.8, 0.11, 1),
+            PublishedRow("autohr", "AutoHR", "end-to-end", 8.48, 5.68, 8.68, 0.72),
+        ),
+    ),
+    2: PublishedTable(
+        number=2,
+        roman="II",
+        title="Intra-dataset results on MAHNOB-HCI",
+        trained_on="mahnob_hci",
+        tested_on="mahnob_hci",
+        columns=ALL_FOUR,
+        source=f"{PAPER}, Table II",
+        rows=(
+            PublishedRow("ica", "Poh2011", "traditional", 13.5, None, 13.6, 0.36, 1),
+            PublishedRow("chrom", "CHROM", "traditional", None, 13.49, 22.36, 0.21),
+            PublishedRow("li2014", "Li2014", "traditional", 6.88, None, 7.62, 0.81),
+            PublishedRow("samc", "Tulyakov2016", "traditional", 5.81, 4.96, 6.23, 0.83),
+            PublishedRow("synrhythm", "SynRhythm", "learned", 10.88, None, 11.08, None),
+            PublishedRow("rhythmnet", "RhythmNet", "learned", 3.99, None, 3.99, 0.87),
+            PublishedRow("hrcnn", "HR-CNN", "end-to-end", None, 7.25, 9.24, 0.51),
+            PublishedRow("rppgnet", "rPPGNet", "end-to-end", 7.82, 5.51, 7.82, 0.78),
+            PublishedRow("deepphys", "DeepPhys", "end-to-end", None, 4.57, None, None),
+            PublishedRow("autohr", "AutoHR", "end-to-end", 4.73, 3.78, 5.10, 0.86),
+        ),
+    ),
+    3: PublishedTable(
+        number=3,
+        roman="III",
+        title="Cross-dataset results on MMSE-HR, trained on VIPL-HR",
+        trained_on="vipl_hr",
+        tested_on="mmse_hr",
+        columns=("sd_bpm", "rmse_bpm", "pearson_r"),
+        source=f"{PAPER}, Table III",
+        rows=(
+            PublishedRow("li2014", "Li2014", "traditional", 20.02, None, 19.95, 0.38),
+            PublishedRow("chrom", "CHROM", "traditional", 14.08, None, 13.97, 0.55),
+            PublishedRow("samc", "Tulyakov2016", "traditional", 12.24, None, 11.37, 0.71),
+            PublishedRow("rhythmnet", "RhythmNet", "learned", 6.98, None, 7.33, 0.78),
+            PublishedRow("physnet", "PhysNet", "end-to-end", 12.76, None, 13.25, 0.44),
+            PublishedRow("autohr", "AutoHR", "end-to-end", 5.71, None, 5.87, 0.89),
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PublishedBar:
+    """One bar or point of Fig. 4: the RMSE on fold 1 of VIPL-HR."""
+
+    key: str
+    label: str
+    rmse_bpm: float
+    stated: bool = False
+    """The paper's text has this figure; otherwise it was read off the figure."""
+
+
+@dataclass(frozen=True)
+class PublishedPanel:
+    """One panel of Fig. 4."""
+
+    panel: str
+    name: str
+    """What ``autohr ablate`` calls it."""
+    title: str
+    source: str
+    bars: tuple[PublishedBar, ...]
+
+    def bar(self, key: str) -> PublishedBar:
+        return next(bar for bar in self.bars if bar.key == key)
+
+
+def _read_off(panel: str) -> str:
+    return f"{PAPER}, Fig. 4({panel}): fold 1 of VIPL-HR, RMSE, read off the figure where the text does not state it"
+
+
+PANELS: dict[str, PublishedPanel] = {
+    "loss": PublishedPanel(
+        "a",
+        "loss",
+        "Loss functions, on PhysNet",
+        _read_off("a"),
+        (
+            PublishedBar("time", "L_time", 14.8),
+            # The text: "reduces 4.3 bpm RMSE compared with L_time".
+            PublishedBar("frequency", "L_fre", 10.5),
+            PublishedBar("overall", "L_overall", 9.9, stated=True),
+        ),
+    ),
+    "theta": PublishedPanel(
+        "b",
+        "theta",
+        "Theta of the temporal difference convolution, in PhysNet",
+        _read_off("b"),
+        (
+            PublishedBar("0.0", "0", 9.9),
+            PublishedBar("0.1", "0.1", 9.63),
+            PublishedBar("0.2", "0.2", 9.07, stated=True),
+            PublishedBar("0.3", "0.3", 9.72),
+            PublishedBar("0.4", "0.4", 9.12),
+            PublishedBar("0.5", "0.5", 9.14),
+            PublishedBar("0.6", "0.6", 10.45),
+            PublishedBar("0.7", "0.7", 11.09),
+            PublishedBar("0.8", "0.8", 12.97),
+            PublishedBar("0.9", "0.9", 9.25),
+            PublishedBar("1.0", "1.0", 9.10, stated=True),
+        ),
+    ),
+    "nas": PublishedPanel(
+        "c",
+        "nas",
+        "Architecture search",
+        _read_off("c"),
+        (
+            PublishedBar("none", "no search (PhysNet)", 9.9),
+            PublishedBar("shared_tdc", "shared, with TDC", 8.59),
+            PublishedBar("shared", "shared, without TDC", 8.67),
+            PublishedBar("varied_tdc", "varied, with TDC", 9.41),
+            PublishedBar("varied", "varied, without TDC", 9.64),
+        ),
+    ),
+    "augmentation": PublishedPanel(
+        "d",
+        "augmentation",
+        "Data augmentation, on the searched net",
+        _read_off("d"),
+        (
+            PublishedBar("none", "none", 8.59),
+            PublishedBar("da1", "DA1", 9.08),
+            PublishedBar("da2", "DA2", 8.42),
+            PublishedBar("both", "DA1 + DA2", 8.16),
+        ),
+    ),
+}
+"""Fig. 4(d) ends at 8.16, Table I has 8.68 for the same net: fold 1 alone against all five, so they do not contradict
+each other, and must not be mixed."""

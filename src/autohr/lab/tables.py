@@ -1,0 +1,281 @@
+"""Tables I, II and III of the paper: every published row, and beside it what was measured here under one protocol.
+
+``table_sheet`` reads run directories and prints. ``make_table`` makes what is missing first: formulas are evaluated,
+nets are trained by the recipes of ``WAYS`` and tested. A row that cannot be made says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autohr.data import DATASETS
+from autohr.errors import BadRecording, UnknownName
+from autohr.evaluate.protocols import PROTOCOLS, Protocol
+from autohr.evaluate.published import TABLES, PublishedRow, PublishedTable
+from autohr.evaluate.results import Results, read_results
+from autohr.evaluate.run import find_protocol
+from autohr.evaluate.scoring import Scores, score
+from autohr.evaluate.tables import NOTHING, Sheet, figure
+from autohr.lab.folds import judge_formula, judge_net
+from autohr.methods import METHODS
+from autohr.train.fit import Progress, print_progress
+
+PROTOCOL_OF: dict[int, str] = {1: "vipl-hr", 2: "mahnob-hci", 3: "mmse-hr"}
+"""Table -> the protocol of ``PROTOCOLS`` that is its."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a net of a table is trained."""
+
+    recipe: str
+    """File in recipes/."""
+    overrides: tuple[str, ...] = ()
+    """What the table changes in it."""
+    inferred: str = ""
+    """What is not in the paper but follows from it, or is ours."""
+
+
+_TIME_ALONE = ("loss.time_weight=1.0", "loss.frequency_weight=0.0")
+_TIME_ALONE_WHY = (
+    "PhysNet is trained with its own time loss, without augmentation: inferred, for Table I has the RMSE that "
+    "Fig. 4(a) has for that loss (14.8)."
+)
+_MAHNOB = ('data.datasets=["mahnob_hci"]', "data.most_fps=31.0")
+
+WAYS: dict[int, dict[str, Way]] = {
+    1: {
+        "autohr": Way("autohr_paper.toml", (), "AutoHR's cell is a reconstruction: the paper's is not public."),
+        "physnet": Way("physnet_paper.toml", _TIME_ALONE, _TIME_ALONE_WHY),
+    },
+    2: {
+        "autohr": Way(
+            "autohr_paper.toml",
+            _MAHNOB,
+            "Trained on MAHNOB-HCI alone, every second frame (30.5 per second), on a wave made of the ECG's beats: "
+            "ours; the author's later practice was to fine-tune a net from VIPL-HR.",
+        ),
+    },
+    3: {
+        "autohr": Way("autohr_paper.toml", (), "One subject of VIPL-HR watches the training and is not learned from."),
+        "physnet": Way("physnet_paper.toml", _TIME_ALONE, _TIME_ALONE_WHY),
+    },
+}
+"""Table -> net -> how it is trained. Nets that are in no line cannot be trained for that table yet."""
+
+HEADINGS = {"sd_bpm": "SD", "mae_bpm": "MAE", "rmse_bpm": "RMSE", "pearson_r": "r"}
+KINDS = {"traditional": "traditional", "learned": "learned, not end-to-end", "end-to-end": "end-to-end"}
+
+
+def make_table(
+    number: int,
+    out: Path,
+    *,
+    cache: Path = Path("cache"),
+    recipes: Path = Path("recipes"),
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    protocol: str | Protocol | None = None,
+    progress: Callable[[Progress], None] | None = print_progress,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, str]:
+    """Evaluate every row of a table that can be, into ``out/evaluation``; what is there already is not made again.
+
+    Args:
+        out: folder; ``out/METHOD/fold_1`` and so on are the trainings.
+        cache: that ``autohr prepare`` wrote; it replaces the recipes' own.
+        recipes: folder of the recipes that ``WAYS`` names.
+        overrides: of every recipe.
+        only: names of the methods to make; all that can be if empty. Others of ``METHODS`` may be among them.
+        protocol: in place of the table's.
+
+    Returns:
+        method -> why it was not made, for the rows that were not.
+
+    Raises:
+        UnknownName: no such table, method or protocol.
+        BadRecipe, AutoHRError: as ``judge_net``, but for what is not prepared: that is a reason.
+    """
+    table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
+    say = say or (lambda line: None)
+    names = list(only) or [row.method for row in table.rows]
+    for name in only:
+        if name not in METHODS:
+            raise UnknownName("method", name, METHODS)
+    why: dict[str, str] = {}
+    for name in names:
+        reason = why_not(number, name)
+        if reason is not None:
+            why[name] = reason
+            continue
+        try:
+            if not METHODS[name].is_net:
+                say(f"{name}: testing")
+                judge_formula(METHODS[name], rule, out / "evaluation", cache=cache)
+            else:
+                way = WAYS[number][name]
+                judge_net(
+                    recipes / way.recipe,
+                    [f"data.cache='{cache}'", *way.overrides, *overrides],
+                    rule,
+                    out / name,
+                    out / "evaluation",
+                    label=name,
+                    progress=progress,
+                    say=say,
+                )
+        except BadRecording as missing:
+            why[name] = str(missing)
+    return why
+
+
+def why_not(number: int, method: str) -> str | None:
+    """Why this version cannot make a row; None where it can, given the data."""
+    if method not in METHODS:
+        return "this version does not have it"
+    if METHODS[method].is_net and method not in WAYS[number]:
+        return "no recipe for this table"
+    return None
+
+
+def find_table(number: int) -> PublishedTable:
+    """Raises UnknownName where the paper has no such table."""
+    if number not in TABLES:
+        raise UnknownName("table", str(number), map(str, TABLES))
+    return TABLES[number]
+
+
+def table_sheet(
+    number: int,
+    runs: Sequence[Path],
+    *,
+    why: Mapping[str, str] | None = None,
+    preset: str | None = None,
+    protocol: str | Protocol | None = None,
+) -> Sheet:
+    """A table: the published figures of every row, and those of the results in ``runs``.
+
+    Methods that the paper's table does not have follow after its rows.
+
+    Args:
+        runs: run directories of evaluations; those of another protocol are named below the table and left out.
+        why: reasons of ``make_table`` for rows without results.
+        preset: scoring; the protocol's own if None.
+        protocol: in place of the table's.
+
+    Raises:
+        UnknownName: no such table, preset or protocol.
+        AutoHRError: a run that cannot be read.
+    """
+    table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
+    preset = preset or rule.preset
+    notes: list[str] = []
+    scored: list[Scores] = []
+    for folder in runs:
+        for results in read_results(folder):
+            if results.protocol.get("name") != rule.name:
+                notes.append(
+                    f"Left out: {results.method.label} in {folder}, judged by protocol "
+                    f"{results.protocol.get('name')} and not {rule.name}."
+                )
+                continue
+            scored.append(score(results, preset))
+            notes += _completeness(results, table)
+    rows: list[tuple[str, ...]] = []
+    for published in table.rows:
+        own = [one for one in scored if one.method.name == published.method]
+        reason = (why or {}).get(published.method) or why_not(number, published.method) or _how(number, runs)
+        rows += [_row(table, published, one, "") for one in own] or [_row(table, published, None, reason)]
+    in_paper = {row.method for row in table.rows}
+    rows += [_row(table, None, one, "") for one in scored if one.method.name not in in_paper]
+    made = {one.method.name for one in scored}
+    inferred = [way.inferred for name, way in WAYS[number].items() if name in made and way.inferred]
+    return Sheet(
+        title=f"Table {table.roman} of the paper: {table.title}",
+        columns=(
+            "method",
+            "kind",
+            *(f"paper {HEADINGS[column]}" for column in table.columns),
+            *(f"here {HEADINGS[column]}" for column in table.columns),
+            "95 % of RMSE",
+            "videos",
+            "remark",
+        ),
+        rows=tuple(rows),
+        text_columns=frozenset({0, 1, 4 + 2 * len(table.columns)}),
+        notes=(
+            f"paper: {table.source}; bpm, r without unit. Its rows are quoted from many papers, each with its own "
+            f"protocol, but for PhysNet and AutoHR: they do not compare with each other.",
+            *_contradictions(table),
+            f"here: protocol {rule.name} ({rule.title}), scoring {preset}. {_first_up(rule.sure)}.",
+            *inferred,
+            *dict.fromkeys(notes),
+        ),
+    )
+
+
+def _row(table: PublishedTable, published: PublishedRow | None, own: Scores | None, reason: str) -> tuple[str, ...]:
+    title = published.title if published is not None else own.method.title if own is not None else ""
+    if published is not None and published.contradicts_itself:
+        title += " +"
+    paper = [_printed(published, column) for column in table.columns]
+    if own is None:
+        here, interval, videos, remark = [None] * len(table.columns), "", "", reason
+    else:
+        here = [getattr(own.overall, column) for column in table.columns]
+        low_high = own.overall.intervals.get("rmse_bpm")
+        interval = "" if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f}"
+        videos = f"{own.overall.n_scored} of {own.overall.n}"
+        remark = _remark(own)
+    kind = "" if published is None else KINDS[published.kind]
+    return (title, kind, *paper, *(figure(value) for value in here), interval, videos, remark)
+
+
+def _printed(published: PublishedRow | None, column: str) -> str:
+    """With as many decimals as the paper has."""
+    if published is None:
+        return NOTHING
+    return figure(getattr(published, column), 2 if column == "pearson_r" else published.digits)
+
+
+def _remark(own: Scores) -> str:
+    said = []
+    if own.method.label != own.method.name:
+        said.append(own.method.label)
+    if own.method.folds:
+        said.append(f"nets of {len(own.method.folds)} fold(s)")
+    if own.counts.get("pending"):
+        said.append(f"{own.counts['pending']} recording(s) pending")
+    if own.rate_only:
+        said.append("rates only")
+    return "; ".join(said)
+
+
+def _completeness(results: Results, table: PublishedTable) -> list[str]:
+    """A note where the results are of less than the dataset, so that nobody takes a part for the whole."""
+    expected = DATASETS[table.tested_on].n_recordings if table.tested_on in DATASETS else None
+    there = sum(account.state not in ("absent", "pending") for account in results.accounts)
+    if expected is None or there >= expected:
+        return []
+    title = DATASETS[table.tested_on].title
+    return [f"{results.method.label}: {there} of the {expected} recordings of {title}. This is not the table's test."]
+
+
+def _contradictions(table: PublishedTable) -> list[str]:
+    named = [row.title for row in table.rows if row.contradicts_itself]
+    if not named:
+        return []
+    return [f"+ {', '.join(named)}: as printed; an SD above the RMSE is impossible (RMSE^2 = bias^2 + SD^2)."]
+
+
+def _how(number: int, runs: Sequence[Path]) -> str:
+    return "not in these runs" if runs else f"not evaluated yet: autohr table {number} --make"
+
+
+def _first_up(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+assert set(PROTOCOL_OF) == set(TABLES) == set(WAYS) and set(PROTOCOL_OF.values()) <= set(PROTOCOLS)

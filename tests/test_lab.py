@@ -1,0 +1,423 @@
+"""The paper's tables and ablations, end to end at miniature size, on made copies of VIPL-HR and MMSE-HR."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from autohr.cli import main
+from autohr.data import cache, mmse_hr, vipl_hr
+from autohr.data.cache import PAPER_CROP, CropConfig, open_cached
+from autohr.data.folds import subject_key
+from autohr.errors import AutoHRError, BadRecipe, BadRecording, UnknownName
+from autohr.evaluate.protocols import PROTOCOLS
+from autohr.evaluate.published import PANELS, TABLES, PublishedRow
+from autohr.evaluate.results import read_results
+from autohr.evaluate.scoring import score
+from autohr.evaluate.tables import FORMATS, NOTHING, Sheet, figure, render_sheet
+from autohr.lab import ablations
+from autohr.lab.ablations import ABLATIONS, Variant, ablate, ablation_sheet, read_ablation
+from autohr.lab.folds import judge_net, open_prepared
+from autohr.lab.tables import PROTOCOL_OF, WAYS, make_table, table_sheet, why_not
+from autohr.methods import METHODS
+from autohr.nets import make_net
+from autohr.nets.checkpoint import read_header
+from autohr.nets.genotype import GENOTYPES
+from autohr.reports.ablation import ablation_svg, render_ablation_page
+from autohr.reports.run import write_run_page
+from autohr.train.fit import Progress
+from autohr.train.recipe import read_recipe, run_config, train
+from autohr.types import Frame
+from autohr.video.faces import Detection
+from trees import mmse_hr_tree, vipl_hr_tree
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+SMALL = (
+    *("data.n_frames=64", "data.size_px=16", "fit.epochs=0.5", "fit.batch_size=2", "fit.val_windows=1"),
+    *("fit.workers=0", "fit.lr=1e-3"),
+)
+"""Two steps of two clips; everything else is the recipe's."""
+EVERYBODY = str([f"vipl_hr/p{number}" for number in range(1, 6)])
+TINY = (*SMALL, "net_config.preset=tiny")
+
+
+class MiddleDetector:
+    """Finds a face in the middle of every frame."""
+
+    def detect(self, frame: Frame) -> list[Detection]:
+        height, width = frame.shape[:2]
+        box = np.array([0.2 * width, 0.12 * height, 0.6 * width, 0.72 * height])
+        points = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
+        return [Detection(box, 0.999, box[:2] + points * box[2:])]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of five people of VIPL-HR, one in each official fold, and two of MMSE-HR."""
+    root = tmp_path_factory.mktemp("lab")
+    vipl_hr_tree(root / "vipl", 5, fps=12.0, duration_s=11.0)
+    mmse_hr_tree(root / "mmse", 2, duration_s=10.5)
+    for spec, folder in ((vipl_hr.SPEC, "vipl"), (mmse_hr.SPEC, "mmse")):
+        recordings = spec.list_recordings(root / folder).recordings
+        manifest = cache.prepare(recordings, root / "cache", PAPER_CROP, workers=1, detector=MiddleDetector())
+        assert not manifest.excluded, manifest.excluded
+    return root / "cache"
+
+
+# What the paper printed ------------------------------------------------------------------------------------------
+
+
+def test_published_rows_have_the_printed_columns_and_no_others() -> None:
+    for table in TABLES.values():
+        for row in table.rows:
+            for column in ("sd_bpm", "mae_bpm", "rmse_bpm", "pearson_r"):
+                if column not in table.columns:
+                    assert getattr(row, column) is None, (table.roman, row.title, column)
+            assert any(getattr(row, column) is not None for column in table.columns)
+        assert [row.method for row in table.rows].count("autohr") == 1
+
+
+def test_a_row_that_cannot_be_is_marked() -> None:
+    rows = {(table.roman, row.title): row for table in TABLES.values() for row in table.rows}
+    assert {key for key, row in rows.items() if row.contradicts_itself} == {("III", "Tulyakov2016")}
+    assert PublishedRow("x", "X", "learned", 9.0, None, 8.0, None).contradicts_itself
+
+
+def test_the_figure_agrees_with_what_the_text_says_of_it() -> None:
+    loss, theta, nas, augmentation = (PANELS[name] for name in ("loss", "theta", "nas", "augmentation"))
+    assert loss.bar("time").rmse_bpm - loss.bar("frequency").rmse_bpm == pytest.approx(4.3)
+    assert loss.bar("overall").rmse_bpm == theta.bar("0.0").rmse_bpm == nas.bar("none").rmse_bpm
+    assert nas.bar("shared_tdc").rmse_bpm == augmentation.bar("none").rmse_bpm
+    assert augmentation.bar("da1").rmse_bpm - augmentation.bar("none").rmse_bpm == pytest.approx(0.5, abs=0.05)
+    gain = 1 - augmentation.bar("both").rmse_bpm / augmentation.bar("none").rmse_bpm
+    assert gain == pytest.approx(0.05, abs=0.005)
+
+
+# Tables as text --------------------------------------------------------------------------------------------------
+
+SHEET = Sheet(
+    "A & B", ("method", "MAE"), (("x|y_1", "1.00"), ("<z>", NOTHING)), frozenset({0}), ("Half of 100 %, a note.",)
+)
+
+
+def test_every_format_holds_every_cell() -> None:
+    shown = {form: render_sheet(SHEET, form) for form in FORMATS}
+    assert all("1.00" in text for text in shown.values())
+    assert r"x\|y_1" in shown["markdown"] and "|---:|" in shown["markdown"].replace(" ", "")
+    assert r"x|y\_1" in shown["latex"] and r"A \& B" in shown["latex"] and r"100 \%" in shown["latex"]
+    assert "&lt;z&gt;" in shown["html"] and "<z>" not in shown["html"]
+    widths = {len(line) for line in shown["text"].splitlines() if line.startswith("-")}
+    assert len(widths) == 1 and shown["text"].splitlines()[3 + 1].startswith("x|y_1")
+    with pytest.raises(UnknownName, match="markdown"):
+        render_sheet(SHEET, "word")
+
+
+def test_rows_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 cells"):
+        Sheet("t", ("a", "b"), (("c",),), frozenset())
+    assert figure(None) == figure(float("nan")) == NOTHING and figure(8.404) == "8.40"
+
+
+# The tables of the paper -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_without_results_every_row_says_why(number: int) -> None:
+    sheet = table_sheet(number, [])
+    assert len(sheet.rows) == len(TABLES[number].rows)
+    for row, published in zip(sheet.rows, TABLES[number].rows, strict=True):
+        assert published.title in row[0] and row[-1]
+        reason = "does not have it" if published.method not in METHODS else f"autohr table {number} --make"
+        assert reason in row[-1] or why_not(number, published.method) in row[-1:]
+    assert any(TABLES[number].source in note for note in sheet.notes)
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_the_tables_protocol_is_for_its_dataset(number: int) -> None:
+    protocol = PROTOCOLS[PROTOCOL_OF[number]]
+    assert protocol.datasets == (TABLES[number].tested_on,) and protocol.preset == "paper"
+    for name, way in WAYS[number].items():
+        recipe = read_recipe(RECIPES / way.recipe, way.overrides)
+        assert recipe.net == name and recipe.data.datasets == (TABLES[number].trained_on,)
+        assert recipe.crop == protocol.crop
+        make_net(recipe.net, recipe.net_config)
+
+
+@pytest.mark.slow
+def test_table_1_from_prepared_recordings_to_rows(prepared: Path, tmp_path: Path) -> None:
+    """Formulas and a net of five folds; each fold's net is tested on the person that it never saw."""
+    said: list[str] = []
+    why = make_table(1, tmp_path, cache=prepared, recipes=RECIPES, only=["pos", "chrom", "green"], say=said.append)
+    why |= make_table(
+        1, tmp_path, cache=prepared, recipes=RECIPES, only=["autohr"], overrides=TINY, progress=None, say=said.append
+    )
+    assert why == {} and any("fold 5 of 5" in line for line in said)
+    results = {one.method.name: one for one in read_results(tmp_path / "evaluation")}
+    assert set(results) == {"pos", "chrom", "green", "autohr"}
+    for one in results.values():
+        assert {window.fold for window in one.windows} == {1, 2, 3, 4, 5}
+    for fold in range(1, 6):
+        data = json.loads((tmp_path / "autohr" / f"fold_{fold}" / "results" / "data.json").read_text())
+        tested = {window.recording_id for window in results["autohr"].windows if window.fold == fold}
+        assert tested == set(data["val"]) and not tested & set(data["train"]) and len(data["train"]) == 4
+        weights = {window.weights for window in results["autohr"].windows if window.fold == fold}
+        assert weights == {str(tmp_path / "autohr" / f"fold_{fold}" / "checkpoints" / "last.safetensors")}
+
+    sheet = table_sheet(1, [tmp_path / "evaluation"])
+    rows = {row[0]: row for row in sheet.rows}
+    assert rows["POS"][2:6] == ("15.3", "11.5", "17.2", "0.30")
+    mae = score(results["pos"], "paper").overall.mae_bpm
+    assert mae is not None and rows["POS"][7] == figure(mae)
+    finer = {row[0]: row for row in table_sheet(1, [tmp_path / "evaluation"], preset="reference").rows}
+    assert float(finer["POS"][7]) < 1.0 and float(finer["POS"][8]) < 1.0
+    assert rows["AutoHR"][8] != NOTHING and "5 of 5" in rows["AutoHR"] and "nets of 5 fold(s)" in rows["AutoHR"][-1]
+    assert rows["GREEN"][2] == NOTHING and rows["GREEN"][7] != NOTHING
+    assert "does not have it" in rows["I3D"][-1] and "not in these runs" in rows["PhysNet"][-1]
+    assert any("5 of the 2378 recordings" in note for note in sheet.notes)
+    for form in FORMATS:
+        assert figure(mae) in render_sheet(sheet, form)
+
+    page = write_run_page(tmp_path / "evaluation").read_text()
+    assert "AutoHR" in page and "POS" in page and "By fold" in page
+
+    other = table_sheet(2, [tmp_path / "evaluation"])
+    assert all(row[-1] for row in other.rows) and any("judged by protocol vipl-hr" in note for note in other.notes)
+
+
+@pytest.mark.slow
+def test_table_3_trains_on_one_dataset_and_tests_on_another(prepared: Path, tmp_path: Path) -> None:
+    make_table(3, tmp_path, cache=prepared, recipes=RECIPES, only=["chrom"])
+    make_table(3, tmp_path, cache=prepared, recipes=RECIPES, only=["physnet"], overrides=SMALL, progress=None)
+    results = {one.method.name: one for one in read_results(tmp_path / "evaluation")}
+    assert {window.dataset for one in results.values() for window in one.windows} == {"mmse_hr"}
+    header = read_header(tmp_path / "physnet" / "all" / "checkpoints" / "last.safetensors")
+    assert header["training_data"]["datasets"] == ["vipl_hr"] and header["training_data"]["n_subjects"] == 4
+    assert header["provenance"]["recipe"]["loss"]["frequency_weight"] == 0.0
+    rows = {row[0]: row for row in table_sheet(3, [tmp_path / "evaluation"]).rows}
+    assert rows["PhysNet"][6] != NOTHING and rows["CHROM"][6] != NOTHING
+
+
+def test_what_is_not_prepared_is_a_reason_and_names_the_command(prepared: Path, tmp_path: Path) -> None:
+    why = make_table(2, tmp_path, cache=prepared, recipes=RECIPES, overrides=TINY, progress=None)
+    assert set(why) == {row.method for row in TABLES[2].rows}
+    for name in ("ica", "chrom", "autohr"):
+        assert "autohr prepare mahnob_hci FOLDER" in why[name] and "--box first --margin 0.25" in why[name]
+    rows = {row[0]: row for row in table_sheet(2, [], why=why).rows}
+    assert "autohr prepare mahnob_hci" in rows["AutoHR"][-1] and "does not have it" in rows["rPPGNet"][-1]
+    with pytest.raises(UnknownName, match="Unknown method 'possum'"):
+        make_table(1, tmp_path, cache=prepared, only=["possum"])
+    with pytest.raises(UnknownName, match="Unknown table"):
+        table_sheet(4, [])
+
+
+# Folds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_stopped_fold_goes_on_and_ends_as_if_it_had_not_been_stopped(prepared: Path, tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    overrides = [*TINY, f"data.cache='{prepared}'", "fit.checkpoint_every=1"]
+
+    def judge(root: Path, progress: object = None) -> bytes:
+        judge_net(
+            RECIPES / "autohr_paper.toml",
+            overrides,
+            PROTOCOLS["vipl-hr"],
+            root / "autohr",
+            root / "evaluation",
+            label="autohr",
+            folds=[1, 2],
+            progress=progress,  # type: ignore[arg-type]
+        )
+        files = sorted((root / "evaluation" / "results" / "autohr").glob("vipl*.npy"))
+        return b"".join(file.read_bytes() for file in files)
+
+    def stop_in_fold_2(progress: Progress) -> None:
+        if (tmp_path / "b" / "autohr" / "fold_2").exists() and progress.step == 1:
+            raise Killed
+
+    whole = judge(tmp_path / "a")
+    with pytest.raises(Killed):
+        judge(tmp_path / "b", stop_in_fold_2)
+    first = (tmp_path / "b" / "autohr" / "fold_1" / "checkpoints" / "last.safetensors").stat().st_mtime_ns
+    assert judge(tmp_path / "b") == whole and len(whole) > 1000
+    again = (tmp_path / "b" / "autohr" / "fold_1" / "checkpoints" / "last.safetensors").stat().st_mtime_ns
+    assert again == first, "a fold that has ended is not trained again"
+    pending = [a for one in read_results(tmp_path / "b" / "evaluation") for a in one.accounts if a.state == "pending"]
+    assert len(pending) == 3
+    with pytest.raises(BadRecipe, match=r"fit\.lr"):
+        overrides.append("fit.lr=2e-3")
+        judge(tmp_path / "b")
+
+
+def test_named_subjects_that_cannot_be_are_refused(prepared: Path, tmp_path: Path) -> None:
+    for subjects, said in (("['vipl_hr/p9']", "no recording is of 'vipl_hr/p9'"), (EVERYBODY, "nobody is left")):
+        with pytest.raises(BadRecipe, match=said):
+            overrides = [*TINY, f"data.cache='{prepared}'", f"data.val_subjects={subjects}"]
+            train(RECIPES / "autohr_paper.toml", overrides, out=tmp_path / "run")
+    recipe = read_recipe(RECIPES / "autohr_paper.toml")
+    assert "val_subjects" not in run_config(recipe)["recipe"]["data"]
+
+
+def test_folds_that_cannot_be_are_refused(prepared: Path, tmp_path: Path) -> None:
+    def judge(protocol: str, *more: str, folds: list[int] | None = None) -> None:
+        judge_net(
+            RECIPES / "autohr_paper.toml",
+            [*TINY, f"data.cache='{prepared}'", *more],
+            PROTOCOLS[protocol],
+            tmp_path / "nets",
+            tmp_path / "evaluation",
+            label="autohr",
+            folds=folds,
+            progress=None,
+        )
+
+    with pytest.raises(BadRecipe, match=r"Folds \[7\] are not all"):
+        judge("vipl-hr", folds=[7])
+    with pytest.raises(BadRecipe, match="trains on vipl_hr"):
+        judge("vipl-hr", "data.datasets=['mmse_hr']")
+    with pytest.raises(BadRecipe, match="has no folds"):
+        judge("reference")
+    with pytest.raises(BadRecording, match="VIPL-HR is not prepared.*--size-px 64"):
+        open_prepared(prepared, ["vipl_hr"], CropConfig(size_px=64))
+    assert not (tmp_path / "nets").exists()
+
+
+# Ablations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_has_the_papers_bars_and_recipes_that_parse(name: str) -> None:
+    ablation = ABLATIONS[name]
+    assert [variant.key for variant in ablation.variants] == [bar.key for bar in PANELS[name].bars]
+    recipes = [
+        read_recipe(RECIPES / ablation.recipe, variant.overrides)
+        for variant in ablation.variants
+        if variant.why_not is None
+    ]
+    for recipe in recipes:
+        make_net(recipe.net, recipe.net_config)
+    plain = [dataclasses.replace(recipe, loss=recipes[0].loss, augment=recipes[0].augment) for recipe in recipes]
+    if name in ("loss", "augmentation"):
+        assert all(one == plain[0] for one in plain), "bars differ in nothing else"
+        assert len({(recipe.loss, recipe.augment) for recipe in recipes}) == len(recipes)
+
+
+def test_bars_are_what_the_paper_says() -> None:
+    def recipe(name: str, key: str) -> object:
+        variant = next(variant for variant in ABLATIONS[name].variants if variant.key == key)
+        return read_recipe(RECIPES / ABLATIONS[name].recipe, variant.overrides)
+
+    time, frequency, overall = (recipe("loss", key) for key in ("time", "frequency", "overall"))
+    weights = [(one.loss.time_weight, one.loss.frequency_weight) for one in (time, frequency, overall)]  # type: ignore[attr-defined]
+    assert weights == [(1, 0), (0, 1), (0.2, 1)]
+    thetas = [recipe("theta", bar.key).net_config["theta"] for bar in PANELS["theta"].bars]  # type: ignore[attr-defined]
+    assert thetas == pytest.approx(np.arange(11) / 10)
+    shown = {key: recipe("augmentation", key).augment for key in ("none", "da1", "da2", "both")}  # type: ignore[attr-defined]
+    assert {key: (one.erase, one.tempo) for key, one in shown.items()} == {
+        "none": (False, False),
+        "da1": (True, False),
+        "da2": (False, True),
+        "both": (True, True),
+    }
+
+
+@pytest.mark.slow
+def test_ablate_runs_its_bars_on_fold_1_and_draws_them(prepared: Path, tmp_path: Path) -> None:
+    overrides = [*SMALL, f"data.cache='{prepared}'"]
+    result = ablate("theta", tmp_path, recipes=RECIPES, overrides=overrides, only=["0.0", "0.2"], progress=None)
+    made = {bar.key: bar for bar in result.bars if bar.rmse_bpm is not None}
+    assert set(made) == {"0.0", "0.2"} and all((bar.n_scored, bar.n) == (1, 1) for bar in made.values())
+    assert all(bar.why_not == "not asked for" for bar in result.bars if bar.key not in made)
+    for key, theta in (("0.0", 0.0), ("0.2", 0.2)):
+        header = read_header(tmp_path / key / "fold_1" / "checkpoints" / "last.safetensors")
+        assert header["config"]["theta"] == theta
+    windows = [window for one in read_results(tmp_path / "evaluation") for window in one.windows]
+    assert {window.fold for window in windows} == {1} and {window.subject for window in windows} == {"p1"}
+    people = {subject_key(one) for one in open_cached(prepared, PAPER_CROP, datasets=["vipl_hr"])}
+    assert len(people) == 5
+
+    assert read_ablation(tmp_path) == result
+    sheet = ablation_sheet(result)
+    assert [row[1] for row in sheet.rows][:3] == ["9.90 *", "9.63 *", "9.07"]
+    svg = ablation_svg(tmp_path)
+    assert svg.startswith("<svg xmlns=") and svg.rstrip().endswith("</svg>") and "not run" in svg
+    page = render_ablation_page(tmp_path)
+    assert "2 of 11 bars were run here" in page and write_run_page(tmp_path) == tmp_path / "report.html"
+
+    again = ablate("theta", tmp_path, recipes=RECIPES, overrides=overrides, only=["0.0", "0.2"], progress=None)
+    assert again == result
+
+
+def test_what_needs_the_search_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a genotype of that name is there; then the bar runs."""
+    seen: list[str] = []
+
+    def pretend(recipe_path: Path, overrides: list[str], *_: object, label: str, **__: object) -> object:
+        seen.append(label)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ablations, "judge_net", pretend)
+    with pytest.raises(KeyboardInterrupt):
+        ablate("nas", tmp_path, recipes=RECIPES)
+    assert seen == ["nas-none"]
+    waiting = [variant for variant in ABLATIONS["nas"].variants if variant.why_not is not None]
+    assert all("no search" in str(variant.why_not) for variant in waiting)
+    found = Variant("shared_tdc", genotype="searched_shared_tdc")
+    monkeypatch.setitem(GENOTYPES, "searched_shared_tdc", GENOTYPES["fig5_plausible_v1"])
+    assert found.why_not is None
+
+
+def test_mistakes_in_an_ablation_are_said(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="Unknown ablation 'los'"):
+        ablate("los", tmp_path)
+    with pytest.raises(UnknownName, match=r"Unknown bar of loss 'tim'.*Did you mean 'time'"):
+        ablate("loss", tmp_path, only=["tim"])
+    with pytest.raises(AutoHRError, match=r"no .*ablation\.json"):
+        read_ablation(tmp_path)
+    (tmp_path / "ablation.json").write_text('{"bars": []}')
+    with pytest.raises(AutoHRError, match="damaged"):
+        read_ablation(tmp_path)
+    with pytest.raises(AutoHRError, match="damaged"):
+        render_ablation_page(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_commands_do_the_same(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def autohr(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["autohr", *map(str, arguments)])
+        with contextlib.suppress(SystemExit):
+            main()
+        return capsys.readouterr().out
+
+    changes = [part for change in (*SMALL, f"data.cache='{prepared}'") for part in ("--set", change)]
+    out = tmp_path / "loss"
+    said = autohr("ablate", "loss", "--recipes", RECIPES, "--bar", "frequency", *changes, "--out", out)
+    bar = next(line for line in said.splitlines() if line.startswith("L_fre"))
+    assert "10.50 *" in bar and "1 of 1" in bar
+    assert (out / "ablation.svg").stat().st_size > 2000 and "1 of 3 bars" in (out / "ablation.html").read_text()
+
+    table = ["table", "1", "--cache", prepared, "--recipes", RECIPES, "--out", tmp_path / "table"]
+    row = next(line for line in autohr(*table, "--make", "--method", "pos").splitlines() if line.startswith("POS"))
+    assert "17.2" in row and "5 of 5" in row
+    assert row in autohr(*table).splitlines(), "printed again from the files alone"

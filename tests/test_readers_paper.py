@@ -1,0 +1,602 @@
+"""VIPL-HR, MAHNOB-HCI, MMSE-HR and BP4D+: what is listed, which clock the frames are on, what damage is named."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import itertools
+import pickle
+import re
+import shutil
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from autohr.data import DATASETS, mahnob_hci, mmse_hr, vipl_hr
+from autohr.data.cache import CropConfig, prepare
+from autohr.data.recording import Listing, Recording, Reference
+from autohr.errors import AutoHRError, BadRecording
+from autohr.signals.filters import bandpass, resample
+from autohr.signals.rate import estimate_heart_rate
+from autohr.types import Float, Frame
+from autohr.video.decode import VideoFrame, open_video
+from autohr.video.faces import Detection
+from trees import bp4d_plus_tree, mahnob_hci_tree, mmse_hr_tree, vipl_hr_tree, write_bdf
+
+VIPL_TAKES = ("v1/source1", "v1/source3", "v1/source2", "v4-2/source1")
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, float]]]:
+    made: dict[str, tuple[Path, dict[str, float]]] = {}
+    make: Callable[[Path], dict[str, float]]
+    for name, make in (
+        ("vipl_hr", functools.partial(vipl_hr_tree, n_subjects=1, takes=VIPL_TAKES)),
+        ("mahnob_hci", mahnob_hci_tree),
+        ("mmse_hr", mmse_hr_tree),
+        ("bp4d_plus", bp4d_plus_tree),
+    ):
+        root = tmp_path_factory.mktemp(name)
+        made[name] = (root, make(root))
+    return made
+
+
+@pytest.fixture
+def copied(trees: dict[str, tuple[Path, dict[str, float]]], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a tree that a test may damage."""
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(trees[name][0], tmp_path / name))
+
+    return copy
+
+
+def listed(root: Path, dataset: str) -> Listing:
+    return DATASETS[dataset].list_recordings(root)
+
+
+def by_id(root: Path, dataset: str, ending: str = "") -> Recording:
+    return next(one for one in listed(root, dataset).recordings if one.id.endswith(ending))
+
+
+def frames_of(recording: Recording) -> Iterator[VideoFrame]:
+    if recording.open_frames is not None:
+        yield from recording.open_frames()
+        return
+    with open_video(recording.video, fps=recording.video_fps) as video:
+        yield from video
+
+
+def rate_of_wave(t_s: Float, wave: Float, fs: float) -> float:
+    at_s = np.arange(t_s[0], t_s[-1], 1 / fs)
+    found_bpm = estimate_heart_rate(resample(t_s, wave, at_s), fs).hr_bpm
+    assert found_bpm is not None
+    return found_bpm
+
+
+# --- all of them
+
+
+@pytest.mark.parametrize("dataset", ["vipl_hr", "mahnob_hci", "mmse_hr", "bp4d_plus"])
+def test_what_is_there_is_listed_and_beats_as_it_should(
+    dataset: str, trees: dict[str, tuple[Path, dict[str, float]]]
+) -> None:
+    root, known = trees[dataset]
+    listing = listed(root, dataset)
+    assert {one.id for one in listing.recordings} == set(known)
+    for recording in listing.recordings:
+        recording = pickle.loads(pickle.dumps(recording))
+        reference = recording.read_reference()
+        assert reference is not None and reference.hr_bpm is not None and reference.bvp is not None
+        seen = list(frames_of(recording))
+        times_s = recording.read_frame_times()
+        if times_s is None:
+            times_s = np.array([one.t_s for one in seen])
+        assert len(times_s) == len(seen), "one time for each frame"
+        first, end = recording.span or (0, len(seen))
+        t_s = times_s[first:end]
+        true_bpm = known[recording.id]
+
+        inside = (reference.t_s >= t_s[0]) & (reference.t_s <= t_s[-1])
+        assert np.isfinite(reference.hr_bpm[inside]).mean() > 0.95
+        assert np.nanmean(reference.hr_bpm[inside]) == pytest.approx(true_bpm, abs=0.5), recording.id
+        # The wave, and what the skin shows on the frames' clock: both would be off by 20 % on a wrong one.
+        wave_s, wave = reference.t_s[inside], reference.bvp[inside]
+        assert rate_of_wave(wave_s, wave, 30.0) == pytest.approx(true_bpm, abs=1.5), recording.id
+        height, width = seen[0].rgb.shape[:2]
+        face = slice(height // 4, 3 * height // 4), slice(width // 4, 3 * width // 4)
+        green = np.array([one.rgb[(*face, 1)].mean() for one in seen[first:end]])
+        fps = (len(t_s) - 1) / (t_s[-1] - t_s[0])
+        assert rate_of_wave(t_s, -green, fps) == pytest.approx(true_bpm, abs=2.0), recording.id
+        # They rise together, so their clocks begin together.
+        both = np.stack([-green, np.interp(t_s, reference.t_s, np.nan_to_num(reference.bvp))])
+        assert np.asarray(np.corrcoef(bandpass(both, fps)))[0, 1] > 0.8, recording.id
+
+
+class MiddleDetector:
+    """Finds a face in the middle of any frame, at no cost."""
+
+    def detect(self, frame: Frame) -> list[Detection]:
+        height, width = frame.shape[:2]
+        box = np.array([0.2 * width, 0.15 * height, 0.6 * width, 0.7 * height])
+        eyes_nose_mouth = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
+        return [Detection(box, 0.999, box[:2] + eyes_nose_mouth * box[2:])]
+
+
+@pytest.mark.parametrize("dataset", ["vipl_hr", "mahnob_hci", "mmse_hr", "bp4d_plus"])
+def test_what_is_prepared_has_the_known_rate(
+    dataset: str, trees: dict[str, tuple[Path, dict[str, float]]], tmp_path: Path
+) -> None:
+    root, known = trees[dataset]
+    recording = listed(root, dataset).recordings[0]
+    manifest = prepare([recording], tmp_path, CropConfig(size_px=16), workers=1, detector=MiddleDetector())
+    (entry,) = manifest.entries
+    assert entry.state == "ok", entry.reason
+    assert [segment.hr_bpm for segment in entry.segments] == [pytest.approx(known[recording.id], abs=0.5)]
+
+
+@pytest.mark.parametrize("dataset", ["vipl_hr", "mahnob_hci", "mmse_hr", "bp4d_plus"])
+def test_another_folder_is_refused(dataset: str, tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(BadRecording, match="Give the folder"):
+            listed(root, dataset)
+
+
+@pytest.mark.parametrize("dataset", ["vipl_hr", "mahnob_hci", "mmse_hr", "bp4d_plus"])
+def test_listing_reads_no_wave(
+    dataset: str, trees: dict[str, tuple[Path, dict[str, float]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no(*_: object, **__: object) -> Any:
+        raise AssertionError("read while listing")
+
+    for module, name in (
+        (vipl_hr, "read_columns"),
+        (vipl_hr, "open_video"),
+        (mahnob_hci, "_open_bdf"),
+        (mmse_hr, "_read_kilohertz"),
+    ):
+        monkeypatch.setattr(module, name, no)
+    assert listed(trees[dataset][0], dataset).recordings
+
+
+# --- VIPL-HR
+
+
+def test_vipl_accounts_for_every_recording(copied: Callable[[str], Path]) -> None:
+    root = copied("vipl_hr")
+    shutil.rmtree(root / "data" / "p1" / "v1" / "source3")
+    (root / "data" / "p1" / "v2" / "source4").mkdir(parents=True)
+    (root / "data" / "p1" / "v3" / "source1").mkdir(parents=True)
+    (root / "data" / "p1" / "v2" / "source1x").mkdir()
+    listing = listed(root, "vipl_hr")
+    absent = {one.id: one for one in listing.absent}
+    assert len(listing.recordings) + len(absent) == 107 * (7 * 3 + 2) + 1, "every place, and one second take"
+    assert len(listing.recordings) == 3
+    assert not absent["vipl_hr/p1/v1-source3"].known_gap
+    assert absent["vipl_hr/p1/v7-source1"].known_gap
+    assert "no video.avi" in absent["vipl_hr/p1/v3-source1"].reason
+    assert any("source1x" in note for note in listing.notes)
+    assert not any("source4" in one for one in absent)
+    groups = by_id(root, "vipl_hr", "v4-2-source1").groups
+    assert groups == {"scenario": "dark", "source": "web camera", "take": "2"}
+
+
+def test_vipl_without_its_lists(copied: Callable[[str], Path]) -> None:
+    root = copied("vipl_hr")
+    for name in ("Missing_data.txt", "Additional_data.txt"):
+        (root / name).unlink()
+    shutil.rmtree(root / "fold")
+    listing = listed(root, "vipl_hr")
+    assert sum(one.known_gap for one in listing.absent) == 103, "2358 of 2461 first takes were recorded"
+    assert [one.fold for one in listing.recordings] == [None] * 4
+    assert len([note for note in listing.notes if "fold" in note or ".txt" in note]) == 4
+    bare = root / "data"
+    assert {one.id for one in listed(bare, "vipl_hr").recordings} == {one.id for one in listing.recordings}
+
+
+def test_vipl_folds_are_the_official_ones(copied: Callable[[str], Path]) -> None:
+    root = copied("vipl_hr")
+    assert by_id(root, "vipl_hr").fold == 1
+    savemat(root / "fold" / "fold3.mat", {"fold3": np.array([[1], [3]], dtype=float)})
+    with pytest.raises(BadRecording, match=r"p1 stands in fold1\.mat and in .*fold3\.mat"):
+        listed(root, "vipl_hr")
+    savemat(root / "fold" / "fold3.mat", {"other": np.array([3.0])})
+    with pytest.raises(BadRecording, match=r"fold3\.mat' holds no variable 'fold3', only other"):
+        listed(root, "vipl_hr")
+    (root / "fold" / "fold3.mat").write_bytes(b"no mat")
+    with pytest.raises(BadRecording, match=r"fold3\.mat' cannot be read as a MAT file"):
+        listed(root, "vipl_hr")
+    (root / "fold" / "fold3.mat").unlink()
+    with pytest.raises(BadRecording, match=r"fold3\.mat' is missing"):
+        listed(root, "vipl_hr")
+
+
+def write(text: str) -> Callable[[Path], None]:
+    def put(path: Path) -> None:
+        path.write_text(text)
+
+    return put
+
+
+def cut_to(n_lines: int) -> Callable[[Path], None]:
+    def cut(path: Path) -> None:
+        path.write_text("\n".join(path.read_text().splitlines()[:n_lines]) + "\n")
+
+    return cut
+
+
+def changed(line: int, text: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        lines = path.read_text().splitlines()
+        lines[line - 1] = text
+        path.write_text("\n".join(lines) + "\n")
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "says"),
+    [
+        ("time.txt", Path.unlink, r"time\.txt' is missing"),
+        ("time.txt", write(""), r"time\.txt' is empty"),
+        ("time.txt", write("0\n"), r"time\.txt' holds one time"),
+        ("time.txt", changed(7, "x"), r"time\.txt', line 7: 'x' is not a number"),
+        ("time.txt", changed(9, "2"), r"time\.txt', line 9: 2 ms lies before"),
+        ("wave.csv", write("Wave\n"), r"wave\.csv' holds a header and no row"),
+        ("wave.csv", changed(1, "HR"), r"wave\.csv', line 1: the header is 'HR'"),
+        ("wave.csv", changed(33, "6?"), r"wave\.csv', line 33: '6\?' is not a number"),
+        ("gt_HR.csv", write(""), r"gt_HR\.csv' is empty"),
+        ("gt_HR.csv", changed(3, "71,72"), r"gt_HR\.csv', line 3: 2 column"),
+    ],
+)
+def test_vipl_damage_is_named(
+    name: str, spoil: Callable[[Path], None], says: str, copied: Callable[[str], Path]
+) -> None:
+    root = copied("vipl_hr")
+    spoil(root / "data" / "p1" / "v1" / "source1" / name)
+    recording = by_id(root, "vipl_hr", "v1-source1")
+    with pytest.raises(BadRecording, match=says):
+        recording.read_frame_times()
+        recording.read_reference()
+
+
+def all_unknown(path: Path) -> None:
+    path.write_text("HR\n" + "255\n" * 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "says"),
+    [
+        ("wave.csv", cut_to(300), "wave.csv has 299 rows for 7.0 s of video, 43.0 a second"),
+        ("wave.csv", Path.unlink, "There is no wave.csv"),
+        ("gt_HR.csv", Path.unlink, "There is no gt_HR.csv"),
+        ("gt_HR.csv", cut_to(4), "gt_HR.csv is 3 s long, the video 7.0 s"),
+        ("gt_HR.csv", changed(4, "255"), "gt_HR.csv knows nothing in 1 of 8 s (255)"),
+        ("gt_HR.csv", all_unknown, "gt_HR.csv knows nothing in 8 of 8 s (255)"),
+    ],
+)
+def test_vipl_oddities_are_noted(
+    name: str, spoil: Callable[[Path], None], says: str, copied: Callable[[str], Path]
+) -> None:
+    root = copied("vipl_hr")
+    folder = root / "data" / "p1" / "v1" / "source1"
+    spoil(folder / name)
+    reference = by_id(root, "vipl_hr", "v1-source1").read_reference()
+    assert reference is not None
+    assert any(says in note for note in reference.notes), reference.notes
+    if "3 s" in says or "1 of 8" in says:
+        assert reference.hr_bpm is not None
+        unknown_s = reference.t_s[np.isnan(reference.hr_bpm)]
+        assert len(unknown_s) and (unknown_s > 1.0).all()
+    if says.startswith("wave.csv has"):
+        assert reference.t_s[-1] == pytest.approx(298 / 60), "not stretched over the video"
+
+
+def test_vipl_with_neither_wave_nor_rate(copied: Callable[[str], Path]) -> None:
+    root = copied("vipl_hr")
+    folder = root / "data" / "p1" / "v1" / "source1"
+    (folder / "wave.csv").unlink()
+    all_unknown(folder / "gt_HR.csv")
+    with pytest.raises(BadRecording, match="holds no rate of a heart"):
+        by_id(root, "vipl_hr", "v1-source1").read_reference()
+    (folder / "gt_HR.csv").unlink()
+    with pytest.raises(BadRecording, match="neither"):
+        by_id(root, "vipl_hr", "v1-source1").read_reference()
+
+
+def test_vipl_two_frames_of_one_millisecond(copied: Callable[[str], Path]) -> None:
+    root = copied("vipl_hr")
+    path = root / "data" / "p1" / "v1" / "source1" / "time.txt"
+    stamps = path.read_text().split()
+    changed(12, stamps[10])(path)
+    times_s = by_id(root, "vipl_hr", "v1-source1").read_frame_times()
+    assert times_s is not None
+    assert (np.diff(times_s) > 0).all()
+    assert times_s[11] - times_s[10] == pytest.approx(0.0005)
+    changed(13, stamps[10])(path)
+    with pytest.raises(BadRecording, match="line 13: three frames of one time"):
+        by_id(root, "vipl_hr", "v1-source1").read_frame_times()
+
+
+def test_vipl_the_phones_clock(copied: Callable[[str], Path]) -> None:
+    root = copied("vipl_hr")
+    folder = root / "data" / "p1" / "v1" / "source2"
+
+    def clock() -> tuple[float, str]:
+        recording = by_id(root, "vipl_hr", "v1-source2")
+        times_s, reference = recording.read_frame_times(), recording.read_reference()
+        assert times_s is not None and isinstance(reference, Reference)
+        assert reference.t_s[-1] == pytest.approx(times_s[-1], abs=0.2)
+        return 1 / float(np.diff(times_s).mean()), reference.notes[0]
+
+    fps, note = clock()
+    assert fps == pytest.approx(30) and "nominal 30" in note
+    # A phone that slowed down in the dark: both files of the oximeter are 10.5 s long for 210 frames.
+    wave = (folder / "wave.csv").read_text().splitlines()
+    (folder / "wave.csv").write_text("\n".join(wave + wave[1:211]) + "\n")
+    (folder / "gt_HR.csv").write_text("HR\n" + "70\n" * 11)
+    fps, note = clock()
+    assert fps == pytest.approx(20) and "210 frames over the 10.5 s of wave.csv are 20.00 a second" in note
+    (folder / "gt_HR.csv").write_text("HR\n" + "70\n" * 8)
+    recording = by_id(root, "vipl_hr", "v1-source2")
+    times_s, reference = recording.read_frame_times(), recording.read_reference()
+    assert times_s is not None and reference is not None
+    assert np.diff(times_s).mean() == pytest.approx(1 / 30)
+    assert "although" in reference.notes[0]
+
+
+# --- MAHNOB-HCI
+
+
+def test_mahnob_knows_the_527() -> None:
+    assert len(set(mahnob_hci.SESSIONS)) == 527
+    by_person = Counter((number - 2) // 130 + 1 for number in mahnob_hci.SESSIONS)
+    assert len(by_person) == 27 and max(by_person) == 30
+    # Everybody saw 20 films but three people, whose recordings break off.
+    assert {person: n for person, n in by_person.items() if n != 20} == {3: 17, 9: 14, 16: 16}
+
+
+def test_mahnob_accounts_for_every_session(copied: Callable[[str], Path]) -> None:
+    root = copied("mahnob_hci")
+    listing = listed(root, "mahnob_hci")
+    assert len(listing.recordings) + len(listing.absent) == 527
+    assert any("1 session" in note for note in listing.notes)
+    recording = listing.recordings[0]
+    assert recording.span == (75, 180), "5 s at 15 frames per second, to the end of a short video"
+    assert "ends at frame 180" in recording.notes[0]
+    assert {one.id for one in listed(root / "Sessions", "mahnob_hci").recordings} == {
+        one.id for one in listing.recordings
+    }
+
+
+def test_mahnob_frames_306_to_2135_at_61(copied: Callable[[str], Path]) -> None:
+    root = copied("mahnob_hci")
+    path = root / "Sessions" / "2" / "session.xml"
+    text = path.read_text().replace('vidRate="15.0"', 'vidRate="60.9708"').replace('"2010.0"', '"8000.0"')
+    path.write_text(text)
+    recording = by_id(root, "mahnob_hci", "/2")
+    assert recording.span == (305, 2135)
+    assert recording.video_fps == pytest.approx(60.9708)
+    assert not recording.notes
+
+
+def replaced(old: str, new: str) -> Callable[[Path], None]:
+    def replace(folder: Path) -> None:
+        path = folder / "session.xml"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    return replace
+
+
+def without(pattern: str) -> Callable[[Path], None]:
+    return lambda folder: next(folder.glob(pattern)).unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (without("session.xml"), "no session.xml"),
+        (without("*.avi"), r"no P1-Rec1.*\.avi, which session.xml names"),
+        (without("*.bdf"), r"no Part_1_S_Trial1_emotion\.bdf"),
+        (replaced("</session>", ""), "cannot be read"),
+        (replaced('vidRate="15.0"', 'vidRate="quick"'), "vidRate='quick', which is not a number"),
+        (replaced('vidRate="15.0"', ""), "vidRate=None"),
+        (replaced('vidRate="15.0"', 'vidRate="0"'), "vidRate='0', which is no frame rate"),
+        (replaced('color="1"', 'color="2"'), "names no colour video"),
+        (replaced('"Physiological"', '"Other"'), "names no physiological file"),
+        (replaced('filename="Part_1', 'filename="../Part_1'), "names a file elsewhere"),
+    ],
+)
+def test_mahnob_a_session_that_cannot_be_used_is_named(
+    spoil: Callable[[Path], None], says: str, copied: Callable[[str], Path]
+) -> None:
+    root = copied("mahnob_hci")
+    spoil(root / "Sessions" / "2")
+    listing = listed(root, "mahnob_hci")
+    assert len(listing.recordings) == 1
+    absent = next(one for one in listing.absent if one.id == "mahnob_hci/P1/2")
+    assert not absent.known_gap
+    assert re.search(says, absent.reason), absent.reason
+
+
+def test_mahnob_files_of_another_participant_are_noted(copied: Callable[[str], Path]) -> None:
+    root = copied("mahnob_hci")
+    shutil.rmtree(root / "Sessions" / "132")
+    shutil.copytree(root / "Sessions" / "2", root / "Sessions" / "132")
+    assert any("participant 1, not 2" in note for note in by_id(root, "mahnob_hci", "/132").notes)
+
+
+SECONDS = 25
+FLAT = np.zeros(SECONDS * 256)
+RUNS = np.where((np.arange(SECONDS * 256) >= 6 * 256) & (np.arange(SECONDS * 256) < 19 * 256), 16.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "waves", "says"),
+    [
+        (("EXG1", "EXG2"), {"EXG2": FLAT}, "no channel 'Status', only EXG1, EXG2"),
+        (("EXG1", "Status"), {"Status": RUNS}, "no channel 'EXG2'"),
+        (("EXG2", "Status"), {"EXG2": FLAT}, "is zero throughout"),
+        (("EXG2", "Status"), {"EXG2": FLAT, "Status": RUNS}, "regular beats in only 0 %"),
+    ],
+)
+def test_mahnob_a_useless_bdf_is_named(
+    labels: tuple[str, ...], waves: dict[str, Float], says: str, copied: Callable[[str], Path]
+) -> None:
+    root = copied("mahnob_hci")
+    write_bdf(next((root / "Sessions" / "2").glob("*.bdf")), waves, 256, labels)
+    with pytest.raises(BadRecording, match=says):
+        by_id(root, "mahnob_hci", "/2").read_reference()
+
+
+@pytest.mark.parametrize("n_bytes", [0, 100, 20_000])
+def test_mahnob_a_bdf_cut_short_is_named(n_bytes: int, copied: Callable[[str], Path]) -> None:
+    root = copied("mahnob_hci")
+    path = next((root / "Sessions" / "2").glob("*.bdf"))
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(BadRecording, match="cannot be read as a BDF file"):
+        by_id(root, "mahnob_hci", "/2").read_reference()
+
+
+def test_mahnob_channels_that_disagree_and_clocks_that_do(copied: Callable[[str], Path]) -> None:
+    root = copied("mahnob_hci")
+    from trees import made_ecg
+
+    ecg, other = (made_ecg(np.arange(0.5, SECONDS - 0.5, 60 / bpm), 256, SECONDS) for bpm in (70.0, 90.0))
+    path = next((root / "Sessions" / "2").glob("*.bdf"))
+    write_bdf(path, {"EXG1": ecg, "EXG2": ecg, "EXG3": other, "Status": np.roll(RUNS, -6 * 256)}, 256)
+    replaced('"2010.0"', '"1900.0"')(root / "Sessions" / "2")
+    reference = by_id(root, "mahnob_hci", "/2").read_reference()
+    assert reference is not None
+    said = " ".join(reference.notes)
+    assert "EXG2 beats at 70 bpm, EXG3 at 90." in said and "EXG1" not in said
+    assert "Status marks 13.0 s, session.xml a video of 4.7 s" in said
+    assert "Status is not zero from the first sample on" in said
+
+
+def test_mahnob_without_pyedflib_says_what_to_install(
+    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def none(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "pyedflib":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    recording = by_id(copied("mahnob_hci"), "mahnob_hci", "/2")
+    monkeypatch.setattr(builtins, "__import__", none)
+    with pytest.raises(AutoHRError, match=r"pip install 'autohr\[datasets\]'"):
+        recording.read_reference()
+
+
+# --- MMSE-HR and BP4D+
+
+
+def test_mmse_accounts_for_every_recording(copied: Callable[[str], Path]) -> None:
+    root = copied("mmse_hr")
+    shutil.rmtree(root / "first10subjects_2D" / "F001")
+    (root / "T10_T11_30Subjects" / "F009" / "T10").mkdir(parents=True)
+    shutil.copy(next((root / "T10_T11_30Subjects").rglob("*.jpg")), root / "T10_T11_30Subjects" / "F009" / "T10")
+    listing = listed(root, "mmse_hr")
+    reasons = {one.id: one for one in listing.absent}
+    assert [one.id for one in listing.recordings] == ["mmse_hr/M002/T11"]
+    assert "no pictures" in reasons["mmse_hr/F001/T1"].reason
+    assert "no physiology" in reasons["mmse_hr/F009/T10"].reason
+    assert reasons["mmse_hr/F042/T11"].known_gap
+    assert reasons["mmse_hr/unnamed"].reason.startswith("99 of 102")
+
+
+def test_mmse_pictures_and_physiology_may_share_a_folder(copied: Callable[[str], Path], tmp_path: Path) -> None:
+    root = copied("mmse_hr")
+    both = shutil.copytree(root / "first10subjects_2D", tmp_path / "both")
+    shutil.copytree(root / "first10subjects_Phydatareleased" / "Phydata", both, dirs_exist_ok=True)
+    assert [one.id for one in listed(tmp_path / "both", "mmse_hr").recordings] == ["mmse_hr/F001/T1"]
+
+
+def test_mmse_the_pictures_numbers_are_the_clock(copied: Callable[[str], Path]) -> None:
+    root = copied("mmse_hr")
+    folder = root / "first10subjects_2D" / "F001" / "T1"
+    (folder / "020.jpg").unlink()
+    (folder / "021.jpg").unlink()
+    recording = by_id(root, "mmse_hr", "T1")
+    times_s = recording.read_frame_times()
+    assert times_s is not None
+    assert times_s[20] == pytest.approx(22 / 25)
+    assert len(list(frames_of(recording))) == len(times_s)
+    shutil.copy(folder / "030.jpg", folder / "0030.jpg")
+    with pytest.raises(BadRecording, match="two with one number"):
+        recording.read_frame_times()
+    (folder / "030.jpg").rename(folder / "face.jpg")
+    with pytest.raises(BadRecording, match=r"'face\.jpg' .* has no number"):
+        recording.read_frame_times()
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "says"),
+    [
+        (mmse_hr.RATE, write(""), r"Rate_BPM\.txt' is empty"),
+        (mmse_hr.RATE, changed(40, "seven"), r"Rate_BPM\.txt', line 40: 'seven' is not a number"),
+        (mmse_hr.PRESSURE, changed(9, ""), r"BP_mmHg\.txt', line 9: '' is not a number"),
+        (mmse_hr.PRESSURE, write("nan\nnan\n"), r"BP_mmHg\.txt' holds no number"),
+        (mmse_hr.PRESSURE, lambda path: path.write_bytes(b"\xff\xfe\x00\x81" * 9), "is not a text file"),
+    ],
+)
+def test_mmse_damage_is_named(
+    name: str, spoil: Callable[[Path], None], says: str, copied: Callable[[str], Path]
+) -> None:
+    root = copied("mmse_hr")
+    spoil(root / "first10subjects_Phydatareleased" / "Phydata" / "F001" / "T1" / name)
+    with pytest.raises(BadRecording, match=says):
+        by_id(root, "mmse_hr", "T1").read_reference()
+
+
+def test_mmse_oddities_are_noted(copied: Callable[[str], Path]) -> None:
+    root = copied("mmse_hr")
+    folder = root / "first10subjects_Phydatareleased" / "Phydata" / "F001" / "T1"
+    lines = (folder / mmse_hr.RATE).read_text().splitlines()
+    true_bpm = float(lines[0])
+    (folder / mmse_hr.RATE).write_text("\n".join(["Pulse Rate", *["0"] * 2000, *lines[2000:5000]]) + "\n")
+    reference = by_id(root, "mmse_hr", "T1").read_reference()
+    assert reference is not None and reference.hr_bpm is not None and reference.bvp is not None
+    said = " ".join(reference.notes)
+    assert "line 1: 'Pulse Rate' was taken for a header" in said
+    assert "knows nothing in 2.0 of 5.0 s" in said
+    assert "has 7000 lines, Pulse Rate_BPM.txt 5000" in said
+    assert np.isnan(reference.hr_bpm[:150]).all() and np.isnan(reference.hr_bpm[551:]).all()
+    assert np.nanmean(reference.hr_bpm) == pytest.approx(true_bpm, abs=3)
+    assert np.isfinite(reference.bvp).all()
+    (folder / mmse_hr.PRESSURE).unlink()
+    without_wave = by_id(root, "mmse_hr", "T1").read_reference()
+    assert without_wave is not None and without_wave.bvp is None
+    (folder / mmse_hr.RATE).write_text("0\n" * 3000)
+    with pytest.raises(BadRecording, match="holds no rate of a heart"):
+        by_id(root, "mmse_hr", "T1").read_reference()
+
+
+def test_bp4d_zips_are_read_as_they_are(copied: Callable[[str], Path]) -> None:
+    root = copied("bp4d_plus")
+    path = root / "2D+3D" / "F001.zip"
+    recording = by_id(root, "bp4d_plus", "F001/T4")
+    assert recording.video == path
+    shutil.copytree(root / "2D+3D" / "M001", root / "2D+3D" / "F001")
+    assert any("F001/T4 has pictures in" in note for note in listed(root, "bp4d_plus").notes)
+    shutil.rmtree(root / "2D+3D" / "F001")
+
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("F001/T4/999.jpg", b"no picture")
+    with pytest.raises(AutoHRError, match=r"'999\.jpg' .* is no picture"):
+        list(frames_of(by_id(root, "bp4d_plus", "F001/T4")))
+    assert len(list(itertools.islice(frames_of(by_id(root, "bp4d_plus", "F001/T4")), 5))) == 5, "one at a time"
+    path.write_bytes(path.read_bytes()[:5000])
+    listing = listed(root, "bp4d_plus")
+    assert any("F001.zip' cannot be opened" in note for note in listing.notes)
+    assert [one.id for one in listing.recordings] == ["bp4d_plus/M001/T4"]
+    assert "no pictures" in next(one.reason for one in listing.absent if one.id == "bp4d_plus/F001/T4")

@@ -1,0 +1,302 @@
+"""Stored waves scored by every preset: what each is known to do, and what the reference must not do."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autohr import metrics
+from autohr.errors import AutoHRError, UnknownName
+from autohr.evaluate.results import Account, MethodInfo, Results, WindowResult
+from autohr.evaluate.scoring import PRESETS, Figures, compare, score
+from autohr.evaluate.summary import COLUMNS, groups_sheet, scores_sheet
+from autohr.evaluate.tables import FORMATS, render_sheet
+from autohr.signals.simulate import simulate_pulse
+from autohr.types import Float
+
+FPS = 30.0
+
+
+def sine(hr_bpm: float, seconds: float = 10.0, fps: float = FPS, phase: float = 0.3) -> Float:
+    wave: Float = np.sin(2 * np.pi * hr_bpm / 60 * np.arange(round(seconds * fps)) / fps + phase)
+    return wave
+
+
+def window(subject: str, true_bpm: float, said_bpm: float | None = None, **changed: Any) -> WindowResult:
+    """A window whose wave beats at ``said_bpm`` and whose truth beats at ``true_bpm``."""
+    said_bpm = true_bpm if said_bpm is None else said_bpm
+    seconds = changed.pop("seconds", 10.0)
+    start_s = changed.get("start_s", 0.0)
+    fields: dict[str, Any] = {
+        "recording_id": f"made/{subject}/a",
+        "dataset": "made",
+        "subject": subject,
+        "session": "a",
+        "fold": None,
+        "groups": {},
+        "start_s": start_s,
+        "end_s": start_s + seconds,
+        "fps": FPS,
+        "bvp": sine(said_bpm, seconds),
+        "hr_bpm": said_bpm,
+        "confidence": 0.9,
+        "reliable": True,
+        "snr_db": 5.0,
+        "why": None,
+        "true_bvp": sine(true_bpm, seconds, phase=1.0),
+        "true_hr_bpm": true_bpm,
+        "true_wave_hr_bpm": true_bpm,
+        "method": "pos",
+        "weights": None,
+    }
+    return WindowResult(**(fields | changed))
+
+
+def results(*windows: WindowResult, label: str = "pos", **protocol: Any) -> Results:
+    ids = sorted({one.recording_id for one in windows})
+    accounts = tuple(Account(one, "scored", None, 1, 1, "made") for one in ids)
+    said = {"name": "mine", "unit": "window", "window_s": 10.0} | protocol
+    return Results(MethodInfo(label, label, label.upper()), said, windows, accounts)
+
+
+RATES = (47.3, 58.8, 71.1, 84.6, 97.9, 118.2)
+
+
+def test_a_ten_second_label_is_quantised_by_the_toolbox_and_not_by_the_reference() -> None:
+    """512 points at 30 frames per second: 3.52 bpm (EVALUATION 4a)."""
+    made = results(*(window(f"s{k}", rate) for k, rate in enumerate(RATES)))
+    grid = 60 * FPS / 512
+    for name in ("toolbox-2023", "toolbox-2024"):
+        for unit, rate in zip(score(made, name, n_draws=0).units, RATES, strict=True):
+            assert unit.true_hr_bpm is not None and unit.hr_bpm is not None
+            steps = unit.true_hr_bpm / grid
+            assert steps == pytest.approx(round(steps), abs=1e-9)
+            assert unit.hr_bpm == unit.true_hr_bpm, "estimate and label fall on the same line, so the error is 0"
+            assert abs(unit.true_hr_bpm - rate) <= grid
+    exact = score(made, "reference", n_draws=0, truth="wave")
+    for unit, rate in zip(exact.units, RATES, strict=True):
+        assert unit.hr_bpm == pytest.approx(rate, abs=0.05)
+        assert unit.true_hr_bpm == pytest.approx(rate, abs=0.05)
+    off_grid = [
+        abs(unit.true_hr_bpm / grid - round(unit.true_hr_bpm / grid)) for unit in exact.units if unit.true_hr_bpm
+    ]
+    assert max(off_grid) > 0.2
+
+
+@pytest.mark.parametrize("seconds, grid_bpm", [(6.0, 7.03), (10.0, 3.52), (30.0, 1.76), (60.0, 0.88)])
+def test_the_toolboxs_grid_by_length(seconds: float, grid_bpm: float) -> None:
+    rates = np.arange(60.0, 75.0, 0.25)
+    read = {PRESETS["toolbox-2024"].rate(sine(rate, seconds), FPS) for rate in rates}
+    steps = np.diff(sorted(rate for rate in read if rate is not None))
+    assert steps.min() == pytest.approx(grid_bpm, abs=0.01)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_finds_a_clean_pulse_within_its_own_resolution(name: str) -> None:
+    """30 s with a second harmonic of 0.3, at 20 and 30 frames per second."""
+    for fps in (20.0, 30.0):
+        for hr_bpm in (52.0, 75.0, 120.0):
+            pulse = sine(hr_bpm, 30.0, fps) + 0.3 * sine(2 * hr_bpm, 30.0, fps)
+            read = PRESETS[name].rate(pulse, fps)
+            assert read == pytest.approx(hr_bpm, abs=3.0), (fps, hr_bpm)
+
+
+def test_the_toolboxs_detrending_moves_with_the_frame_rate() -> None:
+    """Lambda 100 cuts at 0.6 Hz at 30 frames per second and at 1.2 at 60 (SYSTEMS C1), where 52 bpm is lost."""
+    for fps, read_as in ((30.0, 52.0), (60.0, 104.0)):
+        pulse = sine(52.0, 30.0, fps) + 0.3 * sine(104.0, 30.0, fps)
+        assert PRESETS["toolbox-2024"].rate(pulse, fps) == pytest.approx(read_as, abs=2.0)
+        assert PRESETS["reference"].rate(pulse, fps) == pytest.approx(52.0, abs=0.2)
+
+
+def test_only_the_reference_reads_a_slow_pulse_whose_second_wave_is_the_stronger() -> None:
+    """The tools take the highest line, and their filters weaken slow fundamentals: 52 bpm is read as 104."""
+    pulse = simulate_pulse(30.0, 60.0, 52.0, hrv=0.02, seed=5, dicrotic=0.3).bvp
+    assert PRESETS["reference"].rate(pulse, 60.0) == pytest.approx(52.0, abs=2.0)
+    for name in ("toolbox-2023", "toolbox-2024", "physformer", "paper"):
+        assert PRESETS[name].rate(pulse, 60.0) == pytest.approx(104.0, abs=4.0), name
+
+
+@pytest.mark.parametrize("name", ["toolbox-2023", "toolbox-2024", "physbench", "physformer"])
+def test_a_rate_above_a_tools_band_cannot_be_read(name: str) -> None:
+    """EVALUATION 4e: what lies above the upper cut is missed silently; the reference reads it."""
+    fast = {"toolbox-2023": 165.0, "toolbox-2024": 215.0, "physbench": 200.0, "physformer": 250.0}[name]
+    read = PRESETS[name].rate(sine(fast, 30.0), FPS)
+    assert read is None or abs(read - fast) > 5
+    assert PRESETS["reference"].rate(sine(165.0, 30.0), FPS) == pytest.approx(165.0, abs=0.05)
+
+
+def test_the_toolboxs_snr_before_and_after_its_correction() -> None:
+    """20 log10 of a ratio of powers is twice the decibels."""
+    rng = np.random.default_rng(0)
+    wave = sine(75.0, 30.0) + rng.standard_normal(900)
+    narrow = dataclasses.replace(PRESETS["toolbox-2023"], snr=lambda w, f, r: PRESETS["toolbox-2023"].snr(w, f, r) / 2)
+    before, after = PRESETS["toolbox-2023"].snr(wave, FPS, 75.0), PRESETS["toolbox-2024"].snr(wave, FPS, 75.0)
+    assert narrow.snr(wave, FPS, 75.0) == pytest.approx(after, abs=2.0), "only the band differs then"
+    assert before > after + 3
+
+
+def test_the_toolboxs_filter_is_the_published_one() -> None:
+    """(I + 100^2 D'D)^-1 as a dense inverse, then filtfilt of order 1: EVALUATION 4a, 2 and 3, written out."""
+    from scipy.signal import butter, filtfilt
+
+    from autohr.evaluate.scoring import _toolbox_filter
+
+    wave = np.cumsum(np.random.default_rng(1).standard_normal(200))
+    second = np.diff(np.eye(200), 2, axis=0)
+    flat = wave - np.linalg.solve(np.eye(200) + 100.0**2 * second.T @ second, wave)
+    b, a = butter(1, [0.6 / FPS * 2, 3.3 / FPS * 2], btype="bandpass")
+    np.testing.assert_allclose(_toolbox_filter(wave, FPS, (0.6, 3.3)), filtfilt(b, a, flat), atol=1e-8)
+
+
+def test_macc_of_the_toolbox_takes_any_shift_and_sign() -> None:
+    rng = np.random.default_rng(2)
+    true = np.convolve(rng.standard_normal(1200), np.hanning(9), "same")
+    made = results(window("s", 60.0, seconds=40.0, bvp=-np.roll(true, 500), true_bvp=true, hr_bpm=60.0))
+    (toolbox,) = score(made, "toolbox-2024", n_draws=0).units
+    (ours,) = score(made, "reference", n_draws=0).units
+    assert toolbox.macc == pytest.approx(1.0, abs=0.02)
+    assert ours.macc is not None and ours.macc < 0.7
+
+
+def test_the_papers_video_is_the_mean_of_its_clips() -> None:
+    clips = [window("s", true, said, start_s=10.0 * k) for k, (true, said) in enumerate(((70, 66), (76, 90), (82, 84)))]
+    (video,) = score(results(*clips), "paper", n_draws=0).units
+    assert video.true_hr_bpm == pytest.approx(76.0)
+    assert video.hr_bpm == pytest.approx(80.0, abs=1.5)
+    assert (video.n_windows, video.n_scored) == (3, 3)
+    lost = dataclasses.replace(clips[1], bvp=None, hr_bpm=None, true_bvp=None, true_hr_bpm=None, why="no face")
+    scores = score(results(clips[0], lost, clips[2]), "paper", n_draws=0)
+    assert scores.overall.n_scored == 1
+    assert "1 recording(s) are means of fewer windows" in scores.notes[0]
+
+
+def test_physformer_reads_three_parts_and_the_paper_one() -> None:
+    """A rate that rises from part to part: three spectra average it, one finds the part that is strongest."""
+    wave = np.concatenate([3 * sine(60.0, 10.0), sine(80.0, 10.0), sine(100.0, 10.0)])
+    assert PRESETS["physformer"].rate(wave, FPS) == pytest.approx(80.0, abs=2.5)
+    assert PRESETS["paper"].rate(wave, FPS) == pytest.approx(60.0, abs=2.5)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_counts_what_it_cannot_score(name: str) -> None:
+    rated = [window(f"s{k}", rate, start_s=10.0) for k, rate in enumerate(RATES)]
+    blank: dict[str, Any] = {"bvp": None, "hr_bpm": None, "reliable": False}
+    lost = [
+        window("s0", 60.0, start_s=20.0, why="no face", true_hr_bpm=None, true_bvp=None, **blank),
+        window("s1", 60.0, start_s=20.0, seconds=0.2, why=None),
+        window("t", 60.0, start_s=20.0, fps=5.0, seconds=60.0, why=None),
+    ]
+    made = results(*rated, *lost)
+    scores = score(made, name, n_draws=50)
+    unscored = [unit for unit in scores.units if not unit.scored]
+    assert unscored and all(unit.why for unit in unscored)
+    assert sum(scores.reasons.values()) == len(unscored)
+    assert scores.overall.n == len(scores.units) == scores.overall.n_scored + len(unscored)
+    assert scores.overall.coverage == pytest.approx(scores.overall.n_reliable / scores.overall.n)
+    assert scores.overall.n_reliable < scores.overall.n
+    assert scores.counts["windows"] == len(made.windows)
+
+
+def test_figures_are_those_of_the_metrics_over_what_was_scored() -> None:
+    rng = np.random.default_rng(3)
+    pairs = [(true, true + error) for true, error in zip(rng.uniform(50, 110, 24), rng.normal(1, 4, 24), strict=True)]
+    windows = [
+        window(
+            f"s{k % 8}",
+            true,
+            said,
+            start_s=10.0 * k,
+            reliable=k % 3 > 0,
+            groups={"light": "dim" if k % 2 else "bright"},
+        )
+        for k, (true, said) in enumerate(pairs)
+    ]
+    scores = score(results(*windows), n_draws=200)
+    true = np.array([t for t, _ in pairs])
+    said = np.array([unit.hr_bpm for unit in scores.units], dtype=float)
+    np.testing.assert_allclose(said, [s for _, s in pairs], atol=0.1)
+    overall = scores.overall
+    assert overall.mae_bpm == pytest.approx(metrics.mae(said, true))
+    assert overall.rmse_bpm == pytest.approx(metrics.rmse(said, true))
+    assert overall.sd_bpm == pytest.approx(metrics.sd(said, true))
+    assert overall.pearson_r == pytest.approx(metrics.pearson(said, true))
+    sure = np.arange(24) % 3 > 0
+    assert overall.coverage == pytest.approx(sure.mean())
+    assert overall.reliable_mae_bpm == pytest.approx(metrics.mae(said[sure], true[sure]))
+    low, high = overall.intervals["mae_bpm"]
+    assert overall.mae_bpm is not None and low < overall.mae_bpm < high
+    dim = scores.groups["light"]["dim"]
+    assert dim.n == 12 and dim.mae_bpm == pytest.approx(metrics.mae(said[1::2], true[1::2]))
+    assert "dataset" not in scores.groups, "a group with one value splits nothing"
+
+
+def test_a_method_without_waves_is_scored_by_its_rates_and_marked() -> None:
+    made = results(*(window(f"s{k}", rate, rate + 2, bvp=None) for k, rate in enumerate(RATES)), label="rhythm")
+    scores = score(made, n_draws=0)
+    assert scores.rate_only and scores.overall.mae_bpm == pytest.approx(2.0)
+    assert scores.overall.snr_db is None and scores.overall.macc is None
+    assert scores_sheet([scores]).rows[0][0] == "rhythm*"
+    assert not score(results(window("s", 60.0)), n_draws=0).rate_only
+
+
+def test_a_preset_that_reads_the_label_wave_says_where_there_is_none() -> None:
+    made = results(window("s", 60.0, true_bvp=None), window("t", 70.0))
+    scores = score(made, "toolbox-2024", n_draws=0)
+    assert [unit.why for unit in scores.units] == ["no reference wave", None]
+    assert score(made, "reference", n_draws=0).overall.n_scored == 2
+    assert any("whole videos" in note for note in scores.notes)
+
+
+def test_the_paired_test_is_over_readings_that_both_scored() -> None:
+    names = [f"s{k}" for k in range(9)]
+    good = results(*(window(name, 70.0, 71.0) for name in names))
+    bad = results(*(window(name, 70.0, 76.0 + k / 10) for k, name in enumerate(names[:-1])), label="green")
+    test = compare(score(bad, n_draws=0), score(good, n_draws=0))
+    assert test is not None
+    assert test.n_subjects == 8 and test.p < 0.01 and test.low_bpm > 4
+    with pytest.raises(AutoHRError, match="preset"):
+        compare(score(bad, "paper", n_draws=0), score(good, n_draws=0))
+
+
+def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UnknownName, match="toolbox-2024"):
+        score(results(window("s", 60.0)), "toolbox")
+
+
+def test_presets_say_whence_they_are_and_what_they_assume() -> None:
+    assert list(PRESETS) == ["reference", "paper", "toolbox-2023", "toolbox-2024", "physformer", "physbench"]
+    for name, preset in PRESETS.items():
+        assert preset.name == name and preset.source and preset.sure and preset.title
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_table_shows_every_method_and_every_count(form: str) -> None:
+    blank: dict[str, Any] = {"bvp": None, "hr_bpm": None, "reliable": False, "true_hr_bpm": None, "true_bvp": None}
+    lost = window("s0", 60.0, start_s=30.0, why="the face was lost", **blank)
+    good = results(*(window(f"s{k}", rate) for k, rate in enumerate(RATES)), lost)
+    bad = results(*(window(f"s{k}", rate, rate + 9) for k, rate in enumerate(RATES)), lost, label="green")
+    sheet = scores_sheet([score(one, n_draws=50) for one in (good, bad)])
+    assert sheet.columns == COLUMNS and [row[0] for row in sheet.rows] == ["pos", "green"]
+    assert sheet.rows[1][2] == "9.00" and sheet.rows[0][-1] == "6 of 7"
+    text = " ".join(render_sheet(sheet, form).split())
+    for said in ("6 of 7 windows scored", "1 because the face was lost", "green +9.0", "p = 0.03"):
+        assert said in text.replace(r"\_", "_"), said
+    assert math.isclose(float(sheet.rows[0][1]), 0.0, abs_tol=0.05)
+
+
+def test_a_group_is_a_table_too() -> None:
+    made = results(*(window(f"s{k}", rate, groups={"task": "ab"[k % 2]}) for k, rate in enumerate(RATES)))
+    sheet = groups_sheet(score(made, n_draws=0), "task")
+    assert [row[0] for row in sheet.rows] == ["a", "b"] and sheet.rows[0][-1] == "3 of 3"
+
+
+def test_nothing_scored_leaves_figures_unsaid() -> None:
+    blank: dict[str, Any] = {"bvp": None, "hr_bpm": None, "reliable": False, "true_hr_bpm": None, "true_bvp": None}
+    scores = score(results(window("s", 60.0, why="no face", **blank)))
+    assert scores.overall == Figures(n=1, n_scored=0, n_reliable=0, n_subjects=0, coverage=0.0)
+    assert scores_sheet([scores]).rows[0][1] == "-"
