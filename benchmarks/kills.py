@@ -137,12 +137,18 @@ def check_cache(out: Path) -> None:
 
 
 def run_content(out: Path) -> dict[str, bytes]:
-    """Weights, and the log without its speeds."""
+    """Weights with their headers, and the log without its speeds."""
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     for line in lines:
         line.pop("clips_per_s", None)
-    weights = {path.name: path.read_bytes() for path in sorted((out / "checkpoints").glob("*.safetensors"))}
+    weights = {path.name: in_one_order(path.read_bytes()) for path in (out / "checkpoints").glob("*.safetensors")}
     return weights | {"log.jsonl": json.dumps(lines, indent=1).encode()}
+
+
+def in_one_order(weights: bytes) -> bytes:
+    """A safetensors file with its header sorted: the library writes the entries of one in random order."""
+    end = 8 + int.from_bytes(weights[:8], "little")
+    return json.dumps(json.loads(weights[8:end]), sort_keys=True).encode() + weights[end:]
 
 
 def check_run(out: Path) -> None:
@@ -203,8 +209,10 @@ def main() -> None:
     wanted = parser.parse_args()
     job, rng = JOBS[wanted.job], random.Random(wanted.seed)
     with tempfile.TemporaryDirectory(prefix="autohr-kills-") as name:
-        given, whole, out = (Path(name) / part for part in ("given", "whole", "killed"))
-        given.mkdir()
+        # Weights say the name of their run, so both results have one name.
+        given, whole, out = (Path(name) / part for part in ("given", "whole/result", "killed/result"))
+        for folder in (given, whole.parent, out.parent):
+            folder.mkdir()
         job.make_input(given)
         whole_s = run_whole(job.command(given, whole))
         expected = fingerprint(job.content(whole))
