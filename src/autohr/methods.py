@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from autohr.classic import CLASSIC
 from autohr.classic.colour import pos
+from autohr.classic.li2014 import li2014
+from autohr.classic.tulyakov2016 import samc
 from autohr.errors import BadWeights, SignalTooShort, UnknownName
 from autohr.signals.filters import bandpass, standardise
 from autohr.signals.quality import (
@@ -123,6 +125,20 @@ def _classic(name: str, title: str, source: str, sure: str) -> Method:
     return Method(name=name, title=title, reads="mean skin colour", source=source, sure=sure, wave=wave)
 
 
+def _li2014(clip: FaceClip) -> Pulse:
+    """The lower half of the face box has no eyes and no hair, as the paper's region."""
+    lower = clip.traces[:, GRID * GRID // 2 : GRID * GRID]
+    known = np.isfinite(lower).all(axis=(0, 2))
+    face = lower[:, known].mean(axis=1) if known.any() else clip.rgb
+    return Pulse(bvp=li2014(face, clip.fps, clip.background_rgb), fps=clip.fps, start_s=clip.start_s)
+
+
+def _samc(clip: FaceClip) -> Pulse:
+    parts = _grid(clip)
+    colours = parts if len(parts) else clip.rgb
+    return Pulse(bvp=samc(colours, clip.fps), fps=clip.fps, start_s=clip.start_s)
+
+
 def _net(name: str, title: str, source: str, sure: str) -> Method:
     def wave(clip: FaceClip) -> Pulse:
         raise ValueError(f"{name} has no weights here; load_method({name!r}) gives it some.")
@@ -137,6 +153,29 @@ METHODS: dict[str, Method] = {
     ),
     "chrom": _classic("chrom", "CHROM", "de Haan & Jeanne 2013", "formula exact; filter over the whole window"),
     "pos": _classic("pos", "POS", "Wang et al. 2017", "formula exact; pass band added at the end"),
+    "li2014": Method(
+        "li2014",
+        "Li2014",
+        "green of the lower face and of the background",
+        "Li et al. 2014",
+        "steps and parameters of a public re-implementation; region, restless seconds and band ours",
+        _li2014,
+    ),
+    "samc": Method(
+        "samc",
+        "Tulyakov2016 (SAMC)",
+        "colours of 16 parts of the face",
+        "Tulyakov et al. 2016",
+        "objective from memory, solver derived again, its parameters ours: a reconstruction",
+        _samc,
+    ),
+    "lgi": _classic("lgi", "LGI", "Pilz et al. 2018", "projection as in public toolboxes; pass band ours"),
+    "omit": _classic(
+        "omit", "OMIT", "Alvarez Casado & Bordallo Lopez 2023", "projection as in public toolboxes; pass band ours"
+    ),
+    "pbv": _classic(
+        "pbv", "PBV", "de Haan & van Leest 2014", "signature exact; one window, pass band first; from memory"
+    ),
     "physnet": _net("physnet", "PhysNet", "Yu et al. 2019", "layers as published; the authors' weights are not used"),
     "autohr": _net("autohr", "AutoHR", "Yu et al. 2020", "layers as published, searched cell reconstructed"),
 }
@@ -372,9 +411,14 @@ def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, 
 
 def _regions(clip: FaceClip) -> Float:
     """(R, T) POS of each part of the grid that shows skin."""
-    grid = clip.traces[:, : GRID * GRID].transpose(1, 0, 2)  # (R, T, 3)
-    whole = np.isfinite(grid).all(axis=(1, 2))
-    return pos(grid[whole], clip.fps) if whole.any() else np.zeros((0, clip.n_frames))
+    grid = _grid(clip)
+    return pos(grid, clip.fps) if len(grid) else np.zeros((0, clip.n_frames))
+
+
+def _grid(clip: FaceClip) -> Float:
+    """(R, T, 3) colours of the parts of the grid that show skin."""
+    grid = clip.traces[:, : GRID * GRID].transpose(1, 0, 2)
+    return grid[np.isfinite(grid).all(axis=(1, 2))]
 
 
 def _with_doubles(movement: Float) -> Float:

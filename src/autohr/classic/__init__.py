@@ -1,9 +1,15 @@
-"""Classic methods, one visible table: name -> function of mean skin colour rgb (T, 3) and fs, giving bvp (T,)."""
+"""Classic methods, one visible table: name -> function of mean skin colour rgb (T, 3) and fs, giving bvp (T,).
+
+Two can be given more: ``li2014`` the background's colour as a third argument, ``samc`` the colours of R parts of the
+face, (R, T, 3), in place of their mean."""
 
 from collections.abc import Callable
 
 from autohr.classic.colour import chrom, green, pos
 from autohr.classic.ica import ica
+from autohr.classic.li2014 import li2014
+from autohr.classic.projection import lgi, omit, pbv
+from autohr.classic.tulyakov2016 import samc
 from autohr.types import Float
 
 CLASSIC: dict[str, Callable[[Float, float], Float]] = {
@@ -11,4 +17,9 @@ CLASSIC: dict[str, Callable[[Float, float], Float]] = {
     "ica": ica,
     "chrom": chrom,
     "pos": pos,
+    "li2014": li2014,
+    "samc": samc,
+    "lgi": lgi,
+    "omit": omit,
+    "pbv": pbv,
 }

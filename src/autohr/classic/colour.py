@@ -26,7 +26,7 @@ def green(rgb: Float, fs: float) -> Float:
     The paper filters 0.8..6 Hz; here the band is ``HEART_BAND_HZ``, common to all methods of this package, so that 40
     bpm passes. Means, not sums, so that a region that changes size does not change the signal.
     """
-    rgb = _checked(rgb, fs)
+    rgb = checked_rgb(rgb, fs)
     relative = rgb[..., 1] / rgb[..., 1].mean(axis=-1, keepdims=True) - 1
     return -bandpass(detrend(relative, fs), fs)
 
@@ -39,7 +39,7 @@ def chrom(rgb: Float, fs: float) -> Float:
     whole signal, on colour divided by its sliding mean of the same length, instead of inside each window, where a
     filter's transients are as long as the window itself.
     """
-    rgb = _checked(rgb, fs)
+    rgb = checked_rgb(rgb, fs)
     length = _window_length(rgb, fs)
     normalised = rgb / _sliding_mean(rgb, length)
     red, green_, blue = normalised[..., 0], normalised[..., 1], normalised[..., 2]
@@ -54,7 +54,7 @@ def chrom(rgb: Float, fs: float) -> Float:
         starts.append(n_frames - length)  # the tail that the hop leaves over
     for start in starts:
         span = slice(start, start + length)
-        pulse[..., span] += hann * (x[..., span] - _ratio_of_sd(x[..., span], y[..., span]) * y[..., span])
+        pulse[..., span] += hann * (x[..., span] - ratio_of_sd(x[..., span], y[..., span]) * y[..., span])
         weight[span] += hann
     # Divided by the windows' sum, which is 1 inside, so that the ends keep their size.
     wave: Float = pulse / np.maximum(weight, 0.05)
@@ -69,7 +69,7 @@ def pos(rgb: Float, fs: float) -> Float:
     mean removed, overlap-added. The paper has no filter after that; here the sum is band-passed to ``HEART_BAND_HZ`` as
     for all methods. All windows are used, the first and the last too.
     """
-    rgb = _checked(rgb, fs)
+    rgb = checked_rgb(rgb, fs)
     length = _window_length(rgb, fs)
     # A window's h is a weighted sum of its three channels, so its mean and deviations, and then the overlap-add of all
     # windows, are running sums: the loop over windows in O(T). Means are taken off first, to keep the digits.
@@ -135,14 +135,14 @@ def _sliding_mean(rgb: Float, length: int) -> Float:
     return mean
 
 
-def _ratio_of_sd(a: Float, b: Float) -> Float:
+def ratio_of_sd(a: Float, b: Float) -> Float:
     """sd(a) / sd(b) along time, kept as an axis; 0 where b is constant."""
     sd_a, sd_b = a.std(axis=-1, keepdims=True), b.std(axis=-1, keepdims=True)
     ratio: Float = np.divide(sd_a, sd_b, out=np.zeros_like(sd_a), where=sd_b > 1e-12)
     return ratio
 
 
-def _checked(rgb: Float, fs: float) -> Float:
+def checked_rgb(rgb: Float, fs: float) -> Float:
     rgb = np.asarray(rgb, dtype=np.float64)
     if rgb.ndim < 2 or rgb.shape[-1] != 3:
         raise ValueError(f"rgb must be (..., T, 3), not {rgb.shape}.")

@@ -18,6 +18,7 @@ from autohr.nets.checkpoint import load_net
 from autohr.nets.tdc import TemporalDifferenceConv3d
 
 Infer = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+InferRate = Callable[[NDArray[np.float32], float], NDArray[np.float64]]
 
 
 def load_inference(path: Path, device: str = "cpu") -> Infer:
@@ -28,22 +29,42 @@ def load_inference(path: Path, device: str = "cpu") -> Infer:
         AutoHRError: the machine has no such device.
         ValueError: no device of that name is known.
     """
+    net = _load_folded(path, device, "wave")
+
+    def infer(clip: NDArray[np.float32]) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            bvp = net(torch.from_numpy(clip).to(device)).cpu()
+        return np.asarray(bvp.numpy(), dtype=np.float64)
+
+    return infer
+
+
+def load_rate_inference(path: Path, device: str = "cpu") -> InferRate:
+    """As ``load_inference``, of a net that gives rates: clip (B, 3, T, H, W) and its frames per second -> bpm (B,).
+
+    Raises as ``load_inference``, and BadWeights for a net that gives a wave.
+    """
+    net = _load_folded(path, device, "rate")
+
+    def infer(clip: NDArray[np.float32], fps: float) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            hr_bpm = net(torch.from_numpy(clip).to(device), torch.full((len(clip),), fps, device=device)).cpu()
+        return np.asarray(hr_bpm.numpy(), dtype=np.float64)
+
+    return infer
+
+
+def _load_folded(path: Path, device: str, kind: str) -> nn.Module:
     check_device(device)
     net, header = load_net(path)
-    if NETS[header["net"]].kind != "wave":
-        raise BadWeights(f"{str(path)!r} is of {header['net']}, which gives a rate and no wave; choose another net.")
+    if NETS[header["net"]].kind != kind:
+        gives = "a rate and no wave" if kind == "wave" else "a wave and no rate"
+        raise BadWeights(f"{str(path)!r} is of {header['net']}, which gives {gives}; choose another net.")
     folded = fold(net)
     if device == "mps":
         # Its convolutions over time do not know the layout that the others like best.
         folded = folded.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    folded = folded.to(device)
-
-    def infer(clip: NDArray[np.float32]) -> NDArray[np.float64]:
-        with torch.inference_mode():
-            bvp = folded(torch.from_numpy(clip).to(device)).cpu()
-        return np.asarray(bvp.numpy(), dtype=np.float64)
-
-    return infer
+    return folded.to(device)
 
 
 def check_device(device: str) -> None:
@@ -69,8 +90,17 @@ def fold(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     for parameter in folded.parameters():
         parameter.requires_grad_(False)
     # Two steps, as ``Module.to`` with a layout and a type at once is not typed.
-    folded = folded.to(dtype)
-    return folded.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+    return as_channels_last(folded.to(dtype))
+
+
+def as_channels_last(net: nn.Module) -> nn.Module:
+    """``net`` itself, its kernels laid out as convolutions want them: those of 3D ones in ``channels_last_3d``, of 2D
+    ones in ``channels_last``. (``Module.to`` knows one of the two at a time.)"""
+    formats = {5: torch.channels_last_3d, 4: torch.channels_last}
+    for values in (*net.parameters(), *net.buffers()):
+        if values.ndim in formats:
+            values.data = values.data.contiguous(memory_format=formats[values.ndim])
+    return net
 
 
 def _fold_children(module: nn.Module) -> None:

@@ -65,12 +65,8 @@ def check_input(name: str) -> None:
         raise ValueError(f"input={name!r} is not a transform. Known: {', '.join(INPUTS)}.")
 
 
-def prepare_input(clip: Tensor, name: str, dtype: torch.dtype) -> Tensor:
-    """clip (B, 3, T, H, W) in [0, 1] -> (B, C, T', H, W) of ``dtype``; T' is T rounded up to a multiple of 4.
-
-    The frames added at the end repeat the last one, after the transform. In half precision the transform is still
-    computed in float32: a pulse of 0.2 % is less than one step of bfloat16.
-    """
+def checked(clip: Tensor) -> Tensor:
+    """The clip, in float32 if it was in half precision. Raises ValueError for what is no clip (B, 3, T, H, W)."""
     if clip.ndim != 5 or clip.shape[1] != 3 or not clip.is_floating_point():
         raise ValueError(
             f"clip has shape {tuple(clip.shape)} and type {clip.dtype}; a net takes (B, 3, T, H, W) floats in [0, 1], "
@@ -81,7 +77,15 @@ def prepare_input(clip: Tensor, name: str, dtype: torch.dtype) -> Tensor:
         raise ValueError(
             f"clip of {T} frames of {H}x{W} is too small: at least {LEAST_FRAMES} frames of {LEAST_PX}x{LEAST_PX}."
         )
-    wide = clip.float() if clip.dtype in (torch.float16, torch.bfloat16) else clip
-    x = INPUTS[name].transform(wide).to(dtype)
-    missing = -T % TIME_MULTIPLE
+    return clip.float() if clip.dtype in (torch.float16, torch.bfloat16) else clip
+
+
+def prepare_input(clip: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+    """clip (B, 3, T, H, W) in [0, 1] -> (B, C, T', H, W) of ``dtype``; T' is T rounded up to a multiple of 4.
+
+    The frames added at the end repeat the last one, after the transform. In half precision the transform is still
+    computed in float32: a pulse of 0.2 % is less than one step of bfloat16.
+    """
+    x = INPUTS[name].transform(checked(clip)).to(dtype)
+    missing = -x.shape[2] % TIME_MULTIPLE
     return F.pad(x, (0, 0, 0, 0, 0, missing), mode="replicate") if missing else x

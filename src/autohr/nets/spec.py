@@ -26,7 +26,7 @@ class Preset:
 @dataclass(frozen=True)
 class NetSpec:
     """One net. Every net is a module with ``.config``: clip (B, 3, T, H, W) float in [0, 1], RGB -> bvp (B, T) or, of
-    kind "rate", hr_bpm (B,)."""
+    kind "rate", clip and fps (B,) -> hr_bpm (B,), see ``rates.py``."""
 
     name: str
     title: str

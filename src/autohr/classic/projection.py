@@ -1,0 +1,78 @@
+"""LGI, OMIT and PBV: one projection of the mean skin colour for the whole window, side by side as they differ by a line.
+
+All take rgb (T, 3), 0..255, and fs in frames per second, and give bvp (T,), zero mean, positive where the skin holds
+more blood. They are not in the paper's tables; they are here because other toolboxes have them.
+
+SSR (2SR, Wang et al. 2015) is not: it follows the eigenvectors of the covariance of skin PIXELS from frame to frame. The
+colours that a clip carries are means over regions, in which the pixels' covariance is averaged away, and the face crops
+are kept for nets only, cut as each net's training cut them.
+
+How sure: LGI and OMIT are what the public toolboxes compute (rPPG-Toolbox, read; the papers were not), with this
+package's band-pass in place of theirs. PBV: see there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autohr.classic.colour import checked_rgb
+from autohr.signals.filters import bandpass, detrend
+from autohr.types import Float
+
+BLOOD_SIGNATURE = (0.33, 0.77, 0.53)
+"""How strongly the pulse shows in R, G, B of a white-balanced camera: de Haan & van Leest 2014. The simulator
+(signals/simulate.py) draws pulses of exactly this colour, so PBV has an advantage in every synthetic test."""
+
+
+def lgi(rgb: Float, fs: float) -> Float:
+    """LGI, local group invariance (Pilz et al. 2018): green of what is orthogonal to the chief direction of colour.
+
+    The first left singular vector of rgb' (3, T) is close to the mean skin colour, so brighter and darker are projected
+    out. The paper's further steps, its diffusion process among them, are not here, nor in the toolboxes.
+    """
+    rgb = _one_trace(rgb, fs)
+    _, directions = np.linalg.eigh(rgb.T @ rgb)
+    return _green_beside(rgb, directions[:, -1], fs)
+
+
+def omit(rgb: Float, fs: float) -> Float:
+    """OMIT (Alvarez Casado & Bordallo Lopez 2023): as LGI, the direction being the first of a QR factorisation.
+
+    The first column of Q of rgb' (3, T) is the first frame's colour, so that one frame's noise turns the projection.
+    """
+    rgb = _one_trace(rgb, fs)
+    return _green_beside(rgb, rgb[0] / np.linalg.norm(rgb[0]), fs)
+
+
+def pbv(rgb: Float, fs: float) -> Float:
+    """PBV, blood volume pulse signature (de Haan & van Leest 2014): the projection that passes a colour change of
+    ``BLOOD_SIGNATURE`` and as little else as possible.
+
+    c = colour / its mean - 1 (3, T), weights w solve (c c') w ~ signature, wave = w' c. Differs: c is detrended and
+    band-passed before its covariance is taken, and one w serves the whole window, where the paper has short windows
+    that overlap. The fixed signature is the paper's (toolboxes put the channels' own deviations in its place). Written
+    from memory of the paper. 1e-6 of the covariance's trace is added to its diagonal: a grey video has rank one.
+    """
+    rgb = _one_trace(rgb, fs)
+    c = bandpass(detrend((rgb / rgb.mean(axis=0) - 1).T, fs), fs)
+    covariance = c @ c.T
+    covariance += (1e-6 * np.trace(covariance) + 1e-30) * np.eye(3)
+    signature = np.array(BLOOD_SIGNATURE)
+    weights = np.linalg.solve(covariance, signature)
+    # Scaled so that the signature itself passes with gain one: the sign is settled, and the size is a colour change.
+    wave = -(weights @ c) / (weights @ signature)
+    return np.asarray(wave - wave.mean())
+
+
+def _green_beside(rgb: Float, direction: Float, fs: float) -> Float:
+    """Green of rgb (T, 3) without its part along ``direction`` (3,) of unit length, as a pulse wave."""
+    beside = rgb[:, 1] - direction[1] * (rgb @ direction)
+    wave = -bandpass(detrend(beside, fs), fs)
+    return np.asarray(wave - wave.mean())
+
+
+def _one_trace(rgb: Float, fs: float) -> Float:
+    rgb = checked_rgb(rgb, fs)
+    if rgb.ndim != 2:
+        raise ValueError(f"rgb must be (T, 3), not {rgb.shape}.")
+    return rgb
