@@ -514,6 +514,10 @@ def test_three_videos_and_a_csv_are_judged_by_one_command(
     assert code == 0 and "green by light" in out
     code, _, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--by", "skin")
     assert code == 2 and "light" in err
+    code, out, _ = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--method", "green")
+    assert code == 0 and not any(line.startswith("pos") for line in out.splitlines())
+    code, _, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--method", "chrom")
+    assert code == 1 and "green, pos" in err
 
 
 def test_what_a_folder_lacks_is_said(

@@ -630,7 +630,12 @@ def evaluate_command(
     if what is not None and what.is_dir():
         if dataset is not None or root is not None:
             raise typer.BadParameter("A stored evaluation is scored as it is; leave --dataset and --root out.")
-        results = read_results(what)
+        stored = {one.method.label: one for one in read_results(what)}
+        chosen = list(stored) if method == "all" else method.split(",")
+        strangers = [label for label in chosen if label not in stored]
+        if strangers:
+            raise UnknownName("method of this evaluation", strangers[0], stored)
+        results = tuple(stored[label] for label in chosen)
     else:
         from autohr.evaluate.recipe import EvaluateRecipe, evaluate_recipe, read_recipe
 
