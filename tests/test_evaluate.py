@@ -120,6 +120,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Set:
     return Set(tuple(open_cached(root / "cache", CROP)), manifest.entries, root)
 
 
+SMALL_NETS: dict[str, dict[str, Any]] = {
+    "autohr": {"preset": "tiny"},
+    "hrcnn": {"channels": [1, 1, 1, 1], "estimator_channels": 4},
+    "rhythmnet": {"hidden": 8},
+}
+
+
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Fresh weights of every net, small ones: they measure nothing, but they are fed and judged like others."""
@@ -128,7 +135,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, method in METHODS.items():
         if method.is_net:
             torch.manual_seed(0)
-            net = make_net(name, {"preset": "tiny"} if name == "autohr" else {})
+            net = make_net(name, SMALL_NETS.get(name, {}))
             paths[name] = folder / f"{name}.safetensors"
             save_weights(paths[name], net, name=name, header={"input": INPUT, "training_data": {"fps_to": 30.0}})
     return paths

@@ -55,6 +55,25 @@ def test_too_few_reliable_windows_make_the_whole_unreliable() -> None:
     assert face.hr_bpm is not None and face.why_no_hrv == "the rate itself is not reliable"
 
 
+def test_an_unreliable_rate_is_that_on_which_the_windows_agree() -> None:
+    t_s = np.arange(300) / 30
+    rng = np.random.default_rng(0)
+
+    def window(spurious_bpm: float, witness: Pulse | None) -> Reading:
+        wave = np.sin(2 * np.pi * spurious_bpm / 60 * t_s) + 0.8 * np.sin(2 * np.pi * 95 / 60 * t_s + rng.uniform())
+        says = Estimate(spurious_bpm, 0.3, False, -3.0, "weak", pulse=Pulse(wave, 30.0), witness=witness)
+        return Reading(0, 0, 0.0, 10.0, says, 1.0)
+
+    face = summarise([window(bpm, None) for bpm in (55.0, 70.0, 120.0)])
+    assert not face.reliable and face.hr_bpm == pytest.approx(95, abs=0.5)
+    # One window alone follows its strongest line, unless the colour of the skin speaks for the other.
+    lone = summarise([window(55.0, None)])
+    assert lone.hr_bpm == pytest.approx(55, abs=1)
+    colour = Pulse(np.sin(2 * np.pi * 95 / 60 * t_s), 30.0)
+    supported = summarise([window(55.0, colour)])
+    assert supported.hr_bpm == pytest.approx(95, abs=1)
+
+
 def test_no_rate_at_all_is_none_and_not_a_guess() -> None:
     face = summarise(readings(3, reliable=0, wrong_bpm=None))
     assert face.hr_bpm is None and not face.reliable and face.confidence == 0

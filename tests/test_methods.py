@@ -16,13 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from autohr import methods
+from autohr.classic import CLASSIC
 from autohr.data.augment import Look, show
 from autohr.data.cache import CropConfig, open_cached, prepare
 from autohr.data.recording import Recording, Reference
 from autohr.errors import AutoHRError, BadWeights, UnknownName
 from autohr.measure import measure
 from autohr.meter import Meter, MeterConfig
-from autohr.methods import METHODS, Method, default_method, load_method, ready_methods
+from autohr.methods import METHODS, Method, default_method, estimate_from_rate, load_method, ready_methods
+from autohr.nets import NETS as TABLE
 from autohr.nets import make_net
 from autohr.nets.checkpoint import load_net, save_weights
 from autohr.signals.filters import bandpass
@@ -34,14 +36,20 @@ from autohr.video.faces import Detection
 from autohr.video.rois import REGIONS
 
 NETS = [name for name, method in METHODS.items() if method.is_net]
-SMALL: dict[str, dict[str, Any]] = {"autohr": {"preset": "tiny"}, "physnet": {}}
+SMALL: dict[str, dict[str, Any]] = {
+    "autohr": {"preset": "tiny"},
+    "hrcnn": {"channels": [1, 1, 1, 1], "estimator_channels": 4},
+    "rhythmnet": {"hidden": 8},
+}
+WAVES = [name for name in NETS if TABLE[name].kind == "wave"]
+RATES = [name for name in NETS if TABLE[name].kind == "rate"]
 INPUT = {"size_px": 32, "crop_size_px": 40, "n_frames": 160, "box": "tracked", "margin": 0.1}
 
 
 def save(path: Path, net: str = "autohr", **header: Any) -> Path:
     """Fresh weights of a small net."""
     torch.manual_seed(0)
-    fresh = make_net(net, SMALL[net])
+    fresh = make_net(net, SMALL.get(net, {}))
     save_weights(path, fresh, name=net, header={"input": INPUT, "training_data": {"fps_to": 30.0}, **header})
     return path
 
@@ -76,7 +84,38 @@ def alike(a: Float, b: Float) -> None:
     np.testing.assert_allclose(a, b, atol=2e-3 * float(np.std(b)))
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", RATES)
+def test_a_net_that_gives_rates_is_believed_as_far_as_pos_supports_it(tmp_path: Path, name: str) -> None:
+    path, given = save(tmp_path / "w.safetensors", name), clip(4.0, 12.0)
+    method = load_method(name, path)
+    net, _ = load_net(path)
+    with torch.inference_mode():
+        hr_bpm = float(net(torch.from_numpy(given.as_net_input()), torch.tensor([12.0])))
+    assert method.rate is not None and method.rate(given) == pytest.approx(hr_bpm, abs=0.1)
+    said = method(given)
+    assert said.hr_bpm == pytest.approx(min(max(hr_bpm, 40.0), 180.0), abs=0.1)
+    assert (said.pulse, said.evidence, said.snr_db) == (None, None, None)
+    assert not said.reliable and said.confidence == 0 and "no wave to check" in str(said.why_unreliable)
+    with pytest.raises(ValueError, match="a rate and no wave"):
+        method.wave(given)
+
+
+def test_support_of_a_rate_is_a_reliable_pos_that_says_the_same() -> None:
+    given = clip(12.0, 20.0)
+    witness = METHODS["pos"](given)
+    assert witness.reliable and witness.hr_bpm == pytest.approx(75, abs=2)
+    agreed = estimate_from_rate(given, 76.0)
+    assert (agreed.hr_bpm, agreed.reliable, agreed.confidence) == (76.0, True, witness.confidence)
+    other = estimate_from_rate(given, 90.0)
+    assert (other.hr_bpm, other.reliable, other.confidence) == (90.0, False, 0.0)
+    assert "POS reads 7" in str(other.why_unreliable)
+    assert estimate_from_rate(given, float("nan")).hr_bpm is None
+    assert estimate_from_rate(given, 300.0).hr_bpm == 180.0
+    still = replace(given, rgb=np.full_like(given.rgb, 120.0))
+    assert not estimate_from_rate(still, 75.0).reliable
+
+
+@pytest.mark.parametrize("name", WAVES)
 def test_every_net_of_the_table_gives_its_wave_on_the_clips_clock(tmp_path: Path, name: str) -> None:
     path, given = save(tmp_path / "w.safetensors", name), clip()
     method = load_method(name, path)
@@ -222,7 +261,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_default_is_autohr_where_its_weights_are_and_pos_elsewhere(shelf: Path) -> None:
     assert default_method() == load_method().name == "pos"
-    assert ready_methods() == ["green", "ica", "chrom", "pos"]
+    assert ready_methods() == list(CLASSIC)
     save(shelf / "other.safetensors")
     assert default_method() == "pos"
     save(shelf / "autohr.safetensors")

@@ -15,8 +15,11 @@ from autohr.errors import UnknownName
 from autohr.nets import NETS, make_net
 from autohr.nets.autohr import AutoHR, AutoHRConfig, SearchedCell
 from autohr.nets.genotype import GENOTYPES, N_BLOCKS, Edge, Genotype
+from autohr.nets.hrcnn import HRCNN, HRCNNConfig
 from autohr.nets.inference import fold
 from autohr.nets.inputs import INPUTS, prepare_input
+from autohr.nets.rates import SPREAD_BPM
+from autohr.nets.rppgnet import RPPGNet
 from autohr.nets.tdc import TemporalDifferenceConv3d
 
 VARIED = Genotype(
@@ -33,7 +36,12 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "autohr one cell": ("autohr", {"preset": "tiny", "cells_per_block": 1, "channels": 3}),
     "physnet theta": ("physnet", {"theta": 0.7, "input": "difference"}),
 }
-FORMS: dict[str, tuple[str, dict[str, Any]]] = {**{name: (name, {}) for name in NETS}, **SMALL}
+# Nets that would be slow at their full size, and windows so short that a tiny clip has several.
+QUICK: dict[str, dict[str, Any]] = {
+    "hrcnn": {"channels": [1, 2, 2, 2], "estimator_channels": 4},
+    "rhythmnet": {"window_frames": 8, "stride_frames": 2, "hidden": 20},
+}
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {**{name: (name, QUICK.get(name, {})) for name in NETS}, **SMALL}
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +68,7 @@ def with_worn_statistics(net: nn.Module) -> nn.Module:
     """Batch norms with means and variances that are not those of a fresh net, so that folding has work to do."""
     torch.manual_seed(1)
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm3d):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
             assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(0, 0.3)
             module.running_var.uniform_(0.5, 2.0)
@@ -71,8 +79,9 @@ def with_worn_statistics(net: nn.Module) -> nn.Module:
 
 
 def off(wave: Tensor, exact: Tensor) -> float:
-    """Largest difference, in standard deviations of the exact wave (not of its mean, which says nothing)."""
-    return float((wave - exact).abs().max() / exact.std())
+    """Largest difference, in standard deviations of the exact wave (not of its mean, which says nothing); of rates, in
+    those of people's."""
+    return float((wave - exact).abs().max() / (exact.std() if exact.ndim == 2 else SPREAD_BPM))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -90,6 +99,8 @@ def test_any_number_of_clips_frames_and_pixels(form: str) -> None:
 def test_every_parameter_gets_a_gradient(form: str) -> None:
     net = make(form).train()
     out = net(clips(2, 12, 48, 48))
+    if isinstance(net, RPPGNet):  # whose further heads serve its loss only
+        out = torch.cat([one.flatten(1) for one in net(clips(2, 12, 48, 48), parts=True)], dim=1)
     (out * torch.randn(out.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None, name
@@ -128,6 +139,10 @@ def test_folded_is_equal_and_plain(form: str) -> None:
 
 # bfloat16 has 8 bits: about 20 layers in a row, each off by up to 1 part in 256. Found: 0.01 to 0.08, r from 0.9997.
 BF16_OFF, BF16_R = 0.2, 0.999
+# DeepPhys adds up the roundings of its steps. rPPGNet's heads are one mean of all places, in which little is left of a
+# frame. HR-CNN's last batch norms see one number, of which they make anything. Found: 0.15 and r 0.998; 0.40 and 0.995;
+# 0.28, which is 6 bpm.
+BF16_OF: dict[str, tuple[float, float]] = {"deepphys": (0.3, 0.997), "rppgnet": (0.5, 0.994), "hrcnn": (0.5, 1.0)}
 
 
 @pytest.mark.slow
@@ -142,8 +157,9 @@ def test_bf16_is_close(form: str) -> None:
         half = fold(net, torch.bfloat16)(clip)
     for wave in (automatic, half):
         assert wave.dtype == torch.float32
-        assert off(wave, exact) < BF16_OFF
-        assert float(torch.corrcoef(torch.cat([wave, exact]))[0, 1]) > BF16_R
+        most, least_r = BF16_OF.get(form, (BF16_OFF, BF16_R))
+        assert off(wave, exact) < most
+        assert wave.ndim == 1 or float(torch.corrcoef(torch.cat([wave, exact]))[0, 1]) > least_r
 
 
 @pytest.mark.slow
@@ -184,6 +200,16 @@ def test_parameter_counts_of_the_papers() -> None:
     assert n_parameters(make_net("autohr", {"genotype": "fig5_plausible_v1"})) == 1_037_681
     assert n_parameters(make_net("autohr", {"genotype": "fig5_plausible_v2"})) == 857_457
     assert n_parameters(make_net("physnet")) == n_parameters(make_net("physnet", {"theta": 1.0})) == 768_577
+    of_size = {36: 532_899, 72: 2_228_643, 96: 4_096_419, 128: 7_504_291}
+    assert {size_px: n_parameters(make_net("deepphys", {"size_px": size_px})) for size_px in of_size} == of_size
+    assert n_parameters(make_net("rppgnet")) == 550_266
+    assert n_parameters(make_net("i3d")) == 12_288_289
+    assert n_parameters(make_net("i3d", {"n_outputs": 400})) == 12_697_264
+    assert n_parameters(HRCNN().extractor) == 3_839_367
+    assert n_parameters(HRCNN(HRCNNConfig((64, 64, 64, 64))).extractor) == 1_749_959
+    second_head_of_the_re_implementation = 1001
+    assert n_parameters(make_net("rhythmnet")) + second_head_of_the_re_implementation == 17_697_514
+    assert n_parameters(make_net("synrhythm")) == 11_177_025
 
 
 def block(net: AutoHR, index: int) -> list[nn.Module]:

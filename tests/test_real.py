@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autohr.classic import CLASSIC
 from autohr.errors import NoFace, SignalTooShort
 from autohr.measure import measure
 from autohr.meter import Meter, MeterConfig
@@ -21,7 +22,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("method", ["pos", "chrom", "ica", "green"])
+@pytest.mark.parametrize("method", CLASSIC)
 def test_the_real_face_has_its_53_beats(method: str) -> None:
     answer = measure(DATA / "videos" / "evm_face_53bpm.mp4", method)
     (face,) = answer.faces

@@ -14,7 +14,7 @@ import torch
 from autohr.data import augment, cache
 from autohr.data.cache import CachedRecording
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, UnknownName
-from autohr.nets import make_net
+from autohr.nets import NETS, make_net
 from autohr.nets.checkpoint import load_net, read_header
 from autohr.train.fit import Progress
 from autohr.train.recipe import parse_recipe, read_recipe, train
@@ -48,6 +48,23 @@ def test_every_key_of_a_recipe_says_why(path: Path) -> None:
     assert [line.split()[0] for line in silent] in ([], ["reverse", "crop", "colour", "gamma"])
 
 
+def test_the_equal_budget_is_equal() -> None:
+    """All nets have one, and they differ in nothing but the net, its loss and its learning rate."""
+    recipes = {
+        path.stem.removeprefix("equal_"): read_recipe(path) for path in RECIPES if path.stem.startswith("equal_")
+    }
+    assert {name: recipe.net for name, recipe in recipes.items()} == {name: name for name in NETS}
+    first = recipes["autohr"]
+    for recipe in recipes.values():
+        assert (recipe.data, recipe.crop, recipe.augment) == (first.data, first.crop, first.augment)
+        assert dataclasses.replace(recipe.fit, lr=first.fit.lr) == first.fit
+
+
+def test_a_loss_that_would_do_nothing_is_refused(small_recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadRecipe, match="i3d is trained by the absolute error of the rate; leave .loss. out"):
+        train(small_recipe, ["net=i3d", "net_config={}"], out=tmp_path / "run")
+
+
 def test_the_papers_recipe_is_the_papers() -> None:
     """Appendix B of the paper, and what AUTOHR.md reads from its other parts."""
     recipe = read_recipe(FOLDER / "autohr_paper.toml")
@@ -70,7 +87,7 @@ def test_the_papers_recipe_is_the_papers() -> None:
         ('net = "autohr"\n[fit]\nsteps = 1\nbatch_size = 2.5', r"fit\.batch_size.*2\.5"),
         ('net = "autohr"\n[fit]\nsteps = 1\nbatch_size = true', r"fit\.batch_size"),
         ('net = "autohr"\n[fit]\nsteps = 1\nepochs = 2', "fit: .*exactly one"),
-        ('net = "autohr"\n[loss]\nvariant = "papers"', r"loss\.variant.*'author' or 'nll'"),
+        ('net = "autohr"\n[loss]\nvariant = "papers"', r"loss\.variant.*'author', 'nll' or 'snr'"),
         ('net = "autohr"\n[data]\nsize_px = 200', "larger than crop"),
         ('net = "autohr"\n[data]\nn_frames = 158', "multiple of 4"),
         ('net = "autohr"\nfit = 3', "fit: "),

@@ -25,7 +25,14 @@ from autohr.signals.quality import (
     shared_with,
     why_unreliable,
 )
-from autohr.signals.rate import BAND_BPM, GRID_BPM, estimate_heart_rate, power_spectrum, snr_db
+from autohr.signals.rate import (
+    BAND_BPM,
+    GRID_BPM,
+    estimate_heart_rate,
+    pooled_heart_rate,
+    power_spectrum,
+    snr_db,
+)
 from autohr.signals.simulate import CHANNEL_RATIO, simulate_pulse, simulate_rgb
 from autohr.types import Evidence, Float
 
@@ -172,6 +179,19 @@ def test_scale_offset_and_slope_do_not_matter(
     tone = sine(hr_bpm, fps, 12, 0.7)
     wave = scale * (tone + slope * np.arange(len(tone)) / len(tone) + offset)
     assert estimate_heart_rate(wave, fps).hr_bpm == pytest.approx(hr_bpm, abs=0.2)
+
+
+def test_a_pooled_rate_is_the_line_that_all_waves_share() -> None:
+    waves = [sine(bpm, fps, 10) + 0.7 * sine(88, fps, 10, 0.3) for bpm, fps in ((50, 30.0), (133, 25.0), (71, 60.0))]
+    fs = [30.0, 25.0, 60.0]
+    assert pooled_heart_rate(waves, fs, [1, 1, 1]) == pytest.approx(88, abs=0.5)
+    assert pooled_heart_rate(waves, fs, [1, 0, 0]) == pytest.approx(50, abs=0.5)
+    assert pooled_heart_rate([np.zeros(300)], [30.0], [1]) is None
+    for hr_bpm in (41, 62.3, 179):
+        alone = pooled_heart_rate([sine(hr_bpm, 30, 10)], [30.0], [1])
+        assert alone == pytest.approx(hr_bpm, abs=1)
+    with pytest.raises(ValueError, match="one for each"):
+        pooled_heart_rate(waves, fs, [1])
 
 
 @pytest.mark.parametrize("hr_bpm", [45.0, 60.0, 72.0, 88.0])

@@ -116,6 +116,8 @@ class Estimate:
     """What the confidence was made of."""
     pulse: Pulse | None = None
     """None for nets that regress the rate directly."""
+    witness: Pulse | None = None
+    """POS on the plain colour of the skin, where the method is a net: what a formula sees in the same window."""
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,21 @@ Solved by alternating directions with a copy F of E. The wave is E's first right
 
 Differs from the paper, and why:
 
-- Parts: the paper warps cheeks and nose to a rectangle by 66 landmarks and lays a fine grid on it. Here the caller gives
-  the parts; ``methods.py`` gives those of the 4 x 4 raster of the face box that show skin (eyes and mouth too: they are
-  what the mask is for).
+- Parts: the paper warps cheeks and nose to a rectangle by 66 landmarks and lays a fine grid on it. Here the caller
+  gives the parts; ``methods.py`` gives those of the 4 x 4 raster of the face box that show skin (eyes and mouth too:
+  they are what the mask is for).
 - A last band-pass, as for all methods here; the rate is signals/rate.py's and not a Welch spectrum's.
 
 How sure: the objective is the paper's from memory, not re-read; the update rules were derived again. The paper's nu,
 beta, mu, rho, the number of parts and the window of the prior are not known to us: the values below are ours, chosen on
-a synthetic matrix (36 x 900, 43 % corrupted; tests/test_tulyakov2016.py), so this is a reconstruction.
+a synthetic matrix (36 x 900, 43 % corrupted; tests/test_tulyakov2016.py), so this is a reconstruction. Where noise, and
+not movement, hides the pulse, it finds fewer rates than the mean of the same chrominances, which averages the noise
+away: 33 against 50 of 50 simulated clips of 10 s in which 16 parts had a pulse of 0.08 % under 0.2 % of noise each.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +41,8 @@ class CompletionConfig:
     """Parameters of the completion. C is brought to a robust deviation of 1 first, so they have no unit."""
 
     nu: float = 0.33
-    """Weight of low rank, times sqrt(R T): the largest singular value of a common wave grows so. Above 0.8 nothing is
-    left of E."""
+    """Weight of low rank, times sqrt(R T): the largest singular value of a common wave grows so. From 0.5 to 0.8 on,
+    by how much is corrupted, nothing is left of E; under 0.25 the corrupted entries enter it."""
     beta: float = 1.0
     """Entries that are off by less than its root are believed."""
     mu: float = 0.5
@@ -55,12 +57,17 @@ class CompletionConfig:
     most_rounds: int = 200
 
 
+LEAST_NU = 0.02
+"""Where ``nu`` leaves nothing of E, a weak pulse under noise, it is lowered by a quarter until something stays, or down
+to this. Ours: the first that leaves something is the one of lowest rank."""
+
+
 @dataclass(frozen=True)
 class Completion:
     """What was made of a matrix C (R, T)."""
 
     wave: Float
-    """(T,) unit length."""
+    """(T,) unit length; zero if E is."""
     low_rank: Float
     """(R, T) E, in units of C."""
     mask: NDArray[np.bool_]
@@ -81,7 +88,13 @@ def samc(rgb: Float, fs: float) -> Float:
     rgb = checked_rgb(rgb, fs)
     if rgb.ndim not in (2, 3) or rgb.shape[0] == 0:
         raise ValueError(f"rgb must be (R, T, 3) or (T, 3), not {rgb.shape}.")
-    wave = bandpass(complete(chrominance(rgb if rgb.ndim == 3 else rgb[None], fs), fs).wave, fs)
+    rows = chrominance(rgb if rgb.ndim == 3 else rgb[None], fs)
+    config = CompletionConfig()
+    found = complete(rows, fs, config)
+    while found.rank == 0 and config.nu > LEAST_NU:
+        config = replace(config, nu=0.75 * config.nu)
+        found = complete(rows, fs, config)
+    wave = bandpass(found.wave, fs)
     return np.asarray(wave - wave.mean())
 
 
@@ -109,17 +122,20 @@ def complete(c: Float, fs: float, config: CompletionConfig | None = None) -> Com
     believed_below = config.beta + config.mu * (2.0 * prior - 1)
     threshold = config.nu * np.sqrt(n_rows * n_frames) / config.rho
 
-    f, z = c.copy(), np.zeros_like(c)
+    # Begun with all of C, parts that move throughout are believed first, and stay believed.
+    f, z = prior * c, np.zeros_like(c)
     e, mask, rank, n_rounds = f, prior, 0, 0
-    for n_rounds in range(1, config.most_rounds + 1):
+    while n_rounds < config.most_rounds:
+        n_rounds += 1
         e, rank = _shrink(f - z / config.rho, threshold)
         mask = (f - c) ** 2 < believed_below
         before, f = f, (config.rho * e + z + 2 * mask * c) / (2 * mask + config.rho)
         z = z + config.rho * (e - f)
         if np.abs(f - before).max() < config.tolerance:
             break
-    # Rows that share nothing leave no E; what they agree on best is still the best guess.
-    left, _, right = np.linalg.svd(e if rank else mask * c, full_matrices=False)
+    if rank == 0:
+        return Completion(np.zeros(n_frames), np.zeros_like(c), mask, 0, n_rounds)
+    left, _, right = np.linalg.svd(e, full_matrices=False)
     wave = right[0] if left[:, 0].sum() >= 0 else -right[0]
     return Completion(wave, scale * e, mask, rank, n_rounds)
 

@@ -62,7 +62,7 @@ def _as_text(sheet: Sheet) -> str:
         return "  ".join(aligned).rstrip()
 
     rule = "-" * len(line([" " * (width - 1) + "x" for width in widths]))
-    notes = [textwrap.fill(note, TEXT_WIDTH, subsequent_indent="  ") for note in sheet.notes]
+    notes = [textwrap.fill(note, TEXT_WIDTH, subsequent_indent="  ", break_on_hyphens=False) for note in sheet.notes]
     return "\n".join([sheet.title, rule, line(sheet.columns), rule, *map(line, sheet.rows), rule, *notes])
 
 

@@ -44,13 +44,38 @@ _TIME_ALONE_WHY = (
     "Fig. 4(a) has for that loss (14.8)."
 )
 _MAHNOB = ('data.datasets=["mahnob_hci"]', "data.most_fps=31.0")
+_RATES_ONLY = "gives rates and no wave"
 
 WAYS: dict[int, dict[str, Way]] = {
     1: {
         "autohr": Way("autohr_paper.toml", (), "AutoHR's cell is a reconstruction: the paper's is not public."),
         "physnet": Way("physnet_paper.toml", _TIME_ALONE, _TIME_ALONE_WHY),
+        "deepphys": Way("deepphys_paper.toml", (), "DeepPhys normalises each clip, where its paper has the video."),
+        "i3d": Way("i3d_paper.toml", (), f"I3D {_RATES_ONLY}; how the paper's was trained is not published."),
+        "rhythmnet": Way(
+            "rhythmnet_paper.toml",
+            (),
+            f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
+        ),
     },
     2: {
+        "deepphys": Way(
+            "deepphys_paper.toml", _MAHNOB, "DeepPhys normalises each clip, where its paper has the video."
+        ),
+        "rppgnet": Way(
+            "rppgnet_paper.toml", _MAHNOB, "rPPGNet learns from our own masks of skin, and has no video enhancer."
+        ),
+        "hrcnn": Way(
+            "hrcnn_paper.toml", _MAHNOB, f"HR-CNN {_RATES_ONLY}; the layers of its estimator are another's and ours."
+        ),
+        "rhythmnet": Way(
+            "rhythmnet_paper.toml",
+            _MAHNOB,
+            f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
+        ),
+        "synrhythm": Way(
+            "synrhythm_paper.toml", _MAHNOB, f"SynRhythm {_RATES_ONLY}; reconstructed from a poster and descriptions."
+        ),
         "autohr": Way(
             "autohr_paper.toml",
             _MAHNOB,
@@ -59,6 +84,11 @@ WAYS: dict[int, dict[str, Way]] = {
         ),
     },
     3: {
+        "rhythmnet": Way(
+            "rhythmnet_paper.toml",
+            (),
+            f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
+        ),
         "autohr": Way("autohr_paper.toml", (), "One subject of VIPL-HR watches the training and is not learned from."),
         "physnet": Way("physnet_paper.toml", _TIME_ALONE, _TIME_ALONE_WHY),
     },

@@ -1,12 +1,24 @@
 """Nets, one visible table: name -> what it is and how it is built. Importing it imports torch."""
 
 from autohr.nets.autohr import PRESETS, AutoHR, AutoHRConfig
+from autohr.nets.deepphys import DeepPhys, DeepPhysConfig
+from autohr.nets.hrcnn import HRCNN, HRCNNConfig
+from autohr.nets.i3d import I3D, I3DConfig
 from autohr.nets.physnet import PhysNet, PhysNetConfig
+from autohr.nets.rhythmnet import RhythmNet, RhythmNetConfig
+from autohr.nets.rppgnet import RPPGNet, RPPGNetConfig
 from autohr.nets.spec import NetSpec, Preset, make_config, make_net
+from autohr.nets.synrhythm import SynRhythm, SynRhythmConfig
 
 NETS: dict[str, NetSpec] = {
     "autohr": NetSpec("autohr", "AutoHR", AutoHRConfig, AutoHR, "wave", PRESETS),
     "physnet": NetSpec("physnet", "PhysNet", PhysNetConfig, PhysNet, "wave"),
+    "deepphys": NetSpec("deepphys", "DeepPhys", DeepPhysConfig, DeepPhys, "wave"),
+    "rppgnet": NetSpec("rppgnet", "rPPGNet", RPPGNetConfig, RPPGNet, "wave"),
+    "i3d": NetSpec("i3d", "I3D", I3DConfig, I3D, "rate"),
+    "hrcnn": NetSpec("hrcnn", "HR-CNN", HRCNNConfig, HRCNN, "rate"),
+    "rhythmnet": NetSpec("rhythmnet", "RhythmNet", RhythmNetConfig, RhythmNet, "rate"),
+    "synrhythm": NetSpec("synrhythm", "SynRhythm", SynRhythmConfig, SynRhythm, "rate"),
 }
 
 __all__ = ["NETS", "NetSpec", "Preset", "make_config", "make_net"]

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autohr.nets.inputs import STEADY, checked
+from autohr.nets.operations import mean_pool
 
 DARKEST = 1 / 255
 DIFFERENCE_CLIP = 3.0
@@ -98,7 +99,7 @@ class DeepPhys(nn.Module):
         for of_motion, of_appearance, gate in zip(self.motion, self.appearance, self.gates, strict=True):
             motion, appearance = of_motion(motion), of_appearance(appearance)  # (B, 32, T-1, 34, 34), (64, 15, 15)
             motion = motion * attention(gate(appearance)).to(motion.dtype)
-            motion, appearance = (self.drop(F.avg_pool3d(x, (1, 2, 2))) for x in (motion, appearance))
+            motion, appearance = (self.drop(mean_pool(x)) for x in (motion, appearance))
         features = motion.permute(0, 2, 1, 3, 4).flatten(2)  # (B, T-1, 3136)
         steps = self.head(self.drop_last(torch.tanh(self.dense(features))))[..., 0].float()  # (B, T-1)
         bvp = torch.cumsum(steps - steps.mean(1, keepdim=True), dim=1)

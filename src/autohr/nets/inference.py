@@ -112,6 +112,8 @@ def _fold_children(module: nn.Module) -> None:
     if isinstance(module, nn.Sequential):
         for index in range(len(module) - 1):
             conv, norm = module[index], module[index + 1]
-            if isinstance(norm, nn.BatchNorm3d) and isinstance(conv, (nn.Conv3d, nn.ConvTranspose3d)):
+            if not isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
+                continue
+            if isinstance(conv, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)):
                 module[index] = fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose3d))
                 module[index + 1] = nn.Identity()

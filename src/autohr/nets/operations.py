@@ -1,4 +1,4 @@
-"""The operations of AutoHR's search space (Fig. 3c): (B, C, T, H, W) -> the same shape.
+"""The operations of AutoHR's search space (Fig. 3c): (B, C, T, H, W) -> the same shape. Last, a pool of other nets.
 
 Each is ReLU, convolution without bias, batch norm, in the order of DARTS and of the author's own code (AUTOHR 3).
 Kernels are (T, H, W) tuples: the author's "TCDC_3x1x1" is silently 3x3x3, because an int was passed.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autohr.nets.tdc import TemporalDifferenceConv3d, Triple
@@ -51,3 +52,8 @@ OPS: dict[str, Callable[[int, float | None, bool], nn.Module]] = {
 }
 """(channels, theta, affine) -> module. ``tdc_3x3x3`` at its two thetas makes the paper's nine: ``genotype.SPACE``.
 ``affine`` is False in a supernet, True in a derived network (AUTOHR 3)."""
+
+
+def mean_pool(x: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B, C, T, H/2, W/2), rounded down. In float32, for torch has it in no other on CPUs."""
+    return F.avg_pool3d(x.float(), (1, 2, 2)).to(x.dtype)

@@ -5,6 +5,7 @@ One function, one band, one grid, so that methods differ only by the wave they g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,10 @@ HALF_RATE_POWER = 0.35
 A pulse whose second harmonic is stronger than its fundamental keeps, in real and simulated waves, a fundamental of at
 least this power; in noise a LOCAL PEAK within the resolution of exactly half the rate reaches it seldom
 (tests/test_signals.py measures both)."""
+
+POOLED_NOISE = 0.3
+"""Share of a wave's power that may be anything else, wherever it lies: what one window says against all others counts
+only so much. With 0.1 to 0.5 the same 12 of 14 talking heads came out right (docs/LOG.md)."""
 
 SNR_BAND_HZ = (0.5, 4.0)
 SNR_HALF_WIDTH_HZ = (0.1, 0.2)
@@ -125,6 +130,35 @@ def estimate_heart_rate(bvp: Float, fs: float, band_bpm: tuple[float, float] = B
         peak_share=float(power[chosen] / power[strongest]),
         runner_up=float(min(1.0, others.max() / power[chosen])) if len(others) else 0.0,
     )
+
+
+def pooled_heart_rate(
+    waves: Sequence[Float], fs: Sequence[float], weights: Sequence[float], band_bpm: tuple[float, float] = BAND_BPM
+) -> float | None:
+    """The one rate on which several waves agree best: of windows of one face, or of two methods in one window.
+
+    The spectra are taken as chances of each rate, and their logarithms added: a line that is weak but in all of them
+    outweighs one that is strong in a few. None where no wave has any power in the band.
+
+    Args:
+        waves: each (N,), of any length and its own ``fs`` in samples per second.
+        weights: how much each counts.
+
+    Raises:
+        ValueError: no wave, or not one ``fs`` and one weight for each.
+    """
+    if not waves or not len(waves) == len(fs) == len(weights):
+        raise ValueError(f"{len(waves)} waves with {len(fs)} rates and {len(weights)} weights; give one for each.")
+    low_bpm, high_bpm = band_bpm
+    grid_bpm = np.linspace(low_bpm, high_bpm, round((high_bpm - low_bpm) / GRID_BPM) + 1)
+    score = np.zeros(len(grid_bpm))
+    for wave, rate_hz, weight in zip(waves, fs, weights, strict=True):
+        freqs_hz, power = power_spectrum(wave, rate_hz, low_hz=(low_bpm - 1) / 60, high_hz=(high_bpm + 1) / 60)
+        chance = np.interp(grid_bpm / 60, freqs_hz, power)
+        if chance.sum() > 0:
+            chance = (1 - POOLED_NOISE) * chance / chance.sum() + POOLED_NOISE / len(grid_bpm)
+            score += weight * np.log(chance)
+    return float(grid_bpm[np.argmax(score)]) if np.ptp(score) > 0 else None
 
 
 def _fundamental(freqs_hz: Float, power: Float, peaks: NDArray[np.intp], strongest: int, resolution_hz: float) -> int:

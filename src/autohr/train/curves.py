@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from autohr.errors import AutoHRError
 from autohr.runs import Run, replacing
+from autohr.train.steps import STEPS
 
 NAME = "curves"
 COLOURS = {"loss": "#1f5fa8", "val": "#c8501e", "share": "#2c8a57", "chance": "#777777"}
@@ -20,9 +21,9 @@ COLOURS = {"loss": "#1f5fa8", "val": "#c8501e", "share": "#2c8a57", "chance": "#
 def draw_curves(run: Run) -> tuple[Path, Path]:
     """Draw results/curves.svg and .png of ``run``; returns both paths.
 
-    Top: the training loss of each step (thin), its running mean (thick) and the validation loss. Middle: the two parts
-    of the loss. Bottom: the validation's mean absolute error beside that of a constant guess, and the share within
-    5 bpm.
+    Top: the training loss of each step (thin), its running mean (thick) and the validation loss. Middle: the first two
+    parts of the loss. Bottom: the validation's mean absolute error beside that of a constant guess, and the share
+    within 5 bpm.
 
     Raises AutoHRError where the log holds no step yet.
     """
@@ -41,12 +42,15 @@ def draw_curves(run: Run) -> tuple[Path, Path]:
         loss_axes.set(title=f"Training of {run.root.name}", ylabel="overall loss")
         loss_axes.legend()
 
-        _draw_steps(part_axes, steps, "frequency", COLOURS["loss"], "frequency")
-        other = part_axes.twinx()
-        other.grid(False)
-        _draw_steps(other, steps, "time", COLOURS["val"], "time (1 - r)")
-        part_axes.set_ylabel("frequency loss", color=COLOURS["loss"])
-        other.set_ylabel("time loss", color=COLOURS["val"])
+        first, *others = [name for step in STEPS.values() for name in step.parts if name in steps[0]]
+        _draw_steps(part_axes, steps, first, COLOURS["loss"], first)
+        part_axes.set_ylabel(f"{first} loss", color=COLOURS["loss"])
+        second = next((name for name in others if name != first), None)
+        if second is not None:
+            other = part_axes.twinx()
+            other.grid(False)
+            _draw_steps(other, steps, second, COLOURS["val"], second)
+            other.set_ylabel(f"{second} loss", color=COLOURS["val"])
 
         if vals:
             error_axes.plot(*_columns(vals, "mae_bpm"), "o-", ms=3, color=COLOURS["val"], label="MAE")

@@ -38,9 +38,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from autohr.errors import AutoHRError, BadWeights
+from autohr.nets.inference import as_channels_last
 from autohr.runs import Run, replacing
 from autohr.signals.rate import estimate_heart_rate
-from autohr.train.losses import LossConfig, overall_loss
+from autohr.train.losses import LossConfig
+from autohr.train.steps import STEPS, Batch, Forward, Learned, Moment, Step
 from autohr.types import Float
 
 RESUME = "resume.safetensors"
@@ -49,6 +51,12 @@ LAST = "last.safetensors"
 RESUME_FORMAT = "autohr.resume/1"
 
 T = TypeVar("T")
+
+OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "adadelta": torch.optim.Adadelta,
+}
 
 
 class TrainingClip(Protocol):
@@ -94,8 +102,9 @@ class FitConfig:
     """Length of training in steps (batches)."""
     batch_size: int = 4
     """Clips per step, over all processes together."""
-    optimiser: Literal["adam", "adamw"] = "adam"
-    """adam adds the weight decay to the gradient (the paper's), adamw shrinks the weights beside it."""
+    optimiser: Literal["adam", "adamw", "adadelta"] = "adam"
+    """adam adds the weight decay to the gradient (the paper's), adamw shrinks the weights beside it; adadelta is
+    DeepPhys's, with a learning rate of 1."""
     lr: float = 1e-4
     """Peak learning rate."""
     weight_decay: float = 5e-5
@@ -144,7 +153,7 @@ class FitConfig:
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema={self.ema} must be in [0, 1); 0.999 remembers about 1000 steps.")
         for name, allowed in (
-            ("optimiser", ("adam", "adamw")),
+            ("optimiser", tuple(OPTIMISERS)),
             ("schedule", ("constant", "cosine")),
             ("precision", ("fp32", "bf16")),
         ):
@@ -179,20 +188,6 @@ class FitResult:
     """Name of the signal that ended training early; None where it ran to its end."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Clips side by side, on the host."""
-
-    frames: Tensor
-    """(B, T, H, W, 3) uint8, RGB."""
-    bvp: Tensor
-    """(B, T) float32."""
-    hr_bpm: Tensor
-    """(B,) float32."""
-    fps: Tensor
-    """(B,) float32."""
-
-
 def fit(
     net: nn.Module,
     train: Source,
@@ -201,6 +196,7 @@ def fit(
     run: Run,
     *,
     loss: LossConfig | None = None,
+    learning: Step | None = None,
     guess_bpm: float | None = None,
     save_weights: Callable[[Path, nn.Module, dict[str, Any]], None] | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -212,6 +208,7 @@ def fit(
     SIGTERM and SIGINT end training after the current step, with a checkpoint; a second one kills.
 
     Args:
+        learning: what the net learns from a batch, a line of ``STEPS``; AutoHR's if None.
         guess_bpm: the training recordings' mean rate; its error is reported as chance. None: mean of 64 drawn clips.
         save_weights: must write the whole file or none; None keeps only resume.safetensors.
         progress: called at every log line and validation; ``print_progress`` prints plain lines.
@@ -222,6 +219,7 @@ def fit(
         BadWeights: the run's resume.safetensors is damaged or belongs to another net.
     """
     loss = loss or LossConfig()
+    learning = learning or STEPS["autohr"]
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     if config.batch_size % world:
         raise ValueError(f"batch_size={config.batch_size} cannot be shared evenly by {world} processes.")
@@ -232,11 +230,12 @@ def fit(
 
     # The layout in which pictures arrive (net_input), and the one that convolutions on CPUs want for bf16.
     net.to(device=device)
-    net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    as_channels_last(net)
     if world > 1 and device.type == "cuda" and config.sync_batch_norm:
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
-    optimiser = kind(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    groups = parameter_groups(net, learning, n_steps)
+    make: Callable[..., torch.optim.Optimizer] = OPTIMISERS[config.optimiser]
+    optimiser = make([{"params": group} for group in groups.values()], lr=config.lr, weight_decay=config.weight_decay)
     averaged = copy.deepcopy(net).requires_grad_(False) if config.ema else None
     judged = averaged if averaged is not None else net
 
@@ -248,7 +247,12 @@ def fit(
         dist.barrier()
     if rank == 0:
         run.keep_log(lambda record: record.get("step", 0) <= step)
-    model = DistributedDataParallel(net, [device] if device.type == "cuda" else None) if world > 1 else net
+    model: nn.Module = net
+    if world > 1:
+        # Where parts rest, DDP must look which; elsewhere that would cost time.
+        rests = learning.rates is not None
+        model = DistributedDataParallel(net, [device] if device.type == "cuda" else None, find_unused_parameters=rests)
+    forward = in_precision(model, config, device)
 
     first_step, started_s = step, time.monotonic()
     jobs = (partial(draw_batch, train, config, s, rank, world) for s in range(step, n_steps))
@@ -258,25 +262,32 @@ def fit(
             batch = next(batches)
             torch.manual_seed(_step_seed(config.seed, step, rank))
             lr = learning_rate(step, n_steps, config)
-            for group in optimiser.param_groups:
-                group["lr"] = lr
+            moment = Moment(step, n_steps)
+            factors = {"": 1.0} if learning.rates is None else learning.rates(moment)
+            for prefix, group in zip(groups, optimiser.param_groups, strict=True):
+                group["lr"] = lr * factors[prefix]
 
             model.train()
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                pred = model(net_input(batch.frames, device))
-            losses = overall_loss(
-                pred.float(), batch.bvp.to(device), batch.hr_bpm.to(device), batch.fps.to(device), loss
-            )
+            learned: Learned = learning.learn(forward, net_input(batch.frames, device), batch, loss, moment)
             optimiser.zero_grad(set_to_none=True)
-            losses.total.backward()  # type: ignore[no-untyped-call]
+            learned.total.backward()  # type: ignore[no-untyped-call]
+            for prefix, parameters in groups.items():
+                # Without a gradient an optimiser leaves them, and its memory of them, alone.
+                if factors[prefix] == 0:
+                    for parameter in parameters:
+                        parameter.grad = None
             grad_norm = nn.utils.clip_grad_norm_(net.parameters(), config.clip_norm or math.inf)
-            total, of_time, of_frequency, n_stop = _mean_over_processes(
-                [losses.total, losses.time, losses.frequency, torch.tensor(float(bool(stop)))], device, world
+            total, n_stop, *values = _mean_over_processes(
+                [learned.total, torch.tensor(float(bool(stop))), *(learned.parts[name] for name in learning.parts)],
+                device,
+                world,
             )
+            parts = dict(zip(learning.parts, values, strict=True))
             if not (math.isfinite(total) and math.isfinite(float(grad_norm))):
+                said = ", ".join(f"{name} {value:g}" for name, value in parts.items())
                 raise AutoHRError(
-                    f"Training stopped at step {step}: loss {total:g} (time {of_time:g}, frequency {of_frequency:g}), "
-                    f"gradient {float(grad_norm):g}. Lower fit.lr (now {lr:g}), set fit.clip_norm, or use "
+                    f"Training stopped at step {step}: loss {total:g} ({said}), gradient {float(grad_norm):g}. "
+                    f"Lower fit.lr (now {lr:g}), set fit.clip_norm, or use "
                     "fit.precision = 'fp32'; the last checkpoint stands."
                 )
             optimiser.step()
@@ -294,8 +305,7 @@ def fit(
                     {
                         "step": step,
                         "loss": total,
-                        "time": of_time,
-                        "frequency": of_frequency,
+                        **parts,
                         "grad_norm": float(grad_norm),
                         "lr": lr,
                         "clips_per_s": round(clips_per_s, 3),
@@ -307,7 +317,10 @@ def fit(
             # Also when stopping: a resumed run would not come back to this step.
             due = step % config.val_every == 0 or at_end
             if val is not None and due:
-                last = {"step": step, **validate(judged, val, config, loss, guess_bpm, device, rank, world)}
+                last = {
+                    "step": step,
+                    **validate(judged, val, config, loss, guess_bpm, device, rank, world, learning=learning),
+                }
                 is_best = best is None or _mae(last) < _mae(best)
                 best = last if is_best else best
                 if rank == 0:
@@ -325,6 +338,34 @@ def fit(
     if rank == 0 and save_weights is not None:
         save_weights(run.checkpoints / LAST, judged, last or {})
     return FitResult(step, n_steps, last, best, stopped_by)
+
+
+def parameter_groups(net: nn.Module, learning: Step, n_steps: int) -> dict[str, list[nn.Parameter]]:
+    """Beginning of the names -> the parameters that share a learning rate, see ``Step.rates``.
+
+    Raises:
+        ValueError: a parameter that belongs to no group, or to two.
+    """
+    if learning.rates is None:
+        return {"": list(net.parameters())}
+    groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in learning.rates(Moment(0, n_steps))}
+    for name, parameter in net.named_parameters():
+        homes = [prefix for prefix in groups if name.startswith(prefix)]
+        if len(homes) != 1:
+            raise ValueError(f"Parameter {name!r} fits {homes} of the groups {list(groups)}; it must fit one.")
+        groups[homes[0]].append(parameter)
+    return groups
+
+
+def in_precision(net: nn.Module, config: FitConfig, device: torch.device) -> Forward:
+    """The net in the precision of the training; what comes out is float32."""
+
+    def forward(*values: Any, **more: Any) -> Any:
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            out = net(*values, **more)
+        return tuple(one.float() for one in out) if isinstance(out, tuple) else out.float()
+
+    return forward
 
 
 def learning_rate(step: int, n_steps: int, config: FitConfig) -> float:
@@ -411,11 +452,16 @@ def validate(
     device: torch.device,
     rank: int = 0,
     world: int = 1,
+    *,
+    learning: Step | None = None,
 ) -> dict[str, float | None]:
-    """``score_rates`` of the net's waves on the validation windows, by the one estimator; and their mean loss.
+    """``score_rates`` of the net's rates on the validation windows, and their mean loss. Waves are read by the one
+    estimator.
 
     The processes share the windows. Raises SignalTooShort where windows are too short for the estimator.
     """
+    learning = learning or STEPS["autohr"]
+    forward = in_precision(net, config, device)
     n_all = val.n_windows
     windows = np.arange(n_all)
     if config.val_windows is not None and config.val_windows < n_all:
@@ -432,18 +478,19 @@ def validate(
     with torch.inference_mode(), contextlib.closing(ahead(jobs, config.workers, config.prefetch)) as clips:
         for row, clip in zip(mine, clips, strict=True):
             batch = collate([clip])
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                pred = net(net_input(batch.frames, device))
-            bvp = pred.float().cpu()
-            if not torch.isfinite(bvp).all():
+            learned = learning.learn(forward, net_input(batch.frames, device), batch, loss, Moment(1, 1))
+            pred = learned.pred.cpu()
+            if not torch.isfinite(pred).all():
                 raise AutoHRError(
-                    f"The net's wave is not finite on validation window {windows[row]}. "
+                    f"The net's {learning.kind} is not finite on validation window {windows[row]}. "
                     f"Lower fit.lr (now {config.lr:g}) or set fit.clip_norm."
                 )
-            rate = estimate_heart_rate(bvp[0].double().numpy(), clip.fps)
-            table[row, 0] = rate.hr_bpm or 0.0
+            if learning.kind == "wave":
+                table[row, 0] = estimate_heart_rate(pred[0].double().numpy(), clip.fps).hr_bpm or 0.0
+            else:
+                table[row, 0] = pred[0].double()
             table[row, 1] = clip.hr_bpm
-            table[row, 2] = overall_loss(bvp, batch.bvp, batch.hr_bpm, batch.fps, loss).total
+            table[row, 2] = learned.total
     if world > 1:
         table = table.to(device)
         dist.all_reduce(table)

@@ -2,7 +2,7 @@
 
 pred, true (B, T) pulse waves; hr_bpm, fps (B,) one per clip, so a batch may mix frame rates.
 
-Two forms of L_fre:
+Forms of L_fre:
 
 ``author``  what the author's public code computes (PhysFormer ``TorchLossComputer``, from HR-CNN). The spectrum,
 already
@@ -12,20 +12,25 @@ already
 ``nll``     the same idea with one normalisation: minus the log of the normalised spectrum, against a Gaussian label
             around the rate, on a clip without its mean. A flat spectrum costs log(140) = 4.94, too, an untrained
             net's noise 5 to 6, and a sine of 160 frames at the right rate about 2.9.
+``snr``     minus the signal-to-noise ratio in dB: power within 0.1 Hz of the rate over that in the rest of the band, on
+            a clip without its mean. HR-CNN's paper has it; its released script has what became ``author``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-Variant = Literal["author", "nll"]
+Variant = Literal["author", "nll", "snr"]
 
 BAND_BPM = (40, 180)
 """Candidate rates 40, 41, ..., 179 bpm: 140 classes, as the author's code. The upper end is not a class."""
+
+SNR_HALF_WIDTH_HZ = 0.1
+"""``snr`` only (SYSTEMS F1: "about 0.1")."""
 
 EPS = 1e-8
 """Keeps a constant prediction finite; the author's code gives NaN there."""
@@ -51,8 +56,8 @@ class LossConfig:
     begin with a net that reads nothing it only makes steps smaller."""
 
     def __post_init__(self) -> None:
-        if self.variant not in ("author", "nll"):
-            raise ValueError(f"variant={self.variant!r} must be 'author' or 'nll'.")
+        if self.variant not in get_args(Variant):
+            raise ValueError(f"variant={self.variant!r} must be one of {', '.join(map(repr, get_args(Variant)))}.")
         if self.time_weight < 0 or self.frequency_weight < 0 or self.time_weight + self.frequency_weight == 0:
             raise ValueError("time_weight and frequency_weight must not be negative, nor both 0.")
         if self.doubt < 0 or (self.doubt and self.variant != "nll"):
@@ -150,7 +155,13 @@ def _frequency_losses(
         else:
             label = torch.softmax(-0.5 * ((bpm[None, :] - hr_bpm[:, None]) / sd_bpm) ** 2, dim=1)
         return -(label * torch.log(share + EPS)).sum(dim=1)
-    raise ValueError(f"variant={variant!r} must be 'author' or 'nll'.")
+    if variant == "snr":
+        share = rate_spectrum(pred - pred.mean(dim=1, keepdim=True), fps, band_bpm)
+        bpm = torch.arange(low, high, device=pred.device, dtype=pred.dtype)
+        near = (bpm[None, :] - hr_bpm.clamp(low, high - 1)[:, None]).abs() <= 60 * SNR_HALF_WIDTH_HZ
+        signal = (share * near).sum(dim=1)
+        return -10 * torch.log10((signal + EPS) / ((share * ~near).sum(dim=1) + EPS))
+    raise ValueError(f"variant={variant!r} must be one of {', '.join(map(repr, get_args(Variant)))}.")
 
 
 def overall_loss(pred: Tensor, true: Tensor, hr_bpm: Tensor, fps: Tensor, config: LossConfig | None = None) -> Losses:

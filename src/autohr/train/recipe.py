@@ -43,6 +43,7 @@ from autohr.signals.rate import BAND_BPM, LEAST_PERIODS
 from autohr.train.curves import draw_curves
 from autohr.train.fit import BEST, LAST, FitConfig, FitResult, Progress, fit, join_processes, print_progress
 from autohr.train.losses import LossConfig
+from autohr.train.steps import STEPS
 
 DATA = "data.json"
 """In a run's results: which recordings trained, which validated, and which did neither and why."""
@@ -234,7 +235,8 @@ def train(
     recordings = open_recordings(recipe)
     training, validating = _split(recipe, recordings)
     size = (recipe.data.n_frames, recipe.data.size_px)
-    needs_bvp = recipe.loss.time_weight > 0
+    learning = STEPS[recipe.net]
+    needs_bvp = _needs_bvp(recipe)
     clock = (recipe.data.least_fps or 0.0, recipe.data.most_fps or math.inf)
     training, validating = ([at_clock(one, *clock) for one in part] for part in (training, validating))
     train_clips = ClipSource(training, *size, recipe.augment, needs_bvp=needs_bvp)
@@ -273,6 +275,7 @@ def train(
             recipe.fit,
             run,
             loss=recipe.loss,
+            learning=learning,
             guess_bpm=float(np.mean([np.nanmean(recording.hr_bpm) for recording in training])),
             save_weights=save,
             progress=progress,
@@ -316,12 +319,19 @@ def open_recordings(recipe: Recipe) -> list[CachedRecording]:
             raise BadRecording(f"{str(root)!r} holds no usable recording of {dataset!r}. {how}")
         recordings += found
     without = [recording.recording_id for recording in recordings if not recording.has_bvp]
-    if without and recipe.loss.time_weight:
+    if without and _needs_bvp(recipe):
+        own = STEPS[recipe.net].own_loss
         raise BadRecipe(
             f"{len(without)} of {len(recordings)} recordings have no reference wave (such as {without[0]!r}), which "
-            "the time loss compares with. Set loss.time_weight = 0, or leave their dataset out."
+            f"{own or 'the time loss'} compares with. "
+            f"{'Leave' if own else 'Set loss.time_weight = 0, or leave'} their dataset out."
         )
     return recordings
+
+
+def _needs_bvp(recipe: Recipe) -> bool:
+    own = STEPS[recipe.net].needs_bvp
+    return recipe.loss.time_weight > 0 if own is None else own
 
 
 def _refuse_other_data(run: Run, data: dict[str, Any]) -> None:
@@ -349,8 +359,9 @@ def _make(recipe: Recipe, recipe_path: Path) -> tuple[nn.Module, dict[str, Any] 
     """The net, and the header of the weights it begins with."""
     if recipe.net not in NETS:
         raise UnknownName("net", recipe.net, NETS)
-    if NETS[recipe.net].kind != "wave":
-        raise BadRecipe(f"{recipe_path}: {recipe.net} gives a rate, not a wave, which these losses compare.")
+    own_loss = STEPS[recipe.net].own_loss
+    if own_loss is not None and recipe.loss != LossConfig():
+        raise BadRecipe(f"{recipe_path}: {recipe.net} is trained by {own_loss}; leave [loss] out, it would do nothing.")
     try:
         net = make_net(recipe.net, recipe.net_config)
     except (TypeError, ValueError) as error:

@@ -1,0 +1,62 @@
+"""Space-time maps: a face clip as a picture, a row for each part of the face, a column for each frame (RhythmNet).
+
+    traces    means of 5 x 5 equal parts of the crop                          (B, 3, 25, T)
+    windows   stretches of them, each a map of its own                        (B, N, 3, 25, W)
+    map       every row of every channel from its own least to its own most   0..1
+
+The published ones begin with 81 landmarks, an alignment by the eyes and a skin mask; these take the crop as it is, as
+both public re-implementations do. The paper's rows are whole numbers 0..255; 0..1 differs by what the first batch norm
+takes off anyway.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PARTS = 5
+ROWS = PARTS * PARTS
+STILL = 1e-5
+"""A row that changes by less is a still one, and all zero; a single grey level in a part of 100 pixels is 4e-5."""
+
+YUV = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+"""Rows Y, U, V of R, G, B, without the offsets, which a map does not see (SYSTEMS E1)."""
+
+HIDDEN_FRAMES = (10, 30)
+"""Fewest and most frames of the stretch that is hidden in half of the maps in training (SYSTEMS E1)."""
+
+
+def traces_of(clip: Tensor) -> Tensor:
+    """clip (B, 3, T, H, W) -> (B, 3, 25, T)."""
+    parts = F.adaptive_avg_pool3d(clip, (clip.shape[2], PARTS, PARTS))
+    return parts.flatten(3).transpose(2, 3)
+
+
+def as_yuv(traces: Tensor) -> Tensor:
+    """(B, 3, R, T) of R, G, B -> of Y, U, V."""
+    return torch.einsum("yc,bcrt->byrt", torch.tensor(YUV, device=traces.device, dtype=traces.dtype), traces)
+
+
+def windows_of(traces: Tensor, length: int, stride: int) -> Tensor:
+    """(B, 3, R, T) -> (B, N, 3, R, W): every ``stride`` frames one of ``length``; all T where T is less."""
+    return traces.unfold(3, min(length, traces.shape[3]), stride).permute(0, 3, 1, 2, 4)
+
+
+def scaled_rows(maps: Tensor) -> Tensor:
+    """(..., R, W), any range -> 0..1 in every row."""
+    least, most = maps.amin(-1, keepdim=True), maps.amax(-1, keepdim=True)
+    return torch.where(most - least < STILL, 0.0, (maps - least) / (most - least).clamp_min(STILL))
+
+
+def hide_some(maps: Tensor) -> Tensor:
+    """maps (M, 3, R, W) -> half of them with a stretch of zeros, as if the face had been lost. By torch's chance."""
+    fewest, most = HIDDEN_FRAMES
+    n_maps, width = maps.shape[0], maps.shape[-1]
+    if width <= most:
+        return maps
+    length = torch.randint(fewest, most + 1, (n_maps, 1), device=maps.device)
+    first = (torch.rand(n_maps, 1, device=maps.device) * (width - length)).long()
+    column = torch.arange(width, device=maps.device)
+    hidden = (column >= first) & (column < first + length) & (torch.rand(n_maps, 1, device=maps.device) < 0.5)
+    return maps.masked_fill(hidden[:, None, None, :], 0.0)

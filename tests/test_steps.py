@@ -1,0 +1,286 @@
+"""What nets learn from a batch: every line of the table lowers its loss, and stages go on bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from autohr.nets import NETS, make_net
+from autohr.nets.hrcnn import LEAST_SIGNAL
+from autohr.nets.maps import ROWS, hide_some, scaled_rows
+from autohr.nets.rates import as_hr_bpm, at_clock
+from autohr.nets.synrhythm import synthetic_maps
+from autohr.runs import Run, create_run
+from autohr.train.fit import FitConfig, FitResult, Progress, collate, fit, in_precision, net_input, parameter_groups
+from autohr.train.losses import LossConfig, frequency_loss, rate_spectrum
+from autohr.train.steps import STEPS, Batch, Moment, hrcnn_rates, skin_masks
+from autohr.types import Float
+
+CPU = torch.device("cpu")
+# Smaller where a step is easily too long: batch norms that see two numbers, a loss with many valleys.
+LR = {"hrcnn": 1e-5, "autohr": 1e-4}
+SMALL: dict[str, dict[str, Any]] = {
+    "autohr": {"preset": "tiny", "channels": 3},
+    "hrcnn": {"channels": [2, 2, 2, 2], "estimator_channels": 4},
+    "rhythmnet": {"window_frames": 24, "stride_frames": 4, "hidden": 20},
+}
+# The author's form is so flat that three steps prove nothing.
+LOSS = {"hrcnn": LossConfig(variant="snr"), **dict.fromkeys(("autohr", "physnet"), LossConfig(variant="nll"))}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class FakeClip:
+    frames: NDArray[np.uint8]
+    bvp: Float
+    hr_bpm: float
+    fps: float
+
+
+class FakeSource:
+    """Faces of noise, brown, in which green follows a sine; some are of 10 frames per second and some of 12."""
+
+    n_windows = 2
+
+    def __init__(self, n_frames: int = 32, size_px: int = 32) -> None:
+        self.n_frames, self.size_px = n_frames, size_px
+
+    def draw(self, seed: Sequence[int]) -> FakeClip:
+        rng = np.random.default_rng(list(seed))
+        fps, hr_bpm = float(rng.choice([10.0, 12.0])), float(rng.uniform(60, 110))
+        bvp = np.sqrt(2) * np.sin(2 * np.pi * hr_bpm / 60 * np.arange(self.n_frames) / fps + rng.uniform(0, 6))
+        frames = np.array([170.0, 120, 100]) + rng.normal(0, 4, (self.n_frames, self.size_px, self.size_px, 3))
+        frames[..., 1] -= 4 * bvp[:, None, None]
+        return FakeClip(np.rint(frames).astype(np.uint8), bvp, hr_bpm, fps)
+
+    def window(self, i: int) -> FakeClip:
+        return self.draw([99, i])
+
+
+def small(name: str) -> nn.Module:
+    torch.manual_seed(7)
+    return make_net(name, SMALL.get(name, {}))
+
+
+def batch_of(*seeds: int, **size: int) -> Batch:
+    return collate([FakeSource(**size).draw([seed]) for seed in seeds])
+
+
+def test_every_net_learns_by_one_line_of_the_table() -> None:
+    assert list(STEPS) == list(NETS)
+    for name, step in STEPS.items():
+        assert step.kind == NETS[name].kind
+
+
+# Net, and where in its training.
+STAGES = [*((name, 0.9) for name in STEPS), ("synrhythm", 0.1), ("hrcnn", 0.1)]
+
+
+@pytest.mark.parametrize(("name", "share"), STAGES)
+def test_two_steps_lower_the_loss_on_one_batch(name: str, share: float) -> None:
+    net, step = small(name), STEPS[name]
+    batch = batch_of(1, 2, n_frames=8 if name == "hrcnn" else 32)
+    forward = in_precision(net, FitConfig(steps=1), CPU)
+    moment = Moment(round(100 * share), 100)
+    groups = parameter_groups(net, step, 100)
+    learns = {"": 1.0} if step.rates is None else step.rates(moment)
+    rest = {
+        key: value.clone() for key, value in net.named_parameters() if not any(map(key.startswith, learning(learns)))
+    }
+    optimiser = torch.optim.Adam(
+        [parameter for prefix in learning(learns) for parameter in groups[prefix]], lr=LR.get(name, 1e-3)
+    )
+    totals = []
+    for _ in range(3):
+        torch.manual_seed(3)  # the same dropout and the same simulated maps
+        net.train()
+        learned = step.learn(forward, net_input(batch.frames, CPU), batch, LOSS.get(name, LossConfig()), moment)
+        assert set(learned.parts) == set(step.parts)
+        optimiser.zero_grad()
+        learned.total.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        totals.append(float(learned.total.detach()))
+    assert totals[2] < totals[1] < totals[0]
+    assert bool(rest) == (name == "hrcnn")
+    assert all(torch.equal(value, net.get_parameter(key)) for key, value in rest.items())
+
+
+def test_the_estimator_learns_from_signals_that_fill_it() -> None:
+    """By itself: with short clips its batch norms see two numbers, and a step can be any."""
+    estimator: Any = small("hrcnn").estimator
+    signals, target = torch.randn(4, 1, 160, generator=torch.Generator().manual_seed(1)), torch.full((4,), 2.0)
+    optimiser = torch.optim.Adam(estimator.parameters(), lr=1e-3)
+    totals = []
+    for _ in range(8):
+        torch.manual_seed(3)
+        total = (estimator(signals).mean((1, 2)) - target).abs().mean()
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        totals.append(float(total.detach()))
+    assert totals[-1] < totals[0]
+
+
+def learning(factors: dict[str, float] | Any) -> list[str]:
+    return [prefix for prefix, factor in factors.items() if factor]
+
+
+# Stages ----------------------------------------------------------------------------------------------------------
+
+
+def run_fit(folder: Path, name: str, **more: Any) -> tuple[Run, FitResult]:
+    run = create_run(folder, {"test": 1})
+    source = FakeSource(n_frames=4, size_px=16)
+    config = FitConfig(steps=4, lr=1e-4, batch_size=2, val_every=4, checkpoint_every=1, workers=0)
+    loss = LOSS.get(name, LossConfig())
+    return run, fit(small(name), source, source, config, run, loss=loss, learning=STEPS[name], guess_bpm=80.0, **more)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed_at", [2, 3])
+def test_a_killed_training_in_stages_goes_on_bit_for_bit(tmp_path: Path, killed_at: int) -> None:
+    """HR-CNN: the estimator begins at step 2 of 4, and the extractor goes on at step 3."""
+    whole, whole_result = run_fit(tmp_path / "whole", "hrcnn")
+
+    def kill(progress: Progress) -> None:
+        if progress.step == killed_at + 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_fit(tmp_path / "parts", "hrcnn", progress=kill)
+    parts, parts_result = run_fit(tmp_path / "parts", "hrcnn")
+    states = [(run.checkpoints / "resume.safetensors").read_bytes() for run in (whole, parts)]
+    assert states[0] == states[1] and parts_result == whole_result
+    steps = [record for record in whole.read_log() if "loss" in record]
+    assert [record["rate"] == 0 for record in steps] == [True] * 2 + [False] * 2
+
+
+def test_rates_of_nets_that_regress_are_judged_as_they_are(tmp_path: Path) -> None:
+    run, result = run_fit(tmp_path, "rhythmnet")
+    assert result.last is not None and result.last["n_missing"] == 0
+    assert result.last["mae_bpm"] is not None and result.last["mae_bpm"] < 100
+    assert all({"rate", "smooth"} <= set(record) for record in run.read_log() if "loss" in record)
+
+
+def test_every_parameter_of_a_net_in_stages_has_one_learning_rate() -> None:
+    net = small("hrcnn")
+    groups = parameter_groups(net, STEPS["hrcnn"], 10)
+    assert sum(map(len, groups.values())) == len(list(net.parameters()))
+    assert hrcnn_rates(Moment(0, 10)) == {"extractor.": 1.0, "estimator.": 0.0}
+    assert {tuple(learning(hrcnn_rates(Moment(step, 100)))) for step in range(75, 100)} == {
+        ("extractor.",),
+        ("estimator.",),
+    }
+    half = dataclasses.replace(STEPS["hrcnn"], rates=lambda moment: {"extractor.": 1.0})
+    with pytest.raises(ValueError, match="'estimator"):
+        parameter_groups(net, half, 10)
+
+
+# Units -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name, spec in NETS.items() if spec.kind == "rate"])
+def test_the_same_frames_shown_twice_as_fast_have_twice_the_rate(name: str) -> None:
+    net = small(name).eval()
+    clip = net_input(batch_of(1).frames, CPU)
+    with torch.inference_mode():
+        slow, fast, usual = net(clip, torch.tensor([15.0])), net(clip, torch.tensor([30.0])), net(clip)
+    assert torch.allclose(2 * slow, fast) and torch.equal(fast, usual)
+    assert 30 < float(usual) < 150, "an untrained net says about what people have"
+
+
+def test_beats_per_frame_there_and_back() -> None:
+    out, fps = torch.tensor([-1.0, 0.0, 2.0]), torch.tensor([15.0, 30.0, 60.0])
+    hr_bpm = as_hr_bpm(out, fps)
+    assert torch.allclose(hr_bpm, torch.tensor([27.5, 75.0, 230.0]))
+    assert torch.allclose(at_clock(hr_bpm, fps), 75 + 20 * out)
+
+
+def test_the_signal_to_noise_loss_wants_power_at_the_rate() -> None:
+    t_s = torch.arange(300, dtype=torch.float64) / 30
+    sine = torch.sin(2 * torch.pi * 1.25 * t_s)[None]
+    fps = torch.tensor([30.0])
+    right, wrong = (float(frequency_loss(sine, torch.tensor([bpm]).double(), fps, "snr")) for bpm in (75.0, 120.0))
+    assert right < -10 and wrong > 10
+    # Minus ten times the logarithm of near over far, by hand.
+    share = rate_spectrum(sine, fps)[0]
+    near = share[75 - 40 - 6 : 75 - 40 + 7].sum()
+    assert right == pytest.approx(float(-10 * torch.log10(near / (1 - near))), abs=1e-3)
+    assert np.isfinite(float(frequency_loss(torch.zeros(1, 300), torch.tensor([75.0]), fps, "snr")))
+
+
+# What nets see, and learn from -----------------------------------------------------------------------------------
+
+
+def test_the_wave_of_deepphys_is_the_sum_of_steps_without_drift() -> None:
+    net = small("deepphys").eval()
+    with torch.inference_mode():
+        bvp = net(net_input(batch_of(1, 2).frames, CPU))
+    assert torch.equal(bvp[:, 0], torch.zeros(2))
+    assert torch.allclose(bvp.diff(dim=1).mean(1), torch.zeros(2), atol=1e-6)
+    assert float(bvp.std()) > 0
+
+
+def test_rows_of_a_map_have_no_brightness() -> None:
+    maps = torch.rand(2, 3, ROWS, 40)
+    assert torch.allclose(scaled_rows(maps), scaled_rows(0.3 * maps + 0.5), atol=1e-4)
+    assert float(scaled_rows(maps).amin()) == 0 and float(scaled_rows(maps).amax()) == 1
+    assert not bool(scaled_rows(torch.full((1, 3, ROWS, 40), 0.4)).any()), "a still picture has nothing to show"
+
+
+def test_about_half_of_the_maps_are_hidden_for_a_while() -> None:
+    torch.manual_seed(0)
+    hidden = hide_some(torch.ones(400, 3, ROWS, 60)) == 0
+    lengths = hidden[:, 0, 0].sum(1)
+    assert 150 < int((lengths > 0).sum()) < 250
+    assert lengths[lengths > 0].min() == 10 and lengths.max() == 30
+    assert bool((hidden == hidden[:, :1, :1]).all())
+    assert torch.equal(hide_some(torch.ones(4, 3, ROWS, 30)), torch.ones(4, 3, ROWS, 30))
+
+
+def test_simulated_maps_beat_at_the_rate_that_they_say() -> None:
+    torch.manual_seed(0)
+    fps = torch.tensor([20.0, 25.0, 30.0, 30.0])
+    maps, hr_bpm = synthetic_maps(400, fps)
+    assert maps.shape == (4, 3, ROWS, 400)
+    for one, bpm, clock in zip(maps, hr_bpm, fps, strict=True):
+        rows = (one - one.mean(-1, keepdim=True)).reshape(-1, 400).diff(dim=1)
+        share = rate_spectrum(rows, clock.expand(len(rows)), (38, 300)).mean(0)
+        peak = int(share.argmax()) + 38
+        assert min(abs(peak - float(bpm)), abs(peak - 2 * float(bpm))) < 3
+
+
+def test_masks_show_where_skin_is() -> None:
+    frames = torch.zeros(1, 4, 64, 64, 3, dtype=torch.uint8)
+    frames[..., 0], frames[..., 1], frames[..., 2] = 40, 90, 200  # a blue wall
+    frames[:, :, :, 12:52] = torch.tensor([190, 140, 110], dtype=torch.uint8)
+    mask = skin_masks(frames, (32, 32))
+    assert mask.shape == (1, 4, 32, 32)
+    assert float(mask[..., 8:24, 10:22].mean()) > 0.95 and float(mask[..., :4].mean()) < 0.05
+
+
+def test_a_signal_too_short_for_the_estimator_is_filled_up() -> None:
+    assert LEAST_SIGNAL == 133, "8 convolutions of 16 and 3 pools of 5 (SYSTEMS F1)"
+    net = small("hrcnn")
+    estimator: Any = net.estimator
+    assert estimator.eval()(torch.zeros(1, 1, LEAST_SIGNAL)).shape == (1, 1, 1)
