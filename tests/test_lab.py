@@ -1,9 +1,10 @@
-"""The paper's tables and ablations, end to end at miniature size, on made copies of VIPL-HR and MMSE-HR."""
+"""The paper's tables and ablations, end to end at miniature size, on made copies of VIPL-HR, MAHNOB-HCI, MMSE-HR."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from autohr.cli import main
-from autohr.data import cache, mmse_hr, vipl_hr
+from autohr.data import cache, mahnob_hci, mmse_hr, vipl_hr
 from autohr.data.cache import PAPER_CROP, CropConfig, open_cached
 from autohr.data.folds import subject_key
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, UnknownName
@@ -37,7 +38,7 @@ from autohr.train.fit import Progress
 from autohr.train.recipe import read_recipe, run_config, train
 from autohr.types import Frame
 from autohr.video.faces import Detection
-from trees import mmse_hr_tree, vipl_hr_tree
+from trees import mahnob_hci_tree, mmse_hr_tree, vipl_hr_tree
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SMALL = (
@@ -201,16 +202,37 @@ def test_table_1_from_prepared_recordings_to_rows(prepared: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_table_2_from_a_copy_of_mahnob_to_rows(tmp_path: Path) -> None:
+    known = mahnob_hci_tree(tmp_path / "mahnob", 5, fps=12.0, duration_s=16.0)
+    recordings = mahnob_hci.SPEC.list_recordings(tmp_path / "mahnob").recordings
+    manifest = cache.prepare(recordings, tmp_path / "cache", PAPER_CROP, workers=1, detector=MiddleDetector())
+    assert not manifest.excluded, manifest.excluded
+    make = functools.partial(make_table, 2, tmp_path / "out", cache=tmp_path / "cache", recipes=RECIPES)
+    assert make(only=["ica", "chrom"]) == {}
+    assert make(only=["autohr"], overrides=TINY, progress=None) == {}
+    results = {one.method.name: one for one in read_results(tmp_path / "out" / "evaluation")}
+    for one in results.values():
+        assert {window.recording_id for window in one.windows} == set(known)
+        assert {window.fold for window in one.windows} == {1, 2, 3, 4, 5}
+    rows = {row[0]: row for row in table_sheet(2, [tmp_path / "out" / "evaluation"]).rows}
+    assert rows["AutoHR"][2:6] == ("4.73", "3.78", "5.10", "0.86")
+    assert all("5 of 5" in rows[title] for title in ("Poh2011", "CHROM", "AutoHR"))
+    finer = score(results["chrom"], "reference").overall.mae_bpm
+    assert finer is not None and finer < 3
+
+
+@pytest.mark.slow
 def test_table_3_trains_on_one_dataset_and_tests_on_another(prepared: Path, tmp_path: Path) -> None:
     make_table(3, tmp_path, cache=prepared, recipes=RECIPES, only=["chrom"])
     make_table(3, tmp_path, cache=prepared, recipes=RECIPES, only=["physnet"], overrides=SMALL, progress=None)
+    make_table(3, tmp_path, cache=prepared, recipes=RECIPES, only=["autohr"], overrides=TINY, progress=None)
     results = {one.method.name: one for one in read_results(tmp_path / "evaluation")}
     assert {window.dataset for one in results.values() for window in one.windows} == {"mmse_hr"}
     header = read_header(tmp_path / "physnet" / "all" / "checkpoints" / "last.safetensors")
     assert header["training_data"]["datasets"] == ["vipl_hr"] and header["training_data"]["n_subjects"] == 4
     assert header["provenance"]["recipe"]["loss"]["frequency_weight"] == 0.0
     rows = {row[0]: row for row in table_sheet(3, [tmp_path / "evaluation"]).rows}
-    assert rows["PhysNet"][6] != NOTHING and rows["CHROM"][6] != NOTHING
+    assert all(rows[title][6] != NOTHING for title in ("PhysNet", "CHROM", "AutoHR"))
 
 
 def test_what_is_not_prepared_is_a_reason_and_names_the_command(prepared: Path, tmp_path: Path) -> None:
@@ -365,6 +387,19 @@ def test_ablate_runs_its_bars_on_fold_1_and_draws_them(prepared: Path, tmp_path:
 
     again = ablate("theta", tmp_path, recipes=RECIPES, overrides=overrides, only=["0.0", "0.2"], progress=None)
     assert again == result
+
+
+@pytest.mark.slow
+def test_the_augmentation_panel_trains_autohr_with_and_without(prepared: Path, tmp_path: Path) -> None:
+    changes = [f"data.cache={prepared.as_posix()!r}", *TINY]
+    result = ablate("augmentation", tmp_path, recipes=RECIPES, overrides=changes, only=["none", "both"], progress=None)
+    bars = {bar.key: bar for bar in result.bars}
+    assert bars["none"].rmse_bpm is not None and bars["both"].rmse_bpm is not None
+    assert (bars["none"].published_bpm, bars["both"].published_bpm) == (8.59, 8.16)
+    recipes = [
+        json.loads(path.read_text())["recipe"]["augment"] for path in sorted(tmp_path.rglob("fold_1/config.json"))
+    ]
+    assert sorted((one["erase"], one["tempo"]) for one in recipes) == [(False, False), (True, True)]
 
 
 def test_what_needs_the_search_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
