@@ -289,6 +289,14 @@ def test_the_table_shows_every_method_and_every_count(form: str) -> None:
     assert math.isclose(float(sheet.rows[0][1]), 0.0, abs_tol=0.05)
 
 
+def test_reasons_that_do_not_fit_below_a_table_are_counted() -> None:
+    blank: dict[str, Any] = {"bvp": None, "hr_bpm": None, "reliable": False, "true_hr_bpm": None, "true_bvp": None}
+    lost = [window("s0", 60.0, start_s=30.0 + k, why=f"reason {k}.", **blank) for k in range(8)]
+    good = results(*(window(f"s{k}", rate) for k, rate in enumerate(RATES)), *lost)
+    text = " ".join(render_sheet(scores_sheet([score(good, n_draws=20)]), "text").split())
+    assert "1 because reason 4; 3 for other reasons" in text and ".." not in text
+
+
 def test_a_group_is_a_table_too() -> None:
     made = results(*(window(f"s{k}", rate, groups={"task": "ab"[k % 2]}) for k, rate in enumerate(RATES)))
     sheet = groups_sheet(score(made, n_draws=0), "task")

@@ -97,6 +97,10 @@ def _percent(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.0f} %"
 
 
+MOST_REASONS = 5
+"""Shown below a table; the others are counted."""
+
+
 def _counted(scores: Sequence[Scores]) -> list[str]:
     """Every recording and every window, once where all methods agree."""
     lines: dict[str, list[str]] = {}
@@ -108,7 +112,11 @@ def _counted(scores: Sequence[Scores]) -> list[str]:
             f"{total} recordings expected: {states}; {counts['scored_windows']} of {counts['windows']} windows scored."
         )
         if one.reasons:
-            line += " Not scored: " + "; ".join(f"{n} because {why}" for why, n in list(one.reasons.items())[:5]) + "."
+            said = [f"{n} because {why.rstrip('.')}" for why, n in list(one.reasons.items())[:MOST_REASONS]]
+            others = sum(list(one.reasons.values())[MOST_REASONS:])
+            if others:
+                said.append(f"{others} for other reasons, which the report has")
+            line += f" Not scored: {'; '.join(said)}."
         lines.setdefault(line, []).append(one.method.label)
     return [line if len(lines) == 1 else f"{', '.join(labels)}: {line}" for line, labels in lines.items()]
 
