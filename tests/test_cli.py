@@ -18,7 +18,7 @@ import torch
 
 import autohr
 from autohr import methods
-from autohr.cli import CSV_COLUMNS, main
+from autohr.cli import CSV_COLUMNS, _Count, main
 from autohr.data import DATASETS
 from autohr.methods import DEFAULT_METHOD, METHODS, shipped_weights
 from autohr.nets import make_net
@@ -495,3 +495,23 @@ def test_prepare_refuses_a_copy_with_holes_unless_told(
     assert code == 0
     page = Path(out.strip().splitlines()[-1].removeprefix("Every recording: "))
     assert "folder/lost/lost" in page.read_text() and page.with_suffix(".json").exists()
+
+
+def test_a_count_that_begins_again_forgets_its_pace(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("autohr.cli.time.monotonic", lambda: clock[0])
+    with _Count("Looking") as count:
+        for done, now_s in ((1, 1.0), (2, 2.0), (10, 10.0), (1, 1000.0), (2, 1001.0), (3, 1002.0)):
+            clock[0] = now_s
+            count(done, 10)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "Looking: 1 of 10, 9 s left",
+        "Looking: 2 of 10, 8 s left",
+        "Looking: 10 of 10, 0 s left",
+        "Looking: 1 of 10",
+        "Looking: 2 of 10, 8 s left",
+        "Looking: 3 of 10, 7 s left",
+    ]

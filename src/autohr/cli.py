@@ -969,10 +969,14 @@ class _Count:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
     def __call__(self, done: int, total: int) -> None:
+        if done < self._stamps[-1][0]:
+            # The same work begins again, with other crops: what came before tells nothing of its pace.
+            self._stamps.clear()
         self._stamps.append((done, time.monotonic()))
         (before, then_s), (_, now_s) = self._stamps[0], self._stamps[-1]
-        left_s = (now_s - then_s) / max(1, done - before) * (total - done)
-        line = f"{self._what}: {done} of {total}, {left_s:.0f} s left"
+        line = f"{self._what}: {done} of {total}"
+        if done > before:
+            line += f", {(now_s - then_s) / (done - before) * (total - done):.0f} s left"
         if self._tty:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         elif done == total or done % max(1, total // 10) == 0:
