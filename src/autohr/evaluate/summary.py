@@ -133,7 +133,7 @@ def _tested(scores: Sequence[Scores], baseline: str | None) -> list[str]:
         if test.n_subjects < 2:
             said.append(f"{one.method.label}: one subject, so no test.")
             continue
-        p = "no subject differs" if test.p != test.p else f"p = {test.p:.3f}"
+        p = "no subject differs" if test.p != test.p else f"p = {test.p:.3f}" if test.p >= 0.001 else "p < 0.001"
         said.append(
             f"{one.method.label} {test.difference_bpm:+.2f} bpm ({test.low_bpm:+.2f} to {test.high_bpm:+.2f}, {p})"
         )
