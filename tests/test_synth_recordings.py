@@ -24,11 +24,14 @@ from autohr.synth.portrait import LANDMARKS_FILE
 from autohr.synth.recordings import (
     CODECS,
     FACE_PX,
+    HARD,
     HR_BPM,
     PORTRAIT_SHARE,
     PULSE_DEPTH,
     ROOM,
     TEST_EVERY,
+    USUAL,
+    Conditions,
     Encoding,
     SyntheticRecording,
     plan_recordings,
@@ -312,3 +315,17 @@ def test_recordings_outlive_a_move_of_the_portraits() -> None:
     assert making._comparable(written) == making._comparable(there)
     assert making._comparable(written) != making._comparable(other)
     assert making._comparable(written) != making._comparable(scene)
+
+
+def test_hard_recordings_show_more_of_what_is_hard() -> None:
+    def shares(conditions: Conditions) -> list[float]:
+        scenes = [one.scene for one in plan_recordings(n_subjects=200, per_subject=1, seed=5, conditions=conditions)]
+        seen = [
+            (s.head.rhythm_hz > 0, s.head.talk > 0, s.flicker_depth > 0, s.screen_depth > 0, s.fps < 23) for s in scenes
+        ]
+        return [float(share) for share in np.mean(seen, axis=0)]
+
+    usual, hard = shares(USUAL), shares(HARD)
+    assert all(more > less for more, less in zip(hard, usual, strict=True)), (usual, hard)
+    wanted = [HARD.rhythm, HARD.talk, HARD.flicker, HARD.screen]
+    assert hard[:4] == pytest.approx(wanted, abs=0.12)
