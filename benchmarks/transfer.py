@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from autohr.measure import summarise
 from autohr.methods import METHODS, Method
 from autohr.synth.life import HeadMotion
 from autohr.synth.recordings import Picture
+from autohr.synth.strata import STRATA, Facts, skin_luminance, strata
 from autohr.synth.video import SceneConfig, SceneTruth, read_truth, truth_path, write_scene
 from autohr.types import Float
 from autohr.video.decode import open_video
@@ -171,19 +172,14 @@ def judge(name: str, group: str, video: Path, methods: Sequence[Method]) -> Row:
         true_bpm = true_rate_bpm(known, face.start_s, face.end_s)
         answers[method] = Answer(face.hr_bpm, true_bpm, face.confidence, face.reliable, face.why_unreliable)
     n_pixels = scene["width"] * scene["height"] * len(known.t_s)
-    skin = skin_luminance(video, known, scene)
+    skin = skin_of_video(video, known, scene)
     return Row(name, group, scene, encoding, 8 * video.stat().st_size / n_pixels, skin, answers)
 
 
-def skin_luminance(video: Path, known: SceneTruth, scene: dict[str, Any]) -> float:
-    """Of the middle of the face, from brows to mouth, where most is skin: see ``Row.skin``."""
+def skin_of_video(video: Path, known: SceneTruth, scene: dict[str, Any]) -> float:
     with open_video(video) as frames:
         rgb = next(iter(frames)).rgb
-    left, top, width, height = known.box_xywh[0]
-    rows = slice(max(0, round(top + 0.35 * height)), round(top + 0.7 * height))
-    columns = slice(max(0, round(left + 0.25 * width)), round(left + 0.75 * width))
-    linear = (rgb[rows, columns].reshape(-1, 3) / 255.0) ** scene["gamma"] / scene["exposure"]
-    return float(np.median(linear @ np.array([0.2126, 0.7152, 0.0722])))
+    return skin_luminance(rgb, known.box_xywh[0], scene["gamma"], scene["exposure"])
 
 
 def recordings_of(root: Path, limit: int | None) -> list[tuple[str, Path]]:
@@ -201,64 +197,6 @@ def recordings_of(root: Path, limit: int | None) -> list[tuple[str, Path]]:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Tables
-
-
-def strata_of(rows: list[Row]) -> dict[str, Callable[[Row], str]]:
-    """The ways to divide the recordings; each gives a row the name of its group."""
-    tones = np.array([row.skin for row in rows if row.scene["portrait"] is not None])
-    dark, light = np.quantile(tones, [1 / 3, 2 / 3]) if len(tones) else (0.0, 0.0)
-
-    def motion(row: Row) -> str:
-        head = row.scene["head"]
-        if head["sway"] >= 0.9 or head["turn_deg"] >= 6 or head["talk"] >= 0.9:
-            return "3 strong"
-        quiet = head["sway"] < 0.5 and head["turn_deg"] < 4 and not head["talk"] and not head["rhythm_amplitude"]
-        return "1 still" if quiet else "2 moderate"
-
-    def lighting(row: Row) -> str:
-        if row.scene["flicker_depth"]:
-            return "flicker"
-        if row.scene["screen_depth"]:
-            return "screen"
-        return "drift over 3 %" if row.scene["light_drift"] > 0.03 else "1 steady"
-
-    def tone(row: Row) -> str:
-        if row.scene["portrait"] is not None:
-            return _third(row.skin, dark, light, ("6 portrait, dark", "5 portrait, medium", "4 portrait, light"))
-        melanin = row.scene["identity"]["melanin"]
-        return _third(melanin, 1 / 3, 2 / 3, ("1 drawn, light", "2 drawn, medium", "3 drawn, dark"))
-
-    def codec(row: Row) -> str:
-        if row.encoding["codec"] != "libx264":
-            return str(row.encoding["codec"])
-        return _third(
-            row.encoding["crf"], 10.5, 17.5, ("1 h264, crf to 10", "2 h264, crf 11 to 17", "3 h264, crf 18 on")
-        )
-
-    return {
-        "motion": motion,
-        "speech": lambda row: "talking" if row.scene["head"]["talk"] else "silent",
-        "rhythmic movement": lambda row: (
-            row.scene["head"]["rhythm"] if row.scene["head"]["rhythm_amplitude"] else "1 none"
-        ),
-        "light": lighting,
-        "automatic exposure": lambda row: "on" if row.scene["auto_exposure"] else "off",
-        "skin tone": tone,
-        "compression": codec,
-        "bits per pixel": lambda row: _third(
-            row.bits_per_pixel, 0.05, 0.2, ("1 under 0.05", "2 to 0.2", "3 above 0.2")
-        ),
-        "frames per second": lambda row: _third(row.scene["fps"], 22, 33, ("1 under 22", "2 to 33", "3 above 33")),
-        "person": lambda row: "drawn" if row.scene["portrait"] is None else "portrait",
-        "depth of pulse": lambda row: _third(
-            row.scene["pulse_depth"], 0.0113, 0.0213, ("1 weak, under 1.13 %", "2 medium", "3 strong, above 2.13 %")
-        ),
-        "rate": lambda row: _third(mean_truth_bpm(row), 70, 120, ("1 under 70 bpm", "2 to 120", "3 above 120")),
-    }
-
-
-def _third(value: float, low: float, high: float, names: tuple[str, str, str]) -> str:
-    return names[int(value >= low) + int(value >= high)]
 
 
 def mean_truth_bpm(row: Row) -> float:
@@ -311,10 +249,11 @@ def print_strata(rows: list[Row], methods: tuple[str, ...], judged: str | None) 
     lost = []
     print("| stratum | n | " + " | ".join(METHODS[method].title for method in methods) + " |")
     print("| --- | --- |" + " --- |" * len(methods))
-    for name, group_of in strata_of(rows).items():
+    told = [strata(Facts(row.scene, row.encoding, row.bits_per_pixel, mean_truth_bpm(row), row.skin)) for row in rows]
+    for name in STRATA:
         groups: dict[str, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(group_of(row), []).append(row)
+        for row, said in zip(rows, told, strict=True):
+            groups.setdefault(said[name], []).append(row)
         for group, mine in sorted(groups.items()):
             errors = {method: errors_bpm(mine, method) for method in methods}
             cells = [f"{mae(e):.1f}, {(np.abs(e) <= WITHIN_BPM).sum() / len(mine):.0%}" for e in errors.values()]

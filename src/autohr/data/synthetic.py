@@ -7,8 +7,8 @@
         portrait_033/session_7_0.mp4        a person made from a photograph
 
 Any folder of videos with a ``<stem>.truth.json`` beside each is read: the folder is the subject, the stem the session;
-a video directly in ROOT is a subject of its own. The first face's truth is the reference. A video without truth is
-listed without a reference, so that the manifest can say so.
+a video directly in ROOT is a subject of its own. The first face's truth is the reference; the groups are those of
+``synth.strata``. A video without truth is listed without a reference, so that the manifest can say so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from autohr.data.recording import DatasetSpec, Listing, Recording, Reference
 from autohr.errors import BadRecording
-from autohr.synth.video import read_truth, truth_path
+from autohr.synth.video import read_strata, read_truth, truth_path
 from autohr.video.decode import list_videos
 
 DATASET = "synthetic"
@@ -46,12 +46,13 @@ def list_recordings(root: Path) -> Listing:
 def _read(root: Path, video: Path) -> Recording:
     folder = video.parent.relative_to(root).as_posix()
     subject = video.stem if folder == "." else folder
-    reference = None
+    reference, groups = None, {}
     if truth_path(video).exists():
+        groups = read_strata(video)
         truth = read_truth(video)[0]
         if len(truth.t_s) >= 2 and np.isfinite(truth.hr_bpm).any():
             reference = Reference(t_s=truth.t_s, bvp=truth.bvp, hr_bpm=truth.hr_bpm)
-    return Recording(DATASET, subject, video.stem, video, reference)
+    return Recording(DATASET, subject, video.stem, video, reference, groups=groups)
 
 
 SPEC = DatasetSpec(

@@ -21,11 +21,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import cv2
 import numpy as np
@@ -36,12 +36,15 @@ from autohr.signals.simulate import CHANNEL_RATIO, simulate_pulse
 from autohr.synth.face import DISPLAY_GAMMA, FaceTexture, Identity, Illumination, Image, draw_face, random_identity
 from autohr.synth.life import HeadMotion, HeadPose, move_head, wander
 from autohr.synth.portrait import Portrait, load_portraits, portrait_texture
+from autohr.synth.strata import Facts, skin_luminance, strata
 from autohr.synth.warp import Rig, full_size, lid_outlines, make_rig, mouth_opening, pose_mesh, sampling
 from autohr.types import Float, Frame
 from autohr.video.encode import write_video
 
 SceneKind = Literal["face", "photo", "wall"]
 Background = Literal["plain", "room", "clutter"]
+
+T = TypeVar("T")
 
 TRUTH_SCHEMA = "autohr.truth/1"
 PULSE_FS = 240.0
@@ -247,17 +250,26 @@ def write_scene(
     path = Path(path)
     times_s = _clock(config)
     actors = _cast(config, times_s)
-    frames = (frame for frame, _ in _render(config, times_s, actors))
+    truths = [actor.life.truth for actor in actors] or [_no_pulse(times_s)]
+    skin: list[float] = []
+
+    def shown() -> Iterator[Frame]:
+        for frame, _ in _render(config, times_s, actors):
+            if actors and not skin:
+                skin.append(skin_luminance(frame, truths[0].box_xywh[0], config.gamma, config.exposure))
+            yield frame
+
+    frames = shown()
     if config.jitter_s or config.drop_share:
         write_video(path, frames, t_s=times_s, codec=codec, crf=crf, pix_fmt=pix_fmt, preset=preset, gop=gop)
     else:
         write_video(path, frames, fps=config.fps, codec=codec, crf=crf, pix_fmt=pix_fmt, preset=preset, gop=gop)
-    truths = [actor.life.truth for actor in actors] or [_no_pulse(times_s)]
     record = {
         "schema": TRUTH_SCHEMA,
         "video": path.name,
         "config": dataclasses.asdict(config),
         "encoding": {"codec": codec, "crf": crf, "pix_fmt": pix_fmt, "preset": preset, "gop": gop},
+        "skin_luminance": round(skin[0], 4) if skin and math.isfinite(skin[0]) else None,
         "t_s": _listed(times_s, 6),
         "faces": [
             {
@@ -285,13 +297,8 @@ def read_truth(path: Path) -> list[SceneTruth]:
     Raises:
         BadRecording: no such file, or not one that ``write_scene`` made.
     """
-    path = Path(path)
-    if path.suffix != ".json":
-        path = truth_path(path)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["schema"] != TRUTH_SCHEMA:
-            raise BadRecording(f"{path}: schema {record['schema']!r} is not {TRUTH_SCHEMA!r}; write the scene again.")
+
+    def truths(record: dict[str, Any]) -> list[SceneTruth]:
         t_s = _array(record["t_s"])
         return [
             SceneTruth(
@@ -304,9 +311,44 @@ def read_truth(path: Path) -> list[SceneTruth]:
             )
             for one in record["faces"]
         ]
+
+    return _told(path, truths)
+
+
+def read_strata(path: Path) -> dict[str, str]:
+    """The groups that a written scene belongs to (``synth.strata``), from its video with the truth beside it.
+
+    Raises:
+        BadRecording: as ``read_truth``; or there is no video.
+    """
+    try:
+        file_bytes = Path(path).stat().st_size
+    except OSError as error:
+        raise BadRecording(f"Cannot read {str(path)!r}: {error.strerror}.") from None
+
+    def told(record: dict[str, Any]) -> dict[str, str]:
+        scene, faces = record["config"], record["faces"]
+        bits_per_pixel = 8 * file_bytes / (scene["width"] * scene["height"] * len(record["t_s"]))
+        hr_bpm = faces[0]["mean_hr_bpm"] if faces else None
+        # Recordings of before 22 November 2026 do not say how light the skin is.
+        return strata(Facts(scene, record["encoding"], bits_per_pixel, hr_bpm, record.get("skin_luminance")))
+
+    return _told(path, told)
+
+
+def _told(path: Path, of: Callable[[dict[str, Any]], T]) -> T:
+    """What ``of`` reads from the record beside a video, or in a file; whatever is wrong in it is a BadRecording."""
+    path = Path(path)
+    if path.suffix != ".json":
+        path = truth_path(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] != TRUTH_SCHEMA:
+            raise BadRecording(f"{path}: schema {record['schema']!r} is not {TRUTH_SCHEMA!r}; write the scene again.")
+        return of(record)
     except FileNotFoundError:
         raise BadRecording(f"{path} does not exist; write_scene puts it beside the video.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise BadRecording(f"{path} is not the truth of a scene ({error!r}); write the scene again.") from None
 
 
