@@ -18,11 +18,12 @@ import torch
 
 import autohr
 from autohr import methods
-from autohr.cli import CSV_COLUMNS, _Count, main
+from autohr.cli import _Count, main
 from autohr.data import DATASETS
 from autohr.methods import DEFAULT_METHOD, METHODS, shipped_weights
 from autohr.nets import make_net
 from autohr.nets.checkpoint import save_weights
+from autohr.reports.readings import CSV_COLUMNS
 from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, decoys, truth, write_scene
 from autohr.types import MEASUREMENT_SCHEMA

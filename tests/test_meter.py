@@ -138,6 +138,16 @@ def test_too_few_frames_per_second_are_refused() -> None:
     assert "frames per second" in meter.too_short[0].why
 
 
+def test_frames_that_come_fast_enough_later_are_measured_from_then_on() -> None:
+    slow = [(frame, t_s) for k, (frame, t_s) in enumerate(video(17, 15)) if t_s >= 7 or k % 3 == 0]
+    meter = Meter("pos", MeterConfig(window_s=6), detector=Knows())
+    readings = run(meter, iter(slow))
+    assert readings and readings[0].start_s == pytest.approx(7, abs=0.7)
+    assert readings[0].estimate.hr_bpm == pytest.approx(75, abs=4)
+    (left_out,) = meter.too_short
+    assert left_out.start_s == 0 and left_out.end_s == readings[0].start_s and "5.0 frames per second" in left_out.why
+
+
 def test_no_face_no_reading() -> None:
     meter = Meter("pos", detector=Knows())
     assert run(meter, video(3, hidden=(0, 99))) == []

@@ -7,8 +7,6 @@ traceback. Rooms are imported inside the commands, so that ``autohr --help`` ans
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 import shlex
@@ -256,7 +254,9 @@ def measure(
         else:
             _write(Path(json_out), text + "\n")
     if csv_out is not None:
-        _write(csv_out, _as_csv(results))
+        from autohr.reports.readings import readings_csv
+
+        _write(csv_out, readings_csv(results))
     if html_out is not None:
         # matplotlib takes half a second: only who wants the page waits for it.
         from autohr.reports.measurement import write_measurement_page
@@ -265,6 +265,141 @@ def measure(
         write_measurement_page(results, html_out, made_at=time.strftime("%Y-%m-%d %H:%M"), command=command)
     if n_refused:
         raise typer.Exit(1)
+
+
+@app.command()
+def live(
+    camera: Annotated[
+        str, typer.Option(metavar="INDEX|FILE|URL", help="A camera, an address, or a video file in a camera's place.")
+    ] = "0",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="One of `autohr list methods`. Default: autohr; without weights of it, pos.",
+            callback=_known_method,
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="What a network learned; see `autohr measure`.", show_default=False),
+    ] = None,
+    max_faces: Annotated[
+        int, typer.Option(min=1, max=20, help="People to follow; the largest is shown, all are in the summary.")
+    ] = 1,
+    duration_s: Annotated[
+        float | None, typer.Option(min=1.0, help="Stop after so many seconds. Default: Ctrl-C, or the file's end.")
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Of a file: every frame, as quickly as can be; none is dropped.")
+    ] = False,
+    json_out: Annotated[
+        str | None, typer.Option("--json", metavar="OUT|-", help="Write the summary as JSON; '-' to the terminal.")
+    ] = None,
+    csv_out: Annotated[
+        Path | None, typer.Option("--csv", metavar="OUT", help="Write one row for each reading.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where a network runs.")] = Device.cpu,
+) -> None:
+    """Show the pulse of who sits in front of the camera. Ctrl-C ends it and prints the summary.
+
+    A first number comes after 4 s of face, a reliable one after 8 s at the earliest, then one each second."""
+    for out in (csv_out, None if json_out in (None, "-") else Path(str(json_out))):
+        if out is not None:
+            _check_writable(out)
+    source = _sources([camera])[0]
+    if fast and isinstance(source, int):
+        raise typer.BadParameter("a camera cannot be played faster; give a file with --camera.", param_hint="--fast")
+
+    from dataclasses import replace
+
+    from autohr.live import LiveConfig, LiveSession
+    from autohr.meter import MeterConfig
+    from autohr.terminal import watch
+    from autohr.video.decode import open_video
+
+    quiet = json_out == "-"
+    loaded = _load_method(method, weights, device.value)
+    config = LiveConfig(
+        meter=MeterConfig(max_faces=max_faces), source=f"camera {source}" if isinstance(source, int) else str(source)
+    )
+    with open_video(source, end_s=duration_s) as video, LiveSession(loaded, config) as session:
+        frames = ((frame.rgb, frame.t_s, frame.whole) for frame in video)
+        with contextlib.suppress(KeyboardInterrupt):
+            watch(
+                session, frames, paced=not isinstance(source, int), fast=fast, out=sys.stderr if quiet else sys.stdout
+            )
+        result = session.close()
+        result = replace(result, notes=(*video.notes, *result.notes))
+    if quiet:
+        print(json.dumps(result.as_dict(), allow_nan=False))
+    else:
+        _print_measurement(result)
+        print(NOT_MEDICAL)
+        if json_out is not None:
+            _write(Path(str(json_out)), json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
+    if csv_out is not None:
+        from autohr.reports.readings import readings_csv
+
+        _write(csv_out, readings_csv([result]))
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Any but this machine's own needs a token; one is made.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="AUTOHR_TOKEN", help="What the page asks of everybody, 16 characters or more."),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="One of `autohr list methods`. Default: autohr; without weights of it, pos.",
+            callback=_known_method,
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="What a network learned, as for `autohr measure`.", show_default=False),
+    ] = None,
+    max_sessions: Annotated[int, typer.Option(min=1, max=64, help="Cameras measured at the same time.")] = 2,
+    max_uploads: Annotated[int, typer.Option(min=1, max=64, help="Files measured at the same time.")] = 2,
+    max_upload_mb: Annotated[int, typer.Option(min=1, max=100_000, help="Size of one file.")] = 500,
+    max_session_s: Annotated[float, typer.Option(min=20.0, max=86_400.0, help="Length of one camera session.")] = 600.0,
+    device: Annotated[Device, typer.Option(help="Where a network runs.")] = Device.cpu,
+) -> None:
+    """Serve a page on this machine: look into the camera and watch your pulse, or measure a file.
+
+    The page needs no internet, and nothing of a video is kept. Ctrl-C stops it."""
+    try:
+        from autohr.service.config import ServiceConfig
+        from autohr.service.server import serve as serve_page
+        from autohr.service.server import token_for
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("autohr"):
+            raise
+        raise AutoHRError(f"The page needs {missing.name}: pip install 'autohr[serve]'.") from None
+
+    try:
+        config = ServiceConfig(
+            host=host,
+            port=port,
+            token=token_for(host, token),
+            method=method,
+            weights=weights,
+            device=device.value,
+            max_sessions=max_sessions,
+            max_uploads=max_uploads,
+            max_upload_bytes=max_upload_mb * 1_000_000,
+            max_session_s=max_session_s,
+        )
+    except ValueError as wrong:
+        raise typer.BadParameter(str(wrong)) from None
+    serve_page(config, _load_method(method, weights, device.value), say=lambda line: print(line, flush=True))
 
 
 @app.command()
@@ -419,6 +554,43 @@ def train(
         )
 
 
+@app.command("search")
+def search_command(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file such as recipes/search_cpu.toml.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one field, as in search.lr=3e-4; may be given often."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Short for --set search.seed=SEED.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME_OF_THE_RECIPE if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that must be there already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew where another run lies.")] = False,
+) -> None:
+    """Search a cell from prepared recordings. A run that was killed goes on by the same command."""
+    if resume and overwrite:
+        raise typer.BadParameter("--resume and --overwrite contradict each other.")
+    with _training_extra():
+        from autohr.search.recipe import say_epoch
+        from autohr.search.recipe import search as search_cell
+        from autohr.search.space import describe_cell
+
+    changes = [*(overrides or ()), *([] if seed is None else [f"search.seed={seed}"])]
+    found = search_cell(recipe, changes, out=out, resume=resume, overwrite=overwrite, say=say_epoch)
+    result = found.search
+    print(f"Run {found.run}")
+    if result.genotype is None:
+        raise AutoHRError(
+            f"Stopped by {result.stopped_by} after step {result.step}; the same command goes on from there."
+        )
+    for line in describe_cell(result.genotype):
+        print(line)
+    if result.collapse is not None:
+        done = "stopped" if result.stopped_by == "collapse" else "ended"
+        print(f"The search {done} unsound: {result.collapse}. See notes in {found.run / 'results' / 'search.json'}.")
+    print(f"Genotype {found.genotype}")
+    print(f"Train it: autohr train RECIPE --set net_config.genotype={found.genotype}")
+
+
 class Format(StrEnum):
     text = "text"
     markdown = "markdown"
@@ -485,20 +657,37 @@ def ablate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one field of the recipe, as in fit.device=cuda."),
     ] = None,
+    search_recipe: Annotated[
+        Path | None, typer.Option(help="Of nas: TOML file of the searches in place of its own.", show_default=False)
+    ] = None,
+    search_overrides: Annotated[
+        list[str] | None,
+        typer.Option("--search-set", metavar="KEY=VALUE", help="Of nas: change one field of the searches' recipe."),
+    ] = None,
+    synthetic: Annotated[
+        bool,
+        typer.Option(
+            "--synthetic", help="Of nas: on prepared synthetic recordings, small; not the paper's experiment."
+        ),
+    ] = False,
     only: Annotated[
         list[str] | None, typer.Option("--bar", help="Run only this bar, as in 0.2 or da1; may be given often.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of it all; runs/ablate_NAME if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of it all; runs/ablate_NAME (_synthetic) if not given.")
+    ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.text,
 ) -> None:
-    """Train and test every bar of Fig. 4 (a) to (d), and draw it beside the paper's. Goes on if repeated."""
+    """Train and test every bar of Fig. 4 (a) to (d), and draw it beside the paper's. Goes on if repeated.
+
+    The bars of nas need searched cells: where none is shipped, the search is run first."""
     from autohr.evaluate.tables import render_sheet
 
     with _training_extra():
         from autohr.lab.ablations import ablate as run_ablation
         from autohr.lab.ablations import ablation_sheet
 
-    folder = out or Path("runs") / f"ablate_{name.value}"
+    folder = out or Path("runs") / f"ablate_{name.value}{'_synthetic' if synthetic else ''}"
     _check_writable(folder / "ablation.json")
     folder.mkdir(parents=True, exist_ok=True)
     result = run_ablation(
@@ -507,6 +696,9 @@ def ablate(
         recipes=recipes,
         recipe=recipe,
         overrides=overrides or (),
+        search_recipe=search_recipe,
+        search_overrides=search_overrides or (),
+        synthetic=synthetic,
         only=only or (),
         say=_say_progress,
     )
@@ -518,11 +710,77 @@ def ablate(
     print(f"Picture: {folder / 'ablation.svg'}   (page {folder / 'ablation.html'})", file=sys.stderr)
 
 
+@app.command("compare-cells")
+def compare_cells(
+    cells: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CELL...]",
+            help="Run folders of searches, names such as fig5_plausible_v2, or genotype files.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[Path, typer.Option(help="TOML file by which every cell is trained; its net is autohr.")] = Path(
+        "recipes/equal_autohr.toml"
+    ),
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one field of the recipe, as in fit.steps=500."),
+    ] = None,
+    random: Annotated[int, typer.Option(min=0, max=100, help="Cells drawn by chance, as the control.")] = 3,
+    random_seed: Annotated[int, typer.Option(min=0, help="Another number draws other cells.")] = 0,
+    seeds: Annotated[str, typer.Option(metavar="N,N", help="Every cell is trained with each of these seeds.")] = "0",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only", metavar="CELL", help="Train only this cell now, as the table calls it; may be repeated."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of all trainings and of the result.")] = Path("runs/cells"),
+    form: Annotated[Format, typer.Option("--format", help="How to print the table.")] = Format.text,
+) -> None:
+    """Was it the search, or luck? Train searched, random and other cells under one budget, and compare them.
+
+    autohr compare-cells runs/s0 runs/s1 runs/s2 fig5_plausible_v2 --random 3 --seeds 0,1. Goes on if repeated."""
+    from autohr.evaluate.tables import render_sheet
+
+    try:
+        numbers = [int(one) for one in seeds.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{seeds!r} is not of the form 0,1,2.", param_hint="--seeds") from None
+    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
+        raise typer.BadParameter(f"{seeds!r}: give each seed once, none below 0.", param_hint="--seeds")
+    if not cells and not random:
+        raise typer.BadParameter("There is no cell to train; name some, or give --random.")
+    with _training_extra():
+        from autohr.lab.searches import compare_genotypes, comparison_sheet
+
+    result = compare_genotypes(
+        cells or (),
+        recipe,
+        out,
+        overrides=overrides or (),
+        n_random=random,
+        random_seed=random_seed,
+        seeds=numbers,
+        only=only or (),
+        say=_say_progress,
+    )
+    from autohr.reports.run import write_run_page
+
+    print(render_sheet(comparison_sheet(result), form.value))
+    page = write_run_page(out, made_at=time.strftime("%Y-%m-%d %H:%M"))
+    print(f"Page: {page}", file=sys.stderr)
+
+
 @app.command()
 def report(
     run: Annotated[
         Path | None,
-        typer.Argument(help="Folder of an evaluation, a training, an ablation, or activations.", show_default=False),
+        typer.Argument(
+            help="Folder of an evaluation, training, search, comparison of cells, ablation, or activations.",
+            show_default=False,
+        ),
     ] = None,
     activations: Annotated[
         str | None,
@@ -850,52 +1108,6 @@ def _as_json(result: Measurement | Refusal, kind: str) -> dict[str, Any]:
     if isinstance(result, Measurement):
         return result.as_dict()
     return {"schema": MEASUREMENT_SCHEMA, "path": result.path, "error": {"kind": kind, "message": result.reason}}
-
-
-CSV_COLUMNS = (
-    "path",
-    "face_id",
-    "start_s",
-    "end_s",
-    "hr_bpm",
-    "confidence",
-    "reliable",
-    "snr_db",
-    "why_unreliable",
-    "method",
-    "weights",
-)
-
-
-def _as_csv(results: list[Measurement | Refusal]) -> str:
-    """One row for each reading; a refused file is one row with its reason."""
-    from autohr.types import Measurement
-
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(CSV_COLUMNS)
-    for result in results:
-        if not isinstance(result, Measurement):
-            table.writerow([result.path, "", "", "", "", "", "false", "", result.reason, "", ""])
-            continue
-        for face in result.faces:
-            for window in face.windows:
-                table.writerow(
-                    [
-                        result.path,
-                        face.id,
-                        f"{window.start_s:.3f}",
-                        f"{window.end_s:.3f}",
-                        "" if window.hr_bpm is None else f"{window.hr_bpm:.2f}",
-                        f"{window.confidence:.3f}",
-                        str(window.reliable).lower(),
-                        "" if window.snr_db is None else f"{window.snr_db:.2f}",
-                        window.why_unreliable or "",
-                        result.method,
-                        result.weights or "",
-                    ]
-                )
-    return text.getvalue()
 
 
 def _print_measurement(result: Measurement) -> None:

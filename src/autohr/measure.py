@@ -93,36 +93,51 @@ def measure(
             if progress is not None:
                 progress(frame.t_s - start_s, None if total_s is None else total_s - start_s)
         readings += meter.finish()
-    notes += video.notes
-    duration_s = last_s - first_s
-    name = str(video.path)
-    if meter.n_face == 0:
-        raise NoFace(
-            f"No face in any of the {meter.n_frames} frames of {name!r}. "
-            "A face must look towards the camera, upright, at least 40 pixels high and lit."
-        )
-    faces = sorted({reading.face_id for reading in readings})
-    if not faces:
-        raise SignalTooShort(_nothing_long_enough(name, meter.too_short))
-    notes += _notes_on_faces(meter, duration_s)
-    return Measurement(
-        path=name,
-        method=meter.method.name,
-        method_title=meter.method.title,
-        weights=meter.method.weights,
-        duration_s=duration_s,
-        fps_mean=(meter.n_frames - 1) / duration_s if duration_s > 0 else 0.0,
+    return answer(
+        meter,
+        readings,
+        path=str(video.path),
+        duration_s=last_s - first_s,
         frames=Frames(
             read=video.n_read,
             face=meter.n_face,
             repaired=video.n_repaired + meter.n_filled,
             dropped=video.n_dropped,
         ),
+        notes=[*notes, *video.notes],
+    )
+
+
+def answer(
+    meter: Meter, readings: list[Reading], *, path: str, duration_s: float, frames: Frames, notes: list[str]
+) -> Measurement:
+    """All readings of a meter that has finished as one ``Measurement``: of a file and of a live session alike.
+
+    Raises:
+        NoFace: no face in any frame.
+        SignalTooShort: no face for as long as a reading needs.
+    """
+    if meter.n_face == 0:
+        raise NoFace(
+            f"No face in any of the {meter.n_frames} frames of {path!r}. "
+            "A face must look towards the camera, upright, at least 40 pixels high and lit."
+        )
+    faces = sorted({reading.face_id for reading in readings})
+    if not faces:
+        raise SignalTooShort(_nothing_long_enough(path, meter.too_short))
+    return Measurement(
+        path=path,
+        method=meter.method.name,
+        method_title=meter.method.title,
+        weights=meter.method.weights,
+        duration_s=duration_s,
+        fps_mean=(meter.n_frames - 1) / duration_s if duration_s > 0 else 0.0,
+        frames=frames,
         faces=tuple(
             summarise([reading for reading in readings if reading.face_id == face_id], meter.crops.get(face_id))
             for face_id in faces
         ),
-        notes=tuple(notes),
+        notes=(*notes, *_notes_on_faces(meter, duration_s)),
     )
 
 
@@ -159,7 +174,7 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
         snr_db = float(np.median(of_waves)) if of_waves else None
     why = None if reliable else _chief_reason(windows)
 
-    pulse = _join_waves(readings)
+    pulse = join_waves(readings)
     beats_s: tuple[float, ...] = ()
     hrv: HRV | None = None
     why_no_hrv: str | None = None
@@ -216,7 +231,7 @@ def _chief_reason(windows: tuple[Window, ...]) -> str:
     return f"{unreliable} of {len(windows)} windows are not reliable, most often because {reason} ({count})"
 
 
-def _join_waves(readings: list[Reading]) -> Pulse | None:
+def join_waves(readings: list[Reading]) -> Pulse | None:
     """The windows' waves as one: each standardised, Hann-weighted, added on the clock of its segment; NaN in between.
 
     Segments keep their own rate in frames per second, which differs where a phone changes it; the first one's clock is

@@ -14,6 +14,7 @@ with the video, and the same frames give the same numbers whether they come from
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,10 @@ from autohr.video.rois import UNSEEN, Colours, SkinReader, background_colour, fa
 
 BRIDGE_S = 1.0
 """Longest time for which a lost face, or missing frames, are filled by interpolation (DESIGN 2, rule 6)."""
+
+PACE_S, PACE_FPS = 3.0, 1.5 * LEAST_FPS
+"""A face whose first window had too few frames per second is tried again once they come this fast for so long, and none
+of them alone: clearly faster than the least, so that a camera at the limit is not tried again and again."""
 
 FIRST_BOX_MARGIN = 0.25
 """How much ``box="first"`` enlarges the detector's box on each side: to 1.5 of its width and height. The paper says
@@ -165,6 +170,39 @@ class Meter:
                 readings += self._read_full_windows(face.id, segment)
         return readings
 
+    def early(self) -> list[Reading]:
+        """What can be said already of faces whose first window is not full: one reading of all there is of each.
+
+        For who watches and would wait ``window_s`` for a first number. The same rules hold (``LEAST_S`` for a number,
+        ``TRUSTED_S`` for a reliable one), nothing in the meter changes, and ``push`` and ``finish`` give what they
+        would have given. Costs about as much as a reading.
+        """
+        readings = []
+        for face in self.faces:
+            segment = self._open.get(face.id)
+            if segment is None or segment.fps != 0.0 or not segment.rows[-1].found or len(segment.rows) < 2:
+                continue
+            fps = _mean_fps(segment.rows)
+            n_frames = round((segment.rows[-1].t_s - segment.origin_s) * fps) + 1
+            if fps >= LEAST_FPS and n_frames / fps >= LEAST_S:
+                readings.append(self._ask(face.id, segment, fps, 0, n_frames))
+        return readings
+
+    def followed_s(self, face_id: int) -> float:
+        """For how many seconds this face has been followed without a gap over the bridge; 0 if it is not."""
+        segment = self._open.get(face_id)
+        return 0.0 if segment is None else segment.rows[-1].t_s - segment.origin_s
+
+    def skin_rgb(self, face_id: int) -> Float | None:
+        """Mean colour (3,) of this face's skin, 0..255, in the last frame that showed it; None if it is not followed.
+
+        ``followed_s`` and this are for advice to who watches.
+        """
+        segment = self._open.get(face_id)
+        if segment is None:
+            return None
+        return next((row.colours.rgb for row in reversed(segment.rows) if row.found), None)
+
     def finish(self) -> list[Reading]:
         """The readings of what is left when no more frames will come. The meter is spent afterwards."""
         readings: list[Reading] = []
@@ -199,8 +237,7 @@ class Meter:
                 return []
             segment.fps = _mean_fps(segment.rows)
         if segment.fps < LEAST_FPS:
-            # Nothing can be read; the rows that tell how long it lasted are the first time and the last.
-            del segment.rows[:-1]
+            self._wait_for_pace(face_id, segment)
             return []
         readings = []
         length, hop = round(self.config.window_s * segment.fps), max(1, round(self.config.stride_s * segment.fps))
@@ -215,6 +252,17 @@ class Meter:
                 self.n_filled += not segment.rows[0].found
                 del segment.rows[0]
         return readings
+
+    def _wait_for_pace(self, face_id: int, segment: _Segment) -> None:
+        """Of a segment with too few frames per second nothing can be read, until they come faster: a camera that got
+        more light, a computer that has time again. It then begins anew with the last ``PACE_S``."""
+        rows = segment.rows
+        while len(rows) > 2 and rows[1].t_s <= rows[-1].t_s - PACE_S:
+            del rows[0]
+        widest_s = max((after.t_s - row.t_s for row, after in pairwise(rows)), default=PACE_S)
+        if rows[-1].t_s - rows[0].t_s >= PACE_S and _mean_fps(rows) >= PACE_FPS and widest_s <= 1 / LEAST_FPS:
+            self.too_short.append(TooShort(face_id, segment.origin_s, rows[0].t_s, _too_slow(segment.fps)))
+            segment.origin_s, segment.fps = rows[0].t_s, 0.0
 
     def _close_stale(self, now_s: float) -> list[Reading]:
         """End the segments of faces that have not been seen for longer than the bridge."""
@@ -247,8 +295,7 @@ class Meter:
                 return []
             segment.fps = _mean_fps(segment.rows)
         if segment.fps < LEAST_FPS:
-            why = f"{segment.fps:.1f} frames per second; at least {LEAST_FPS:.1f} are needed"
-            self.too_short.append(TooShort(face_id, first_s, last_s, why))
+            self.too_short.append(TooShort(face_id, first_s, last_s, _too_slow(segment.fps)))
             return []
         n_frames = round((last_s - first_s) * segment.fps) + 1
         if segment.covered == 0:
@@ -264,13 +311,16 @@ class Meter:
         return [self._read_window(face_id, segment, n_frames - length, length)]
 
     def _read_window(self, face_id: int, segment: _Segment, first: int, length: int) -> Reading:
-        clip = _on_clock(segment.rows, segment.fps, segment.origin_s + first / segment.fps, length)
         self._measured.add(face_id)
+        return self._ask(face_id, segment, segment.fps, first, length)
+
+    def _ask(self, face_id: int, segment: _Segment, fps: float, first: int, length: int) -> Reading:
+        clip = _on_clock(segment.rows, fps, segment.origin_s + first / fps, length)
         return Reading(
             face_id=face_id,
             segment=segment.number,
             start_s=clip.start_s,
-            end_s=clip.start_s + length / segment.fps,
+            end_s=clip.start_s + length / fps,
             estimate=self.method(clip),
             found_share=float(clip.found.mean()),
         )
@@ -285,6 +335,10 @@ def _choose_box(config: MeterConfig, method: Method) -> Literal["tracked", "firs
             "Leave the box out, or use other weights."
         )
     return method.crop.box
+
+
+def _too_slow(fps: float) -> str:
+    return f"{fps:.1f} frames per second; at least {LEAST_FPS:.1f} are needed"
 
 
 def _mean_fps(rows: list[_Row]) -> float:

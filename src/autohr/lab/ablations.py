@@ -3,6 +3,9 @@
 ``ABLATIONS`` is the visible table. A bar is trained on folds 2 to 5 of VIPL-HR and judged on fold 1, as the paper does
 ("All ablation studies are conducted on Fold-1"; that this means tested on fold 1 is inferred, SYSTEMS B1). Its recipe
 says everything else; ``overrides`` are all that the bars of a panel differ in.
+
+The bars of panel (c) need cells that a search found. Where ``GENOTYPES`` has none of that name, ``ablate`` searches for
+one first, on the subjects that the bar may learn from.
 """
 
 from __future__ import annotations
@@ -12,16 +15,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autohr.errors import AutoHRError, UnknownName
-from autohr.evaluate.protocols import KFold, Protocol
+from autohr.errors import AutoHRError, BadRecipe, UnknownName
+from autohr.evaluate.protocols import PROTOCOLS, KFold, Protocol
 from autohr.evaluate.published import PANELS, PublishedBar
 from autohr.evaluate.run import find_protocol
 from autohr.evaluate.scoring import Figures, score
 from autohr.evaluate.tables import Sheet, figure
-from autohr.lab.folds import judge_net
-from autohr.nets.genotype import GENOTYPES
+from autohr.lab.folds import fold_overrides, judge_net, open_prepared, subjects_of_folds
+from autohr.lab.searches import search_cell, toml_inline
+from autohr.nets.genotype import GENOTYPES, Genotype
 from autohr.runs import read_json, write_json
 from autohr.train.fit import Progress, print_progress
+from autohr.train.recipe import read_recipe
 
 KIND = "ablation"
 
@@ -39,11 +44,13 @@ class Variant:
     overrides: tuple[str, ...] = ()
     """Changes of the recipe, as ``autohr train --set`` takes them."""
     genotype: str | None = None
-    """Genotype that the bar needs, of ``GENOTYPES``; until the search has put one there, the bar cannot run."""
+    """Genotype that the bar needs, of ``GENOTYPES``; until a search has put one there, the bar needs one of its own."""
+    space: tuple[str, ...] = ()
+    """Changes of the search's recipe, where the bar needs a search."""
 
     @property
     def why_not(self) -> str | None:
-        """Why it cannot run yet; None where it can."""
+        """Why it cannot be trained before a search; None where it can."""
         if self.genotype is None or self.genotype in GENOTYPES:
             return None
         return f"needs a searched cell: the paper's is not public, and no search has given {self.genotype!r} here yet"
@@ -58,11 +65,46 @@ class Ablation:
     """File in recipes/."""
     variants: tuple[Variant, ...]
     note: str
+    search_recipe: str | None = None
+    """File in recipes/, of a panel with bars that need a search."""
+    stand_in: StandIn | None = None
+    """The same panel where VIPL-HR is not at hand."""
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A panel on synthetic recordings, at a size that two cores can carry. It shows that the whole way works, and which
+    bar is lower there. It is not the paper's experiment."""
+
+    recipes: dict[str, str]
+    """Key of a bar -> file in recipes/ by which it is trained; their budgets are equal."""
+    search_recipe: str
+    protocol: Protocol
+    note: str
+
+
+SYNTHETIC_FOLD_1 = dataclasses.replace(
+    PROTOCOLS["reference-folds"],
+    name="synthetic-fold1",
+    title="synthetic recordings, 10 s windows, tested on fold 1 of 5",
+    datasets=("synthetic",),
+    split=KFold(5, only=FOLD),
+)
+"""In place of ``PROTOCOL`` where VIPL-HR is not at hand: one fold, as the paper's ablations have."""
+
+
+_TO_AUTOHR = ("net=autohr", "net_config={}")
+"""Makes PhysNet's recipe AutoHR's: the paper trains what it searched as it trains PhysNet."""
 
 
 def _searched(key: str) -> Variant:
     name = f"searched_{key}"
-    return Variant(key, ("net=autohr", f"net_config.genotype={name}"), name)
+    kind, tdc = key.partition("_")[::2]
+    space = (f"space.kind={kind}", f"space.tdc={'true' if tdc else 'false'}")
+    return Variant(key, (*_TO_AUTOHR, f"net_config.genotype={name}"), name, space)
+
+
+_SEARCHED = ("shared_tdc", "shared", "varied_tdc", "varied")
 
 
 ABLATIONS: dict[str, Ablation] = {
@@ -90,9 +132,17 @@ ABLATIONS: dict[str, Ablation] = {
             (
                 # Fig. 4(c) has the value of Fig. 4(a) and (b) here: PhysNet with L_overall.
                 Variant("none", ("net_config.theta=0.0",)),
-                *(_searched(key) for key in ("shared_tdc", "shared", "varied_tdc", "varied")),
+                *map(_searched, _SEARCHED),
             ),
             "Searched nets are trained as PhysNet is, with L_overall.",
+            search_recipe="search_paper.toml",
+            stand_in=StandIn(
+                {"none": "equal_physnet.toml", **dict.fromkeys(_SEARCHED, "equal_autohr.toml")},
+                "search_cpu.toml",
+                SYNTHETIC_FOLD_1,
+                "On synthetic recordings and at small scale: NOT the paper's experiment, whose bars stand beside only "
+                "for their order. PhysNet and the searched nets are trained for equally many clips.",
+            ),
         ),
         Ablation(
             "augmentation",
@@ -150,8 +200,11 @@ def ablate(
     recipes: Path = Path("recipes"),
     recipe: Path | None = None,
     overrides: Sequence[str] = (),
+    search_recipe: Path | None = None,
+    search_overrides: Sequence[str] = (),
+    synthetic: bool = False,
     only: Sequence[str] = (),
-    protocol: str | Protocol = PROTOCOL,
+    protocol: str | Protocol | None = None,
     preset: str | None = None,
     progress: Callable[[Progress], None] | None = print_progress,
     say: Callable[[str], None] | None = None,
@@ -159,16 +212,21 @@ def ablate(
     """Train and test every bar of a panel of Fig. 4; what ``out`` has already is not made again.
 
     Args:
-        out: folder of it all: ``out/KEY/fold_1`` a training, ``out/evaluation`` the results of all bars,
-            ``out/ablation.json`` what is returned.
-        recipes: folder of the recipes that ``ABLATIONS`` names; ``recipe`` in place of them.
-        overrides: of the recipe, for all bars; a bar's own come after them.
-        only: keys of the bars to run; all that can if empty. The others say that they were not asked for.
+        out: folder of it all: ``out/KEY/search`` a search, ``out/KEY/fold_1`` a training, ``out/evaluation`` the
+            results of all bars, ``out/ablation.json`` what is returned.
+        recipes: folder of the recipes that ``ABLATIONS`` names; ``recipe`` and ``search_recipe`` in place of them.
+        overrides: of the recipe, for all bars; what a bar is about comes after them.
+        search_overrides: of the searches' recipe. Its recordings and crops are the training's whatever it says, and
+            the subjects that are tested are left out.
+        synthetic: the panel's ``stand_in`` on synthetic recordings. There every cell is searched anew, for a shipped
+            one may have seen whom the bar is tested on.
+        only: keys of the bars to run; all if empty. The others say that they were not asked for.
+        protocol: in place of ``PROTOCOL``, or of the stand-in's.
 
     Raises:
         UnknownName: no such ablation, bar, protocol or preset.
         BadRecording: VIPL-HR, or the protocol's dataset, is not prepared.
-        BadRecipe, AutoHRError: as ``judge_net``.
+        BadRecipe, AutoHRError: as ``judge_net`` and as a search; also a panel that has no stand-in.
     """
     if name not in ABLATIONS:
         raise UnknownName("ablation", name, ABLATIONS)
@@ -177,21 +235,44 @@ def ablate(
     for key in only:
         if key not in keys:
             raise UnknownName(f"bar of {name}", key, keys)
-    rule = find_protocol(protocol)
+    stand_in = ablation.stand_in if synthetic else None
+    if synthetic and stand_in is None:
+        having = ", ".join(key for key, one in ABLATIONS.items() if one.stand_in is not None)
+        raise BadRecipe(f"Ablation {name} has no stand-in on synthetic recordings; these have: {having}.")
+    rule = find_protocol(protocol or (PROTOCOL if stand_in is None else stand_in.protocol))
     preset = preset or rule.preset
-    path = recipe or recipes / ablation.recipe
+    note, title = (
+        (ablation.note, panel.title) if stand_in is None else (stand_in.note, f"{panel.title}, on synthetic recordings")
+    )
     bars = []
     for variant in ablation.variants:
         published = panel.bar(variant.key)
-        why = variant.why_not
-        if why is None and only and variant.key not in only:
-            why = "not asked for"
-        if why is not None:
-            bars.append(_bar(published, None, why))
+        if only and variant.key not in only:
+            bars.append(_bar(published, None, "not asked for"))
             continue
+        path = recipe or recipes / (ablation.recipe if stand_in is None else stand_in.recipes[variant.key])
+        changes = [*overrides, *variant.overrides]
+        if variant.genotype is not None:
+            genotype = variant.genotype
+            if stand_in is not None or variant.why_not is not None:
+                file = ablation.search_recipe if stand_in is None else stand_in.search_recipe
+                found = _search(
+                    variant,
+                    search_recipe or recipes / str(file),
+                    search_overrides,
+                    read_of=(path, overrides),
+                    protocol=rule,
+                    out=out / variant.key / "search",
+                    progress=progress,
+                    say=say,
+                )
+                genotype = toml_inline(found.as_dict())
+            own = () if read_recipe(path).net == "autohr" else _TO_AUTOHR
+            # After the recipe has become AutoHR's, so that the net's size can be changed from outside.
+            changes = [*own, *overrides, f"net_config.genotype={genotype}"]
         results = judge_net(
             path,
-            [*overrides, *variant.overrides],
+            changes,
             rule,
             out / variant.key,
             out / "evaluation",
@@ -201,9 +282,43 @@ def ablate(
             say=say,
         )
         bars.append(_bar(published, score(results, preset).overall, None))
-    result = AblationResult(name, panel.panel, panel.title, panel.source, ablation.note, rule.name, preset, tuple(bars))
+    result = AblationResult(name, panel.panel, title, panel.source, note, rule.name, preset, tuple(bars))
     write_json(out / "ablation.json", {"kind": KIND, **dataclasses.asdict(result)})
     return result
+
+
+def _search(
+    variant: Variant,
+    recipe_path: Path,
+    overrides: Sequence[str],
+    *,
+    read_of: tuple[Path, Sequence[str]],
+    protocol: Protocol,
+    out: Path,
+    progress: Callable[[Progress], None] | None,
+    say: Callable[[str], None] | None,
+) -> Genotype:
+    """The cell that a search finds for a bar, on the recordings that the bar is trained on.
+
+    Args:
+        read_of: the recipe of the training and its overrides, which say where those recordings are.
+
+    Raises:
+        AutoHRError: the search was stopped; the same call goes on.
+    """
+    training = read_recipe(*read_of)
+    data = [
+        f"data.cache={toml_inline(training.data.cache)}",
+        f"data.datasets={toml_inline(training.data.datasets)}",
+        *(f"crop.{key}={toml_inline(value)}" for key, value in dataclasses.asdict(training.crop).items()),
+    ]
+    prepared = open_prepared(Path(training.data.cache), protocol.datasets or training.data.datasets, training.crop)
+    if isinstance(protocol.split, KFold):
+        subjects_of = subjects_of_folds(protocol, prepared)
+        data += fold_overrides(FOLD, len(subjects_of), protocol, subjects_of[FOLD])
+    if say is not None:
+        say(f"{variant.key}: searching, {', '.join(variant.space)}")
+    return search_cell(recipe_path, [*overrides, *data, *variant.space], out, progress=progress, say=say)
 
 
 def read_ablation(out: Path) -> AblationResult:

@@ -130,28 +130,23 @@ def judge_net(
     tested = open_prepared(Path(recipe.data.cache), protocol.datasets or recipe.data.datasets, recipe.crop)
     if isinstance(protocol.split, CrossDataset):
         say(f"{label}: training on {', '.join(recipe.data.datasets)}")
-        weights = _train(recipe_path, [*overrides, *_watched(recipe)], out / "all", progress)
+        weights = train_to_end(recipe_path, [*overrides, *_watched(recipe)], out / "all", progress)
         method: Method | dict[int, Method] = _load(recipe, weights)
     else:
-        known = {one.recording_id: one for one in tested.recordings} | {one.id: one for one in tested.entries}
-        home = folds_of(protocol, known)
-        usable = {one.recording_id for one in tested.recordings}
-        # None where the protocol has no folds; 0 is only trained on.
-        numbers = sorted({fold for fold in home.values() if fold})
-        if not numbers:
-            raise BadRecipe(f"Protocol {protocol.name} has no folds, so it cannot train a net; choose another one.")
+        subjects_of = subjects_of_folds(protocol, tested)
+        numbers = sorted(subjects_of)
         chosen = numbers if folds is None else sorted(folds)
         if set(chosen) - set(numbers):
             raise BadRecipe(f"Folds {chosen} are not all among those of these recordings, {numbers}.")
         method = {}
         for fold in chosen:
-            subjects = sorted({subject_key(known[one]) for one, its in home.items() if its == fold and one in usable})
+            subjects = subjects_of[fold]
             if not subjects:
                 raise BadRecording(f"Fold {fold} of {protocol.name} has no recording that could be used.")
             say(f"{label}: training for fold {fold} of {len(numbers)}, tested on {len(subjects)} subject(s)")
-            weights = _train(
+            weights = train_to_end(
                 recipe_path,
-                [*overrides, *_of_fold(fold, len(numbers), protocol, subjects)],
+                [*overrides, *fold_overrides(fold, len(numbers), protocol, subjects)],
                 out / f"fold_{fold}",
                 progress,
             )
@@ -179,7 +174,27 @@ def _refuse_other_data(recipe: Recipe, protocol: Protocol, recipe_path: Path) ->
         )
 
 
-def _of_fold(fold: int, n_folds: int, protocol: Protocol, subjects: Sequence[str]) -> list[str]:
+def subjects_of_folds(protocol: Protocol, prepared: Prepared) -> dict[int, list[str]]:
+    """Fold -> the subjects that are tested in it and have a recording that can be used, as dataset/subject.
+
+    Raises:
+        BadRecipe: the protocol has no folds.
+    """
+    known = {one.recording_id: one for one in prepared.recordings} | {one.id: one for one in prepared.entries}
+    home = folds_of(protocol, known)
+    usable = {one.recording_id for one in prepared.recordings}
+    # None where the protocol has no folds; 0 is only trained on.
+    numbers = sorted({fold for fold in home.values() if fold})
+    if not numbers:
+        raise BadRecipe(f"Protocol {protocol.name} has no folds, so it cannot train a net; choose another one.")
+    return {
+        fold: sorted({subject_key(known[one]) for one, its in home.items() if its == fold and one in usable})
+        for fold in numbers
+    }
+
+
+def fold_overrides(fold: int, n_folds: int, protocol: Protocol, subjects: Sequence[str]) -> list[str]:
+    """Of a recipe, so that nobody of ``subjects``, whom ``fold`` tests, is learned from."""
     k = max(n_folds, protocol.split.k if isinstance(protocol.split, KFold) else 1)
     return [f"data.fold={fold}", f"data.n_folds={k}", f"data.val_subjects={_toml(subjects)}"]
 
@@ -198,10 +213,15 @@ def _toml(texts: Sequence[str]) -> str:
     return "[" + ", ".join(f"'{text}'" for text in texts) + "]"
 
 
-def _train(
+def train_to_end(
     recipe_path: Path, overrides: Sequence[str], folder: Path, progress: Callable[[Progress], None] | None
 ) -> Path:
-    """The weights of the last step. A training that has ended is not repeated: its weights are tested as they are."""
+    """The weights of the last step. A training that has ended is not repeated: its weights are tested as they are.
+
+    Raises:
+        BadRecipe: see ``train``; also where ``folder`` holds a run of another recipe.
+        AutoHRError: training was stopped; the same call goes on.
+    """
     ended = folder / "results" / "fit.json"
     weights = folder / "checkpoints" / LAST
     recipe = read_recipe(recipe_path, overrides)

@@ -174,7 +174,10 @@ def as_genotype(value: Genotype | Mapping[str, Any] | str) -> Genotype:
         return value
     if isinstance(value, str):
         if value not in GENOTYPES:
-            raise ValueError(f"Unknown genotype {value!r}. Known: {', '.join(GENOTYPES)}. Or give one as an object.")
+            raise ValueError(
+                f"Unknown genotype {value!r}. Known: {', '.join(GENOTYPES)}. Or give one as an object, or in "
+                "a recipe as the path of its .json file."
+            )
         return GENOTYPES[value]
     return Genotype.from_dict(value)
 

@@ -35,10 +35,18 @@ def render_run_page(run_dir: Path, *, preset: str | None = None, made_at: str | 
         from autohr.reports.ablation import render_ablation_page
 
         return render_ablation_page(run_dir, made_at=made_at), run_dir / "report.html"
+    if (run_dir / "results" / "comparison.json").is_file():
+        from autohr.reports.comparison import render_comparison_page
+
+        return render_comparison_page(run_dir, made_at=made_at), run_dir / "results" / "report.html"
     if not (run_dir / CONFIG).is_file():
         raise AutoHRError(f"{str(run_dir)!r} is no run folder: it holds neither {CONFIG} nor ablation.json.")
     config = read_json(run_dir / CONFIG)
     place = run_dir / "results" / "report.html"
+    if config.get("kind") == "search":
+        from autohr.reports.search import render_search_page
+
+        return render_search_page(run_dir, made_at=made_at), place
     if "recipe" in config:
         from autohr.reports.training import render_training_page
 
@@ -52,5 +60,5 @@ def render_run_page(run_dir: Path, *, preset: str | None = None, made_at: str | 
 
         return render_evaluation_page(run_dir, preset=preset, made_at=made_at), place
     raise AutoHRError(
-        f"{str(run_dir)!r} is a run of a kind that has no page; trainings, evaluations and others have one."
+        f"{str(run_dir)!r} is a run of a kind that has no page; trainings, searches, evaluations and others have one."
     )

@@ -40,14 +40,14 @@ def render_training_page(run_dir: Path, *, made_at: str | None = None) -> str:
             "n_steps": max(int(record["step"]) for record in steps),
             "best": min(judged, key=lambda val: float(val["mae_bpm"])) if judged else None,
             "charts": [_chart_loss(steps, vals), _chart_error(vals)],
-            "settings": _settings(recipe),
+            "settings": settings_of(recipe),
             "data": _data(run),
             "made_at": made_at,
         },
     )
 
 
-def _settings(recipe: Record) -> list[tuple[str, list[tuple[str, str]]]]:
+def settings_of(recipe: Record) -> list[tuple[str, list[tuple[str, str]]]]:
     """(section, (field, value)...) of the recipe, all of it."""
     plain = [(key, _said(value)) for key, value in recipe.items() if not isinstance(value, dict)]
     sections = [("", plain)] if plain else []

@@ -224,7 +224,7 @@ def fit(
     if config.batch_size % world:
         raise ValueError(f"batch_size={config.batch_size} cannot be shared evenly by {world} processes.")
     n_steps = config.steps or max(1, math.ceil(float(config.epochs or 0) * train.n_windows / config.batch_size))
-    device = _device(config.device)
+    device = pick_device(config.device)
     if guess_bpm is None:
         guess_bpm = float(np.mean([train.draw([config.seed, 0, i]).hr_bpm for i in range(64)]))
 
@@ -277,7 +277,7 @@ def fit(
                     for parameter in parameters:
                         parameter.grad = None
             grad_norm = nn.utils.clip_grad_norm_(net.parameters(), config.clip_norm or math.inf)
-            total, n_stop, *values = _mean_over_processes(
+            total, n_stop, *values = mean_over_processes(
                 [learned.total, torch.tensor(float(bool(stop))), *(learned.parts[name] for name in learning.parts)],
                 device,
                 world,
@@ -392,10 +392,15 @@ def update_average(averaged: nn.Module, net: nn.Module, decay: float, step: int)
 # Clips -----------------------------------------------------------------------------------------------------------
 
 
-def draw_batch(source: Source, config: FitConfig, step: int, rank: int = 0, world: int = 1) -> Batch:
-    """The clips of this process for ``step``: numbers rank * n to (rank + 1) * n - 1 of the step's batch."""
+def draw_batch(
+    source: Source, config: FitConfig, step: int, rank: int = 0, world: int = 1, *, half: Sequence[int] = ()
+) -> Batch:
+    """The clips of this process for ``step``: numbers rank * n to (rank + 1) * n - 1 of the step's batch.
+
+    ``half``: more numbers for the seed, where a step draws several batches.
+    """
     n = config.batch_size // world
-    batch = collate([source.draw([config.seed, step, i]) for i in range(rank * n, (rank + 1) * n)])
+    batch = collate([source.draw([config.seed, step, i, *half]) for i in range(rank * n, (rank + 1) * n)])
     # Pinned in the background, so that the copy to the GPU runs beside the step before.
     return dataclasses.replace(batch, frames=batch.frames.pin_memory()) if config.device == "cuda" else batch
 
@@ -660,7 +665,8 @@ def stop_signals() -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
-def _device(name: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
+    """cpu, cuda or mps; of several GPUs, this process's own. Raises ValueError where the machine has none."""
     if name == "cuda":
         if not torch.cuda.is_available():
             raise ValueError("device='cuda', but this machine shows no CUDA device. Use device='cpu'.")
@@ -673,7 +679,8 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint32)[0])
 
 
-def _mean_over_processes(values: Sequence[Tensor], device: torch.device, world: int) -> list[float]:
+def mean_over_processes(values: Sequence[Tensor], device: torch.device, world: int) -> list[float]:
+    """Scalars as the processes have them, each averaged."""
     together = torch.stack([value.detach().float().to(device) for value in values])
     if world > 1:
         dist.all_reduce(together)

@@ -22,7 +22,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -38,12 +38,15 @@ from autohr.data.folds import holdout, k_folds, subject_key
 from autohr.errors import BadRecipe, BadRecording, UnknownName
 from autohr.nets import NETS, make_net
 from autohr.nets.checkpoint import load_net, save_weights
+from autohr.nets.genotype import read_genotype
 from autohr.runs import Run, create_run, open_run, read_json, write_json
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS
 from autohr.train.curves import draw_curves
 from autohr.train.fit import BEST, LAST, FitConfig, FitResult, Progress, fit, join_processes, print_progress
 from autohr.train.losses import LossConfig
 from autohr.train.steps import STEPS
+
+T = TypeVar("T")
 
 DATA = "data.json"
 """In a run's results: which recordings trained, which validated, and which did neither and why."""
@@ -138,8 +141,21 @@ class TrainResult:
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a TOML file, after ``overrides`` such as "fit.lr=3e-4" (the value in TOML, or else plain text).
 
+    A genotype may be given as the path of its .json file; the recipe then holds what is in it.
+
     Raises BadRecipe, one line, for a file that is missing or no TOML, an unknown key, a wrong type, a contradiction.
     """
+    table = read_table(path, overrides)
+    net_config = table.get("net_config")
+    if isinstance(net_config, dict):
+        genotype = net_config.get("genotype")
+        if isinstance(genotype, str) and genotype.endswith(".json"):
+            net_config["genotype"] = read_genotype(Path(genotype)).as_dict()
+    return parse_recipe(table, str(path))
+
+
+def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a TOML file holds, after ``overrides`` as of ``read_recipe``. Raises BadRecipe for what is no TOML."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -148,16 +164,21 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise BadRecipe(f"{str(path)!r} is not TOML: {error}") from None
     for override in overrides:
         _override(table, override)
-    return parse_recipe(table, str(path))
+    return table
 
 
 def parse_recipe(table: Mapping[str, Any], name: str = "recipe") -> Recipe:
     """The recipe in a parsed TOML table; ``name`` is how errors call it. Raises BadRecipe as ``read_recipe``."""
-    _refuse_unknown(Recipe, table, name, "")
+    return parse_as(Recipe, table, name)
+
+
+def parse_as(kind: type[T], table: Mapping[str, Any], name: str) -> T:
+    """A frozen dataclass from a parsed TOML table, its sections dataclasses of their own. BadRecipe, one line."""
+    _refuse_unknown(kind, table, name, "")
     try:
         # Through JSON because only there does strict mean: tables become dataclasses, lists tuples, and nothing else
         # is converted ("4" is no number).
-        return TypeAdapter(Recipe).validate_json(json.dumps(table), strict=True)
+        return TypeAdapter(kind).validate_json(json.dumps(table), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -233,7 +254,7 @@ def train(
     torch.manual_seed(recipe.fit.seed)
     net, before = _make(recipe, recipe_path)
     recordings = open_recordings(recipe)
-    training, validating = _split(recipe, recordings)
+    training, validating = split_recordings(recipe, recordings)
     size = (recipe.data.n_frames, recipe.data.size_px)
     learning = STEPS[recipe.net]
     needs_bvp = _needs_bvp(recipe)
@@ -261,7 +282,7 @@ def train(
                 "val": [recording.recording_id for recording in val_clips.recordings],
                 "left_out": {**train_clips.left_out, **val_clips.left_out, **too_short},
             }
-            _refuse_other_data(run, data)
+            refuse_other_data(run, data)
             write_json(run.results / DATA, data)
 
         def save(path: Path, trained: nn.Module, measured: dict[str, Any]) -> None:
@@ -334,12 +355,14 @@ def _needs_bvp(recipe: Recipe) -> bool:
     return recipe.loss.time_weight > 0 if own is None else own
 
 
-def _refuse_other_data(run: Run, data: dict[str, Any]) -> None:
+def refuse_other_data(run: Run, data: dict[str, Any]) -> None:
     """A run that goes on must see what it saw before, or its validation subjects may have been trained on."""
     if (run.results / DATA).exists() and (before := read_json(run.results / DATA)) != data:
+        then, now = (
+            ", ".join(f"{len(ids)} {part}" for part, ids in one.items() if part != "left_out") for one in (before, data)
+        )
         raise BadRecipe(
-            f"{str(run.root)!r} began with other recordings than the cache holds now ({len(before['train'])} to train "
-            f"and {len(before['val'])} to validate then, {len(data['train'])} and {len(data['val'])} now). "
+            f"{str(run.root)!r} began with other recordings than the cache holds now ({then} then, {now} now). "
             "Name another run folder, or ask to overwrite this one."
         )
 
@@ -375,7 +398,10 @@ def _make(recipe: Recipe, recipe_path: Path) -> tuple[nn.Module, dict[str, Any] 
     return net, header
 
 
-def _split(recipe: Recipe, recordings: list[CachedRecording]) -> tuple[list[CachedRecording], list[CachedRecording]]:
+def split_recordings(
+    recipe: Recipe, recordings: list[CachedRecording]
+) -> tuple[list[CachedRecording], list[CachedRecording]]:
+    """(to learn from, held out), as [data] says; no subject is on both sides. Raises BadRecipe."""
     data = recipe.data
     if data.val_subjects:
         return _named_split(recordings, set(data.val_subjects))

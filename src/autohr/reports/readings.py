@@ -1,0 +1,52 @@
+"""The readings of measurements as a table: what ``autohr measure --csv`` writes and the local page hands out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from autohr.types import Measurement, Refusal
+
+CSV_COLUMNS = (
+    "path",
+    "face_id",
+    "start_s",
+    "end_s",
+    "hr_bpm",
+    "confidence",
+    "reliable",
+    "snr_db",
+    "why_unreliable",
+    "method",
+    "weights",
+)
+
+
+def readings_csv(results: Sequence[Measurement | Refusal]) -> str:
+    """One row for each reading; a refused file is one row with its reason."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(CSV_COLUMNS)
+    for result in results:
+        if not isinstance(result, Measurement):
+            table.writerow([result.path, "", "", "", "", "", "false", "", result.reason, "", ""])
+            continue
+        for face in result.faces:
+            for window in face.windows:
+                table.writerow(
+                    [
+                        result.path,
+                        face.id,
+                        f"{window.start_s:.3f}",
+                        f"{window.end_s:.3f}",
+                        "" if window.hr_bpm is None else f"{window.hr_bpm:.2f}",
+                        f"{window.confidence:.3f}",
+                        str(window.reliable).lower(),
+                        "" if window.snr_db is None else f"{window.snr_db:.2f}",
+                        window.why_unreliable or "",
+                        result.method,
+                        result.weights or "",
+                    ]
+                )
+    return text.getvalue()

@@ -1,0 +1,165 @@
+"""The program that measures one uploaded file: ``python -m autohr.service.measuring``, a process of its own.
+
+A video decoder reads what strangers wrote, so it runs here, with a ceiling on memory, processor time and files. The
+order comes as one line of JSON on stdin; what happens goes out as lines of JSON: ``{"done_s", "total_s"}`` some times a
+second, then one ``{"measured": ...}`` or ``{"refused": ...}``. A process that ends without either has failed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from autohr.errors import AutoHRError, VideoError
+from autohr.measure import measure
+from autohr.methods import load_method
+from autohr.reports.measurement import render_measurement_page
+from autohr.reports.readings import readings_csv
+from autohr.types import Measurement
+from autohr.video.decode import open_video
+
+SAY_EVERY_S = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What to measure, and with how much."""
+
+    path: str
+    name: str
+    """What the client calls the file: shown, never opened."""
+    method: str | None
+    weights: str | None
+    device: str
+    max_video_s: float
+    max_cpu_s: float
+    max_memory_bytes: int
+
+
+def main() -> None:
+    """Measure the order on stdin."""
+    # Whatever a library prints goes to stderr; stdout is for our lines alone.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    order = Order(**json.loads(sys.stdin.readline()))
+    limit_process(order)
+    try:
+        files, summary = measure_upload(order, out)
+    except AutoHRError as error:
+        _say(out, {"refused": str(error).replace(repr(order.path), repr(order.name)).replace(order.path, order.name)})
+    except Exception as failure:
+        # Libraries that get no memory raise what they like: an ImportError where a library cannot be mapped.
+        if not isinstance(failure, MemoryError) and not has_filled(order.max_memory_bytes):
+            raise
+        gib = order.max_memory_bytes / 2**30
+        _say(out, {"refused": f"Measuring {order.name!r} takes more memory than the {gib:.1f} GiB that it may use."})
+    else:
+        _say(out, {"measured": {"files": files, "summary": summary}})
+
+
+def limit_process(order: Order) -> None:
+    """Lower what this process may use. What a system does not know (Windows: all of it) stays as it was."""
+    with_gpu = order.device != "cpu"
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return
+    ceilings = {
+        "RLIMIT_CORE": 0,
+        "RLIMIT_CPU": int(order.max_cpu_s),
+        # No file is written but matplotlib's list of fonts.
+        "RLIMIT_FSIZE": 16 * 2**20,
+        "RLIMIT_AS": None if with_gpu else order.max_memory_bytes,
+    }
+    for name, ceiling in ceilings.items():
+        if ceiling is None or not hasattr(resource, name):
+            continue
+        try:
+            resource.setrlimit(getattr(resource, name), (ceiling, ceiling))
+        except (ValueError, OSError):
+            # Lower already, or a system (macOS) that refuses to bound the address space.
+            continue
+    # Cameras that are measured live go first.
+    os.nice(5)
+
+
+def has_filled(n_bytes: int) -> bool:
+    """Whether this process has once mapped nearly so much address space. False where only Linux could tell."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return False
+    peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmPeak:")), "0")
+    return int(peak) * 1024 > 0.95 * n_bytes
+
+
+def measure_upload(order: Order, out: TextIO) -> tuple[dict[str, str], dict[str, Any]]:
+    """The files of the result, and what to say of it at once.
+
+    Raises:
+        AutoHRError: all that ``measure`` raises; VideoError also for a video that is too long.
+    """
+    # Opened once before the method is loaded: what is no video is told at once.
+    with open_video(order.path) as video:
+        _check_length(order, video.duration_s or 0.0)
+        _say(out, {"done_s": 0.0, "total_s": video.duration_s})
+    method = load_method(order.method, order.weights, order.device)
+    last_s = time.monotonic()
+
+    def progress(done_s: float, total_s: float | None) -> None:
+        nonlocal last_s
+        _check_length(order, done_s)
+        if time.monotonic() - last_s >= SAY_EVERY_S:
+            last_s = time.monotonic()
+            _say(out, {"done_s": done_s, "total_s": total_s})
+
+    measured = measure(order.path, method, progress=progress)
+    result = dataclasses.replace(
+        measured, path=order.name, notes=tuple(note.replace(order.path, order.name) for note in measured.notes)
+    )
+    return measurement_files(result), summary_of(result)
+
+
+def measurement_files(result: Measurement, command: str | None = None) -> dict[str, str]:
+    """What can be fetched of a measurement, by name (``results.MEDIA_TYPES``). ``command`` is what the page says made
+    it; None names the one that measures the same file."""
+    return {
+        "report.html": render_measurement_page([result], made_at=time.strftime("%Y-%m-%d %H:%M"), command=command),
+        "measurement.json": json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n",
+        "readings.csv": readings_csv([result]),
+    }
+
+
+def summary_of(result: Measurement) -> dict[str, Any]:
+    """The answer for the largest face, for the page's first line."""
+    face = result.faces[0]
+    return {
+        "hr_bpm": face.hr_bpm,
+        "confidence": face.confidence,
+        "reliable": face.reliable,
+        "why": face.why_unreliable,
+        "duration_s": result.duration_s,
+        "method": result.method,
+    }
+
+
+def _check_length(order: Order, seconds: float) -> None:
+    if seconds > order.max_video_s:
+        raise VideoError(
+            f"{order.name!r} is longer than the {order.max_video_s / 60:g} minutes that this page takes. "
+            "Cut it, or measure it with: autohr measure FILE"
+        )
+
+
+def _say(out: TextIO, line: dict[str, Any]) -> None:
+    out.write(json.dumps(line, allow_nan=False) + "\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()

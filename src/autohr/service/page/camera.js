@@ -1,0 +1,257 @@
+// The camera: pictures to the server with their times, what it says of them onto the page.
+import { clearResult, inWords, showResult } from "./result.js";
+import { Wave } from "./wave.js";
+
+const HEAD_BYTES = 20, JPEG = 1; // see frames.py
+const LARGEST_SIDE = 640;
+const QUALITY = 0.95; // a pulse is half a percent of the skin's colour; at 0.8 the blocks of JPEG begin to swallow it
+const SAY_EVERY_MS = 10_000; // how often a screen reader is told the rate
+const at = (id) => document.getElementById(id);
+
+export function setUpCamera() {
+  const wave = new Wave(at("wave"));
+  const video = at("preview"), stage = at("stage"), place = at("camera-result");
+  let now = null; // the session that runs: { socket, stream, ... }
+  let spoken_ms = -Infinity;
+
+  at("start").addEventListener("click", () => start());
+  at("stop").addEventListener("click", () => stop());
+  at("cancel").addEventListener("click", () => end(now));
+  at("camera-list").addEventListener("change", () => {
+    end(now);
+    start();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (now) at("stage-note").textContent = document.hidden ? "Paused: this tab is hidden." : "";
+  });
+  addEventListener("pagehide", () => end(now));
+
+  async function start() {
+    if (now) return;
+    clearResult(place);
+    problem("");
+    const session = (now = { in_flight: 0, most: 2, number: 0, skipped: 0, ended: false });
+    at("start").disabled = true;
+    at("stage-note").textContent = "Waiting for the camera …";
+    try {
+      session.stream = await openCamera(at("camera-list").value);
+    } catch (error) {
+      end(session, cameraWords(error));
+      return;
+    }
+    if (now !== session) {
+      session.stream.getTracks().forEach((track) => track.stop());
+      return;
+    }
+    video.srcObject = session.stream;
+    session.stream.getVideoTracks()[0].addEventListener("ended", () => {
+      if (now === session) end(session, "The camera was switched off.");
+    });
+    await video.play().catch(() => {});
+    listCameras(session.stream);
+    stage.classList.add("on");
+    at("stage-note").textContent = "";
+    at("start").hidden = true;
+    at("stop").hidden = at("cancel").hidden = false;
+    at("stop").disabled = false;
+    at("stop").focus();
+    judge("none", "–", "Waiting", ": for the first pictures.");
+
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    session.socket = new WebSocket(`${scheme}://${location.host}/api/camera`);
+    session.socket.binaryType = "arraybuffer";
+    session.socket.addEventListener("message", (event) => hear(session, JSON.parse(event.data)));
+    session.socket.addEventListener("close", () => {
+      if (now === session) end(session, "The connection to the server broke; nothing was kept. Is it still running?");
+    });
+  }
+
+  function hear(session, told) {
+    if (now !== session) return;
+    if (told.type === "hello") {
+      session.most = told.in_flight;
+      send(session);
+    } else if (told.type === "taken" || told.type === "refused") {
+      session.in_flight = Math.max(0, session.in_flight - 1);
+    } else if (told.type === "state") {
+      show(session, told);
+    } else if (told.type === "result") {
+      end(session);
+      const words = [told.summary ? inWords(told.summary) : "No heart rate.", told.why ?? ""].join(" ").trim();
+      showResult(place, told.id, told.files, words);
+    } else if (told.type === "end") {
+      end(session, told.why);
+    }
+  }
+
+  // Every picture of the camera once, with the time at which it was taken, unless too many are on their way.
+  function send(session) {
+    const canvas = document.createElement("canvas");
+    const pen = canvas.getContext("2d", { alpha: false });
+    let last_ms = -Infinity, clock = null;
+
+    function take(now_ms, about) {
+      if (session.ended) return;
+      wait();
+      // One clock for the whole session: capture time where the browser tells it, else the time of the stream.
+      clock ??= about?.captureTime !== undefined ? "captureTime" : about ? "mediaTime" : "shown";
+      const t_ms = clock === "captureTime" ? about.captureTime : clock === "mediaTime" ? 1000 * about.mediaTime : now_ms;
+      if (!(t_ms > last_ms) || !video.videoWidth) return;
+      last_ms = t_ms;
+      if (session.in_flight >= session.most) {
+        session.skipped++;
+        return;
+      }
+      const scale = Math.min(1, LARGEST_SIDE / Math.max(video.videoWidth, video.videoHeight));
+      const width = Math.round(video.videoWidth * scale), height = Math.round(video.videoHeight * scale);
+      if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
+      [session.width, session.height] = [width, height];
+      pen.drawImage(video, 0, 0, width, height);
+      session.in_flight++;
+      canvas.toBlob(
+        async (blob) => {
+          const picture = await blob.arrayBuffer();
+          if (session.ended || session.socket.readyState !== WebSocket.OPEN) return;
+          const message = new Uint8Array(HEAD_BYTES + picture.byteLength);
+          const head = new DataView(message.buffer);
+          head.setFloat64(0, t_ms, true);
+          head.setUint32(8, session.number++, true);
+          head.setUint16(12, width, true);
+          head.setUint16(14, height, true);
+          head.setUint8(16, JPEG);
+          message.set(new Uint8Array(picture), HEAD_BYTES);
+          session.socket.send(message);
+        },
+        "image/jpeg",
+        QUALITY,
+      );
+    }
+
+    function wait() {
+      if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(take);
+      else requestAnimationFrame((now_ms) => take(now_ms, null));
+    }
+    wait();
+  }
+
+  function stop() {
+    if (!now?.socket || now.socket.readyState !== WebSocket.OPEN) {
+      end(now);
+      return;
+    }
+    now.ended = true; // no more pictures
+    at("stop").disabled = true;
+    at("stage-note").textContent = "Making the result …";
+    now.socket.send(JSON.stringify({ type: "stop" }));
+  }
+
+  function end(session, why = "") {
+    if (!session || now !== session) return;
+    now = null;
+    session.ended = true;
+    session.stream?.getTracks().forEach((track) => track.stop());
+    session.socket?.close();
+    video.srcObject = null;
+    stage.classList.remove("on");
+    stage.style.removeProperty("aspect-ratio");
+    at("face-box").hidden = true;
+    at("stage-note").textContent = "The camera is off.";
+    at("start").hidden = at("start").disabled = false;
+    at("start").textContent = "Start again";
+    at("stop").hidden = at("cancel").hidden = true;
+    judge("none", "–", "Not measuring", "");
+    at("rate").textContent = "–";
+    trust(null);
+    advise(["Sit still, face the camera, with even light on your face."]);
+    wave.show(null, "Pulse wave: nothing is measured now");
+    problem(why);
+  }
+
+  function show(session, state) {
+    stage.style.aspectRatio = `${video.videoWidth || 4} / ${video.videoHeight || 3}`;
+    const rate = state.hr_bpm;
+    at("rate").textContent = rate === null ? "–" : rate.toFixed(0);
+    if (rate === null) judge("none", "–", "No rate yet", state.why ? `: ${state.why}.` : "");
+    else if (state.reliable) judge("good", "✓", "Reliable", ": the pulse is clear.");
+    else judge("bad", "!", "Not reliable", `: ${state.why ?? "the pulse is not clear enough"}.`);
+    trust(rate === null ? null : state.confidence);
+    advise(state.advice.length ? state.advice : [state.reliable ? "Nothing: this is a good view." : "Keep still a little longer."]);
+    wave.show(state.wave, rate === null ? "Pulse wave: nothing measured yet" : `Pulse wave of ${rate.toFixed(0)} beats per minute`);
+    const box = at("face-box");
+    box.hidden = !state.box || !session.width;
+    if (!box.hidden) {
+      const [x, y, w, h] = state.box;
+      box.style.left = `${100 * (1 - (x + w) / session.width)}%`;
+      box.style.top = `${(100 * y) / session.height}%`;
+      box.style.width = `${(100 * w) / session.width}%`;
+      box.style.height = `${(100 * h) / session.height}%`;
+      box.className = at("answer").classList[2];
+    }
+    at("since").textContent = `${state.since_s.toFixed(0)} s`;
+    at("readings").textContent = state.readings;
+    at("snr").textContent = state.snr_db === null ? "–" : `${state.snr_db.toFixed(1)} dB`;
+    at("fps").textContent = `${state.fps_in.toFixed(0)} sent, ${state.fps_measured.toFixed(0)} measured`;
+    const left_out = state.frames.dropped + state.frames.refused + session.skipped;
+    at("dropped").textContent = `${left_out} of ${state.frames.offered + session.skipped}`;
+    at("delay").textContent = `${state.delay_s.toFixed(2)} s`;
+    if (performance.now() - spoken_ms > SAY_EVERY_MS && rate !== null) {
+      spoken_ms = performance.now();
+      at("spoken").textContent = `${rate.toFixed(0)} beats per minute, ${state.reliable ? "reliable" : "not reliable"}.`;
+    }
+  }
+
+  function judge(kind, mark, word, why) {
+    at("answer").className = `card answer ${kind}`;
+    at("mark").textContent = mark;
+    at("verdict").textContent = word;
+    at("verdict-why").textContent = why;
+  }
+
+  function trust(share) {
+    at("confidence").textContent = share === null ? "–" : `${Math.round(100 * share)} %`;
+    at("confidence-bar").style.width = share === null ? "0" : `${100 * share}%`;
+  }
+
+  // Only what changes is written: a live region that is written again is read out again.
+  function advise(sentences) {
+    const list = at("advice");
+    if ([...list.children].map((item) => item.textContent).join("\n") === sentences.join("\n")) return;
+    list.replaceChildren(
+      ...sentences.map((sentence) => Object.assign(document.createElement("li"), { textContent: sentence })),
+    );
+  }
+
+  function problem(words) {
+    at("camera-problem").hidden = !words;
+    at("camera-problem").textContent = words;
+  }
+}
+
+async function openCamera(id) {
+  if (!navigator.mediaDevices) throw new DOMException("", "SecurityError");
+  const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
+  return navigator.mediaDevices.getUserMedia({
+    audio: false,
+    video: id ? { ...wanted, deviceId: { exact: id } } : { ...wanted, facingMode: "user" },
+  });
+}
+
+async function listCameras(stream) {
+  const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((one) => one.kind === "videoinput");
+  const used = stream.getVideoTracks()[0]?.getSettings().deviceId;
+  at("camera-list").replaceChildren(
+    ...cameras.map((one, k) => new Option(one.label || `Camera ${k + 1}`, one.deviceId, false, one.deviceId === used)),
+  );
+  at("camera-choice").hidden = cameras.length < 2;
+}
+
+function cameraWords(error) {
+  const words = {
+    NotAllowedError: "The camera was not allowed. Allow it for this page in the browser's address bar, and start again.",
+    NotFoundError: "There is no camera. Plug one in, or measure a file under Upload.",
+    NotReadableError: "The camera is used by another program. Close that, and start again.",
+    SecurityError:
+      "Browsers give a camera only to pages from this computer or over https. Open the page as http://localhost, or measure a file under Upload.",
+  };
+  return words[error.name] ?? `The camera could not be opened: ${error.message || error.name}`;
+}

@@ -1,0 +1,179 @@
+"""``autohr serve``: a port, the page on it, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import h11
+import uvicorn
+import websockets  # noqa: F401  uvicorn would serve the page without its socket, and not say so
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from autohr.errors import AutoHRError
+from autohr.methods import Method
+from autohr.service.app import Service, make_app
+from autohr.service.config import ServiceConfig, is_loopback
+
+SHUTDOWN_S = 5
+"""How long open connections may take to end after Ctrl-C."""
+STUCK_S = 30.0
+"""A client that takes nothing of an answer for so long is let go of."""
+
+
+def serve(config: ServiceConfig, method: Method, say: Callable[[str], None] = print) -> None:
+    """Serve the page until Ctrl-C. ``say`` gets the lines for the terminal.
+
+    Raises:
+        AutoHRError: the address cannot be listened on.
+    """
+    listening = open_port(config)
+    server, _ = make_server(config, method, lambda: say_where(config, listening, say))
+    with contextlib.suppress(KeyboardInterrupt), listening:
+        server.run(sockets=[listening])
+    say("Stopped. Nothing was kept.")
+
+
+def say_where(config: ServiceConfig, listening: socket.socket, say: Callable[[str], None]) -> None:
+    """The address to open, on a line of its own."""
+    port = listening.getsockname()[1]
+    name = f"[{config.host.strip('[]')}]" if ":" in config.host else config.host
+    if config.host in ("0.0.0.0", "::"):
+        name = socket.gethostname()
+    query = "" if config.token is None else f"?token={config.token}"
+    say(f"Open  http://{name}:{port}/{query}  (Ctrl-C stops)")
+    if not is_loopback(config.host):
+        say(
+            "Others who know the token can reach this page, over a connection that is not encrypted. Browsers give a "
+            "camera only to https or localhost; from elsewhere files can be uploaded, or tunnel with: "
+            f"ssh -L {port}:localhost:{port} THIS_MACHINE"
+        )
+
+
+def token_for(host: str, token: str | None) -> str | None:
+    """The token of a server at this address: the one given, or a new one where others can reach it."""
+    return token or (None if is_loopback(host) else secrets.token_urlsafe(24))
+
+
+def open_port(config: ServiceConfig) -> socket.socket:
+    """A socket that listens at the config's address.
+
+    Raises:
+        AutoHRError: it is taken, not of this machine, or not allowed.
+    """
+    host = config.host.strip("[]")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.create_server(address, family=family, backlog=128)
+    except OSError as error:
+        raise AutoHRError(
+            f"Cannot listen on {config.host}:{config.port}: {error.strerror or error}. "
+            f"Another program may use the port; try --port {config.port + 1 if config.port < 65535 else 8000}, "
+            "or --port 0 for a free one."
+        ) from None
+    return listening
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def make_server(
+    config: ServiceConfig, method: Method, ready: Callable[[], None] = lambda: None
+) -> tuple[Server, Service]:
+    """The server, not yet running, and the application in it."""
+    guarded, app = make_app(config, method)
+    settings = uvicorn.Config(
+        cast(Any, guarded),
+        http=_protocol(config.header_s),
+        ws="websockets-sansio",
+        ws_max_size=config.max_frame_bytes,
+        # Frames are JPEG: compressing them again costs time and lets small messages become large ones.
+        ws_per_message_deflate=False,
+        h11_max_incomplete_event_size=config.max_header_bytes,
+        limit_concurrency=config.max_connections,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        # The access log would hold the token, and who looked when.
+        access_log=False,
+        log_level="error",
+        server_header=False,
+        proxy_headers=False,
+    )
+    return Server(settings, ready), app
+
+
+@contextlib.contextmanager
+def running(config: ServiceConfig, method: Method) -> Iterator[tuple[int, Service]]:
+    """A server in a thread of its own, for tests and benchmarks: (its port, the application)."""
+    import threading
+
+    config = replace(config, port=0)
+    up = threading.Event()
+    with open_port(config) as listening:
+        server, app = make_server(config, method, up.set)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        try:
+            if not up.wait(30):
+                raise AutoHRError("The server did not start within 30 s.")
+            yield listening.getsockname()[1], app
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+def _protocol(header_s: float) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP with a limit that it lacks: a client that does not finish the head of a request is let go of,
+    and so is one that does not read its answer."""
+
+    class Patient(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._waiting = True
+            self._last: object = None
+            self._head_timer = self.loop.call_later(header_s, self._check_head)
+            self._write_timer: asyncio.TimerHandle | None = None
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._head_timer.cancel()
+            self.resume_writing()
+            super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._write_timer = self.loop.call_later(STUCK_S, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            if self._write_timer is not None:
+                self._write_timer.cancel()
+                self._write_timer = None
+            super().resume_writing()
+
+        def _check_head(self) -> None:
+            """Is the head of a request unfinished, and was it so ``header_s`` ago, with no other one in between?"""
+            if self.transport.is_closing() or self.transport.get_protocol() is not self:
+                return
+            unfinished = self.conn.their_state is h11.IDLE
+            if unfinished and self._waiting and self._last is self.cycle:
+                self.transport.abort()
+                return
+            self._waiting, self._last = unfinished, self.cycle
+            self._head_timer = self.loop.call_later(header_s, self._check_head)
+
+    return Patient

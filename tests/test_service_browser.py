@@ -1,0 +1,217 @@
+"""The local page in a real browser: Debian's chromium, driven by Playwright, with a video of known pulse as its camera.
+
+Skipped where one of them is absent: apt-get install chromium; pip install playwright. No browser is downloaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import pytest
+
+from autohr.methods import load_method
+from autohr.synth.life import HeadMotion
+from autohr.synth.video import SceneConfig, render
+from autohr.types import Frame
+from autohr.video.encode import write_video
+
+pytest.importorskip("fastapi", reason="the page needs pip install 'autohr[serve]'")
+pytest.importorskip("playwright", reason="driving a browser needs pip install playwright")
+
+from playwright.sync_api import sync_playwright
+
+from autohr.service.app import Service
+from autohr.service.config import ServiceConfig
+from autohr.service.server import running
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),
+]
+
+HR_BPM = 72
+# A whole number of beats and nothing that drifts: the camera plays this again and again without a jump of the pulse.
+SCENE = SceneConfig(
+    seed=5,
+    duration_s=10,
+    width=320,
+    height=240,
+    hr_bpm=HR_BPM,
+    hrv=0.0,
+    pulse_depth=0.025,
+    light_drift=0.0,
+    head=HeadMotion(sway=0.05, turn_deg=0.5, expression=0.0),
+)
+CONFIG = ServiceConfig(method="pos", max_upload_bytes=20_000_000)
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+
+class Watch:
+    """What a page must never do: say an error, or ask another host."""
+
+    def __init__(self, page: Any, port: int) -> None:
+        self.wrong: list[str] = []
+        self._host = f"127.0.0.1:{port}"
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("request", lambda request: self._check(request.url))
+        page.on("websocket", lambda socket: self._check(socket.url))
+
+    def _hear(self, said: Any) -> None:
+        if said.type in ("error", "warning"):
+            self.wrong.append(said.text)
+
+    def _check(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob") and parts.netloc != self._host:
+            self.wrong.append(f"a request to {url}")
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Frame]:
+    return [frame for frame, _ in render(SCENE)]
+
+
+@pytest.fixture(scope="module")
+def browser(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
+    with camera.open("wb") as file:
+        for frame in frames:
+            file.write(cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-video-capture={camera}",
+            ],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[int, Service]]:
+    with running(CONFIG, load_method("pos")) as server:
+        yield server
+
+
+@pytest.fixture
+def page(browser: Any, served: tuple[int, Service]) -> Iterator[Any]:
+    """The page, ready; whatever a test does with it, no error is said and no other host is asked."""
+    port, _ = served
+    context = browser.new_context(viewport=DESKTOP, accept_downloads=True)
+    page = context.new_page()
+    watch = Watch(page, port)
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.wait_for_selector("body[data-ready]")
+    yield page
+    context.close()
+    assert watch.wrong == []
+
+
+def test_the_camera_shows_the_rate(page: Any, served: tuple[int, Service]) -> None:
+    _, app = served
+    page.click("#start")
+    page.locator("#verdict", has_text=re.compile("^Reliable$")).wait_for(timeout=90_000)
+    assert float(page.inner_text("#rate")) == pytest.approx(HR_BPM, abs=3)
+    assert "beats per minute" in page.get_attribute("#wave", "aria-label")
+    box, stage = (page.locator(name).bounding_box() for name in ("#face-box", "#stage"))
+    # The drawn face is in the middle, with two fifths of the height.
+    assert abs(box["x"] + box["width"] / 2 - stage["x"] - stage["width"] / 2) < 0.15 * stage["width"]
+    assert 0.2 < box["height"] / stage["height"] < 0.7
+    page.click("#stop")
+    page.wait_for_selector("#camera-result .result", timeout=30_000)
+    with page.expect_download() as download:
+        page.click("text=Measurement (JSON)")
+    measured = json.loads(Path(download.value.path()).read_text())
+    assert measured["faces"][0]["hr_bpm"] == pytest.approx(HR_BPM, abs=3)
+    report = page.frame_locator("iframe")
+    assert "bpm" in report.locator(".number").inner_text()
+    assert len(app.results) == 1
+    page.get_by_role("button", name="Forget", exact=True).click()
+    page.wait_for_selector("#camera-result .result", state="detached")
+    end_s = time.monotonic() + 10
+    while len(app.results) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert len(app.results) == 0 and app.cameras.n_sessions == 0
+
+
+def test_files_good_bad_and_too_large(
+    page: Any, served: tuple[int, Service], frames: list[Frame], tmp_path: Path
+) -> None:
+    _, app = served
+    good, bad, large = tmp_path / "good.mp4", tmp_path / "bad.mp4", tmp_path / "large.mp4"
+    write_video(good, frames, fps=SCENE.fps, crf=6)
+    bad.write_bytes(b"this is no video " * 1000)
+    with large.open("wb") as file:
+        file.truncate(CONFIG.max_upload_bytes + 1)
+    page.click("#tab-upload")
+    for path, words in ((bad, "bad.mp4"), (large, "large.mp4 is too large: at most 20 MB")):
+        page.set_input_files("#file", path)
+        page.wait_for_selector("#upload-problem:not([hidden])", timeout=30_000)
+        assert words in page.inner_text("#upload-problem")
+        assert page.locator("#upload-result .result").count() == 0
+    page.set_input_files("#file", good)
+    page.wait_for_selector("#upload-result .result", timeout=90_000)
+    assert page.is_hidden("#upload-problem")
+    shown = page.frame_locator("iframe").locator(".number").inner_text()
+    assert float(shown.split()[0]) == pytest.approx(HR_BPM, abs=3)
+    assert app.uploads.n_files == 0
+
+
+def test_a_keyboard_and_a_phone_are_enough(page: Any) -> None:
+    page.focus("#tab-camera")
+    page.keyboard.press("ArrowRight")
+    assert page.is_visible("#panel-upload") and page.is_hidden("#panel-camera")
+    assert page.evaluate("document.activeElement.id") == "tab-upload"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "file"
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Home")
+    assert page.is_visible("#panel-camera")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "start"
+    page.set_viewport_size(PHONE)
+    for tab in ("#tab-camera", "#tab-upload"):
+        page.click(tab)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    names = page.evaluate(
+        "[...document.querySelectorAll('button, a, input, select, video, canvas, progress')]"
+        ".filter(e => !(e.innerText || e.labels?.length || e.getAttribute('aria-label')"
+        " || e.getAttribute('aria-labelledby'))).map(e => e.outerHTML)"
+    )
+    assert names == [], "everything that can be used has a name for a screen reader"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_can_be_read_in_both_schemes(page: Any, scheme: str) -> None:
+    """WCAG 2.1, 1.4.3: contrast of 4.5 between words and what lies behind them."""
+    page.emulate_media(color_scheme=scheme)
+    colours = page.evaluate(
+        "['--page', '--card', '--ink', '--muted', '--link', '--bad', '--good', '--none', '--bad-soft', '--good-soft',"
+        " '--none-soft'].map(name => [name, getComputedStyle(document.body).getPropertyValue(name).trim()])"
+    )
+    value = {name: np.array([int(code[k : k + 2], 16) / 255 for k in (1, 3, 5)]) for name, code in colours}
+
+    def light(name: str) -> float:
+        linear = np.where(value[name] <= 0.04045, value[name] / 12.92, ((value[name] + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    pairs = [(ink, paper) for ink in ("--ink", "--muted", "--link") for paper in ("--page", "--card")]
+    pairs += [(tone, f"{tone}-soft") for tone in ("--bad", "--good", "--none")]
+    for one, other in pairs:
+        low, high = sorted((light(one), light(other)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (one, other)
