@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from autohr.data import repulse
 from autohr.data.clips import LABEL_BAND_HZ, ClipSource
 from autohr.data.repulse import lay_in, new_pulse, skin_of, take_out
 from autohr.signals.rate import estimate_heart_rate
@@ -76,12 +75,12 @@ def test_more_blood_is_darker_skin_most_of_all_in_green() -> None:
 
 
 @pytest.mark.slow
-def test_a_clip_beats_at_the_new_rate_and_no_longer_at_the_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repulse, "DEPTH", (0.012, 0.016))  # so that POS can read it from 40 pixels
+def test_a_clip_beats_at_the_new_rate_and_no_longer_at_the_old() -> None:
+    strong = dataclasses.replace(RENEWED, pulse_depth=(0.012, 0.016))  # so that POS can read it from 40 pixels
     recording = rendered(75.0, duration_s=9.0)
     found_new = found_old = 0
     for k in range(12):
-        clip = ClipSource([recording], 240, 40, augment=RENEWED).draw([k])
+        clip = ClipSource([recording], 240, 40, augment=strong).draw([k])
         read = rate_of(wave_of(clip), clip.fps)
         found_new += abs(read - clip.hr_bpm) < 4
         found_old += abs(read - 75) < 4 < abs(clip.hr_bpm - 75)

@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from autohr.data.repulse import DEPTH
 from autohr.types import Frame
 from autohr.video.rois import scaled
 
@@ -70,6 +71,9 @@ class AugmentConfig:
     """For recordings whose wave fits the video to a few hundredths of a second, as synthetic ones do: what is not
     taken out of a clip stays in it as a second pulse, which the label denies."""
     pulse_p: float = 0.6
+    pulse_depth: tuple[float, float] = DEPTH
+    """Least and greatest depth of the new pulse, log-uniform. A net that begins by chance finds pulses of a few
+    hundredths within a hundred steps, where those of recordings may teach it nothing in five hundred (docs/LOG.md)."""
     crop: bool = True
     crop_least: float = 0.85
     """Smallest side of the random square, as a share of the stored crop's; the author's resize by up to 15 of 112
@@ -89,6 +93,8 @@ class AugmentConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be two shares in 0..1, the smaller first.")
+        if not 0 < self.pulse_depth[0] <= self.pulse_depth[1] <= 0.2:
+            raise ValueError(f"pulse_depth={self.pulse_depth} must be two shares in 0..0.2, the smaller first.")
         if not 1 <= self.erase_tubes[0] <= self.erase_tubes[1]:
             raise ValueError(f"erase_tubes={self.erase_tubes} must be two counts from 1, the smaller first.")
         if self.erase_fill not in get_args(Fill):

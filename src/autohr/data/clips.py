@@ -245,7 +245,7 @@ class ClipSource:
         frames = self._shown(recording, part, factor, look)
         take_out(frames, resample_tempo(recording.bvp[part].astype(np.float64), self.n_frames, factor))
         wave, label, hr_bpm = new_pulse(self.n_frames, recording.fps, LABEL_BAND_HZ, rng)
-        lay_in(frames, wave, rng)
+        lay_in(frames, wave, rng, (self.augment or AugmentConfig()).pulse_depth)
         shown = np.rint(np.clip(frames, 0, 255)).astype(np.uint8)
         return Clip(shown, label, hr_bpm, recording.fps, recording.recording_id)
 

@@ -110,11 +110,11 @@ def new_pulse(
     return wave[part], standardise(bandpass(pulse.bvp, fps, band_hz)[part]), float(pulse.hr_bpm[part].mean())
 
 
-def lay_in(frames: Stack, wave: Float, rng: np.random.Generator) -> None:
+def lay_in(frames: Stack, wave: Float, rng: np.random.Generator, depth_range: tuple[float, float] = DEPTH) -> None:
     """Let the skin in ``frames`` darken by ``wave`` (T,), in place: strength by chance, uneven over the face, some
     places a few hundredths of a second later, channels in the ratio of blood."""
     height, width = frames.shape[1:3]
-    depth = np.exp(rng.uniform(*np.log(DEPTH)))
+    depth = np.exp(rng.uniform(*np.log(depth_range)))
     ratio = np.asarray(CHANNEL_RATIO) / CHANNEL_RATIO[1] * np.exp(rng.normal(0, 0.12, 3))
     strong = _uneven(rng, height, width, *sorted(rng.uniform(0.3, 1.2, 2)))
     late = _uneven(rng, height, width, 0.0, rng.uniform(0, 1.0))

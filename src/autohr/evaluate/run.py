@@ -169,6 +169,7 @@ def evaluate_dataset(
     out: Path,
     *,
     cache: Path = Path("cache"),
+    labels: Sequence[str] | None = None,
     workers: int | None = None,
     overwrite: bool = False,
     preparing: Callable[[int, int, Entry], None] | None = None,
@@ -180,6 +181,7 @@ def evaluate_dataset(
     Args:
         dataset: a name of ``DATASETS``.
         cache: for the crops; what is there already is not made again.
+        labels: of the methods in the results, one for each; as ``run`` makes them if None.
         preparing: called with (done, total, entry) while faces are looked for.
         judging: called with (label, done, total, account) after each recording of each method.
         say: called with one line for each recording that is left out, and if something expected is missing.
@@ -204,7 +206,7 @@ def evaluate_dataset(
         manifest = prepared[crop]
         known = {entry.id for entry in manifest.entries}
         opened = open_cached(cache, crop, datasets={entry.dataset for entry in manifest.entries}) if known else []
-        label = _label(method, False)
+        label = _label(method, False) if labels is None else labels[number]
         results.append(
             run(
                 protocol,

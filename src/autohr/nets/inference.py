@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.flop_counter import FlopCounterMode
 
 from autohr.errors import AutoHRError, BadWeights
 from autohr.nets import NETS
@@ -117,3 +118,20 @@ def _fold_children(module: nn.Module) -> None:
             if isinstance(conv, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)):
                 module[index] = fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose3d))
                 module[index + 1] = nn.Identity()
+
+
+def count_work(path: Path, n_frames: int, size_px: int) -> tuple[int, int]:
+    """Trainable parameters of a weights file's net, and the operations of one pass over ``n_frames`` of ``size_px``
+    squares: two to a multiplication with addition, of convolutions and matrix products alone, as the net was trained
+    (what is folded for speed counts twice where it was two).
+
+    Raises:
+        BadWeights: see ``load_net``.
+    """
+    net, header = load_net(path)
+    net.eval()
+    clip = torch.zeros(1, 3, n_frames, size_px, size_px)
+    more = (torch.full((1,), 30.0),) if NETS[header["net"]].kind == "rate" else ()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        net(clip, *more)
+    return sum(one.numel() for one in net.parameters() if one.requires_grad), counter.get_total_flops()
