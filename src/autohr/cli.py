@@ -710,6 +710,57 @@ def ablate(
     print(f"Picture: {folder / 'ablation.svg'}   (page {folder / 'ablation.html'})", file=sys.stderr)
 
 
+@app.command("compare-methods")
+def compare_methods_command(
+    root: Annotated[
+        Path, typer.Argument(help="Folder of synthetic recordings to test on.", exists=True, file_okay=False)
+    ],
+    train_cache: Annotated[
+        Path, typer.Option(help="Folder that `autohr prepare` wrote to: the recordings to train on, of other people.")
+    ] = Path("cache"),
+    out: Annotated[Path, typer.Option(help="Folder of all trainings, results and costs.")] = Path("runs/equal"),
+    test_cache: Annotated[
+        Path | None, typer.Option(help="Folder for the crops of the test; OUT/cache if not given.", show_default=False)
+    ] = None,
+    recipes: Annotated[Path, typer.Option(help="Folder of the recipes equal_NET.toml.")] = Path("recipes"),
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one field of every recipe, as in fit.steps=2000."),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--method", help="Only this one; may be given often.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes that look for faces; one for each core if not given.")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How the tables are printed.")] = Format.text,
+) -> None:
+    """Train every network under one budget, judge all methods on new people, and print one table with what each costs.
+
+    Goes on if repeated. The tables are also left in OUT/results/standings.md."""
+    from autohr.evaluate.tables import render_sheet
+
+    with _training_extra():
+        from autohr.lab.standings import PAGE, compare_methods, standing_sheets
+
+    _check_writable(out / "results" / PAGE)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    counts: dict[str, _Count] = {}
+    results, costs = compare_methods(
+        root,
+        out,
+        train_cache=train_cache,
+        test_cache=test_cache,
+        recipes=recipes,
+        overrides=overrides or (),
+        only=only or (),
+        workers=workers,
+        judging=lambda label, done, total, _: counts.setdefault(label, _Count(f"Asking {label}"))(done, total),
+        say=_say_progress,
+    )
+    for sheet in standing_sheets(results, costs):
+        print(render_sheet(sheet, form.value) + "\n")
+    print(f"Tables: {out / 'results' / PAGE}   (page: autohr report {out / 'evaluation'})", file=sys.stderr)
+
+
 @app.command("compare-cells")
 def compare_cells(
     cells: Annotated[

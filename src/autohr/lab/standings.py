@@ -3,7 +3,7 @@
     OUT/physnet/ ...          the trainings, as ``autohr train`` leaves them
     OUT/evaluation/           what all methods say of every recording (``evaluate.results``)
     OUT/costs.json            what each costs on this machine
-    OUT/results/comparison.md the page
+    OUT/results/standings.md   the tables
 
 The people of the test are in no training: a subject who is in both is refused. The weights of the best validation are
 tested; who validates is of the training recordings. Everything goes on where it was stopped, by the same call.
@@ -36,7 +36,7 @@ RECIPE = "equal_{net}.toml"
 SHIPPED = "{net}, shipped"
 """Label of a net with the weights of this installation, which saw more than the budget."""
 COSTS = "costs.json"
-PAGE = "comparison.md"
+PAGE = "standings.md"
 PROTOCOL = "reference"
 DATASET = "synthetic"
 
@@ -114,9 +114,10 @@ def compare_methods(
         say=say,
     )
     costs = _costs(entrants, methods, cache, out / COSTS, say)
-    sheets = comparison_sheets(results, costs)
+    sheets = standing_sheets(results, costs)
     sheets += (training_sheet(entrants),)
     page = "\n\n".join(render_sheet(sheet, "markdown") for sheet in sheets) + "\n"
+    (out / "results").mkdir(parents=True, exist_ok=True)
     write_bytes(out / "results" / PAGE, page.encode())
     return results, costs
 
@@ -187,7 +188,7 @@ def _costs(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def comparison_sheets(results: Sequence[Results], costs: Sequence[Cost]) -> tuple[Sheet, ...]:
+def standing_sheets(results: Sequence[Results], costs: Sequence[Cost]) -> tuple[Sheet, ...]:
     """The table of all methods with their cost, and one of the mean error in every group of recordings.
 
     Raises:
