@@ -37,7 +37,7 @@ from typing import Any
 import cv2
 import psutil
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from autohr.service.camera import IN_FLIGHT
 from autohr.service.frames import HEAD, JPEG, RGB, pack_frame
@@ -214,11 +214,18 @@ def bend(data: bytes, dice: random.Random) -> bytes:
     return bytes(bent)
 
 
+def attacker(port: int) -> ClientConnection:
+    """A socket that does not wait for a polite end, nor for us to read what is told."""
+    address = f"ws://127.0.0.1:{port}/api/camera"
+    link: ClientConnection = connect(address, max_size=None, compression=None, max_queue=None, close_timeout=0.2)
+    return link
+
+
 def bad_messages(port: int, jpeg: bytes, dice: random.Random) -> int:
     """One session of 20 malformed messages or fewer, ended by either side."""
     n = 0
     with contextlib.suppress(ConnectionClosed, TimeoutError, OSError):
-        with connect(f"ws://127.0.0.1:{port}/api/camera", max_size=None, compression=None) as link:
+        with attacker(port) as link:
             link.recv(timeout=20)
             for k in range(20):
                 good = pack_frame(jpeg, 40.0 * k, k, (WIDTH, HEIGHT))
@@ -232,7 +239,7 @@ def bad_messages(port: int, jpeg: bytes, dice: random.Random) -> int:
 
 def large_message(port: int, jpeg: bytes, dice: random.Random) -> int:
     with contextlib.suppress(ConnectionClosed, TimeoutError, OSError):
-        with connect(f"ws://127.0.0.1:{port}/api/camera", max_size=None, compression=None) as link:
+        with attacker(port) as link:
             link.recv(timeout=20)
             link.send(bytes(dice.randint(4 * 2**20, 8 * 2**20)))
             link.recv(timeout=20)
@@ -245,7 +252,7 @@ def pixel_bomb(port: int, jpeg: bytes, dice: random.Random) -> int:
     at = bomb.index(b"\xff\xc0") + 5
     bomb[at : at + 4] = b"\xff\xff\xff\xff"
     with contextlib.suppress(ConnectionClosed, TimeoutError, OSError):
-        with connect(f"ws://127.0.0.1:{port}/api/camera", max_size=None, compression=None) as link:
+        with attacker(port) as link:
             link.recv(timeout=20)
             link.send(HEAD.pack(0.0, 0, WIDTH, HEIGHT, JPEG) + bytes(bomb))
             link.send(HEAD.pack(0.0, 1, 65535, 65535, JPEG) + bytes(bomb))
@@ -255,7 +262,7 @@ def pixel_bomb(port: int, jpeg: bytes, dice: random.Random) -> int:
 def cut_in_a_frame(port: int, jpeg: bytes, dice: random.Random) -> int:
     """The connection is reset in the middle of a message."""
     with contextlib.suppress(ConnectionClosed, TimeoutError, OSError):
-        with connect(f"ws://127.0.0.1:{port}/api/camera", max_size=None, compression=None) as link:
+        with attacker(port) as link:
             link.recv(timeout=20)
             link.send(pack_frame(jpeg, 0.0, 0, (WIDTH, HEIGHT)))
             # FIN, binary, masked, 64-bit length: the beginning of a frame that never comes whole.
@@ -320,7 +327,7 @@ def slow_client(port: int, jpeg: bytes, dice: random.Random) -> int:
                     raw.send(bytes([letter]))
                     time.sleep(0.1)
         else:
-            with connect(f"ws://127.0.0.1:{port}/api/camera", max_size=None, compression=None) as link:
+            with attacker(port) as link:
                 for k in range(60):
                     link.socket.sendall(b"\x82\x80mask" if k % 2 else b"\x89\x80mask")
                     time.sleep(0.01)

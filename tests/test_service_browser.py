@@ -56,6 +56,20 @@ CONFIG = ServiceConfig(method="pos", max_upload_bytes=20_000_000)
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
+# A browser on a busy machine plays its fake camera too slowly (28 to 29.5 of 30 pictures a second were seen), and the
+# pulse in it with it. So the page is asked how fast the pictures came.
+COUNT_PICTURES = """() => {
+  const video = document.getElementById("preview");
+  const seen = (window.seen = []);
+  const look = (now, about) => {
+    seen.push([about.captureTime ?? now, about.presentedFrames]);
+    video.requestVideoFrameCallback(look);
+  };
+  video.requestVideoFrameCallback(look);
+}"""
+PICTURES_PER_S = "1000 * (seen.at(-1)[1] - seen[0][1]) / (seen.at(-1)[0] - seen[0][0])"
+
+
 class Watch:
     """What a page must never do: say an error, or ask another host."""
 
@@ -125,8 +139,12 @@ def page(browser: Any, served: tuple[int, Service]) -> Iterator[Any]:
 def test_the_camera_shows_the_rate(page: Any, served: tuple[int, Service]) -> None:
     _, app = served
     page.click("#start")
+    page.locator("#stage.on").wait_for()
+    page.evaluate(COUNT_PICTURES)
     page.locator("#verdict", has_text=re.compile("^Reliable$")).wait_for(timeout=90_000)
-    assert float(page.inner_text("#rate")) == pytest.approx(HR_BPM, abs=3)
+    shown_bpm = float(page.inner_text("#rate"))
+    played_bpm = HR_BPM * page.evaluate(PICTURES_PER_S) / SCENE.fps
+    assert played_bpm <= HR_BPM + 1 and shown_bpm == pytest.approx(played_bpm, abs=3)
     assert "beats per minute" in page.get_attribute("#wave", "aria-label")
     box, stage = (page.locator(name).bounding_box() for name in ("#face-box", "#stage"))
     # The drawn face is in the middle, with two fifths of the height.
@@ -137,7 +155,7 @@ def test_the_camera_shows_the_rate(page: Any, served: tuple[int, Service]) -> No
     with page.expect_download() as download:
         page.click("text=Measurement (JSON)")
     measured = json.loads(Path(download.value.path()).read_text())
-    assert measured["faces"][0]["hr_bpm"] == pytest.approx(HR_BPM, abs=3)
+    assert measured["faces"][0]["hr_bpm"] == pytest.approx(shown_bpm, abs=5)
     report = page.frame_locator("iframe")
     assert "bpm" in report.locator(".number").inner_text()
     assert len(app.results) == 1

@@ -6,6 +6,8 @@ const HEAD_BYTES = 20, JPEG = 1; // see frames.py
 const LARGEST_SIDE = 640;
 const QUALITY = 0.95; // a pulse is half a percent of the skin's colour; at 0.8 the blocks of JPEG begin to swallow it
 const SAY_EVERY_MS = 10_000; // how often a screen reader is told the rate
+const LOOKS = 15; // states, of which five come each second
+const TOO_SLOW = "This computer is too slow: close other programs.";
 const at = (id) => document.getElementById(id);
 
 export function setUpCamera() {
@@ -175,7 +177,9 @@ export function setUpCamera() {
     else if (state.reliable) judge("good", "✓", "Reliable", ": the pulse is clear.");
     else judge("bad", "!", "Not reliable", `: ${state.why ?? "the pulse is not clear enough"}.`);
     trust(rate === null ? null : state.confidence);
-    advise(state.advice.length ? state.advice : [state.reliable ? "Nothing: this is a good view." : "Keep still a little longer."]);
+    const behind = isBehind(session, state);
+    const advice = state.advice.map((one) => (behind && one.startsWith("The camera is slow") ? TOO_SLOW : one));
+    advise(advice.length ? advice : [state.reliable ? "Nothing: this is a good view." : "Keep still a little longer."]);
     wave.show(state.wave, rate === null ? "Pulse wave: nothing measured yet" : `Pulse wave of ${rate.toFixed(0)} beats per minute`);
     const box = at("face-box");
     box.hidden = !state.box || !session.width;
@@ -198,6 +202,14 @@ export function setUpCamera() {
       spoken_ms = performance.now();
       at("spoken").textContent = `${rate.toFixed(0)} beats per minute, ${state.reliable ? "reliable" : "not reliable"}.`;
     }
+  }
+
+  // Whether this page left pictures out of late: then it is not the camera that is slow, as it must seem to the server.
+  function isBehind(session, state) {
+    session.looks = [...(session.looks ?? []), [session.skipped, state.frames.offered]].slice(-LOOKS);
+    const [skipped, offered] = session.looks[0];
+    const [left_out, sent] = [session.skipped - skipped, state.frames.offered - offered];
+    return left_out > 0.1 * (left_out + sent);
   }
 
   function judge(kind, mark, word, why) {
