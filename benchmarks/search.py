@@ -66,9 +66,8 @@ def main() -> None:
         end="",
     )
     print(f"{asked.threads} thread(s)\nfused against plain, float32: largest difference {difference:.1e}\n")
-    print(
-        f"{'':6} {'type':9} {'architecture':>13} {'ratio':>6} {'weights':>13} {'ratio':>6} {'whole step':>13} {'ratio':>6}"
-    )
+    heads = "".join(f" {part:>13} {'ratio':>6}" for part in ("architecture", "weights", "whole step"))
+    print(f"{'':6} {'type':9}{heads}")
 
     for net in nets.values():
         as_channels_last(net)

@@ -231,7 +231,7 @@ def search(
     as_fit = config.as_fit(n_steps)
     device = pick_device(config.device)
     budget = Budget(config.most, costs)
-    name_ops = [str(op) for op in space.ops]
+    op_names = [str(op) for op in space.ops]
 
     def cell(after: str) -> Genotype:
         return derive(net.alphas, net.betas, space.ops, space.kind, name, f"{origin} {after}", budget)
@@ -393,7 +393,7 @@ def search(
             {
                 "genotype": genotype.as_dict(),
                 "kind": space.kind,
-                "ops": name_ops,
+                "ops": op_names,
                 "edges": [list(edge) for edge in EDGES],
                 "epochs": epochs,
                 "wall_s": wall_s,
@@ -590,7 +590,10 @@ def _notes(config: SearchConfig, kept: dict[str, Any], chosen: dict[str, Any], n
 
 
 def peak_memory_mib(device: torch.device) -> float | None:
-    """Most memory that this process has held: of the GPU where one is used, else of all; None on Windows."""
+    """Most memory that this process has held: of the GPU where one is used, else of all; None on Windows.
+
+    Of all counts the pages of mapped recordings, too, which the system takes back when it needs them.
+    """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     if resource is None:

@@ -37,6 +37,7 @@ from autohr.train.recipe import (
     DATA,
     DataConfig,
     Recipe,
+    long_enough,
     open_recordings,
     parse_as,
     read_table,
@@ -122,6 +123,10 @@ def search(
     recordings = open_recordings(recipe.as_training())
     searching, held_out = split_recordings(recipe.as_training(), recordings)
     weight_clips, alpha_clips = (_clips(recipe, part) for part in halves(recipe, searching))
+    too_short = long_enough(list(alpha_clips.recordings), recipe.data.n_frames)[1] if config.val_windows else {}
+    if too_short:
+        where, why = next(iter(too_short.items()))
+        raise BadRecipe(f"{recipe_path}: search.val_windows={config.val_windows}, but {where} {why}. Set it to 0.")
     folder = out or Path("runs") / recipe_path.stem
 
     with join_processes(config.device) as rank:

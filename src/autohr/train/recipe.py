@@ -261,7 +261,7 @@ def train(
     clock = (recipe.data.least_fps or 0.0, recipe.data.most_fps or math.inf)
     training, validating = ([at_clock(one, *clock) for one in part] for part in (training, validating))
     train_clips = ClipSource(training, *size, recipe.augment, needs_bvp=needs_bvp)
-    judged, too_short = _long_enough(validating, recipe.data.n_frames)
+    judged, too_short = long_enough(validating, recipe.data.n_frames)
     val_clips = ClipSource(judged, *size, needs_bvp=needs_bvp)
     folder = out or Path("runs") / recipe_path.stem
     config = run_config(recipe)
@@ -355,12 +355,20 @@ def _needs_bvp(recipe: Recipe) -> bool:
     return recipe.loss.time_weight > 0 if own is None else own
 
 
+_PARTS = {
+    "train": "to train",
+    "val": "to validate",
+    "weights": "for the weights",
+    "architecture": "for the architecture",
+}
+
+
 def refuse_other_data(run: Run, data: dict[str, Any]) -> None:
     """A run that goes on must see what it saw before, or its validation subjects may have been trained on."""
     if (run.results / DATA).exists() and (before := read_json(run.results / DATA)) != data:
-        then, now = (
-            ", ".join(f"{len(ids)} {part}" for part, ids in one.items() if part != "left_out") for one in (before, data)
-        )
+        parts = [part for part in before if part != "left_out"]
+        then = " and ".join(f"{len(before[part])} {_PARTS.get(part, part)}" for part in parts)
+        now = " and ".join(str(len(data.get(part, ()))) for part in parts)
         raise BadRecipe(
             f"{str(run.root)!r} began with other recordings than the cache holds now ({then} then, {now} now). "
             "Name another run folder, or ask to overwrite this one."
@@ -424,7 +432,7 @@ def _named_split(
     return training, [recording for recording in recordings if subject_key(recording) in chosen]
 
 
-def _long_enough(validating: list[CachedRecording], n_frames: int) -> tuple[list[CachedRecording], dict[str, str]]:
+def long_enough(validating: list[CachedRecording], n_frames: int) -> tuple[list[CachedRecording], dict[str, str]]:
     """The recordings whose windows the estimator can judge, and the others with the reason: a clip has a number of
     frames, not of seconds, and at 60 frames per second 160 of them hold too few beats. (They can be learned from.)"""
     least_s = LEAST_PERIODS * 60 / BAND_BPM[0]
