@@ -305,7 +305,7 @@ def search_cell(
         AutoHRError: the search was stopped by a signal; the same call goes on.
     """
     found = run_search(recipe_path, overrides, out=out, progress=progress, say=say)
-    if not found.genotype.exists():
+    if found.search.genotype is None or not found.genotype.exists():
         raise AutoHRError(
             f"Stopped by {found.search.stopped_by} after step {found.search.step} of {str(out)!r}; the same command "
             "goes on from there."
