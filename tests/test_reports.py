@@ -315,7 +315,7 @@ def test_hours_of_video_stay_small_and_say_what_is_not_listed() -> None:
 
 def test_date_and_command_come_only_from_the_caller(pages: dict[str, str]) -> None:
     text = render_measurement_page(CASES["refused"], made_at="2001-02-03", command="autohr measure <x>")
-    assert "2001-02-03" in text and "autohr measure &lt;x&gt;" in text
+    assert "2001-02-03" in text and "autohr measure <x>" in words_of(text) and "<x>" not in text
     assert "autohr measure --method pos --html report.html -- clips/face.mp4" in words_of(pages["reliable"])
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from autohr.nets import NETS, make_net
 from autohr.nets.hrcnn import LEAST_SIGNAL
 from autohr.nets.maps import ROWS, hide_some, scaled_rows
-from autohr.nets.rates import as_hr_bpm, at_clock
+from autohr.nets.rates import as_hr_bpm, at_30_fps
 from autohr.nets.synrhythm import synthetic_maps
 from autohr.runs import Run, create_run
 from autohr.train.fit import FitConfig, FitResult, Progress, collate, fit, in_precision, net_input, parameter_groups
@@ -213,7 +213,7 @@ def test_beats_per_frame_there_and_back() -> None:
     out, fps = torch.tensor([-1.0, 0.0, 2.0]), torch.tensor([15.0, 30.0, 60.0])
     hr_bpm = as_hr_bpm(out, fps)
     assert torch.allclose(hr_bpm, torch.tensor([27.5, 75.0, 230.0]))
-    assert torch.allclose(at_clock(hr_bpm, fps), 75 + 20 * out)
+    assert torch.allclose(at_30_fps(hr_bpm, fps), 75 + 20 * out)
 
 
 def test_the_signal_to_noise_loss_wants_power_at_the_rate() -> None:

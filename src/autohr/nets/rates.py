@@ -20,8 +20,8 @@ about one (SYSTEMS F5's for I3D, used for all nets that regress)."""
 
 def as_hr_bpm(out: Tensor, fps: Tensor | None) -> Tensor:
     """The last number of a net (B, ...), about -1..1 -> hr_bpm of the same shape, float32; fps (B,), None is 30."""
-    at_clock = TYPICAL_BPM + SPREAD_BPM * out.float()
-    return at_clock if fps is None else at_clock * along(fps / CLOCK_FPS, at_clock)
+    at_30 = TYPICAL_BPM + SPREAD_BPM * out.float()
+    return at_30 if fps is None else at_30 * along(fps / CLOCK_FPS, at_30)
 
 
 def along(per_clip: Tensor, values: Tensor) -> Tensor:
@@ -29,6 +29,6 @@ def along(per_clip: Tensor, values: Tensor) -> Tensor:
     return per_clip.to(values).reshape(-1, *[1] * (values.ndim - 1))
 
 
-def at_clock(hr_bpm: Tensor, fps: Tensor) -> Tensor:
+def at_30_fps(hr_bpm: Tensor, fps: Tensor) -> Tensor:
     """hr_bpm (B, ...) of clips at fps (B,) -> what they would be at 30: the unit in which nets are compared."""
     return hr_bpm * along(torch.full_like(fps, CLOCK_FPS) / fps, hr_bpm)

@@ -62,6 +62,7 @@ def render_activations_page(run_dir: Path, *, made_at: str | None = None) -> str
         AutoHRError: no such run, or its arrays are missing or damaged.
     """
     run = open_run(run_dir)
+    video = hide_password(str(run.config.get("video", "")))
     file = run.results / "activations.npz"
     try:
         with np.load(file) as stored:
@@ -75,7 +76,8 @@ def render_activations_page(run_dir: Path, *, made_at: str | None = None) -> str
     return render(
         "activations.html.j2",
         {
-            "video": hide_password(str(run.config.get("video", ""))),
+            "name": Path(video).name,
+            "video": video,
             "nets": nets,
             "charts": charts,
             "has_truth": arrays["true_t_s"].size > 0,

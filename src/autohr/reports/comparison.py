@@ -143,7 +143,7 @@ def _chart_cost(rows: list[dict[str, Any]]) -> Chart:
             axes.plot(x, y, "o", color=colour(LOOKS[row["cell"]["group"]][0]), markersize=7, zorder=4)
             if wide:
                 axes.annotate(
-                    row["cell"]["label"], (x, y), (7, 3), textcoords="offset points", color=colour("muted"), fontsize=9
+                    row["cell"]["label"], (x, y), (7, 3), textcoords="offset points", color=colour("muted"), fontsize=10.5
                 )
         axes.margins(x=0.12, y=0.15)
         axes.set_xlabel("GFLOP per second of video")

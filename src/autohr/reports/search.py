@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from autohr.errors import AutoHRError
 from autohr.reports.cells import INPUTS, Strengths, cell_words, draw_cells, op_words, state_words
-from autohr.reports.page import Chart, Sizes, colour, draw, render
+from autohr.reports.page import Chart, Sizes, colour, count_words, draw, render
 from autohr.reports.training import settings_of
 from autohr.runs import Run, open_run, read_json
 from autohr.types import Float
@@ -325,7 +325,7 @@ def _chart_lines(found: Found, number: int, block: str) -> Chart:
 
     legend = [("curve", "what the cell took"), ("blue", "skip"), ("dash", "none"), ("line", "the others (thin)")]
     about = "Per cent of each edge's softmax after each epoch, one drawing for each edge. All have one scale."
-    caption = f"{len(epochs)} epoch(s); with {len(found.ops)} operations an even share is {100 / len(found.ops):.0f} %."
+    caption = f"{count_words(len(epochs), 'epoch')}; with {len(found.ops)} operations an even share is {100 / len(found.ops):.0f} %."
     return draw(f"Operations over the epochs{block}", about, caption, tuple(legend), f"lines-{number}", paint, sizes)
 
 

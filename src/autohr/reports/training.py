@@ -32,14 +32,15 @@ def render_training_page(run_dir: Path, *, made_at: str | None = None) -> str:
         raise AutoHRError(f"{str(run_dir)!r} has logged no training step yet; there is nothing to show.")
     judged = [val for val in vals if val.get("mae_bpm") is not None]
     recipe = run.config.get("recipe", {})
+    n_steps = max(int(record["step"]) for record in steps)
     return render(
         "training.html.j2",
         {
             "name": run.root.name,
             "title": str(recipe.get("title", "")),
-            "n_steps": max(int(record["step"]) for record in steps),
+            "n_steps": n_steps,
             "best": min(judged, key=lambda val: float(val["mae_bpm"])) if judged else None,
-            "charts": [_chart_loss(steps, vals), _chart_error(vals)],
+            "charts": [_chart_loss(steps, vals), _chart_error(vals, n_steps)],
             "settings": settings_of(recipe),
             "data": _data(run),
             "made_at": made_at,
@@ -88,6 +89,7 @@ def _chart_loss(steps: Sequence[Record], vals: Sequence[Record]) -> Chart:
         axes.plot(smooth_at[::thin], smooth[::thin], color=colour("pulse"), linewidth=1.7)
         if vals:
             axes.plot(*_columns(vals, "loss"), "o-", color=colour("link"), markersize=3.5, linewidth=1.0)
+        axes.set_xlim(0, 1.02 * at.max())
         axes.set_xlabel("step")
         axes.set_title("overall loss", loc="left")
 
@@ -99,7 +101,7 @@ def _chart_loss(steps: Sequence[Record], vals: Sequence[Record]) -> Chart:
     return draw("Loss", about, caption, tuple(legend), "loss", paint)
 
 
-def _chart_error(vals: Sequence[Record]) -> Chart:
+def _chart_error(vals: Sequence[Record], n_steps: int) -> Chart:
     about = "Mean absolute error of the rate on subjects that are not trained on, beside always giving the mean rate."
     if not vals:
         return Chart("Error of the heart rate", about, why_not="This run has not been validated.")
@@ -110,6 +112,8 @@ def _chart_error(vals: Sequence[Record]) -> Chart:
         if chance is not None:
             axes.axhline(chance, color=colour("muted"), linewidth=1.0, dashes=(4, 3))
         axes.set_ylim(bottom=0)
+        # As the loss above it, so that one step is one place.
+        axes.set_xlim(0, 1.02 * n_steps)
         axes.set_xlabel("step")
         axes.set_title("beats per minute", loc="left")
 

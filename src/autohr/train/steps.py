@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autohr.data.repulse import skin_of
-from autohr.nets.rates import CLOCK_FPS, at_clock
+from autohr.nets.rates import CLOCK_FPS, at_30_fps
 from autohr.nets.synrhythm import synthetic_maps
 from autohr.train.losses import LossConfig, frequency_loss, overall_loss, time_loss
 
@@ -138,8 +138,8 @@ def skin_masks(frames: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
 def rate_loss(hr_bpm: Tensor, true_bpm: Tensor, fps: Tensor) -> Tensor:
     """Mean absolute error of rates (B,) or, of several windows of each clip, (B, N); as if all clips had 30 frames per
     second, which weighs beats per frame alike."""
-    true = at_clock(true_bpm, fps)
-    return (at_clock(hr_bpm, fps) - (true if hr_bpm.ndim == 1 else true[:, None])).abs().mean()
+    true = at_30_fps(true_bpm, fps)
+    return (at_30_fps(hr_bpm, fps) - (true if hr_bpm.ndim == 1 else true[:, None])).abs().mean()
 
 
 def learn_rate(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
@@ -162,7 +162,7 @@ def learn_rhythmnet(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, 
     hr_bpm, fps = batch.hr_bpm.to(clip.device), batch.fps.to(clip.device)
     windows = net(clip, fps, sequence=True)
     error = rate_loss(windows, hr_bpm, fps)
-    beats_per_frame = at_clock(windows, fps) / (60 * CLOCK_FPS)
+    beats_per_frame = at_30_fps(windows, fps) / (60 * CLOCK_FPS)
     smooth = (beats_per_frame - beats_per_frame.mean(1, keepdim=True)).abs().mean()
     total = error + RHYTHMNET_SMOOTH_WEIGHT * smooth
     return Learned(windows.mean(1), total, {"rate": error, "smooth": smooth})
