@@ -142,8 +142,16 @@ def _chart_cost(rows: list[dict[str, Any]]) -> Chart:
         for x, y, row in zip(cost, error, done, strict=True):
             axes.plot(x, y, "o", color=colour(LOOKS[row["cell"]["group"]][0]), markersize=7, zorder=4)
             if wide:
+                # Towards the middle, so that no name leaves the drawing.
+                right = x > (cost.min() + cost.max()) / 2
                 axes.annotate(
-                    row["cell"]["label"], (x, y), (7, 3), textcoords="offset points", color=colour("muted"), fontsize=10.5
+                    row["cell"]["label"],
+                    (x, y),
+                    (-7 if right else 7, 3),
+                    textcoords="offset points",
+                    ha="right" if right else "left",
+                    color=colour("muted"),
+                    fontsize=10.5,
                 )
         axes.margins(x=0.12, y=0.15)
         axes.set_xlabel("GFLOP per second of video")

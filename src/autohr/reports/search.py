@@ -325,7 +325,10 @@ def _chart_lines(found: Found, number: int, block: str) -> Chart:
 
     legend = [("curve", "what the cell took"), ("blue", "skip"), ("dash", "none"), ("line", "the others (thin)")]
     about = "Per cent of each edge's softmax after each epoch, one drawing for each edge. All have one scale."
-    caption = f"{count_words(len(epochs), 'epoch')}; with {len(found.ops)} operations an even share is {100 / len(found.ops):.0f} %."
+    even_pct = 100 / len(found.ops)
+    caption = (
+        f"{count_words(len(epochs), 'epoch')}; with {len(found.ops)} operations an even share is {even_pct:.0f} %."
+    )
     return draw(f"Operations over the epochs{block}", about, caption, tuple(legend), f"lines-{number}", paint, sizes)
 
 
