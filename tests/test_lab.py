@@ -26,7 +26,7 @@ from autohr.evaluate.scoring import score
 from autohr.evaluate.tables import FORMATS, NOTHING, Sheet, figure, render_sheet
 from autohr.lab import ablations
 from autohr.lab.ablations import ABLATIONS, Variant, ablate, ablation_sheet, read_ablation
-from autohr.lab.folds import judge_net, open_prepared
+from autohr.lab.folds import has_ended, judge_net, open_prepared
 from autohr.lab.tables import PROTOCOL_OF, WAYS, make_table, table_sheet, why_not
 from autohr.methods import METHODS
 from autohr.nets import make_net
@@ -34,6 +34,7 @@ from autohr.nets.checkpoint import read_header
 from autohr.nets.genotype import GENOTYPES
 from autohr.reports.ablation import ablation_svg, render_ablation_page
 from autohr.reports.run import write_run_page
+from autohr.runs import write_json
 from autohr.train.fit import Progress
 from autohr.train.recipe import read_recipe, run_config, train
 from autohr.types import Frame
@@ -456,3 +457,14 @@ def test_the_commands_do_the_same(
     row = next(line for line in autohr(*table, "--make", "--method", "pos").splitlines() if line.startswith("POS"))
     assert "17.2" in row and "5 of 5" in row
     assert row in autohr(*table).splitlines(), "printed again from the files alone"
+
+
+def test_a_training_that_was_stopped_has_not_ended(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    assert not has_ended(tmp_path)
+    (tmp_path / "checkpoints" / "last.safetensors").write_bytes(b"")
+    write_json(tmp_path / "results" / "fit.json", {"step": 19, "n_steps": 150})
+    assert not has_ended(tmp_path)
+    write_json(tmp_path / "results" / "fit.json", {"step": 150, "n_steps": 150})
+    assert has_ended(tmp_path)

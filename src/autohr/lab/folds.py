@@ -222,15 +222,12 @@ def train_to_end(
         BadRecipe: see ``train``; also where ``folder`` holds a run of another recipe.
         AutoHRError: training was stopped; the same call goes on.
     """
-    ended = folder / "results" / "fit.json"
     weights = folder / "checkpoints" / LAST
     recipe = read_recipe(recipe_path, overrides)
-    if ended.exists() and weights.exists():
+    if has_ended(folder):
         # Refuses a run of another recipe.
         create_run(folder, run_config(recipe))
-        said = read_json(ended)
-        if said["step"] >= said["n_steps"]:
-            return weights
+        return weights
     result = train(recipe_path, overrides, out=folder, progress=progress)
     if result.fit.stopped_by is not None:
         raise AutoHRError(
@@ -238,6 +235,15 @@ def train_to_end(
             "the same command goes on from there."
         )
     return weights
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether a training came to its last step; one that was stopped has results too."""
+    ended = folder / "results" / "fit.json"
+    if not (ended.exists() and (folder / "checkpoints" / LAST).exists()):
+        return False
+    said = read_json(ended)
+    return bool(said["step"] >= said["n_steps"])
 
 
 def _load(recipe: Recipe, weights: Path) -> Method:

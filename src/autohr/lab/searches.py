@@ -28,7 +28,7 @@ import numpy as np
 from autohr.data.folds import subject_key
 from autohr.errors import AutoHRError, BadRecipe, UnknownName
 from autohr.evaluate.tables import NOTHING, Sheet, figure
-from autohr.lab.folds import train_to_end
+from autohr.lab.folds import has_ended, train_to_end
 from autohr.nets import NETS, make_config
 from autohr.nets.autohr import AutoHRConfig
 from autohr.nets.genotype import GENOTYPES, SPACE, SPACE_WITHOUT_TDC, Genotype, Op, read_genotype
@@ -216,7 +216,7 @@ def compare_genotypes(
         for seed in seeds:
             folder = out / f"{one.label}-seed{seed}"
             changes = [*overrides, f"net_config.genotype={toml_inline(one.genotype.as_dict())}", f"fit.seed={seed}"]
-            if only and one.label not in only and not (folder / "results" / "fit.json").exists():
+            if only and one.label not in only and not has_ended(folder):
                 why = "not trained yet"
                 continue
             say(f"{one.label} ({one.group}), seed {seed}: {folder}")
