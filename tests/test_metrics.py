@@ -128,6 +128,16 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 48 <= hits <= 60
 
 
+def test_the_quick_interval_of_a_mean_is_that_of_the_slow_one() -> None:
+    rng = np.random.default_rng(3)
+    subjects = [str(k) for k in rng.integers(0, 30, 400)]
+    values = rng.exponential(5.0, 400) + np.array([int(one) for one in subjects])
+    slow = metrics.bootstrap_interval(lambda drawn: float(drawn.mean()), subjects, values, n_draws=4000)
+    quick = metrics.bootstrap_mean_interval(subjects, values, n_draws=4000, seed=1)
+    assert quick == pytest.approx(slow, rel=0.02)
+    assert np.isnan(metrics.bootstrap_mean_interval(["a", "a"], values[:2])).all()
+
+
 def test_bootstrap_of_one_subject_is_unknown_and_the_order_of_rows_does_not_matter() -> None:
     values = np.arange(6.0)
     mean = lambda x: float(x.mean())  # noqa: E731

@@ -14,8 +14,10 @@ from autohr.data import DATASETS, cache
 from autohr.data.cache import CropConfig
 from autohr.errors import BadRecipe, UnknownName
 from autohr.evaluate.tables import render_sheet
-from autohr.lab.standings import SHIPPED, Entrant, compare_methods, standing_sheets, training_sheet
+from autohr.lab.costs import Cost
+from autohr.lab.standings import COSTS, SHIPPED, Entrant, compare_methods, standing_sheets, training_sheet
 from autohr.methods import shipped_weights
+from autohr.runs import read_json
 from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, write_scene
 
@@ -53,16 +55,18 @@ def test_trained_judged_and_timed(
     cache.prepare(recordings, tmp_path / "cache", CropConfig(size_px=80), workers=1)
     out = tmp_path / "out"
 
-    results, costs = compare_methods(
+    standings, strata, trainings = compare_methods(
         test, out, train_cache=tmp_path / "cache", overrides=TINY, only=("pos", "physnet"), workers=1, progress=None
     )
-    assert [one.method.label for one in results] == ["pos", "physnet"]
-    pos, physnet = costs
+    assert [row[0] for row in standings.rows] == ["pos", "physnet"]
+    pos, physnet = (Cost(**one) for one in read_json(out / COSTS))
     assert (pos.parameters, pos.gflop) == (None, None)
     assert physnet.parameters == 768_577
     # 3.5 GFLOP for a second of 64x64 (SYSTEMS: 70 for 160 frames of 128x128), a sixteenth of it at 16.
     assert physnet.gflop is not None and 0.1 < physnet.gflop < 0.5
     assert 0 < pos.ms < physnet.ms
+    assert any(row[0] == "motion: strong" for row in strata.rows)
+    assert [row[0] for row in trainings.rows] == ["physnet"]
     page = (out / "results" / "standings.md").read_text()
     assert all(word in page for word in ("| pos |", "| physnet |", "768,577", "motion: still", "1 x 1"))
 

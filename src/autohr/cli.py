@@ -739,12 +739,12 @@ def compare_methods_command(
     from autohr.evaluate.tables import render_sheet
 
     with _training_extra():
-        from autohr.lab.standings import PAGE, compare_methods, standing_sheets
+        from autohr.lab.standings import PAGE, compare_methods
 
     _check_writable(out / "results" / PAGE)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     counts: dict[str, _Count] = {}
-    results, costs = compare_methods(
+    sheets = compare_methods(
         root,
         out,
         train_cache=train_cache,
@@ -756,7 +756,7 @@ def compare_methods_command(
         judging=lambda label, done, total, _: counts.setdefault(label, _Count(f"Asking {label}"))(done, total),
         say=_say_progress,
     )
-    for sheet in standing_sheets(results, costs):
+    for sheet in sheets:
         print(render_sheet(sheet, form.value) + "\n")
     print(f"Tables: {out / 'results' / PAGE}   (page: autohr report {out / 'evaluation'})", file=sys.stderr)
 

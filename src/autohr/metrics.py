@@ -240,6 +240,21 @@ def bootstrap_intervals(
     return intervals
 
 
+def bootstrap_mean_interval(
+    subjects: Sequence[str], values: Float, *, n_draws: int = N_BOOTSTRAP, seed: int = 0
+) -> tuple[float, float]:
+    """``bootstrap_interval`` of the mean of values (N,), a hundred times as quick: a draw is so many times each
+    subject, and the mean of what is drawn a quotient of two sums."""
+    rows = _rows_of(subjects)
+    if len(rows) < 2:
+        return float("nan"), float("nan")
+    sums, sizes = np.array([values[row].sum() for row in rows]), np.array([len(row) for row in rows], dtype=np.float64)
+    chosen = np.random.default_rng(seed).integers(0, len(rows), (n_draws, len(rows)))
+    means = sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
+    low, high = np.percentile(means, [100 * (1 - CONFIDENCE) / 2, 100 * (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
 @dataclass(frozen=True)
 class Paired:
     """Whether one method errs less than another on the same people."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -317,8 +317,19 @@ def _by_group(readings: Sequence[Unit], n_draws: int, seed: int) -> dict[str, di
         for reading in readings:
             values.setdefault(reading.groups.get(name, "not said"), []).append(reading)
         if len(values) > 1:
-            table[name] = {value: _figures(values[value], n_draws, seed) for value in sorted(values)}
+            table[name] = {value: _group(values[value], n_draws, seed) for value in sorted(values)}
     return table
+
+
+def _group(readings: Sequence[Unit], n_draws: int, seed: int) -> Figures:
+    """Of one value of a group, with an interval of the mean error alone: tables show no other, and there are many."""
+    figures = _figures(readings, 0, seed)
+    scored = [reading for reading in readings if reading.scored]
+    if not (n_draws and scored):
+        return figures
+    errors = np.array([abs(reading.error_bpm) for reading in scored])
+    low_high = metrics.bootstrap_mean_interval([r.subject for r in scored], errors, n_draws=n_draws, seed=seed)
+    return replace(figures, intervals={"mae_bpm": low_high} if np.isfinite(low_high).all() else {})
 
 
 _RATE_FIGURES: dict[str, Callable[[Float, Float], float]] = {
