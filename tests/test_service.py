@@ -314,7 +314,9 @@ def test_page_and_report_share_their_colours() -> None:
     page = (resources.files("autohr.service") / "page" / "app.css").read_text()
     report = resources.files("autohr.reports").joinpath("page.html.j2").read_text()
     colours = re.findall(r"--[a-z-]+: #[0-9a-f]+", page)
-    assert len(colours) > 20 and colours == re.findall(r"--[a-z-]+: #[0-9a-f]+", report)[: len(colours)]
+    # The shade of tables that move in their box is the report's alone.
+    reported = [one for one in re.findall(r"--[a-z-]+: #[0-9a-f]+", report) if not one.startswith("--shade")]
+    assert len(colours) > 20 and colours == reported[: len(colours)]
 
 
 def test_results_go_by_number_and_by_age() -> None:
@@ -458,7 +460,8 @@ def test_the_page_measures_as_the_command_does(served: tuple[int, Service], face
     assert rows[0].startswith("time_s,") and len(rows) > 1
     record = json.loads(ask(port, "GET", f"/api/results/{result['id']}/session.json")[2])
     assert len(record["readings"]) == len(rows) - 1
-    assert b"autohr serve" in ask(port, "GET", f"/api/results/{result['id']}/report.html")[2]
+    report = ask(port, "GET", f"/api/results/{result['id']}/report.html")[2]
+    assert b"autohr serve" in re.sub(rb"<[^>]+>", b"", report)
     wait_for(lambda: app.cameras.n_sessions == 0, "the session ends")
 
 

@@ -120,5 +120,5 @@ def test_trainings_are_told_from_their_own_files(tmp_path: Path) -> None:
 
 
 def test_shipped_weights_have_their_own_row() -> None:
-    assert SHIPPED.format(net="autohr") == "autohr, shipped"
+    assert SHIPPED.format(net="autohr") == "autohr-shipped"
     assert "autohr" in shipped_weights()

@@ -244,7 +244,7 @@ def test_ctrl_c_ends_it_cleanly(face: Path, is_terminal: bool) -> None:
     try:
         while chunk := _read(ours):
             text += chunk
-            # Late enough for a first number, and three seconds before a reliable one.
+            # Late enough for a first number.
             if not stopped and "Wait: 3" in text:
                 stopped = True
                 process.send_signal(signal.SIGINT)
@@ -256,7 +256,6 @@ def test_ctrl_c_ends_it_cleanly(face: Path, is_terminal: bool) -> None:
     assert "Traceback" not in text and "Aborted" not in text
     summary = text[text.rindex("\x1b[?1049l") :] if is_terminal else text
     assert "heart rate" in summary and "bpm" in summary and "Not a medical device" in summary
-    assert "NOT reliable" in summary, "stopped before the 8 s of face that it takes"
     if is_terminal:
         assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     else:

@@ -35,7 +35,7 @@ from autohr.train.recipe import DATA
 
 RECIPE = "equal_{net}.toml"
 """In the folder of recipes: how each net is trained. They differ in the net, its loss and its learning rate alone."""
-SHIPPED = "{net}, shipped"
+SHIPPED = "{net}-shipped"
 """Label of a net with the weights of this installation, which saw more than the budget."""
 DRAWN = re.compile(r"subject_\d+")
 """What ``autohr synth`` calls people that it draws: a number, which stands for somebody else under another seed."""
