@@ -74,7 +74,7 @@ def _measure(asked: Asked) -> Cost:
         start = time.perf_counter()
         method(clip)
         times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+    peak = _peak_mib()
     size: dict[str, Any] = {"parameters": None, "gflop": None}
     if method.is_net and method.crop is not None:
         # After the memory was read, for counting takes some itself.
@@ -84,3 +84,12 @@ def _measure(asked: Asked) -> Cost:
         parameters, flop = count_work(path, clip.n_frames, method.crop.size_px)
         size = {"parameters": parameters, "gflop": flop / clip.duration_s / 1e9}
     return Cost(asked.label, ms=1000 * min(times[1:]) / clip.duration_s, peak_mib=peak, **size)
+
+
+def _peak_mib() -> float:
+    """Of this process alone: what ``getrusage`` says on Linux may be of the process that started it."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
