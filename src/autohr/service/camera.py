@@ -199,9 +199,10 @@ class Cameras:
 
     async def _tell(self, socket: WebSocket, message: dict[str, Any]) -> None:
         """Send, or ``Gone`` where nobody reads."""
+        text = json.dumps(message, allow_nan=False)
         try:
             async with asyncio.timeout(SEND_S):
-                await socket.send_text(json.dumps(message, allow_nan=False))
+                await socket.send_text(text)
         except Exception:
             # Starlette and uvicorn raise RuntimeError, OSError or their own, by the moment at which the client left.
             raise Gone from None
