@@ -30,6 +30,7 @@ from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, render, truth
 from autohr.types import Float, Frame
 from autohr.video.rois import face_patch
+from made import in_memory
 
 NOTHING = AugmentConfig(erase=False, tempo=False, flip=False, reverse=False, crop=False, colour=False, gamma=False)
 DA2 = dataclasses.replace(NOTHING, tempo=True, tempo_p=1.0)
@@ -55,23 +56,7 @@ def rendered(hr_bpm: float, duration_s: float = 17.0) -> CachedRecording:
         np.rint(face_patch(frame, box, 40)).astype(np.uint8)
         for (frame, _), box in zip(render(scene), known.box_xywh, strict=True)
     ]
-    return cached(np.stack(frames), known.bvp, known.hr_bpm, scene.fps)
-
-
-def cached(frames: Frame, bvp: Float, hr_bpm: Float, fps: float) -> CachedRecording:
-    return CachedRecording(
-        recording_id="made/up/0",
-        dataset="made",
-        subject="up",
-        session="0",
-        segment=0,
-        start_s=0.0,
-        fps=fps,
-        frames=frames,
-        bvp=bvp,
-        hr_bpm=hr_bpm,
-        found=np.ones(len(frames), dtype=bool),
-    )
+    return in_memory(np.stack(frames), known.bvp, known.hr_bpm, scene.fps)
 
 
 def wave_of(clip: Clip) -> Float:
@@ -109,7 +94,7 @@ def numbered(n_frames: int, hr_bpm: float, fps: float = 30.0) -> CachedRecording
     """Frame k is grey level k modulo 251: shows which source frames a clip was made of."""
     levels = (np.arange(n_frames) % 251).astype(np.uint8)
     pulse = simulate_pulse(n_frames / fps, fps, hr_bpm, hrv=0.0)
-    return cached(np.tile(levels[:, None, None, None], (1, 8, 8, 3)), pulse.bvp, np.full(n_frames, hr_bpm), fps)
+    return in_memory(np.tile(levels[:, None, None, None], (1, 8, 8, 3)), pulse.bvp, np.full(n_frames, hr_bpm), fps)
 
 
 def test_slowing_puts_means_between_neighbours() -> None:

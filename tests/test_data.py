@@ -36,8 +36,9 @@ from autohr.synth.video import SceneConfig, render, truth, write_scene
 from autohr.types import FaceClip, Float, Frame, Pulse
 from autohr.video.decode import VideoFrame, open_video
 from autohr.video.encode import write_video
-from autohr.video.faces import Detection, Detects
+from autohr.video.faces import Detects
 from autohr.video.rois import grown
+from made import MiddleDetector, in_memory
 
 SMALL = CropConfig(size_px=32)
 SCENE = SceneConfig(
@@ -55,21 +56,6 @@ SCENE = SceneConfig(
 )
 
 
-class FixedDetector:
-    """Finds the face in the middle of any frame that is not black."""
-
-    n_asked = 0
-
-    def detect(self, frame: Frame) -> list[Detection]:
-        self.n_asked += 1
-        if frame.mean() < 8:
-            return []
-        height, width = frame.shape[:2]
-        box = np.array([0.32 * width, 0.15 * height, 0.36 * width, 0.66 * height])
-        eyes_nose_mouth = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
-        return [Detection(box, 0.999, box[:2] + eyes_nose_mouth * box[2:])]
-
-
 def prepare(
     recordings: Sequence[Recording],
     root: Path,
@@ -79,7 +65,11 @@ def prepare(
 ) -> Manifest:
     """With a detector that costs nothing; one test below uses the real one."""
     return cache.prepare(
-        recordings, root, config, detector=FixedDetector() if detector is None else detector, **{"workers": 1} | options
+        recordings,
+        root,
+        config,
+        detector=MiddleDetector() if detector is None else detector,
+        **{"workers": 1} | options,
     )
 
 
@@ -292,7 +282,7 @@ def test_every_recording_is_accounted_for(scene_file: Path, tmp_path: Path) -> N
 def test_a_killed_run_leaves_whole_recordings_and_goes_on(
     scene_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    detector = FixedDetector()
+    detector = MiddleDetector()
     recordings = [recording(scene_file, name) for name in "abc"]
     real = cache._write_segments
 
@@ -396,7 +386,7 @@ def test_a_face_clip_equals_the_meters(tmp_path: Path, config: CropConfig) -> No
         return Pulse(bvp=clip.rgb[:, 1] - clip.rgb[:, 1].mean(), fps=clip.fps)
 
     method = dataclasses.replace(METHODS["green"], wave=wave, crop=Crop(32, 24, config.box, config.margin))
-    meter = Meter(method, MeterConfig(window_s=5.0, stride_s=0.5), detector=FixedDetector())
+    meter = Meter(method, MeterConfig(window_s=5.0, stride_s=0.5), detector=MiddleDetector())
     with open_video(one.video) as video:
         for frame in video:
             meter.push(frame.rgb, frame.t_s, whole=frame.whole)
@@ -509,7 +499,7 @@ def test_a_label_that_cannot_be_read_excludes_its_recording_alone(scene_file: Pa
 
 def test_what_the_reader_says_is_kept_and_renewed_without_work(scene_file: Path, tmp_path: Path) -> None:
     one = recording(scene_file, groups={"light": "dark"}, fold=2, notes=("A second take.",))
-    detector = FixedDetector()
+    detector = MiddleDetector()
     prepare([one], tmp_path, SMALL, detector)
     (cached,) = open_cached(tmp_path, SMALL)
     assert (dict(cached.groups), cached.fold, cached.notes) == ({"light": "dark"}, 2, ("A second take.",))
@@ -525,27 +515,21 @@ def test_what_the_reader_says_is_kept_and_renewed_without_work(scene_file: Path,
 # --- clips
 
 
-def in_memory(n_frames: int = 300, fps: float = 30.0, subject: str = "a", bvp: Float | None = None) -> CachedRecording:
+def pulsing(n_frames: int = 300, fps: float = 30.0, subject: str = "a", bvp: Float | None = None) -> CachedRecording:
     rng = np.random.default_rng(len(subject) + n_frames)
     pulse = simulate_pulse(n_frames / fps, fps, 80.0, hrv=0.05, seed=n_frames)
-    return CachedRecording(
-        recording_id=f"made/{subject}/1",
-        dataset="made",
-        subject=subject,
-        session="1",
-        segment=0,
-        start_s=0.0,
-        fps=fps,
-        frames=rng.integers(0, 256, (n_frames, 8, 8, 3)).astype(np.uint8),
-        bvp=40 + 7 * pulse.bvp if bvp is None else bvp,
-        hr_bpm=pulse.hr_bpm,
-        found=np.ones(n_frames, dtype=bool),
+    return in_memory(
+        rng.integers(0, 256, (n_frames, 8, 8, 3)).astype(np.uint8),
+        40 + 7 * pulse.bvp if bvp is None else bvp,
+        pulse.hr_bpm,
+        fps,
+        f"made/{subject}/1",
     )
 
 
 @pytest.fixture
 def source() -> Iterator[ClipSource]:
-    yield ClipSource([in_memory(300, 30.0, "a"), in_memory(210, 25.0, "bb"), in_memory(90, 30.0, "ccc")], 100, 8)
+    yield ClipSource([pulsing(300, 30.0, "a"), pulsing(210, 25.0, "bb"), pulsing(90, 30.0, "ccc")], 100, 8)
 
 
 def test_a_draw_is_decided_by_its_seed(source: ClipSource) -> None:
@@ -589,8 +573,8 @@ def test_windows_lie_side_by_side(source: ClipSource) -> None:
 
 def test_recordings_that_cannot_teach_are_refused() -> None:
     with pytest.raises(SignalTooShort, match="longest has 90"):
-        ClipSource([in_memory(90)], 100, 8)
-    mute = in_memory(300, bvp=np.full(300, np.nan))
+        ClipSource([pulsing(90)], 100, 8)
+    mute = pulsing(300, bvp=np.full(300, np.nan))
     with pytest.raises(ValueError, match="no pulse wave"):
         ClipSource([mute], 100, 8)
     clip = ClipSource([mute], 100, 8, needs_bvp=False).draw([0])

@@ -34,7 +34,7 @@ from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, render, truth
 from autohr.types import Frame
 from autohr.video.encode import write_video
-from autohr.video.faces import Detection
+from made import MiddleDetector
 
 CROP = CropConfig(size_px=40)
 FPS = 12.0
@@ -54,18 +54,6 @@ SCENE = SceneConfig(
 RATES = {"ann": 58.0, "ben": 74.0, "cem": 93.0, "dia": 66.0}
 INPUT = {"size_px": 32, "crop_size_px": 40, "n_frames": 160, "box": "tracked", "margin": 0.1}
 SHORT = Protocol(name="short", title="6 s windows, one every 3 s", window_s=6.0, stride_s=3.0, crop=CROP)
-
-
-class MiddleDetector:
-    """Finds the face in the middle of any frame that is not black."""
-
-    def detect(self, frame: Frame) -> list[Detection]:
-        if frame.mean() < 8:
-            return []
-        height, width = frame.shape[:2]
-        box = np.array([0.32 * width, 0.15 * height, 0.36 * width, 0.66 * height])
-        points = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
-        return [Detection(box, 0.999, box[:2] + points * box[2:])]
 
 
 @dataclasses.dataclass(frozen=True)

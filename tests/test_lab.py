@@ -7,12 +7,10 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from autohr.cli import main
 from autohr.data import cache, mahnob_hci, mmse_hr, vipl_hr
@@ -37,9 +35,10 @@ from autohr.reports.run import write_run_page
 from autohr.runs import write_json
 from autohr.train.fit import Progress
 from autohr.train.recipe import read_recipe, run_config, train
-from autohr.types import Frame
-from autohr.video.faces import Detection
+from made import FACE_OF_TREE, MiddleDetector
 from trees import mahnob_hci_tree, mmse_hr_tree, vipl_hr_tree
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SMALL = (
@@ -51,24 +50,6 @@ EVERYBODY = str([f"vipl_hr/p{number}" for number in range(1, 6)])
 TINY = (*SMALL, "net_config.preset=tiny")
 
 
-class MiddleDetector:
-    """Finds a face in the middle of every frame."""
-
-    def detect(self, frame: Frame) -> list[Detection]:
-        height, width = frame.shape[:2]
-        box = np.array([0.2 * width, 0.12 * height, 0.6 * width, 0.72 * height])
-        points = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
-        return [Detection(box, 0.999, box[:2] + points * box[2:])]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of five people of VIPL-HR, one in each official fold, and two of MMSE-HR."""
@@ -77,7 +58,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mmse_hr_tree(root / "mmse", 2, duration_s=10.5)
     for spec, folder in ((vipl_hr.SPEC, "vipl"), (mmse_hr.SPEC, "mmse")):
         recordings = spec.list_recordings(root / folder).recordings
-        manifest = cache.prepare(recordings, root / "cache", PAPER_CROP, workers=1, detector=MiddleDetector())
+        manifest = cache.prepare(
+            recordings, root / "cache", PAPER_CROP, workers=1, detector=MiddleDetector(FACE_OF_TREE)
+        )
         assert not manifest.excluded, manifest.excluded
     return root / "cache"
 
@@ -206,7 +189,9 @@ def test_table_1_from_prepared_recordings_to_rows(prepared: Path, tmp_path: Path
 def test_table_2_from_a_copy_of_mahnob_to_rows(tmp_path: Path) -> None:
     known = mahnob_hci_tree(tmp_path / "mahnob", 5, fps=12.0, duration_s=16.0)
     recordings = mahnob_hci.SPEC.list_recordings(tmp_path / "mahnob").recordings
-    manifest = cache.prepare(recordings, tmp_path / "cache", PAPER_CROP, workers=1, detector=MiddleDetector())
+    manifest = cache.prepare(
+        recordings, tmp_path / "cache", PAPER_CROP, workers=1, detector=MiddleDetector(FACE_OF_TREE)
+    )
     assert not manifest.excluded, manifest.excluded
     make = functools.partial(make_table, 2, tmp_path / "out", cache=tmp_path / "cache", recipes=RECIPES)
     assert make(only=["ica", "chrom"]) == {}

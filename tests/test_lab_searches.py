@@ -7,17 +7,16 @@ import itertools
 import json
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from autohr.cli import main
 from autohr.data import cache, vipl_hr
-from autohr.data.cache import PAPER_CROP, CachedRecording
+from autohr.data.cache import PAPER_CROP
 from autohr.errors import AutoHRError, BadRecipe, UnknownName
 from autohr.evaluate.published import PANELS
 from autohr.evaluate.tables import render_sheet
@@ -52,71 +51,15 @@ from autohr.reports.run import write_run_page
 from autohr.runs import create_run, write_json
 from autohr.train.fit import Progress
 from autohr.train.recipe import Recipe, read_recipe
-from test_lab import MiddleDetector
+from made import FACE_OF_TREE, MiddleDetector
 from test_reports import read, words_of
 from test_search_report import random_cell, search_run
 from trees import vipl_hr_tree
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RECIPES = Path(__file__).parents[1] / "recipes"
 V1, V2 = "fig5_plausible_v1", "fig5_plausible_v2"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def recording(subject: int) -> CachedRecording:
-    rng = np.random.default_rng(subject)
-    hr_bpm, n_frames, fps = 60.0 + 10 * subject, 80, 16.0
-    bvp = np.sin(2 * np.pi * hr_bpm / 60 * np.arange(n_frames) / fps)
-    frames = 120 + rng.normal(0, 3, (n_frames, 32, 32, 3)) - 6 * bvp[:, None, None, None]
-    return CachedRecording(
-        recording_id=f"synthetic/{subject}/a",
-        dataset="synthetic",
-        subject=str(subject),
-        session="a",
-        segment=0,
-        start_s=0.0,
-        fps=fps,
-        frames=frames.astype(np.uint8),
-        bvp=bvp,
-        hr_bpm=np.full(n_frames, hr_bpm),
-        found=np.ones(n_frames, dtype=bool),
-    )
-
-
-@pytest.fixture
-def small_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A recipe of two steps, and five recordings in place of a cache on disk."""
-    (tmp_path / "cache").mkdir()
-    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: [recording(i) for i in range(5)])
-    path = tmp_path / "tiny.toml"
-    path.write_text(
-        f"""
-        net = "autohr"
-        [net_config]
-        preset = "small"
-        stem_channels = 2
-        channels = 2
-        [data]
-        cache = '{tmp_path / "cache"}'
-        n_frames = 64
-        size_px = 16
-        [crop]
-        size_px = 32
-        [loss]
-        variant = "nll"
-        [fit]
-        steps = 2
-        batch_size = 2
-        workers = 0
-        """
-    )
-    return path
 
 
 def found_search(folder: Path, seed: int, seen: Sequence[str] = ()) -> Path:
@@ -137,8 +80,9 @@ def test_every_cell_is_trained_alike_and_only_once(small_recipe: Path, tmp_path:
     cells = [str(found_search(tmp_path / "s0", 1)), str(found_search(tmp_path / "s1", 2)), V2]
     out = tmp_path / "out"
 
-    def compare(**more: Any) -> searches.ComparisonResult:
-        return compare_genotypes(cells, small_recipe, out, n_random=2, progress=None, **more)
+    def compare(*overrides: str, **more: Any) -> searches.ComparisonResult:
+        three_held_out = ["data.val_share=0.6", "fit.val_windows=2", *overrides]
+        return compare_genotypes(cells, small_recipe, out, overrides=three_held_out, n_random=2, progress=None, **more)
 
     first = compare(only=["s0", "random_0"])
     assert [cell.why_not is None for cell in first.cells] == [True, False, False, True, False]
@@ -159,11 +103,13 @@ def test_every_cell_is_trained_alike_and_only_once(small_recipe: Path, tmp_path:
     genotypes = [json.dumps(one["net_config"].pop("genotype")) for one in recipes]
     assert len(set(genotypes)) == 5 and all(one == recipes[0] for one in recipes), "they differ in nothing else"
     held_out = {tuple(json.loads(path.read_text())["val"]) for path in out.glob("*/results/data.json")}
-    assert len(held_out) == 1 and result.n_held_out == len(result.held_out) == 1
+    assert len(held_out) == 1 and result.n_held_out == len(result.held_out) == 3 == len(held_out.pop())
+    assert result.n_windows == 2, "as many as fit.val_windows, not one of each recording"
     for cell in result.cells:
         (training,) = cell.trainings
         fit = json.loads((out / training.run / "results" / "fit.json").read_text())
         assert training.mae_bpm == fit["last"]["mae_bpm"] and training.n_steps == 2 and training.wall_s > 0
+        assert fit["last"]["n_windows"] == result.n_windows
     assert first.cells[0].trainings == result.cells[0].trainings, "its time is not counted twice"
     assert {(one.other, one.n_searched, one.n_other) for one in result.comparisons} == {
         ("random", 2, 2),
@@ -178,9 +124,28 @@ def test_every_cell_is_trained_alike_and_only_once(small_recipe: Path, tmp_path:
     html = write_run_page(out).read_text()
     read(html)
     assert "It is not shown that search beats random cells" in words_of(html) and html.count("<svg") == 2 * 7
+    judged_on = "2 windows of 3 recordings of 3 held-out subjects"
+    assert f"bpm, on {judged_on}; " in render_sheet(sheet, "markdown") and f"bpm, on {judged_on}. " in words_of(html)
+
+    # A file of before windows were counted: it is read, and does not say more than it knows.
+    file = out / "results" / "comparison.json"
+    write_json(file, {key: value for key, value in json.loads(file.read_text()).items() if key != "n_windows"})
+    old = read_comparison(out)
+    assert old == dataclasses.replace(result, n_windows=None)
+    for words in (render_sheet(comparison_sheet(old), "markdown"), words_of(render_comparison_page(out))):
+        assert "bpm, on windows of 3 recordings of 3 held-out subjects" in words
+    # A file that lost what only the template shows.
+    write_json(file, {key: value for key, value in json.loads(file.read_text()).items() if key != "n_held_out"})
+    with pytest.raises(AutoHRError, match="damaged"):
+        render_comparison_page(out)
 
     with pytest.raises(BadRecipe, match=r"fit\.lr"):
-        compare(overrides=["fit.lr=0.5"])
+        compare("fit.lr=0.5")
+    fit_file = out / "s0-seed0" / "results" / "fit.json"
+    said = json.loads(fit_file.read_text())
+    write_json(fit_file, said | {"last": said["last"] | {"n_windows": 3}})
+    with pytest.raises(AutoHRError, match="judged on different windows"):
+        compare()
 
 
 @pytest.mark.slow
@@ -208,6 +173,7 @@ def test_a_training_that_is_killed_goes_on_and_seeds_are_counted(small_recipe: P
     result = compare()
     (cell,) = result.cells
     assert [one.seed for one in cell.trainings] == [3, 7] and result.comparisons == ()
+    assert result.n_windows == result.n_held_out == 1, "without fit.val_windows, every window there is"
     seeds = [json.loads(path.read_text())["recipe"]["fit"]["seed"] for path in (tmp_path / "out").glob("*/config.json")]
     assert sorted(seeds) == [3, 7]
     (row, group) = comparison_sheet(result).rows
@@ -422,7 +388,7 @@ def test_a_bar_from_prepared_recordings_to_a_number_beside_the_papers(tmp_path: 
     """A real search of two steps, its cell trained for one and tested on a person that neither has seen."""
     vipl_hr_tree(tmp_path / "vipl", 5, fps=12.0, duration_s=11.0)
     recordings = vipl_hr.SPEC.list_recordings(tmp_path / "vipl").recordings
-    cache.prepare(recordings, tmp_path / "cache", PAPER_CROP, workers=1, detector=MiddleDetector())
+    cache.prepare(recordings, tmp_path / "cache", PAPER_CROP, workers=1, detector=MiddleDetector(FACE_OF_TREE))
     recipe = tmp_path / "search.toml"
     recipe.write_text(
         """

@@ -23,20 +23,10 @@ from autohr.reports.manifest import render_manifest_page, write_manifest_page
 from autohr.signals.simulate import simulate_pulse
 from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, truth, write_scene
-from autohr.types import Float, Frame
-from autohr.video.faces import Detection
+from autohr.types import Float
+from made import MiddleDetector
 
 SMALL = CropConfig(size_px=32)
-
-
-class FixedDetector:
-    """Finds a face in the middle of any frame."""
-
-    def detect(self, frame: Frame) -> list[Detection]:
-        height, width = frame.shape[:2]
-        box = np.array([0.32 * width, 0.15 * height, 0.36 * width, 0.66 * height])
-        eyes_nose_mouth = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
-        return [Detection(box, 0.999, box[:2] + eyes_nose_mouth * box[2:])]
 
 
 @dataclass
@@ -173,7 +163,7 @@ def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetManifest
             SABOTAGE[name][0](root, label_of(one))
     rows = "".join(f"{name},{name}_person\n" for name in [*WHOLE, *SABOTAGE])
     (root / "rates.csv").write_text(f"video,subject\n{rows}")
-    return prepare_dataset(folder.SPEC, root, out, SMALL, workers=1, detector=FixedDetector()), out
+    return prepare_dataset(folder.SPEC, root, out, SMALL, workers=1, detector=MiddleDetector()), out
 
 
 @pytest.mark.slow
@@ -303,7 +293,7 @@ def test_other_recordings_in_the_same_cache_are_said(tmp_path: Path) -> None:
         write_scene(one, tmp_path / name / f"{name}.mp4", crf=3)
         (tmp_path / name / "rates.csv").write_text(f"video,subject,hr_bpm\n{name},p,84\n")
     made = [
-        prepare_dataset(folder.SPEC, tmp_path / name, tmp_path / "cache", SMALL, workers=1, detector=FixedDetector())
+        prepare_dataset(folder.SPEC, tmp_path / name, tmp_path / "cache", SMALL, workers=1, detector=MiddleDetector())
         for name in ("first", "second")
     ]
     assert made[0].notes == ()

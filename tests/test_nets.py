@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +20,8 @@ from autohr.nets.inputs import INPUTS, prepare_input
 from autohr.nets.rates import SPREAD_BPM
 from autohr.nets.rppgnet import RPPGNet
 from autohr.nets.tdc import TemporalDifferenceConv3d
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 VARIED = Genotype(
     name="varied",
@@ -42,14 +43,6 @@ QUICK: dict[str, dict[str, Any]] = {
     "rhythmnet": {"window_frames": 8, "stride_frames": 2, "hidden": 20},
 }
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {**{name: (name, QUICK.get(name, {})) for name in NETS}, **SMALL}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make(form: str) -> nn.Module:

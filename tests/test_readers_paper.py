@@ -24,9 +24,9 @@ from autohr.data.recording import Listing, Recording, Reference
 from autohr.errors import AutoHRError, BadRecording
 from autohr.signals.filters import bandpass, resample
 from autohr.signals.rate import estimate_heart_rate
-from autohr.types import Float, Frame
+from autohr.types import Float
 from autohr.video.decode import VideoFrame, open_video
-from autohr.video.faces import Detection
+from made import FACE_OF_TREE, MiddleDetector
 from trees import bp4d_plus_tree, mahnob_hci_tree, mmse_hr_tree, vipl_hr_tree, write_bdf
 
 VIPL_TAKES = ("v1/source1", "v1/source3", "v1/source2", "v4-2/source1")
@@ -119,23 +119,13 @@ def test_what_is_there_is_listed_and_beats_as_it_should(
         assert np.asarray(np.corrcoef(bandpass(both, fps)))[0, 1] > 0.8, recording.id
 
 
-class MiddleDetector:
-    """Finds a face in the middle of any frame, at no cost."""
-
-    def detect(self, frame: Frame) -> list[Detection]:
-        height, width = frame.shape[:2]
-        box = np.array([0.2 * width, 0.15 * height, 0.6 * width, 0.7 * height])
-        eyes_nose_mouth = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
-        return [Detection(box, 0.999, box[:2] + eyes_nose_mouth * box[2:])]
-
-
 @pytest.mark.parametrize("dataset", ["vipl_hr", "mahnob_hci", "mmse_hr", "bp4d_plus"])
 def test_what_is_prepared_has_the_known_rate(
     dataset: str, trees: dict[str, tuple[Path, dict[str, float]]], tmp_path: Path
 ) -> None:
     root, known = trees[dataset]
     recording = listed(root, dataset).recordings[0]
-    manifest = prepare([recording], tmp_path, CropConfig(size_px=16), workers=1, detector=MiddleDetector())
+    manifest = prepare([recording], tmp_path, CropConfig(size_px=16), workers=1, detector=MiddleDetector(FACE_OF_TREE))
     (entry,) = manifest.entries
     assert entry.state == "ok", entry.reason
     assert [segment.hr_bpm for segment in entry.segments] == [pytest.approx(known[recording.id], abs=0.5)]

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from autohr.data import augment, cache
-from autohr.data.cache import CachedRecording
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, UnknownName
 from autohr.nets import NETS, make_net
 from autohr.nets.checkpoint import load_net, read_header
 from autohr.train.fit import Progress
 from autohr.train.recipe import parse_recipe, read_recipe, train
+from made import made_recording, pretend_cached
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 # Those of searches are of another kind (test_search.py).
 RECIPES = sorted(path for path in FOLDER.glob("*.toml") if not path.stem.startswith("search_"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -125,56 +117,6 @@ def test_overrides_change_one_field_and_are_checked_alike() -> None:
 # Following -------------------------------------------------------------------------------------------------------
 
 
-def recording(subject: int, n_frames: int = 80, fps: float = 16.0, has_bvp: bool = True) -> CachedRecording:
-    rng = np.random.default_rng(subject)
-    hr_bpm = 60.0 + 10 * subject
-    bvp = np.sin(2 * np.pi * hr_bpm / 60 * np.arange(n_frames) / fps)
-    frames = 120 + rng.normal(0, 3, (n_frames, 32, 32, 3)) - 6 * bvp[:, None, None, None]
-    return CachedRecording(
-        recording_id=f"synthetic/{subject}/a",
-        dataset="synthetic",
-        subject=str(subject),
-        session="a",
-        segment=0,
-        start_s=0.0,
-        fps=fps,
-        frames=frames.astype(np.uint8),
-        bvp=bvp if has_bvp else np.full(n_frames, np.nan),
-        hr_bpm=np.full(n_frames, hr_bpm),
-        found=np.ones(n_frames, dtype=bool),
-    )
-
-
-@pytest.fixture
-def small_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A recipe of two steps, and five recordings in place of a cache on disk."""
-    (tmp_path / "cache").mkdir()
-    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: [recording(i) for i in range(5)])
-    path = tmp_path / "tiny.toml"
-    path.write_text(
-        f"""
-        net = "autohr"
-        [net_config]
-        preset = "small"
-        stem_channels = 2
-        channels = 2
-        [data]
-        cache = '{tmp_path / "cache"}'
-        n_frames = 64
-        size_px = 16
-        licence = "Apache-2.0"
-        [crop]
-        size_px = 32
-        [loss]
-        variant = "nll"
-        [fit]
-        steps = 2
-        batch_size = 2
-        """
-    )
-    return path
-
-
 @pytest.mark.slow
 def test_train_leaves_weights_that_load_curves_and_a_log(small_recipe: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
@@ -228,8 +170,8 @@ def test_what_a_net_cannot_be_is_said(small_recipe: Path, tmp_path: Path) -> Non
 def test_recordings_without_a_wave_need_another_loss(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mute = [recording(i, has_bvp=i > 0) for i in range(5)]
-    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: mute)
+    mute = [made_recording(i, has_bvp=i > 0) for i in range(5)]
+    pretend_cached(monkeypatch, mute)
     with pytest.raises(BadRecipe, match=r"1 of 5 recordings.*synthetic/0/a.*time_weight = 0"):
         train(small_recipe, out=tmp_path / "run")
     result = train(small_recipe, ["loss.time_weight=0"], out=tmp_path / "run", progress=None)
@@ -239,14 +181,14 @@ def test_recordings_without_a_wave_need_another_loss(
 def test_recordings_too_fast_to_judge_are_left_out_with_the_reason(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fast = [recording(i, fps=16.0 if i < 3 else 60.0) for i in range(6)]
-    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: fast)
+    fast = [made_recording(i, fps=16.0 if i < 3 else 60.0) for i in range(6)]
+    pretend_cached(monkeypatch, fast)
     train(small_recipe, ["data.val_share=0.9", "fit.steps=1"], out=tmp_path / "run", progress=None)
     data = json.loads((tmp_path / "run" / "results" / "data.json").read_text())
     assert len(data["train"]) == 1 and len(data["val"]) + len(data["left_out"]) == 5
     assert all("a rate needs 3.75 s" in reason for reason in data["left_out"].values()) and len(data["left_out"]) > 1
 
-    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: fast[3:])
+    pretend_cached(monkeypatch, fast[3:])
     with pytest.raises(BadRecipe, match="Use at least 225"):
         train(small_recipe, out=tmp_path / "other", progress=None)
 
@@ -255,7 +197,7 @@ def test_a_run_does_not_go_on_with_other_recordings(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(small_recipe, ["fit.steps=1"], out=tmp_path / "run", progress=None)
-    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: [recording(i) for i in range(6)])
+    pretend_cached(monkeypatch, [made_recording(i) for i in range(6)])
     with pytest.raises(BadRecipe, match="4 to train and 1 to validate then, 5 and 1 now"):
         train(small_recipe, ["fit.steps=1"], out=tmp_path / "run", progress=None)
 

@@ -62,6 +62,7 @@ def comparison(folder: Path) -> Path:
         seeds=(0, 1),
         held_out=("made/0", "made/1"),
         n_held_out=40,
+        n_windows=25,
         cells=cells,
         groups=tuple(group_cells(cells)),
         comparisons=(compare_groups([6.2, 6.4], [7.1], "reconstruction"),),

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +29,11 @@ from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, write_scene
 from test_reports import read, words_of
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EVIL = "made/<script>alert(1)</script>/1"
 INPUT = {"size_px": 32, "crop_size_px": 40, "n_frames": 64, "box": "tracked", "margin": 0.1}
 SMALL = {"autohr": {"preset": "tiny"}, "physnet": {}}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def window(subject: str, scenario: str, k: int, error_bpm: float | None, method: str) -> WindowResult:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autohr.data.cache import PAPER_CROP, CachedRecording
+from autohr.data.cache import PAPER_CROP
 from autohr.data.folds import subject_key
 from autohr.errors import AutoHRError, BadRecipe, BadWeights
 from autohr.nets.genotype import SPACE, Genotype, read_genotype, write_genotype
@@ -32,20 +32,15 @@ from autohr.train.fit import Progress, join_processes
 from autohr.train.losses import LossConfig
 from autohr.train.recipe import parse_as, read_recipe, train
 from autohr.types import Float
+from made import made_recording, pretend_cached
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 FPS, N_FRAMES, SIZE_PX = 8.0, 32, 16
 SPACE_OF_TEST = SpaceConfig(stem_channels=2, channels=4, partial=2, cells_per_block=1, stem_stride=2)
 TIME_ONLY = LossConfig(time_weight=1.0, frequency_weight=0.0)
 COSTS = measure_costs(SPACE_OF_TEST, SIZE_PX, N_FRAMES)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -455,30 +450,11 @@ def test_mistakes_are_explained_in_one_line(tmp_path: Path, text: str, said: str
     assert "\n" not in str(caught.value) and "mine.toml" in str(caught.value)
 
 
-def recording(subject: int, n_frames: int = 80) -> CachedRecording:
-    rng = np.random.default_rng(subject)
-    hr_bpm = 60.0 + 10 * subject
-    bvp = np.sin(2 * np.pi * hr_bpm / 60 * np.arange(n_frames) / FPS)
-    frames = 120 + rng.normal(0, 3, (n_frames, 32, 32, 3)) - 6 * bvp[:, None, None, None]
-    return CachedRecording(
-        recording_id=f"synthetic/{subject}/a",
-        dataset="synthetic",
-        subject=str(subject),
-        session="a",
-        segment=0,
-        start_s=0.0,
-        fps=FPS,
-        frames=frames.astype(np.uint8),
-        bvp=bvp,
-        hr_bpm=np.full(n_frames, hr_bpm),
-        found=np.ones(n_frames, dtype=bool),
-    )
-
-
 @pytest.fixture
-def small_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def small_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of a search of two epochs, and five recordings in place of a cache on disk."""
+    pretend_cached(monkeypatch, [made_recording(subject, fps=FPS) for subject in range(5)])
     (tmp_path / "cache").mkdir()
-    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: [recording(i) for i in range(5)])
     path = tmp_path / "tiny.toml"
     path.write_text(
         f"""
@@ -506,8 +482,8 @@ def small_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_recipe_is_followed_to_a_genotype_that_trains(small_recipe: Path, tmp_path: Path) -> None:
-    found = following.search(small_recipe, ["search.seed=3"], out=tmp_path / "run", progress=None)
+def test_a_recipe_is_followed_to_a_genotype_that_trains(small_search: Path, tmp_path: Path) -> None:
+    found = following.search(small_search, ["search.seed=3"], out=tmp_path / "run", progress=None)
     assert found.search.genotype is not None and read_genotype(found.genotype) == found.search.genotype
     assert "recipe tiny, shared, with TDC, on synthetic, seed 3" in found.search.genotype.origin
     config_said = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -519,10 +495,10 @@ def test_a_recipe_is_followed_to_a_genotype_that_trains(small_recipe: Path, tmp_
         "held out by [data], to judge what comes out"
     ]
 
-    again = following.search(small_recipe, ["search.seed=3"], out=tmp_path / "run", resume=True, progress=None)
+    again = following.search(small_search, ["search.seed=3"], out=tmp_path / "run", resume=True, progress=None)
     assert again == found
     with pytest.raises(BadRecipe, match=r"recipe\.search\.seed: 3 there, 4 now"):
-        following.search(small_recipe, ["search.seed=4"], out=tmp_path / "run", progress=None)
+        following.search(small_search, ["search.seed=4"], out=tmp_path / "run", progress=None)
 
     training = tmp_path / "train.toml"
     training.write_text(
@@ -569,7 +545,7 @@ def test_a_recipe_with_a_genotype_file_is_the_recipe_with_the_genotype(tmp_path:
 
 
 def test_halves_share_no_subject_and_hold_all() -> None:
-    recordings = [dataclasses.replace(recording(i), subject=str(i // 2)) for i in range(12)]
+    recordings = [dataclasses.replace(made_recording(i), subject=str(i // 2)) for i in range(12)]
     of_weights, of_alphas = halves(SearchRecipe(), recordings)
     assert len(of_weights) == len(of_alphas) == 6
     assert not {subject_key(one) for one in of_weights} & {subject_key(one) for one in of_alphas}

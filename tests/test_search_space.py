@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -40,15 +39,9 @@ from autohr.search.space import (
     strengths,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = SpaceConfig(stem_channels=2, channels=4, partial=2, cells_per_block=1, stem_stride=2)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def small(seed: int = 0, **changes: Any) -> SearchNet:

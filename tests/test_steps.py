@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from autohr.train.losses import LossConfig, frequency_loss, rate_spectrum
 from autohr.train.steps import STEPS, Batch, Moment, hrcnn_rates, skin_masks
 from autohr.types import Float
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 # Smaller where a step is easily too long: batch norms that see two numbers, a loss with many valleys.
 LR = {"hrcnn": 1e-5, "autohr": 1e-4}
@@ -35,14 +37,6 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 # The author's form is so flat that three steps prove nothing.
 LOSS = {"hrcnn": LossConfig(variant="snr"), **dict.fromkeys(("autohr", "physnet"), LossConfig(variant="nll"))}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

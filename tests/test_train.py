@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,17 +37,11 @@ from autohr.train.fit import (
 from autohr.train.losses import LossConfig
 from autohr.types import FaceClip, Float
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FPS, N_FRAMES, SIZE_PX = 16.0, 64, 4
 NLL = LossConfig(variant="nll")
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,9 @@ class ComparisonResult:
     """Subjects on which all are judged, as dataset/subject."""
     n_held_out: int
     """Recordings of theirs."""
+    n_windows: int | None
+    """Windows of those recordings on which all are judged: every one, or as many as the recipe's ``fit.val_windows``.
+    None before any training has ended, and in files that were written before it was counted."""
     cells: tuple[CellResult, ...]
     groups: tuple[Group, ...]
     comparisons: tuple[Comparison, ...]
@@ -249,6 +252,7 @@ def read_comparison(out: Path) -> ComparisonResult:
     file = out / "results" / RESULT
     said = read_json(file)
     try:
+        said = {"n_windows": None, **said}
         fields = {field.name: said[field.name] for field in dataclasses.fields(ComparisonResult)}
         fields |= {name: tuple(said[name]) for name in ("overrides", "seeds", "held_out", "notes")}
         fields["cells"] = tuple(
@@ -446,13 +450,19 @@ def _summarise(
     out: Path,
 ) -> ComparisonResult:
     runs = [out / one.run for cell in results for one in cell.trainings]
-    judged = {tuple(read_json(run / "results" / DATA)["val"]) for run in runs}
+    judged = {
+        (
+            tuple(read_json(run / "results" / DATA)["val"]),
+            read_json(run / "results" / "fit.json")["last"]["n_windows"],
+        )
+        for run in runs
+    }
     if len(judged) > 1:
         raise AutoHRError(
-            f"The trainings in {str(out)!r} were judged on different recordings; the cache has changed. Name another "
+            f"The trainings in {str(out)!r} were judged on different windows; the cache has changed. Name another "
             "folder and begin anew."
         )
-    held_out = judged.pop() if judged else ()
+    held_out, n_windows = judged.pop() if judged else ((), None)
     groups = group_cells(results)
     means = {name: [_mean(cell, "mae_bpm") for cell in _complete(results, name)] for name in GROUPS}
     searched = [value for value in means["searched"] if value is not None]
@@ -469,6 +479,7 @@ def _summarise(
         seeds=tuple(seeds),
         held_out=tuple(_subjects(recipe, held_out)),
         n_held_out=len(set(held_out)),
+        n_windows=n_windows,
         cells=tuple(results),
         groups=tuple(groups),
         comparisons=tuple(comparisons),
@@ -605,6 +616,7 @@ def comparison_sheet(result: ComparisonResult) -> Sheet:
                 "",
             )
         )
+    windows = "windows" if result.n_windows is None else f"{result.n_windows} windows"
     steps = "no step yet" if result.n_steps is None else f"{result.n_steps} steps of {result.batch_size} clips"
     return Sheet(
         title=f"Cells under one budget: {result.recipe}, {steps} each",
@@ -624,9 +636,9 @@ def comparison_sheet(result: ComparisonResult) -> Sheet:
         text_columns=frozenset({0, 1, 9}),
         notes=(
             *(one.words for one in result.comparisons),
-            f"bpm, on {result.n_held_out} recordings of {len(result.held_out)} held-out subjects; the weights of the "
-            "last step. GFLOP/s: of the network for a second of video. A cell's +- is the SD over its trainings, a "
-            "group's over its cells, each the mean of its trainings.",
+            f"bpm, on {windows} of {result.n_held_out} recordings of {len(result.held_out)} held-out subjects; the "
+            "weights of the last step. GFLOP/s: of the network for a second of video. A cell's +- is the SD over its "
+            "trainings, a group's over its cells, each the mean of its trainings.",
             *result.notes,
         ),
     )

@@ -239,8 +239,15 @@ def _environment() -> jinja2.Environment:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """The page of a template of this room, such as "measurement.html.j2"."""
-    return _environment().get_template(template).render(values)
+    """The page of a template of this room, such as "measurement.html.j2".
+
+    Raises:
+        KeyError: the values lack a name that the template shows; callers know whose file is damaged.
+    """
+    try:
+        return _environment().get_template(template).render(values)
+    except jinja2.UndefinedError as error:
+        raise KeyError(str(error)) from error
 
 
 def printable(value: object) -> object:

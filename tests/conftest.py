@@ -1,0 +1,57 @@
+"""Fixtures that several test modules share; what they are made of is in made.py.
+
+They import on demand: a room that cannot be imported must not keep test_house.py from saying why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch on one thread: small nets gain nothing by more, and no sum depends on how many cores there are.
+
+    For a whole module: ``pytestmark = pytest.mark.usefixtures("one_thread")``.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def small_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of two steps, and five recordings in place of a cache on disk."""
+    from made import made_recording, pretend_cached
+
+    pretend_cached(monkeypatch, [made_recording(subject) for subject in range(5)])
+    (tmp_path / "cache").mkdir()
+    path = tmp_path / "tiny.toml"
+    path.write_text(
+        f"""
+        net = "autohr"
+        [net_config]
+        preset = "small"
+        stem_channels = 2
+        channels = 2
+        [data]
+        cache = '{tmp_path / "cache"}'
+        n_frames = 64
+        size_px = 16
+        licence = "Apache-2.0"
+        [crop]
+        size_px = 32
+        [loss]
+        variant = "nll"
+        [fit]
+        steps = 2
+        batch_size = 2
+        """
+    )
+    return path
