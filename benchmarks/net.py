@@ -5,21 +5,27 @@
 Every preset of every net at the size of its clips (a net without presets: 128 frames of 128x128), one clip at a time,
 30 frames to the second. FLOPs are counted by torch, two to a multiplication with addition. Milliseconds are medians of
 wall time; "cpu" is processor time, which other programs on the machine disturb less. "off" is the largest difference to
-fp32 eager, of a net with fresh weights: it says that the arithmetic is sound, not what it does to a trained net.
+fp32 eager, of a net with fresh weights: it says that the arithmetic is sound, not what it does to a trained net. On
+"cpu" the last line is the file of ``autohr export`` in onnxruntime.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autohr.nets import NETS, Preset, make_net
+from autohr.nets.checkpoint import save_weights
+from autohr.nets.export import export_onnx
 from autohr.nets.inference import fold
 
 FPS = 30.0
@@ -36,6 +42,28 @@ def timed(work: Callable[[], object], repeats: int, device: torch.device) -> tup
         wall.append(time.perf_counter() - start)
         processor.append(time.process_time() - start_cpu)
     return statistics.median(wall[1:]), statistics.median(processor[1:])
+
+
+class OnnxNet(nn.Module):
+    """The net's ONNX file in onnxruntime, called like the net."""
+
+    def __init__(self, name: str, net: nn.Module, preset: Preset, threads: int) -> None:
+        super().__init__()
+        cut = {"size_px": preset.size_px, "crop_size_px": preset.size_px, "box": "tracked", "margin": 0.1}
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        with tempfile.TemporaryDirectory() as folder:
+            weights, out = Path(folder) / "net.safetensors", Path(folder) / "net.onnx"
+            save_weights(weights, net, name=name, header={"input": {**cut, "n_frames": preset.n_frames}})
+            export_onnx(weights, out)
+            self.session = onnxruntime.InferenceSession(str(out), options, providers=["CPUExecutionProvider"])
+        self.takes_fps = len(self.session.get_inputs()) > 1
+
+    def forward(self, clip: Tensor) -> Tensor:
+        fed = {"clip": clip.numpy()}
+        if self.takes_fps:
+            fed["fps"] = torch.full((len(clip),), FPS).numpy()
+        return torch.from_numpy(self.session.run(None, fed)[0])
 
 
 def call(net: nn.Module, clip: Tensor, autocast: bool) -> None:
@@ -76,6 +104,8 @@ def main() -> None:
                 "bf16 eager": (net, True),
                 "bf16 folded": (fold(net, torch.bfloat16), False),
             }
+            if device.type == "cpu":
+                forms["fp32 onnx"] = (OnnxNet(name, net, preset, asked.threads), False)
             for form, (module, autocast) in forms.items():
                 wall, processor = timed(
                     lambda module=module, autocast=autocast, clip=clip: call(module, clip, autocast),  # type: ignore[misc]

@@ -414,7 +414,7 @@ def test_wrong_usage_is_exit_2(capsys: pytest.CaptureFixture[str], arguments: li
 def test_no_input_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys)
     assert code == 2 and "Usage" in out + err
-    for command in ([], ["measure"], ["demo"], ["list"]):
+    for command in ([], ["measure"], ["demo"], ["list"], ["export"]):
         code, out, _ = run(capsys, *command, "--help")
         assert code == 0 and "Usage" in out
 

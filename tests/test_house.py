@@ -69,6 +69,8 @@ DOORS: dict[str, frozenset[str]] = {
         "pyedflib": "data",
         "pydantic": "train search evaluate data",
         "onnx": "nets",
+        "onnxruntime": "nets",
+        "onnxscript": "nets",
     }.items()
 }
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}

@@ -1016,6 +1016,38 @@ def _training_extra() -> Iterator[None]:
         raise AutoHRError(f"Training needs {missing.name}: pip install 'autohr[train]'.") from None
 
 
+@app.command("export")
+def export_command(
+    weights: Annotated[
+        str,
+        typer.Argument(
+            metavar="WEIGHTS", help="What a network learned: one of `autohr list weights`, or a .safetensors file."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write; one of that name is replaced.")],
+) -> None:
+    """Write a network with its weights as one ONNX file, for programs without torch.
+
+    The file is run by onnxruntime and kept only if it gives what torch gives. Its metadata, JSON under the key
+    `autohr`, say how the input is made, what the output is, what was measured, and the licence."""
+    try:
+        from autohr.nets.export import export_onnx
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("autohr"):
+            raise
+        raise AutoHRError(f"Exporting needs {missing.name}: pip install 'autohr[export]'.") from None
+    from autohr.methods import find_weights
+
+    made = export_onnx(find_weights(None, weights)[0], out)
+    print(f"{made.path}: {made.n_bytes / 1e6:.1f} MB, {made.header['net']} of {weights}")
+    for put, named in (("Input", made.inputs), ("Output", made.outputs)):
+        for name, said in named.items():
+            print(f"  {put} {name} {said}")
+    clips = " and ".join(f"{n_clips} of {n_frames} frames" for n_clips, n_frames in made.clips)
+    print(f"  Largest difference to torch: {made.difference:.1e} of {made.unit} (clips: {clips})")
+    print(f"  Licence: {_in_words(made.header['licence'])}")
+
+
 class Table(StrEnum):
     methods = "methods"
     nets = "nets"

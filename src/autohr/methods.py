@@ -251,15 +251,20 @@ def load_method(name: str | None = None, weights: str | Path | None = None, devi
     if name is None and weights is None:
         name = default_method()
     if name is None or METHODS[name].is_net:
-        path, label = _find_weights(name, weights)
+        path, label = find_weights(name, weights)
         return _load_net(name, path, label, device)
     if weights is not None:
         raise BadWeights(f"{name} is a formula and takes no weights ({str(weights)!r}). Leave them or the method out.")
     return METHODS[name]
 
 
-def _find_weights(name: str | None, weights: str | Path | None) -> tuple[Path, str]:
-    """(file, what results call it)."""
+def find_weights(name: str | None, weights: str | Path | None) -> tuple[Path, str]:
+    """(file, what results call it) of weights given by name or file, or, if None, of the shipped ones of net ``name``.
+
+    Raises:
+        UnknownName: no shipped weights of that name.
+        BadWeights: none are shipped, or none of that net. Whether a file is there, and sound, is not looked at.
+    """
     shipped = shipped_weights()
     known = ", ".join(shipped) or "none"
     if weights is None:
@@ -282,7 +287,7 @@ def _find_weights(name: str | None, weights: str | Path | None) -> tuple[Path, s
 def _load_net(name: str | None, path: Path, label: str, device: str) -> Method:
     # Imported here, so that a formula does not wait for torch.
     from autohr.nets import NETS
-    from autohr.nets.checkpoint import read_header
+    from autohr.nets.checkpoint import read_header, trained_crop
     from autohr.nets.inference import load_inference
 
     header = read_header(path)
@@ -294,7 +299,7 @@ def _load_net(name: str | None, path: Path, label: str, device: str) -> Method:
     if NETS[net].kind == "rate":
         return _load_rate_net(path, header, label, device)
     infer = load_inference(path, device)
-    crop, (least_fps, most_fps) = _crop(path, header), _trained_fps(header)
+    crop, (least_fps, most_fps) = Crop(*trained_crop(path, header)), _trained_fps(header)
 
     def wave(clip: FaceClip) -> Pulse:
         times, every = clock_change(clip.fps, least_fps, most_fps)
@@ -319,11 +324,12 @@ def _load_net(name: str | None, path: Path, label: str, device: str) -> Method:
 def _load_rate_net(path: Path, header: Mapping[str, Any], label: str, device: str) -> Method:
     """The clip is cut into pieces as long as those of the training, which overlap if they must; the rate is their mean,
     as these nets' papers have it."""
+    from autohr.nets.checkpoint import trained_crop
     from autohr.nets.inference import load_rate_inference
 
     net = str(header["net"])
     infer = load_rate_inference(path, device)
-    crop, (least_fps, most_fps) = _crop(path, header), _trained_fps(header)
+    crop, (least_fps, most_fps) = Crop(*trained_crop(path, header)), _trained_fps(header)
     said = header["input"].get("n_frames")
     trained_frames = said if isinstance(said, int) and said > 1 else PIECE_FRAMES
 
@@ -371,26 +377,6 @@ def _in_pieces(clip: FaceClip, shown: range, infer: Callable[[NDArray[np.float32
         weight[span] += fade
     joined: Float = total / weight
     return joined
-
-
-def _crop(path: Path, header: Mapping[str, Any]) -> Crop:
-    """How the header says that faces were cropped."""
-    said = header["input"]
-    if isinstance(said, dict):
-        stored_px, size_px, box, margin = (said.get(key) for key in ("crop_size_px", "size_px", "box", "margin"))
-        if (
-            isinstance(stored_px, int)
-            and isinstance(size_px, int)
-            and 16 <= size_px <= stored_px <= 1024
-            and box in ("tracked", "first")
-            and isinstance(margin, (int, float))
-            and 0 <= margin <= 1
-        ):
-            return Crop(stored_px, size_px, box, float(margin))
-    raise BadWeights(
-        f"{str(path)!r} does not say how its faces were cropped: input={said!r} must have crop_size_px and size_px "
-        "(16 to 1024), box (tracked or first) and margin (0 to 1). Save it again, as autohr train does."
-    )
 
 
 def _trained_fps(header: Mapping[str, Any]) -> tuple[float, float]:

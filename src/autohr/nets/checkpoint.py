@@ -15,7 +15,7 @@ import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -129,6 +129,31 @@ def load_net(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module,
                 raise BadWeights(f"{str(path)!r}: {key} holds numbers that are not finite. Train or fetch it again.")
     net.load_state_dict(tensors, assign=True)
     return net.to(device).eval(), header
+
+
+def trained_crop(path: Path, header: Mapping[str, Any]) -> tuple[int, int, Literal["tracked", "first"], float]:
+    """How the header of ``path`` says that faces were cropped: side of the crop that was stored, side of what the net
+    is given (pixels), whether the face's box is followed or the first one kept, and the margin on each of its sides.
+
+    Raises:
+        BadWeights: the header does not say.
+    """
+    said = header["input"]
+    if isinstance(said, dict):
+        stored_px, size_px, box, margin = (said.get(key) for key in ("crop_size_px", "size_px", "box", "margin"))
+        if (
+            isinstance(stored_px, int)
+            and isinstance(size_px, int)
+            and 16 <= size_px <= stored_px <= 1024
+            and box in ("tracked", "first")
+            and isinstance(margin, (int, float))
+            and 0 <= margin <= 1
+        ):
+            return stored_px, size_px, box, float(margin)
+    raise BadWeights(
+        f"{str(path)!r} does not say how its faces were cropped: input={said!r} must have crop_size_px and size_px "
+        "(16 to 1024), box (tracked or first) and margin (0 to 1). Save it again, as autohr train does."
+    )
 
 
 def _open(path: Path) -> Any:

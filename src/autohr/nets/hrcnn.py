@@ -112,7 +112,8 @@ class HRCNN(nn.Module):
         if stage == "extractor":
             return signal
         centred = signal - signal.mean(1, keepdim=True)
-        filled = F.pad(centred, (0, max(0, LEAST_SIGNAL - centred.shape[1])))
+        missing = torch.sym_max(0, LEAST_SIGNAL - centred.shape[1])  # type: ignore[no-untyped-call]
+        filled = F.pad(centred, (0, missing))
         out = self.estimator(filled[:, None].to(self.estimator[-1].weight.dtype))  # type: ignore[arg-type]
         return as_hr_bpm(out.float().mean((1, 2)), fps).to(clip.dtype)
 
@@ -121,7 +122,8 @@ class HRCNN(nn.Module):
         B, _, T = clip.shape[:3]
         frames = F.adaptive_avg_pool3d(clip, (T, *FRAME_PX)).transpose(1, 2).flatten(0, 1)  # (B T, 3, 192, 128)
         frames = frames.to(self.extractor[-1].weight.dtype)  # type: ignore[arg-type]
-        # Batch norms that learn must see all frames together.
-        parts = [frames] if self.extractor.training else torch.split(frames, FRAMES_AT_ONCE)
+        # Batch norms that learn must see all frames together; a traced net cannot count its pieces, and takes all too.
+        at_once = self.extractor.training or torch.compiler.is_compiling()
+        parts = [frames] if at_once else torch.split(frames, FRAMES_AT_ONCE)
         signal: Tensor = torch.cat([self.extractor(part).float() for part in parts])
         return signal.reshape(B, T)

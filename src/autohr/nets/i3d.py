@@ -58,12 +58,12 @@ class I3DConfig:
 
 
 def filled(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
-    """x with zeros around it as TensorFlow's "same" padding has them."""
+    """x with zeros around it as TensorFlow's "same" padding has them; no stride is wider than its kernel."""
     pads: list[int] = []
     for size, width, step in zip(x.shape[2:], kernel, stride, strict=True):
-        missing = max((-(-size // step) - 1) * step + width - size, 0)
+        missing = width - step + -size % step
         pads = [missing // 2, missing - missing // 2, *pads]
-    return F.pad(x, pads) if any(pads) else x
+    return F.pad(x, pads) if torch.compiler.is_compiling() or any(pads) else x
 
 
 class Unit(nn.Module):

@@ -88,4 +88,8 @@ def prepare_input(clip: Tensor, name: str, dtype: torch.dtype) -> Tensor:
     """
     x = INPUTS[name].transform(checked(clip)).to(dtype)
     missing = -x.shape[2] % TIME_MULTIPLE
+    if torch.compiler.is_compiling():
+        # Of a number of frames that is not known yet, one way for all: those beyond the last one read it again.
+        n_frames = x.shape[2]
+        return x[:, :, torch.arange(n_frames + missing, device=x.device).clamp(max=n_frames - 1)]
     return F.pad(x, (0, 0, 0, 0, 0, missing), mode="replicate") if missing else x

@@ -40,7 +40,14 @@ def as_yuv(traces: Tensor) -> Tensor:
 
 def windows_of(traces: Tensor, length: int, stride: int) -> Tensor:
     """(B, 3, R, T) -> (B, N, 3, R, W): every ``stride`` frames one of ``length``; all T where T is less."""
-    return traces.unfold(3, min(length, traces.shape[3]), stride).permute(0, 3, 1, 2, 4)
+    if torch.compiler.is_compiling():
+        # As gathered frames: an unfold of min(length, T) frames is exported for long clips only.
+        width = torch.sym_min(length, traces.shape[3])  # type: ignore[no-untyped-call]
+        first = torch.arange(0, traces.shape[3] - width + 1, stride, device=traces.device)
+        windows = traces[..., first[:, None] + torch.arange(width, device=traces.device)]
+    else:
+        windows = traces.unfold(3, min(length, traces.shape[3]), stride)
+    return windows.permute(0, 3, 1, 2, 4)
 
 
 def scaled_rows(maps: Tensor) -> Tensor:

@@ -1,0 +1,247 @@
+"""ONNX files: equal to torch for every net at sizes that it was not traced with, complete in what they say of
+themselves, whole or not there; and one clear line where there is nothing to export."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autohr.cli import main
+from autohr.errors import AutoHRError, BadWeights
+from autohr.methods import load_method
+from autohr.nets import NETS, export, make_net
+from autohr.nets.checkpoint import HEADER, read_header, save_weights
+from autohr.nets.export import SCHEMA, TOLERANCE, Exported, export_onnx
+from autohr.nets.rates import SPREAD_BPM
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "autohr": {"preset": "tiny", "channels": 3, "stem_channels": 3},
+    "hrcnn": {"channels": [1, 2, 2, 2], "estimator_channels": 4},
+    "rhythmnet": {"window_frames": 30, "stride_frames": 7, "hidden": 20},
+}
+"""Small where the full size is slow, and windows so short that a clip has several."""
+GIVEN = {
+    "input": {"size_px": 24, "crop_size_px": 32, "box": "tracked", "margin": 0.1, "n_frames": 64},
+    "fps": None,
+    "training_data": {"datasets": ["synthetic"], "fps_from": 22.0, "fps_to": 33.0},
+    "licence": "CC0-1.0",
+    "provenance": {"run": "test"},
+    "measured_accuracy": {"mae_bpm": 3.2, "on": "nobody"},
+}
+SIZES = ((1, 64, 24, 24), (3, 37, 24, 24), (2, 150, 33, 18), (1, 4, 16, 16))
+"""(B, T, H, W): as trained; of odd length; oblong, and longer than HR-CNN's edges; the least."""
+
+
+def clips(B: int, T: int, H: int, W: int) -> Tensor:
+    """Noise around grey: (B, 3, T, H, W) in [0, 1]."""
+    random = torch.Generator().manual_seed(T)
+    return (0.5 + 0.1 * torch.randn(B, 3, T, H, W, generator=random)).clamp(0, 1)
+
+
+def save(path: Path, name: str = "autohr", **changes: Any) -> nn.Module:
+    """Weights that have learned nothing, in ``path``; batch norms have seen something, so that folding has work."""
+    torch.manual_seed(0)
+    net = make_net(name, CONFIGS.get(name))
+    with torch.no_grad():
+        net(clips(2, 32, 24, 24))
+    save_weights(path, net, name=name, header={**GIVEN, **changes})
+    return net.eval()
+
+
+def about(path: Path) -> dict[str, Any]:
+    (one,) = onnx.load(path).metadata_props
+    assert one.key == "autohr"
+    said = json.loads(one.value)
+    assert isinstance(said, dict)
+    return said
+
+
+@pytest.fixture(scope="module")
+def translated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Exported]:
+    """Weights of a small AutoHR, and their file."""
+    folder = tmp_path_factory.mktemp("translated")
+    save(folder / "tiny.safetensors")
+    return folder / "tiny.safetensors", export_onnx(folder / "tiny.safetensors", folder / "tiny.onnx")
+
+
+@pytest.fixture
+def ready(translated: tuple[Path, Exported], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Those weights; torch need not translate them again, which takes seconds."""
+    weights, made = translated
+    monkeypatch.setattr(export, "_translate", lambda net, kind: onnx.load(made.path))
+    return weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_gives_what_torch_gives(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    weights, out = tmp_path / "net.safetensors", tmp_path / "net.onnx"
+    net = save(weights, name)
+    made = export_onnx(weights, out)
+    assert sorted(tmp_path.iterdir()) == [out, weights], "nothing but the one file is left"
+    assert capfd.readouterr() == ("", ""), "libraries talk"
+    assert made.path == out and made.n_bytes == out.stat().st_size and made.difference <= TOLERANCE
+
+    wave = NETS[name].kind == "wave"
+    said = about(out)
+    assert set(said["inputs"]) == ({"clip"} if wave else {"clip", "fps"})
+    assert set(said["outputs"]) == ({"bvp"} if wave else {"hr_bpm"})
+    assert said["weights"] == read_header(weights) and said["weights"]["net"] == name
+
+    onnx.checker.check_model(onnx.load(out), full_check=True)
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    for put, real in (("inputs", session.get_inputs()), ("outputs", session.get_outputs())):
+        assert {one.name: one.shape for one in real} == {key: one["axes"] for key, one in said[put].items()}
+    for size in SIZES:
+        fed = {"clip": clips(*size).numpy()}
+        if not wave:
+            fed["fps"] = np.linspace(20, 40, size[0], dtype=np.float32)
+        with torch.inference_mode():
+            exact = net(*map(torch.from_numpy, fed.values())).numpy()
+        (found,) = session.run(None, fed)
+        assert found.shape == exact.shape and found.dtype == np.float32
+        assert np.abs(found - exact).max() < TOLERANCE * (max(exact.std(), 1e-3) if wave else SPREAD_BPM), size
+
+
+@pytest.mark.slow
+def test_the_file_says_all_that_another_program_needs(translated: tuple[Path, Exported]) -> None:
+    weights, made = translated
+    said = about(made.path)
+    assert said["schema"] == SCHEMA and set(HEADER) <= set(said["weights"]) and said["licence"] == "CC0-1.0"
+    clip, crop = said["inputs"]["clip"], load_method(weights=weights).crop
+    assert crop is not None
+    assert (clip["crop_size_px"], clip["size_px"], clip["box"], clip["margin"]) == (
+        *(crop.stored_px, crop.size_px, crop.box, crop.margin),
+    )
+    assert clip["range"] == [0, 1] and clip["fps"] == {"from": 22.0, "to": 33.0, "only": None}
+    steps = " ".join(clip["steps"])
+    for word in ("every frame", "0.1 of", "32x32", "24x24", "round", "Divide by 255", "22 to 33 frames per second"):
+        assert word in steps, word
+    assert said["checked"]["largest_difference"] == made.difference <= said["checked"]["tolerance"]
+    assert made.clips == ((1, 64), (2, 21)) and len(said["checked"]["clips"]) == 2
+    assert "Not a medical device" in said["notice"]
+    content = made.path.read_bytes()
+    assert str(Path(export.__file__).parent).encode() not in content, "paths of this machine are in the file"
+
+
+@pytest.mark.slow
+def test_a_box_that_never_moves_is_described_as_such(ready: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "first.safetensors"
+    save(weights, input={**GIVEN["input"], "box": "first"}, training_data=["a list, as old headers have it"])  # type: ignore[dict-item]
+    export_onnx(weights, tmp_path / "x.onnx")
+    clip = about(tmp_path / "x.onnx")["inputs"]["clip"]
+    assert "first frame" in clip["steps"][0] and clip["fps"] == {"from": None, "to": None, "only": None}
+
+
+@pytest.mark.slow
+def test_what_differs_from_torch_is_not_kept(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other weights than those of the file stand for an exporter that is wrong."""
+    other, out = tmp_path / "other.safetensors", tmp_path / "x.onnx"
+    torch.manual_seed(1)
+    save_weights(other, make_net("autohr", CONFIGS["autohr"]), name="autohr", header=GIVEN)
+    out.write_bytes(b"what was there before")
+    with pytest.raises(AutoHRError, match=r"differs from torch by .* of the wave's standard deviation, and 0.001 is"):
+        export_onnx(other, out)
+    assert out.read_bytes() == b"what was there before" and sorted(tmp_path.iterdir()) == [other, out]
+    monkeypatch.setattr(export, "_translate", lambda net, kind: onnx.ModelProto())
+    with pytest.raises(AutoHRError, match="cannot read what torch"):
+        export_onnx(other, out)
+    assert sorted(tmp_path.iterdir()) == [other, out]
+
+
+def refuse(*_: object) -> onnx.ModelProto:
+    raise RuntimeError("no function found for\n\n aten::dance")
+
+
+def test_what_torch_cannot_translate_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "a.safetensors")
+    monkeypatch.setattr(export, "_translate", refuse)
+    with pytest.raises(AutoHRError, match="cannot translate AutoHR into ONNX .no function found for aten::dance"):
+        export_onnx(tmp_path / "a.safetensors", tmp_path / "a.onnx")
+    monkeypatch.setattr(export, "MOST_BYTES", 1000)
+    with pytest.raises(AutoHRError, match="one ONNX file holds less than 2 GiB"):
+        export_onnx(tmp_path / "a.safetensors", tmp_path / "a.onnx")
+    save(tmp_path / "b.safetensors", input=None)
+    with pytest.raises(BadWeights, match="does not say how its faces were cropped"):
+        export_onnx(tmp_path / "b.safetensors", tmp_path / "a.onnx")
+    assert not (tmp_path / "a.onnx").exists()
+
+
+# -- the command
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of ``autohr export ARGUMENTS``, run in this process."""
+    before, sys.argv = sys.argv, ["autohr", "export", *map(str, arguments)]
+    try:
+        main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        sys.argv = before
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.mark.slow
+def test_the_command_says_what_it_wrote(ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "net.onnx"
+    out.write_bytes(b"what was there before")
+    code, said, err = run(capsys, ready, out)
+    assert code == 0 and err == ""
+    for word in (str(out), "MB", "autohr", "Input clip (B, 3, T, H, W)", "Output bvp (B, T)", "Largest", "CC0-1.0"):
+        assert word in said, said
+    assert about(out)["schema"] == SCHEMA, "a file of that name is replaced"
+
+
+@pytest.mark.parametrize(
+    ("weights", "out", "says"),
+    [
+        ("gone.safetensors", "x.onnx", "Cannot read weights"),
+        ("noname", "x.onnx", "noname"),
+        ("cut.safetensors", "x.onnx", "not a whole safetensors file"),
+        ("good.safetensors", "x.pt", "does not end in .onnx"),
+        ("good.safetensors", "none/x.onnx", "there is no folder"),
+        ("good.safetensors", "good.safetensors/x.onnx", "there is no folder"),
+        ("good.safetensors", "folder.onnx", "Cannot write"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], weights: str, out: str, says: str
+) -> None:
+    save(tmp_path / "good.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "good.safetensors").read_bytes()[:1000])
+    (tmp_path / "folder.onnx").mkdir()
+    there = sorted(tmp_path.iterdir())
+    code, said, err = run(capsys, tmp_path / weights if "." in weights else weights, tmp_path / out)
+    assert code == 1 and said == "" and len(err.splitlines()) == 1
+    assert err.startswith("autohr: ") and says in err
+    assert sorted(tmp_path.iterdir()) == there
+
+
+def test_without_the_extra_one_line_brings_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "autohr.nets.export")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    code, said, err = run(capsys, "autohr", tmp_path / "x.onnx")
+    assert code == 1 and said == ""
+    assert err == "autohr: Exporting needs onnxscript: pip install 'autohr[export]'.\n"
+
+
+def test_half_a_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ((), ("autohr",), ("autohr", "x.onnx", "y.onnx")):
+        code, said, err = run(capsys, *arguments)
+        assert code == 2 and said == "" and "Usage" in err
