@@ -9,6 +9,7 @@ from autohr.classic import CLASSIC
 from autohr.classic.colour import chrom, green, pos
 from autohr.classic.ica import ica, jade
 from autohr.classic.projection import BLOOD_SIGNATURE, lgi, omit, pbv
+from autohr.classic.ssr import ssr
 from autohr.errors import SignalTooShort
 from autohr.signals.filters import bandpass
 from autohr.signals.rate import estimate_heart_rate
@@ -77,7 +78,7 @@ def test_chrominance_beats_green_when_the_light_wanders(method) -> None:  # type
     assert np.mean(plain) > 10
 
 
-@pytest.mark.parametrize("method", [lgi, omit, pbv], ids=["lgi", "omit", "pbv"])
+@pytest.mark.parametrize("method", [lgi, omit, pbv, ssr], ids=["lgi", "omit", "pbv", "ssr"])
 def test_projections_lose_what_all_channels_share(method) -> None:  # type: ignore[no-untyped-def]
     """Ten times as strong as the pulse, inside the band, and beside it."""
     truth = simulate_pulse(10, 30, 75, seed=2)
@@ -104,6 +105,21 @@ def test_pbv_passes_its_signature_with_gain_one() -> None:
     # The simulator's depth is green's, the signature's unit is that of 0.77 in green.
     expected = bandpass(truth.bvp, 30) * 0.005 / BLOOD_SIGNATURE[1]
     np.testing.assert_allclose(pbv(rgb, 30)[30:-30], expected[30:-30], atol=0.2 * expected.std())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ssr_sees_the_tone_turn_in_parts_of_many_colours(seed: int) -> None:
+    """Each part has its own tone and brightness, and all are lit by one light that changes far more than the pulse."""
+    rng = np.random.default_rng(seed)
+    truth = simulate_pulse(10, 30, 75, seed=seed)
+    lamp = 1 + 0.05 * np.sin(2 * np.pi * 1.9 * np.arange(300) / 30)[:, None]
+    tones = rng.uniform(0.8, 1.2, (16, 1, 1)) * rng.uniform(0.95, 1.05, (16, 1, 3))
+    parts = tones * lamp * np.stack([simulate_rgb(truth.bvp, 30, seed=k, depth=0.003) for k in range(16)])
+    assert estimate_heart_rate(green(parts.mean(axis=0), 30), 30).hr_bpm == pytest.approx(114, abs=1)
+    wave = ssr(parts, 30)
+    assert estimate_heart_rate(wave, 30).hr_bpm == pytest.approx(truth.mean_hr_bpm, abs=1)
+    assert np.corrcoef(wave, bandpass(truth.bvp, 30))[0, 1] > 0.8, "with its sign"
+    np.testing.assert_allclose(ssr(parts[::-1], 30), wave, atol=1e-9 * wave.std(), err_msg="the parts have no order")
 
 
 def test_regions_are_computed_together_as_one_by_one() -> None:

@@ -1,7 +1,7 @@
 """Classic methods, one visible table: name -> function of mean skin colour rgb (T, 3) and fs, giving bvp (T,).
 
-Two can be given more: ``li2014`` the background's colour as a third argument, ``samc`` the colours of R parts of the
-face, (R, T, 3), in place of their mean."""
+Three can be given more: ``li2014`` the background's colour as a third argument, ``samc`` and ``ssr`` the colours of R
+parts of the face, (R, T, 3), in place of their mean."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,7 @@ from autohr.classic.colour import chrom, green, pos
 from autohr.classic.ica import ica
 from autohr.classic.li2014 import li2014
 from autohr.classic.projection import lgi, omit, pbv
+from autohr.classic.ssr import ssr
 from autohr.classic.tulyakov2016 import samc
 from autohr.types import Float
 
@@ -22,4 +23,5 @@ CLASSIC: dict[str, Callable[[Float, float], Float]] = {
     "lgi": lgi,
     "omit": omit,
     "pbv": pbv,
+    "ssr": ssr,
 }

@@ -3,10 +3,6 @@
 All take rgb (T, 3), 0..255, and fs in frames per second, and give bvp (T,), zero mean, positive where the skin holds
 more blood. They are not in the paper's tables; they are here because other toolboxes have them.
 
-SSR (2SR, Wang et al. 2015) is not: it follows the eigenvectors of the correlation of skin PIXELS from frame to frame.
-The colours that a clip carries are means over regions, in which what pixels differ by is averaged away, and the face
-crops are kept for nets only, cut as each net's training cut them.
-
 How sure: LGI and OMIT are what the public toolboxes compute (rPPG-Toolbox, read; the papers were not), with this
 package's band-pass in place of theirs. PBV: see there.
 """
