@@ -28,30 +28,8 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def small_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe of two steps, and five recordings in place of a cache on disk."""
-    from made import made_recording, pretend_cached
+    from made import made_recording, pretend_cached, write_recipe
 
     pretend_cached(monkeypatch, [made_recording(subject) for subject in range(5)])
     (tmp_path / "cache").mkdir()
-    path = tmp_path / "tiny.toml"
-    path.write_text(
-        f"""
-        net = "autohr"
-        [net_config]
-        preset = "small"
-        stem_channels = 2
-        channels = 2
-        [data]
-        cache = '{tmp_path / "cache"}'
-        n_frames = 64
-        size_px = 16
-        licence = "Apache-2.0"
-        [crop]
-        size_px = 32
-        [loss]
-        variant = "nll"
-        [fit]
-        steps = 2
-        batch_size = 2
-        """
-    )
-    return path
+    return write_recipe(tmp_path)

@@ -1,13 +1,17 @@
-"""Small made things that several test modules need: recordings in memory, and a detector that costs nothing."""
+"""Small made things that several test modules need: recordings in memory, a detector that costs nothing, a recipe, and
+a call of the command line."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from autohr.cli import main
 from autohr.data.cache import CachedRecording
 from autohr.types import Float, Frame
 from autohr.video.faces import Detection
@@ -74,3 +78,44 @@ def made_recording(subject: int, n_frames: int = 80, fps: float = 16.0, *, has_b
 def pretend_cached(monkeypatch: pytest.MonkeyPatch, recordings: Sequence[CachedRecording]) -> None:
     """Recipes of trainings and searches find ``recordings`` in their cache; its folder need only exist."""
     monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: list(recordings))
+
+
+def write_recipe(folder: Path) -> Path:
+    """A recipe of a training of two steps with a tiny AutoHR; its cache is a folder beside it."""
+    path = folder / "tiny.toml"
+    path.write_text(
+        f"""
+        net = "autohr"
+        [net_config]
+        preset = "small"
+        stem_channels = 2
+        channels = 2
+        [data]
+        cache = '{folder / "cache"}'
+        n_frames = 64
+        size_px = 16
+        licence = "Apache-2.0"
+        [crop]
+        size_px = 32
+        [loss]
+        variant = "nll"
+        [fit]
+        steps = 2
+        batch_size = 2
+        """
+    )
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of ``autohr ARGUMENTS``, run in this process."""
+    before, sys.argv = sys.argv, ["autohr", *(str(argument) for argument in arguments)]
+    try:
+        main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        sys.argv = before
+    said = capsys.readouterr()
+    return code, said.out, said.err

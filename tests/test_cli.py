@@ -18,7 +18,7 @@ import torch
 
 import autohr
 from autohr import methods
-from autohr.cli import _Count, main
+from autohr.cli import _Count
 from autohr.data import DATASETS
 from autohr.methods import DEFAULT_METHOD, METHODS, shipped_weights
 from autohr.nets import make_net
@@ -28,6 +28,7 @@ from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, decoys, truth, write_scene
 from autohr.types import MEASUREMENT_SCHEMA
 from autohr.video.encode import write_video
+from made import run
 
 SCENE = SceneConfig(
     seed=5, duration_s=12, width=320, height=240, hr_bpm=72, pulse_depth=0.025, head=HeadMotion(sway=0.2)
@@ -48,20 +49,6 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("photo") / "photo.mp4"
     write_scene(decoys(12.0, seed=3)["still_photo"], path, crf=12)
     return path
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of ``autohr ARGUMENTS``, run in this process."""
-    before, sys.argv = sys.argv, ["autohr", *(str(argument) for argument in arguments)]
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    finally:
-        sys.argv = before
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 def one_line(text: str) -> str:

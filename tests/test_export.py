@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autohr.cli import main
 from autohr.errors import AutoHRError, BadWeights
 from autohr.methods import load_method
 from autohr.nets import NETS, export, make_net
 from autohr.nets.checkpoint import HEADER, read_header, save_weights
 from autohr.nets.export import SCHEMA, TOLERANCE, Exported, export_onnx
 from autohr.nets.rates import SPREAD_BPM
+from made import run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -181,25 +181,11 @@ def test_what_torch_cannot_translate_is_one_line(tmp_path: Path, monkeypatch: py
 # -- the command
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of ``autohr export ARGUMENTS``, run in this process."""
-    before, sys.argv = sys.argv, ["autohr", "export", *map(str, arguments)]
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    finally:
-        sys.argv = before
-    said = capsys.readouterr()
-    return code, said.out, said.err
-
-
 @pytest.mark.slow
 def test_the_command_says_what_it_wrote(ready: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "net.onnx"
     out.write_bytes(b"what was there before")
-    code, said, err = run(capsys, ready, out)
+    code, said, err = run(capsys, "export", ready, out)
     assert code == 0 and err == ""
     for word in (str(out), "MB", "autohr", "Input clip (B, 3, T, H, W)", "Output bvp (B, T)", "Largest", "CC0-1.0"):
         assert word in said, said
@@ -225,7 +211,7 @@ def test_bad_input_is_one_clear_line(
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "good.safetensors").read_bytes()[:1000])
     (tmp_path / "folder.onnx").mkdir()
     there = sorted(tmp_path.iterdir())
-    code, said, err = run(capsys, tmp_path / weights if "." in weights else weights, tmp_path / out)
+    code, said, err = run(capsys, "export", tmp_path / weights if "." in weights else weights, tmp_path / out)
     assert code == 1 and said == "" and len(err.splitlines()) == 1
     assert err.startswith("autohr: ") and says in err
     assert sorted(tmp_path.iterdir()) == there
@@ -236,12 +222,12 @@ def test_without_the_extra_one_line_brings_it(
 ) -> None:
     monkeypatch.delitem(sys.modules, "autohr.nets.export")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    code, said, err = run(capsys, "autohr", tmp_path / "x.onnx")
+    code, said, err = run(capsys, "export", "autohr", tmp_path / "x.onnx")
     assert code == 1 and said == ""
     assert err == "autohr: Exporting needs onnxscript: pip install 'autohr[export]'.\n"
 
 
 def test_half_a_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ((), ("autohr",), ("autohr", "x.onnx", "y.onnx")):
-        code, said, err = run(capsys, *arguments)
+        code, said, err = run(capsys, "export", *arguments)
         assert code == 2 and said == "" and "Usage" in err

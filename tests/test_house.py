@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, frozenset[str]], ...] = tuple(
         ("metrics", "errors"),
         ("runs", "errors"),
         ("types", "errors"),
-        ("nets", "errors"),
+        ("nets", "errors runs"),
         ("signals", "errors types"),
         ("video", "errors types"),
         ("classic", "errors types signals"),

@@ -32,7 +32,7 @@ from autohr.train.fit import Progress, join_processes
 from autohr.train.losses import LossConfig
 from autohr.train.recipe import parse_as, read_recipe, train
 from autohr.types import Float
-from made import made_recording, pretend_cached
+from made import made_recording, pretend_cached, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -500,25 +500,8 @@ def test_a_recipe_is_followed_to_a_genotype_that_trains(small_search: Path, tmp_
     with pytest.raises(BadRecipe, match=r"recipe\.search\.seed: 3 there, 4 now"):
         following.search(small_search, ["search.seed=4"], out=tmp_path / "run", progress=None)
 
-    training = tmp_path / "train.toml"
-    training.write_text(
-        f"""
-        net = "autohr"
-        [net_config]
-        preset = "small"
-        stem_channels = 2
-        channels = 2
-        [data]
-        cache = '{tmp_path / "cache"}'
-        n_frames = 64
-        size_px = 16
-        [crop]
-        size_px = 32
-        [fit]
-        steps = 1
-        """
-    )
-    given = [f"net_config.genotype={found.genotype}"]
+    training = write_recipe(tmp_path)
+    given = [f"net_config.genotype={found.genotype}", "fit.steps=1"]
     # The cell itself goes into the recipe, so that a run says what it was when the file is gone.
     assert read_recipe(training, given).net_config["genotype"] == found.search.genotype.as_dict()
     result = train(training, given, out=tmp_path / "trained", progress=None)

@@ -23,7 +23,8 @@ from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, write_scene
 from autohr.terminal import WAVE_SD, big, confidence_bar, drawn, plain_line, watch, wave_lines
 from autohr.types import Pulse
-from test_cli import one_line, run
+from made import run
+from test_cli import one_line
 from test_meter import Knows, video
 
 WAVE = Pulse(np.sqrt(2) * np.sin(2 * np.pi * 1.2 * np.arange(240) / 30), 30.0)

@@ -375,14 +375,10 @@ def serve(
     """Serve a page on this machine: look into the camera and watch your pulse, or measure a file.
 
     The page needs no internet, and nothing of a video is kept. Ctrl-C stops it."""
-    try:
+    with _extra("The page", "serve"):
         from autohr.service.config import ServiceConfig
         from autohr.service.server import serve as serve_page
         from autohr.service.server import token_for
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").startswith("autohr"):
-            raise
-        raise AutoHRError(f"The page needs {missing.name}: pip install 'autohr[serve]'.") from None
 
     try:
         config = ServiceConfig(
@@ -541,10 +537,8 @@ def train(
     """Train a network from prepared recordings. A run that was killed goes on by the same command."""
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite contradict each other.")
-    try:
+    with _extra("Training", "train"):
         from autohr.train.recipe import train as train_recipe
-    except ModuleNotFoundError as missing:
-        raise AutoHRError(f"Training needs {missing.name}: pip install 'autohr[train]'.") from None
 
     result = train_recipe(recipe, overrides or (), out=out, resume=resume, overwrite=overwrite)
     print(f"Run {result.run}\nBest weights {result.weights}\nCurves {result.curves}")
@@ -569,7 +563,7 @@ def search_command(
     """Search a cell from prepared recordings. A run that was killed goes on by the same command."""
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite contradict each other.")
-    with _training_extra():
+    with _extra("Training", "train"):
         from autohr.search.recipe import say_epoch
         from autohr.search.recipe import search as search_cell
         from autohr.search.space import describe_cell
@@ -631,7 +625,7 @@ def table_command(
     """Print a table of the paper with what was measured here beside it. Rows that cannot be made say why."""
     from autohr.evaluate.tables import render_sheet
 
-    with _training_extra():
+    with _extra("Training", "train"):
         from autohr.lab.tables import make_table, table_sheet
 
     if runs and make:
@@ -683,7 +677,7 @@ def ablate(
     The bars of nas need searched cells: where none is shipped, the search is run first."""
     from autohr.evaluate.tables import render_sheet
 
-    with _training_extra():
+    with _extra("Training", "train"):
         from autohr.lab.ablations import ablate as run_ablation
         from autohr.lab.ablations import ablation_sheet
 
@@ -738,7 +732,7 @@ def compare_methods_command(
     Goes on if repeated. The tables are also left in OUT/results/standings.md."""
     from autohr.evaluate.tables import render_sheet
 
-    with _training_extra():
+    with _extra("Training", "train"):
         from autohr.lab.standings import PAGE, compare_methods
 
     _check_writable(out / "results" / PAGE)
@@ -803,7 +797,7 @@ def compare_cells(
         raise typer.BadParameter(f"{seeds!r}: give each seed once, none below 0.", param_hint="--seeds")
     if not cells and not random:
         raise typer.BadParameter("There is no cell to train; name some, or give --random.")
-    with _training_extra():
+    with _extra("Training", "train"):
         from autohr.lab.searches import compare_genotypes, comparison_sheet
 
     result = compare_genotypes(
@@ -1008,12 +1002,14 @@ def _say_progress(line: str) -> None:
 
 
 @contextlib.contextmanager
-def _training_extra() -> Iterator[None]:
-    """A module of the extra ``train`` that is missing, in one line."""
+def _extra(what: str, name: str) -> Iterator[None]:
+    """A library of the extra ``name`` that is missing, in one line; a module of ours that is missing is our bug."""
     try:
         yield
     except ModuleNotFoundError as missing:
-        raise AutoHRError(f"Training needs {missing.name}: pip install 'autohr[train]'.") from None
+        if (missing.name or "").startswith("autohr"):
+            raise
+        raise AutoHRError(f"{what} needs {missing.name}: pip install 'autohr[{name}]'.") from None
 
 
 @app.command("export")
@@ -1030,12 +1026,8 @@ def export_command(
 
     The file is run by onnxruntime and kept only if it gives what torch gives. Its metadata, JSON under the key
     `autohr`, say how the input is made, what the output is, what was measured, and the licence."""
-    try:
+    with _extra("Exporting", "export"):
         from autohr.nets.export import export_onnx
-    except ModuleNotFoundError as missing:
-        if (missing.name or "").startswith("autohr"):
-            raise
-        raise AutoHRError(f"Exporting needs {missing.name}: pip install 'autohr[export]'.") from None
     from autohr.methods import find_weights
 
     made = export_onnx(find_weights(None, weights)[0], out)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from autohr.errors import BadWeights, UnknownName
 from autohr.nets.spec import make_net
+from autohr.runs import write_bytes
 
 SCHEMA = "autohr.weights/1"
 HEADER: dict[str, str] = {
@@ -48,7 +48,7 @@ def save_weights(
 
     ``dtype`` float32 or bfloat16 is for the parameters; running means and counts stay as they are. Raises ValueError
     for an unknown header key, a header that is not JSON, a net that is not ``name`` or was folded, and weights that are
-    not finite.
+    not finite; AutoHRError where the file cannot be written.
     """
     if dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f"dtype={dtype} is not a storage type of weights. Use torch.float32 or torch.bfloat16.")
@@ -83,14 +83,8 @@ def save_weights(
         # A copy in the usual layout: safetensors refuses channels_last_3d and shared memory.
         tensors[key] = stored.clone(memory_format=torch.contiguous_format)
 
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        # Not save_file: what that makes only its owner may read, whatever the umask.
-        part.write_bytes(save(tensors, metadata={"autohr": text, "sha256": _checksum(text, tensors)}))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    # Not save_file: what that makes only its owner may read, whatever the umask.
+    write_bytes(Path(path), save(tensors, metadata={"autohr": text, "sha256": _checksum(text, tensors)}))
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -111,7 +105,7 @@ def load_net(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module,
         try:
             tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
         except SafetensorError as error:
-            raise BadWeights(f"{str(path)!r} is damaged ({_short(error)}). Fetch or copy it again.") from error
+            raise BadWeights(f"{str(path)!r} is damaged ({in_short(error)}). Fetch or copy it again.") from error
     if _checksum(text, tensors) != checksum:
         raise BadWeights(f"{str(path)!r} was altered after it was saved: its checksum does not fit. Fetch it again.")
 
@@ -120,7 +114,7 @@ def load_net(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module,
         with torch.device("meta"):
             net = make_net(header["net"], header["config"])
     except (UnknownName, ValueError, TypeError) as error:
-        raise BadWeights(f"{str(path)!r} describes a net that this version cannot build: {_short(error)}") from error
+        raise BadWeights(f"{str(path)!r} describes a net that this version cannot build: {in_short(error)}") from error
     _check_fit(path, header["net"], net.state_dict(), tensors)
     for key, value in tensors.items():
         if value.is_floating_point():
@@ -173,7 +167,7 @@ def _open(path: Path) -> Any:
                 "Give a .safetensors file made by autohr."
             ) from error
         raise BadWeights(
-            f"{str(path)!r} is not a whole safetensors file ({_short(error)}). Fetch or copy it again."
+            f"{str(path)!r} is not a whole safetensors file ({in_short(error)}). Fetch or copy it again."
         ) from error
 
 
@@ -185,7 +179,7 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> tuple[dict[str, A
     try:
         header = json.loads(text)
     except ValueError as error:
-        raise BadWeights(f"{str(path)!r}: its header is not JSON ({_short(error)}). Fetch it again.") from error
+        raise BadWeights(f"{str(path)!r}: its header is not JSON ({in_short(error)}). Fetch it again.") from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         schema = header.get("schema") if isinstance(header, dict) else None
         raise BadWeights(f"{str(path)!r} has schema {schema!r}; this version reads {SCHEMA!r}. Update autohr.")
@@ -195,7 +189,7 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> tuple[dict[str, A
     return header, text, checksum
 
 
-def _short(error: Exception) -> str:
+def in_short(error: Exception) -> str:
     """In one line that fits a screen, whatever the file put into it."""
     return textwrap.shorten(str(error), 200, placeholder=" ...")
 

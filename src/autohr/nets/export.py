@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import os
-import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,10 +30,11 @@ from torch import Tensor, nn
 from autohr import __version__
 from autohr.errors import AutoHRError
 from autohr.nets import NETS
-from autohr.nets.checkpoint import load_net, trained_crop
+from autohr.nets.checkpoint import in_short, load_net, trained_crop
 from autohr.nets.inference import fold
 from autohr.nets.inputs import LEAST_FRAMES, LEAST_PX
 from autohr.nets.rates import SPREAD_BPM
+from autohr.runs import replacing
 
 SCHEMA = "autohr.onnx/1"
 
@@ -102,12 +102,12 @@ def export_onnx(weights: Path, out: Path) -> Exported:
     except RuntimeError as error:
         raise AutoHRError(
             f"torch {torch.__version__} cannot translate {spec.title} into ONNX "
-            f"({_short(error)}). Choose another net, or the versions that autohr pins."
+            f"({in_short(error)}). Choose another net, or the versions that autohr pins."
         ) from error
 
     clips, unit = _clips(header, crop[1]), UNITS[spec.kind]
     about = _describe(header, spec.kind, crop)
-    with _aside(out) as part:
+    with replacing(out) as part:
         # The file that is checked is the one that is kept: what is added after the check is a few words of metadata.
         _save(model, about, part)
         difference = _difference(part, net, spec.kind, clips, crop[1])
@@ -130,10 +130,6 @@ def export_onnx(weights: Path, out: Path) -> Exported:
     return Exported(out, written, named["inputs"], named["outputs"], difference, unit, clips, header)
 
 
-def _short(error: Exception) -> str:
-    return textwrap.shorten(str(error), 200, placeholder=" ...")
-
-
 def _check_target(out: Path) -> None:
     """Before the work, not after it."""
     if out.suffix.lower() != ".onnx":
@@ -142,24 +138,6 @@ def _check_target(out: Path) -> None:
         raise AutoHRError(f"Cannot write {str(out)!r}: there is no folder {str(out.parent)!r}. Make it first.")
     if out.is_dir() or not os.access(out.parent, os.W_OK):
         raise AutoHRError(f"Cannot write {str(out)!r}. Name a file in a folder that you may write to.")
-
-
-@contextlib.contextmanager
-def _aside(out: Path) -> Iterator[Path]:
-    """A path beside ``out`` that takes its place on leaving without an error, and is removed otherwise."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(out)
-    except OSError as error:
-        raise AutoHRError(
-            f"Cannot write {str(out)!r}: {error.strerror or error}. Make room or choose another folder."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -319,7 +297,7 @@ def _difference(path: Path, net: nn.Module, kind: str, clips: tuple[tuple[int, i
     except Exception as error:  # its own have no common base
         raise AutoHRError(
             f"onnxruntime {onnxruntime.__version__} cannot read what torch {torch.__version__} wrote "
-            f"({_short(error)}). Use the versions that autohr pins."
+            f"({in_short(error)}). Use the versions that autohr pins."
         ) from error
     largest = 0.0
     for n_clips, n_frames in clips:
