@@ -84,7 +84,9 @@ def evaluation(folder: Path) -> Run:
                 n_scored = sum(one.scored for one in own)
                 accounts.append(Account(own[0].recording_id, "scored", None, n_windows, n_scored, "made", subject))
         accounts.append(Account(EVIL, "excluded", "No face in 300 of 300 frames.", 0, 0, "made", "9"))
-        info = MethodInfo(method, method, method.upper())
+        # A word longer than a telephone is wide.
+        weights = "runs/a_net_trained_on_synthetic_recordings/checkpoints/best.safetensors" if method == "pos" else None
+        info = MethodInfo(method, method, method.upper(), weights=weights)
         write_results(folder, Results(info, protocol, tuple(windows), tuple(accounts)))
     return run
 
