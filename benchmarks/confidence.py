@@ -46,7 +46,7 @@ from autohr.video.encode import write_video
 
 Job = TypeVar("Job")
 
-CLASSICS = ("pos", "chrom", "ica", "green")
+CLASSICS = ("pos", "chrom", "ica", "green", "mvdr")
 WITHIN_BPM = 5.0
 FIT_SEED, TEST_SEED = 100_000, 500_000
 DURATION_S = 12.0

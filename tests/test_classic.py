@@ -8,12 +8,14 @@ import pytest
 from autohr.classic import CLASSIC
 from autohr.classic.colour import chrom, green, pos
 from autohr.classic.ica import ica, jade
+from autohr.classic.mvdr import mvdr
 from autohr.classic.projection import BLOOD_SIGNATURE, lgi, omit, pbv
 from autohr.classic.ssr import ssr
 from autohr.errors import SignalTooShort
 from autohr.signals.filters import bandpass
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
+from autohr.types import Float
 
 ALL = pytest.mark.parametrize("name", CLASSIC)
 
@@ -163,3 +165,62 @@ def test_ica_does_not_take_what_wanders_below_the_band() -> None:
     rgb = simulate_rgb(truth.bvp, 30, noise=0.0005)
     rgb = rgb * (1 + 0.03 * np.sin(2 * np.pi * 0.15 * np.arange(450) / 30))[:, None]
     assert estimate_heart_rate(ica(rgb, 30), 30).hr_bpm == pytest.approx(truth.mean_hr_bpm, abs=2)
+
+
+# -- MVDR
+
+
+def face_of_cells(seed: int, depth: float = 0.002, noise: float = 0.002) -> tuple[Float, Float, float]:
+    """(R, T, 3) colours of 64 cells of which every fourth is no skin, how much skin each is, and the true rate."""
+    rng = np.random.default_rng(seed)
+    truth = simulate_pulse(10, 30, 72, seed=seed)
+    skin = np.where(np.arange(64) % 4 == 3, 0.0, rng.uniform(0.5, 1.0, 64))
+    change = -depth * skin[:, None, None] * truth.bvp[:, None] * np.array(BLOOD_SIGNATURE)
+    change += noise * rng.standard_normal((64, 300, 3))
+    return rng.uniform(60, 200, (64, 1, 3)) * (1 + change), skin, truth.mean_hr_bpm
+
+
+def rate_of(bvp: Float) -> float:
+    return estimate_heart_rate(bvp, 30).hr_bpm or 0.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mvdr_avoids_what_shows_in_other_places_than_the_pulse(seed: int) -> None:
+    cells, skin, hr_bpm = face_of_cells(seed)
+    rng = np.random.default_rng(seed)
+    t_s = np.arange(300) / 30
+    # Three movements ten times as strong as the pulse and of its colour, each in its own pattern over the face.
+    for bpm in (55.0, 96.0, 121.0):
+        pattern = rng.normal(0.3, 1, (64, 1, 1)) * np.array(BLOOD_SIGNATURE)
+        cells = cells * (1 + 0.02 * np.sin(2 * np.pi * bpm / 60 * t_s + rng.uniform(0, 6))[:, None] * pattern)
+    assert abs(rate_of(pos(cells[skin > 0].mean(axis=0), 30)) - hr_bpm) > 5
+    assert rate_of(mvdr(cells, 30, skin)) == pytest.approx(hr_bpm, abs=1.5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mvdr_takes_out_what_it_is_told_holds_no_pulse(seed: int) -> None:
+    cells, skin, hr_bpm = face_of_cells(seed)
+    lamp = np.sin(2 * np.pi * 1.7 * np.arange(300) / 30)
+    # The pulse's own shares: nothing but the reference tells them apart.
+    lit = cells * (1 + 0.01 * skin[:, None, None] * lamp[:, None] * np.array(BLOOD_SIGNATURE))
+    assert rate_of(mvdr(lit, 30, skin)) == pytest.approx(102, abs=1.5)
+    absent = np.full(300, np.nan)
+    assert rate_of(mvdr(lit, 30, skin, np.stack([lamp, absent, 0 * lamp]))) == pytest.approx(hr_bpm, abs=1.5)
+
+
+def test_a_strong_pulse_is_not_taken_for_something_to_avoid() -> None:
+    cells, skin, hr_bpm = face_of_cells(1, depth=0.03)
+    wrong_shares = skin * np.random.default_rng(5).uniform(0.3, 1.0, 64)
+    found = estimate_heart_rate(mvdr(cells, 30, wrong_shares), 30)
+    assert found.hr_bpm == pytest.approx(hr_bpm, abs=1) and found.snr_db is not None and found.snr_db > 5
+
+
+def test_mvdr_of_no_skin_takes_all_cells_and_refuses_what_does_not_fit() -> None:
+    cells, skin, _ = face_of_cells(0)
+    np.testing.assert_allclose(mvdr(cells, 30, np.zeros(64)), mvdr(cells, 30))
+    with pytest.raises(ValueError, match=r"skin must be \(64,\)"):
+        mvdr(cells, 30, skin[:60])
+    with pytest.raises(ValueError, match=r"references \(K, 300\)"):
+        mvdr(cells, 30, skin, np.zeros((2, 299)))
+    with pytest.raises(ValueError, match="rgb must be"):
+        mvdr(np.zeros((0, 300, 3)), 30)

@@ -23,11 +23,12 @@ from autohr.data.recording import Recording, Reference
 from autohr.errors import AutoHRError, BadWeights, UnknownName
 from autohr.measure import measure
 from autohr.meter import Meter, MeterConfig
-from autohr.methods import METHODS, Method, default_method, estimate_from_rate, load_method, ready_methods
+from autohr.methods import METHODS, Method, default_method, estimate, estimate_from_rate, load_method, ready_methods
 from autohr.nets import NETS as TABLE
 from autohr.nets import make_net
 from autohr.nets.checkpoint import load_net, save_weights
 from autohr.signals.filters import bandpass
+from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
 from autohr.types import FaceClip, Float, Frame, Pulse
 from autohr.video.decode import open_video
@@ -85,7 +86,7 @@ def alike(a: Float, b: Float) -> None:
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_a_net_that_gives_rates_is_believed_as_far_as_pos_supports_it(tmp_path: Path, name: str) -> None:
+def test_a_net_that_gives_rates_is_believed_as_far_as_mvdr_supports_it(tmp_path: Path, name: str) -> None:
     path, given = save(tmp_path / "w.safetensors", name), clip(4.0, 12.0)
     method = load_method(name, path)
     net, _ = load_net(path)
@@ -100,19 +101,50 @@ def test_a_net_that_gives_rates_is_believed_as_far_as_pos_supports_it(tmp_path: 
         method.wave(given)
 
 
-def test_support_of_a_rate_is_a_reliable_pos_that_says_the_same() -> None:
+def test_support_of_a_rate_is_a_reliable_mvdr_that_says_the_same() -> None:
     given = clip(12.0, 20.0)
-    witness = METHODS["pos"](given)
+    witness = METHODS["mvdr"](given)
     assert witness.reliable and witness.hr_bpm == pytest.approx(75, abs=2)
     agreed = estimate_from_rate(given, 76.0)
     assert (agreed.hr_bpm, agreed.reliable, agreed.confidence) == (76.0, True, witness.confidence)
     other = estimate_from_rate(given, 90.0)
     assert (other.hr_bpm, other.reliable, other.confidence) == (90.0, False, 0.0)
-    assert "POS reads 7" in str(other.why_unreliable)
+    assert "MVDR reads 7" in str(other.why_unreliable)
     assert estimate_from_rate(given, float("nan")).hr_bpm is None
     assert estimate_from_rate(given, 300.0).hr_bpm == 180.0
-    still = replace(given, rgb=np.full_like(given.rgb, 120.0))
+    assert given.clip is not None
+    still = replace(given, rgb=np.full_like(given.rgb, 120.0), clip=np.full_like(given.clip, 120))
     assert not estimate_from_rate(still, 75.0).reliable
+
+
+@pytest.mark.parametrize(("said_bpm", "reliable"), [(75.0, True), (120.0, False), (43.0, False)])
+def test_other_weights_need_a_witness_whatever_their_wave_looks_like(said_bpm: float, reliable: bool) -> None:
+    given = clip(12.0, 20.0)
+    # Clean, steady and the same in all quarters, as the wave of a net that learned nothing may be.
+    wave = np.sin(2 * np.pi * said_bpm / 60 * np.arange(given.n_frames) / given.fps)
+    pulse = Pulse(wave, given.fps, given.start_s, parts=np.tile(wave, (4, 1)))
+    own = estimate(given, pulse, trusted=False)
+    assert own.hr_bpm == pytest.approx(said_bpm, abs=1) and own.reliable == reliable
+    assert own.witness is not None
+    assert estimate_heart_rate(own.witness.bvp, given.fps).hr_bpm == pytest.approx(75, abs=2)
+    if not reliable:
+        assert own.confidence <= 0.5 and "MVDR reads another rate" in str(own.why_unreliable)
+
+
+def test_only_shipped_weights_are_trusted(tmp_path: Path, shelf: Path) -> None:
+    save(shelf / "autohr.safetensors")
+    assert load_method("autohr").trusted and load_method("autohr", shelf / "autohr.safetensors").trusted
+    assert not load_method("autohr", save(tmp_path / "own.safetensors")).trusted
+    assert not load_method("physnet", save(tmp_path / "p.safetensors", "physnet")).trusted
+
+
+def test_mvdr_reads_the_cells_of_the_crop_or_the_colours_where_there_is_none() -> None:
+    given = clip(12.0, 20.0)
+    for fed in (given, replace(given, clip=None), replace(given, clip=None, traces=np.full_like(given.traces, np.nan))):
+        said = METHODS["mvdr"](fed)
+        assert said.hr_bpm == pytest.approx(75, abs=2)
+    with pytest.raises(ValueError, match="mvdr reads box='tracked'"):
+        Meter("mvdr", MeterConfig(box="first"))
 
 
 @pytest.mark.parametrize("name", WAVES)

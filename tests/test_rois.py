@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from autohr.types import Float, Frame
-from autohr.video.rois import PATCH_PX, REGIONS, SkinReader, background_colour, face_patch
+from autohr.video.rois import (
+    PATCH_PX,
+    REGIONS,
+    SkinReader,
+    background_colour,
+    cells_of,
+    face_patch,
+    skin_of_cells,
+)
 
 SKIN = (200, 140, 110)
 LANDMARKS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.58], [0.36, 0.76], [0.64, 0.76]])
@@ -109,3 +117,18 @@ def test_the_mask_follows_slowly() -> None:
     for k in range(300):
         late = reader.read(half, box, points, 1.1 + k / 30).rgb
     np.testing.assert_allclose(late, SKIN, atol=6)
+
+
+def test_cells_are_the_means_of_a_raster_row_by_row() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
+    means = frames.reshape(3, 8, 8, 8, 8, 3).mean(axis=(2, 4)).reshape(3, 64, 3)
+    np.testing.assert_allclose(cells_of(frames, 8), means.transpose(1, 0, 2), atol=1e-3)
+    assert cells_of(frames[:, :36, :36], 8).shape == (64, 3, 3), "sides that 8 does not divide"
+
+
+@pytest.mark.parametrize("factor", [0.12, 0.5, 1.0])
+def test_cells_of_a_face_are_skin_and_wall_and_hair_are_not(factor: float) -> None:
+    crop = face_patch((face() * factor).astype(np.uint8), np.array([110.0, 60, 90, 110]), 64, margin=0.3)
+    share = skin_of_cells(cells_of(crop[None].astype(np.uint8), 8)[:, 0]).reshape(8, 8)
+    assert share[3:6, 3:5].min() > 0.9
+    assert share[:, 0].max() < 0.05 and share[0].max() < 0.2

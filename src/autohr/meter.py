@@ -330,6 +330,8 @@ def _choose_box(config: MeterConfig, method: Method) -> Literal["tracked", "firs
     if method.crop is None:
         return config.box or "tracked"
     if config.box not in (None, method.crop.box):
+        if not method.is_net:
+            raise ValueError(f"{method.name} reads box={method.crop.box!r}, not {config.box!r}. Leave the box out.")
         raise BadWeights(
             f"box={config.box!r} does not fit {method.name}: its weights were trained with box={method.crop.box!r}. "
             "Leave the box out, or use other weights."

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from autohr.classic import CLASSIC
 from autohr.classic.colour import pos
 from autohr.classic.li2014 import li2014
+from autohr.classic.mvdr import mvdr
 from autohr.classic.ssr import ssr
 from autohr.classic.tulyakov2016 import samc
 from autohr.errors import BadWeights, SignalTooShort, UnknownName
@@ -39,7 +40,7 @@ from autohr.signals.quality import (
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS, estimate_heart_rate
 from autohr.types import Estimate, Evidence, FaceClip, Float, Frame, Pulse
 from autohr.video.clock import clock_change, denser
-from autohr.video.rois import GRID, face_patch, scaled
+from autohr.video.rois import GRID, cells_of, face_patch, scaled, skin_of_cells
 
 LEAST_S = 4.0
 """Shortest window that gets a number at all; under ``TRUSTED_S`` it is never called reliable. The estimator needs
@@ -68,7 +69,11 @@ vetoed readings of the fit about one in five was right."""
 
 SAME_BPM = 3.0
 """Two methods say the same rate up to this difference. Ours: over half of the 5 bpm within which a rate counts as
-right, so that what POS is sure of is nearly what the net says."""
+right, so that what the witness is sure of is nearly what the net says."""
+
+CELLS = 8
+"""MVDR reads a raster of CELLS x CELLS over the crop. 4 are too few to tell places apart (54 of 100 hard recordings
+right where 8 have 71), 16 and 32 were no better than 8."""
 
 MOTION_SCALE = 0.002
 """Movement within the heart band, as a share of the face's size (standard deviation), from which it can make a rate:
@@ -97,6 +102,10 @@ class Crop:
         return np.rint(scaled(stored, self.size_px)).astype(np.uint8)
 
 
+FORMULA_CROP = Crop(stored_px=80, size_px=64, box="tracked", margin=0.1)
+"""For the formula that reads crops: those of the shipped net, so that one search for faces serves both."""
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to a pulse wave, or to a rate. ``wave`` or ``rate`` is the whole difference between methods."""
@@ -119,11 +128,13 @@ class Method:
     """The face crops it needs; None when colours suffice."""
     weights: str | None = None
     """Name of shipped weights, or the path they came from."""
+    trusted: bool = True
+    """Whether its own wave may speak for it: False for weights that the confidence was not fitted on (``estimate``)."""
 
     def __call__(self, clip: FaceClip) -> Estimate:
         if self.rate is not None:
             return estimate_from_rate(clip, self.rate(clip))
-        return estimate(clip, self.wave(clip))
+        return estimate(clip, self.wave(clip), self.trusted)
 
 
 def _classic(name: str, title: str, source: str, sure: str) -> Method:
@@ -151,6 +162,18 @@ def _of_parts(function: Callable[[Float, float], Float]) -> Callable[[FaceClip],
         return Pulse(function(parts if len(parts) else clip.rgb, clip.fps), clip.fps, clip.start_s)
 
     return wave
+
+
+def _mvdr(clip: FaceClip) -> Pulse:
+    """Of the cells of the face crop or, where the clip holds colours only, of the parts of the grid that show skin."""
+    references = np.concatenate([_background_waves(clip), _movement(clip)])
+    if clip.clip is not None:
+        cells = cells_of(clip.clip, CELLS)
+        bvp = mvdr(cells, clip.fps, skin_of_cells(cells.mean(axis=1)), references)
+    else:
+        parts = _grid(clip)
+        bvp = mvdr(parts if len(parts) else clip.rgb, clip.fps, references=references)
+    return Pulse(bvp, clip.fps, clip.start_s)
 
 
 def _net(name: str, title: str, source: str, sure: str) -> Method:
@@ -199,6 +222,15 @@ METHODS: dict[str, Method] = {
         "formulas of public toolboxes, from memory; parts of the face in place of pixels: an approximation",
         _of_parts(ssr),
     ),
+    "mvdr": Method(
+        "mvdr",
+        "MVDR",
+        "face crops",
+        "Capon 1969",
+        "beamformer exact; its use on the cells of a face, and all settings, ours",
+        _mvdr,
+        crop=FORMULA_CROP,
+    ),
     "physnet": _net("physnet", "PhysNet", "Yu et al. 2019", "layers as published; the authors' weights are not used"),
     "deepphys": _net(
         "deepphys", "DeepPhys", "Chen & McDuff 2018", "layers as in two public versions; normalised over the clip"
@@ -219,9 +251,9 @@ METHODS: dict[str, Method] = {
     "autohr": _net("autohr", "AutoHR", "Yu et al. 2020", "layers as published, searched cell reconstructed"),
 }
 """The confidence of formulas (``signals.quality.WEIGHTS``) was fitted on GREEN, ICA, CHROM and POS. Li2014, SAMC, LGI,
-OMIT, PBV and SSR use it too, and may call a rate reliable, without a fit of their own: most of the evidence is of the
-clip and not of the wave. In 60 simulated clips without a pulse and 120 with a weak one none of the first five called a
-wrong rate reliable; what all did on 210 recordings is in docs/LOG.md."""
+OMIT, PBV, SSR and MVDR use it too, and may call a rate reliable, without a fit of their own: most of the evidence is of
+the clip and not of the wave. In 60 simulated clips without a pulse and 120 with a weak one none of the first five
+called a wrong rate reliable; what all did on 210 recordings is in docs/LOG.md."""
 
 DEFAULT_METHOD = "autohr"
 FALLBACK_METHOD = "pos"
@@ -332,7 +364,8 @@ def _load_net(name: str | None, path: Path, label: str, device: str) -> Method:
         parts = waves[1:] if len(waves) > 1 else None
         return Pulse(bvp=waves[0], fps=clip.fps, start_s=clip.start_s, parts=parts)
 
-    return replace(METHODS[net], wave=wave, crop=crop, weights=label)
+    shipped = path.resolve() in {one.resolve() for one in shipped_weights().values()}
+    return replace(METHODS[net], wave=wave, crop=crop, weights=label, trusted=shipped)
 
 
 def _load_rate_net(path: Path, header: Mapping[str, Any], label: str, device: str) -> Method:
@@ -405,8 +438,12 @@ def _trained_fps(header: Mapping[str, Any]) -> tuple[float, float]:
     return (0.0 if least is None else least), (USUAL_FPS if most is None else most)
 
 
-def estimate(clip: FaceClip, pulse: Pulse) -> Estimate:
+def estimate(clip: FaceClip, pulse: Pulse, trusted: bool = True) -> Estimate:
     """Rate, quality and confidence of a pulse wave that was read from ``clip``.
+
+    ``trusted`` is False for a net on whose weights the confidence was not fitted. Its wave may be clean, steady and the
+    same in all parts of the face and have nothing to do with it: a PhysNet of two training steps gave one wave whatever
+    it saw. So its rate is reliable only where the witness, MVDR in the same clip, says the same within ``SAME_BPM``.
 
     Raises:
         SignalTooShort: a clip under ``LEAST_S``, or of fewer than ``LEAST_FPS`` frames per second.
@@ -416,7 +453,10 @@ def estimate(clip: FaceClip, pulse: Pulse) -> Estimate:
     rate = estimate_heart_rate(pulse.bvp, pulse.fps)
     if rate.hr_bpm is None or rate.snr_db is None:
         return Estimate(None, 0.0, False, None, "the skin's colour does not change at all", pulse=pulse)
-    evidence = gather_evidence(clip, pulse, rate.hr_bpm, rate.snr_db, rate.runner_up)
+    # Only nets read parts of the face themselves; a formula is no better witness than itself.
+    of_net = pulse.parts is not None or not trusted
+    witness = _mvdr(clip) if of_net else Pulse(pos(clip.rgb, clip.fps), clip.fps, clip.start_s)
+    evidence = gather_evidence(clip, pulse, witness, rate.hr_bpm, rate.snr_db, rate.runner_up)
     sure = confidence(evidence)
     why = None
     if clip.duration_s < TRUSTED_S - 0.5 / clip.fps:
@@ -425,49 +465,49 @@ def estimate(clip: FaceClip, pulse: Pulse) -> Estimate:
         why = f"the face was seen in only {100 * float(clip.found.mean()):.0f} % of the frames"
     else:
         why = impostor(evidence)
+    if why is None and not trusted and evidence.witness_bpm > SAME_BPM:
+        why = "nothing is known of these weights, and MVDR reads another rate"
     if why is not None:
         sure = min(sure, VETOED_CONFIDENCE)
     elif sure < RELIABLE_CONFIDENCE:
         why = why_unreliable(evidence)
-    # Only nets read parts of the face themselves; a formula is no better witness than itself.
-    colour = None if pulse.parts is None else Pulse(pos(clip.rgb, clip.fps), clip.fps, clip.start_s)
-    return Estimate(rate.hr_bpm, sure, why is None, rate.snr_db, why, evidence, pulse, colour)
+    return Estimate(rate.hr_bpm, sure, why is None, rate.snr_db, why, evidence, pulse, witness if of_net else None)
 
 
 def estimate_from_rate(clip: FaceClip, hr_bpm: float) -> Estimate:
-    """What to think of the rate that a net gives without a wave: as much as POS in the same clip supports it.
+    """What to think of the rate that a net gives without a wave: as much as MVDR in the same clip supports it.
 
     There is no wave to look at, and such nets say a rate of a wall as readily as of a face. So the rate is reliable
-    only where POS, judged like any method, is reliable and says the same within ``SAME_BPM``; it is then as sure as
-    POS. Anywhere else nothing is known for it, and the confidence is 0. A rate outside the band in which all methods
+    only where MVDR, judged like any formula, is reliable and says the same within ``SAME_BPM``; it is then as sure as
+    MVDR. Anywhere else nothing is known for it, and the confidence is 0. A rate outside the band in which all methods
     look is taken as the band's edge. ``snr_db``, ``evidence`` and ``pulse`` are None: they would be of another method.
 
     Raises:
         SignalTooShort: see ``estimate``.
     """
-    witness = estimate(clip, Pulse(bvp=pos(clip.rgb, clip.fps), fps=clip.fps, start_s=clip.start_s))
+    witness = estimate(clip, _mvdr(clip))
     if not math.isfinite(hr_bpm):
         return Estimate(None, 0.0, False, None, "the net's rate is no number")
     hr_bpm = min(max(hr_bpm, BAND_BPM[0]), BAND_BPM[1])
     if witness.hr_bpm is None or not witness.reliable:
-        why = f"the net gives no wave to check, and POS cannot support it: {witness.why_unreliable}"
+        why = f"the net gives no wave to check, and MVDR cannot support it: {witness.why_unreliable}"
         return Estimate(hr_bpm, 0.0, False, None, why)
     if abs(witness.hr_bpm - hr_bpm) > SAME_BPM:
-        why = f"the net gives no wave to check, and POS reads {witness.hr_bpm:.0f} bpm"
+        why = f"the net gives no wave to check, and MVDR reads {witness.hr_bpm:.0f} bpm"
         return Estimate(hr_bpm, 0.0, False, None, why)
     return Estimate(hr_bpm, witness.confidence, True, None)
 
 
-def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, runner_up: float) -> Evidence:
+def gather_evidence(
+    clip: FaceClip, pulse: Pulse, witness: Pulse, hr_bpm: float, snr_db: float, runner_up: float
+) -> Evidence:
     """What speaks for and against ``hr_bpm``, from the wave and from all else that the clip shows."""
     fps = clip.fps
     regions = _regions(clip) if pulse.parts is None else pulse.parts
-    witness_bpm = estimate_heart_rate(pos(clip.rgb, fps), fps).hr_bpm
+    witness_bpm = estimate_heart_rate(witness.bvp, fps).hr_bpm
 
-    background = clip.background_rgb
-    level = background.mean(axis=0)
-    lit = level > 4.0 if np.isfinite(level).all() else np.zeros(3, dtype=bool)  # black has no relative change
-    background_waves = (background[:, lit] / level[lit] - 1).T
+    lit = _lit(clip)
+    background_waves = _background_waves(clip)
     skin_waves = (clip.rgb / clip.rgb.mean(axis=0) - 1).T
     in_background = 0.0
     if lit.any():
@@ -475,9 +515,7 @@ def gather_evidence(clip: FaceClip, pulse: Pulse, hr_bpm: float, snr_db: float, 
             shared_with(pulse.bvp, background_waves, fps, _band_sd(skin_waves[lit], fps)),
             shared_line(skin_waves[lit], background_waves, fps, hr_bpm),
         )
-    centre = clip.box_xywh[:, :2] + clip.box_xywh[:, 2:] / 2
-    size = np.sqrt(clip.box_xywh[:, 2] * clip.box_xywh[:, 3])
-    movement = _with_doubles(bandpass(np.column_stack([centre / size.mean(), size / size.mean()]).T, fps))
+    movement = _with_doubles(bandpass(_movement(clip), fps))
     redrawn = 0.0
     if clip.whole is not None:
         steps = key_frame_steps(clip.rgb, clip.whole, fps)
@@ -505,6 +543,25 @@ def _grid(clip: FaceClip) -> Float:
     """(R, T, 3) colours of the parts of the grid that show skin."""
     grid = clip.traces[:, : GRID * GRID].transpose(1, 0, 2)
     return grid[np.isfinite(grid).all(axis=(1, 2))]
+
+
+def _lit(clip: FaceClip) -> NDArray[np.bool_]:
+    """(3,) in which colours the background is bright enough to be judged; none where none is seen."""
+    level = clip.background_rgb.mean(axis=0)
+    return level > 4.0 if np.isfinite(level).all() else np.zeros(3, dtype=bool)  # black has no relative change
+
+
+def _background_waves(clip: FaceClip) -> Float:
+    """(K, T) relative changes of the background in the colours of ``_lit``."""
+    seen = clip.background_rgb[:, _lit(clip)]
+    return np.asarray((seen / seen.mean(axis=0) - 1).T)
+
+
+def _movement(clip: FaceClip) -> Float:
+    """(3, T) place of the face, left to right and top to bottom, and its size, in shares of its mean size."""
+    centre = clip.box_xywh[:, :2] + clip.box_xywh[:, 2:] / 2
+    size = np.sqrt(clip.box_xywh[:, 2] * clip.box_xywh[:, 3])
+    return np.asarray(np.column_stack([centre / size.mean(), size / size.mean()]).T)
 
 
 def _with_doubles(movement: Float) -> Float:

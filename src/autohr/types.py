@@ -91,7 +91,8 @@ class Evidence:
     halves_bpm: float
     """Difference of the rates of the window's two halves."""
     witness_bpm: float
-    """Difference to the rate of POS on the mean skin colour."""
+    """Difference to the rate of another method in the same clip: of MVDR for nets, of POS on the mean skin colour for
+    formulas."""
     redrawn: float
     """0..1: how far the colour follows the file's key frames: by steps in them, or at their rate."""
     runner_up: float
@@ -117,7 +118,7 @@ class Estimate:
     pulse: Pulse | None = None
     """None for nets that regress the rate directly."""
     witness: Pulse | None = None
-    """POS on the plain colour of the skin, where the method is a net: what a formula sees in the same window."""
+    """MVDR, where the method is a net: what a formula sees in the same window."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """Classic methods, one visible table: name -> function of mean skin colour rgb (T, 3) and fs, giving bvp (T,).
 
-Three can be given more: ``li2014`` the background's colour as a third argument, ``samc`` and ``ssr`` the colours of R
-parts of the face, (R, T, 3), in place of their mean."""
+Four can be given more: ``li2014`` the background's colour as a third argument; ``samc``, ``ssr`` and ``mvdr`` the
+colours of R parts of the face, (R, T, 3), in place of their mean, and ``mvdr`` also how much skin each part is and what
+holds no pulse."""
 
 from collections.abc import Callable
 
 from autohr.classic.colour import chrom, green, pos
 from autohr.classic.ica import ica
 from autohr.classic.li2014 import li2014
+from autohr.classic.mvdr import mvdr
 from autohr.classic.projection import lgi, omit, pbv
 from autohr.classic.ssr import ssr
 from autohr.classic.tulyakov2016 import samc
@@ -24,4 +26,5 @@ CLASSIC: dict[str, Callable[[Float, float], Float]] = {
     "omit": omit,
     "pbv": pbv,
     "ssr": ssr,
+    "mvdr": mvdr,
 }

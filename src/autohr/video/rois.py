@@ -32,6 +32,10 @@ SKIN_SPREAD = 2.5
 """Width of the soft colour test, in robust standard deviations of the face's centre. Chosen by us, not fitted: wide
 enough for shadows on the same skin, narrower than hair."""
 
+CELL_SPREAD = 0.2
+"""Width of the colour test for the cells of a crop, in logarithms of colour ratios. On the recordings that the
+beamformer was chosen on 0.3 was a little worse (docs/LOG.md, "A beamformer")."""
+
 LEAST_WEIGHT = 0.25
 """A region of which less than this share is skin has no trace (NaN)."""
 
@@ -181,6 +185,29 @@ def background_colour(frame: Frame, boxes_xywh: list[Float]) -> Float:
     # Channel by channel: two to three times as fast as the three together.
     colours = (np.ascontiguousarray(frame[::step, ::step, channel]) for channel in range(3))
     return np.array([cv2.mean(colour, mask)[0] for colour in colours])
+
+
+def cells_of(frames: Frame, n_cells: int) -> Float:
+    """Mean colours (n_cells * n_cells, T, 3) of a raster of frames (T, H, W, 3), row by row."""
+    means = [cv2.resize(one.astype(np.float32), (n_cells, n_cells), interpolation=cv2.INTER_AREA) for one in frames]
+    cells: Float = np.stack(means).reshape(len(frames), -1, 3).transpose(1, 0, 2).astype(np.float64)
+    return cells
+
+
+def skin_of_cells(rgb: Float) -> Float:
+    """(R,) 0..1: how much each cell of a square raster around a face, mean colours rgb (R, 3), is skin.
+
+    Like ``_skin_likelihood`` it goes by logarithmic colour ratios and the centre of this face, but for a raster that is
+    coarse and holds hair, clothes and background too: a width of its own, and shadows count less."""
+    side = round(float(np.sqrt(len(rgb))))
+    safe = np.maximum(rgb, 1.0)
+    logs = np.log(safe)
+    ratios = np.stack([logs[:, 0] - logs[:, 1], logs[:, 1] - logs[:, 2]], axis=-1)
+    aside = np.abs(np.arange(side) - (side - 1) / 2) < 0.3 * side
+    middle = np.flatnonzero(np.outer(aside, aside))
+    far = ((ratios - np.median(ratios[middle], axis=0)) ** 2).sum(axis=-1)
+    bright = safe.sum(axis=-1) / np.median(safe[middle].sum(axis=-1))
+    return np.asarray(np.exp(-far / CELL_SPREAD**2) * np.minimum(bright, 1.0))
 
 
 def _skin_likelihood(patch: NDArray[np.float32]) -> NDArray[np.float32]:
