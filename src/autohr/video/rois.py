@@ -1,8 +1,8 @@
 """From a frame and a face box to colours: mean skin, regions of the face, background, and the crop that nets see.
 
-Colour means are the signal of every classic method and the witness for every net, so they must not change when the box
-moves by a fraction of a pixel: the face is first brought to a canonical patch of ``PATCH_PX`` by an area average and a
-sub-pixel shift, and all masks are fixed in that patch.
+Colour means are the signal of every classic method and of the witness beside every net, so they must not change when
+the box moves by a fraction of a pixel: the face is first brought to a canonical patch of ``PATCH_PX`` by an area
+average and a sub-pixel shift, and all masks are fixed in that patch.
 """
 
 from __future__ import annotations
