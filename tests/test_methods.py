@@ -143,7 +143,7 @@ def test_mvdr_reads_the_cells_of_the_crop_or_the_colours_where_there_is_none() -
     for fed in (given, replace(given, clip=None), replace(given, clip=None, traces=np.full_like(given.traces, np.nan))):
         said = METHODS["mvdr"](fed)
         assert said.hr_bpm == pytest.approx(75, abs=2)
-    with pytest.raises(ValueError, match="mvdr reads box='tracked'"):
+    with pytest.raises(AutoHRError, match="mvdr reads box='tracked'"):
         Meter("mvdr", MeterConfig(box="first"))
 
 

@@ -101,6 +101,32 @@ def _known_method(name: str | None) -> str | None:
     return name
 
 
+# What measure, live and serve ask alike.
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        help="One of `autohr list methods`. Default: autohr; without weights of it, pos.",
+        callback=_known_method,
+        show_default=False,
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="What a network learned: one of `autohr list weights`, or a .safetensors file.",
+        show_default=False,
+    ),
+]
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where a network runs. Classic methods run on the processor whatever it says.")
+]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="OUT|-", help="Write JSON to a file, or to the terminal with '-'.")
+]
+CsvOption = Annotated[Path | None, typer.Option("--csv", metavar="OUT", help="Write one row for each reading.")]
+
+
 def _load_method(name: str | None, weights: str | None, device: str) -> Method:
     """The method, and a line on stderr where it is not the one that the help promises."""
     from autohr.methods import DEFAULT_METHOD, load_method
@@ -136,22 +162,8 @@ def measure(
             show_default=False,
         ),
     ],
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="One of `autohr list methods`. Default: autohr; without weights of it, pos.",
-            callback=_known_method,
-            show_default=False,
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="What a network learned: one of `autohr list weights`, or a .safetensors file.",
-            show_default=False,
-        ),
-    ] = None,
+    method: MethodOption = None,
+    weights: WeightsOption = None,
     window_s: Annotated[float, typer.Option(min=4.0, max=120.0, help="Seconds of video behind each reading.")] = 10.0,
     stride_s: Annotated[float, typer.Option(min=0.1, max=120.0, help="Seconds from one reading to the next.")] = 1.0,
     max_faces: Annotated[int, typer.Option(min=1, max=20, help="People to follow at a time, the largest first.")] = 1,
@@ -173,18 +185,12 @@ def measure(
             min=1.0, max=1000.0, help="Frames per second of a folder of images, which has no clock of its own."
         ),
     ] = None,
-    json_out: Annotated[
-        str | None, typer.Option("--json", metavar="OUT|-", help="Write JSON to a file, or to the terminal with '-'.")
-    ] = None,
-    csv_out: Annotated[
-        Path | None, typer.Option("--csv", metavar="OUT", help="Write one row for each reading.")
-    ] = None,
+    json_out: JsonOption = None,
+    csv_out: CsvOption = None,
     html_out: Annotated[
         Path | None, typer.Option("--html", metavar="OUT", help="Write a page with pictures that needs no internet.")
     ] = None,
-    device: Annotated[
-        Device, typer.Option(help="Where a network runs. Classic methods run on the processor whatever it says.")
-    ] = Device.cpu,
+    device: DeviceOption = Device.cpu,
 ) -> None:
     """Measure the heart rate of the face in a video, or refuse with the reason.
 
@@ -272,18 +278,8 @@ def live(
     camera: Annotated[
         str, typer.Option(metavar="INDEX|FILE|URL", help="A camera, an address, or a video file in a camera's place.")
     ] = "0",
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="One of `autohr list methods`. Default: autohr; without weights of it, pos.",
-            callback=_known_method,
-            show_default=False,
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="What a network learned; see `autohr measure`.", show_default=False),
-    ] = None,
+    method: MethodOption = None,
+    weights: WeightsOption = None,
     max_faces: Annotated[
         int, typer.Option(min=1, max=20, help="People to follow; the largest is shown, all are in the summary.")
     ] = 1,
@@ -293,13 +289,9 @@ def live(
     fast: Annotated[
         bool, typer.Option("--fast", help="Of a file: every frame, as quickly as can be; none is dropped.")
     ] = False,
-    json_out: Annotated[
-        str | None, typer.Option("--json", metavar="OUT|-", help="Write the summary as JSON; '-' to the terminal.")
-    ] = None,
-    csv_out: Annotated[
-        Path | None, typer.Option("--csv", metavar="OUT", help="Write one row for each reading.")
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where a network runs.")] = Device.cpu,
+    json_out: JsonOption = None,
+    csv_out: CsvOption = None,
+    device: DeviceOption = Device.cpu,
 ) -> None:
     """Show the pulse of who sits in front of the camera. Ctrl-C ends it and prints the summary.
 
@@ -354,23 +346,13 @@ def serve(
         str | None,
         typer.Option(envvar="AUTOHR_TOKEN", help="What the page asks of everybody, 16 characters or more."),
     ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="One of `autohr list methods`. Default: autohr; without weights of it, pos.",
-            callback=_known_method,
-            show_default=False,
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="What a network learned, as for `autohr measure`.", show_default=False),
-    ] = None,
+    method: MethodOption = None,
+    weights: WeightsOption = None,
     max_sessions: Annotated[int, typer.Option(min=1, max=64, help="Cameras measured at the same time.")] = 2,
     max_uploads: Annotated[int, typer.Option(min=1, max=64, help="Files measured at the same time.")] = 2,
     max_upload_mb: Annotated[int, typer.Option(min=1, max=100_000, help="Size of one file.")] = 500,
     max_session_s: Annotated[float, typer.Option(min=20.0, max=86_400.0, help="Length of one camera session.")] = 600.0,
-    device: Annotated[Device, typer.Option(help="Where a network runs.")] = Device.cpu,
+    device: DeviceOption = Device.cpu,
 ) -> None:
     """Serve a page on this machine: look into the camera and watch your pulse, or measure a file.
 

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from autohr.errors import BadWeights
+from autohr.errors import AutoHRError, BadWeights
 from autohr.methods import LEAST_FPS, LEAST_S, Method, load_method
 from autohr.signals.clock import FaceRows, nearest, on_clock
 from autohr.types import FaceClip, Float, Frame, Reading
@@ -115,6 +115,7 @@ class Meter:
 
     Raises:
         BadWeights: the config asks for another box than the method's net was trained with.
+        AutoHRError: it asks for another box than a formula reads crops from.
     """
 
     def __init__(
@@ -331,7 +332,7 @@ def _choose_box(config: MeterConfig, method: Method) -> Literal["tracked", "firs
         return config.box or "tracked"
     if config.box not in (None, method.crop.box):
         if not method.is_net:
-            raise ValueError(f"{method.name} reads box={method.crop.box!r}, not {config.box!r}. Leave the box out.")
+            raise AutoHRError(f"{method.name} reads box={method.crop.box!r}, not {config.box!r}. Leave the box out.")
         raise BadWeights(
             f"box={config.box!r} does not fit {method.name}: its weights were trained with box={method.crop.box!r}. "
             "Leave the box out, or use other weights."

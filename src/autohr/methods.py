@@ -250,8 +250,8 @@ METHODS: dict[str, Method] = {
     ),
     "autohr": _net("autohr", "AutoHR", "Yu et al. 2020", "layers as published, searched cell reconstructed"),
 }
-"""The confidence of formulas (``signals.quality.WEIGHTS``) was fitted on GREEN, ICA, CHROM and POS. Li2014, SAMC, LGI,
-OMIT, PBV, SSR and MVDR use it too, and may call a rate reliable, without a fit of their own: most of the evidence is of
+"""The confidence of formulas (``signals.quality.WEIGHTS``) was fitted on GREEN, ICA, CHROM, POS and MVDR. Li2014, SAMC,
+LGI, OMIT, PBV and SSR use it too, and may call a rate reliable, without a fit of their own: most of the evidence is of
 the clip and not of the wave. In 60 simulated clips without a pulse and 120 with a weak one none of the first five
 called a wrong rate reliable; what all did on 210 recordings is in docs/LOG.md."""
 
