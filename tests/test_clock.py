@@ -10,7 +10,7 @@ import pytest
 from autohr.data.cache import CachedRecording
 from autohr.data.clips import at_clock
 from autohr.types import Frame
-from autohr.video.clock import clock_change, denser
+from autohr.video.pace import clock_change, denser
 from test_augment import rendered
 
 

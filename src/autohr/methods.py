@@ -39,7 +39,7 @@ from autohr.signals.quality import (
 )
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS, estimate_heart_rate
 from autohr.types import Estimate, Evidence, FaceClip, Float, Frame, Pulse
-from autohr.video.clock import clock_change, denser
+from autohr.video.pace import clock_change, denser
 from autohr.video.rois import GRID, cells_of, face_patch, scaled, skin_of_cells
 
 LEAST_S = 4.0

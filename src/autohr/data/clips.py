@@ -31,7 +31,7 @@ from autohr.data.repulse import lay_in, new_pulse, take_out
 from autohr.errors import SignalTooShort
 from autohr.signals.filters import HEART_BAND_HZ, bandpass, standardise
 from autohr.types import Float, Frame
-from autohr.video.clock import clock_change, denser
+from autohr.video.pace import clock_change, denser
 
 LABEL_BAND_HZ = HEART_BAND_HZ
 """0.6 to 4 Hz: the band that every method's wave passes before its rate is read. The author's labels hold little but
@@ -76,7 +76,7 @@ class _DenserFrames:
 
 
 def at_clock(recording: CachedRecording, least_fps: float, most_fps: float) -> CachedRecording:
-    """A recording as a net for ``least_fps`` .. ``most_fps`` sees it (``video.clock``): frames put between, or left
+    """A recording as a net for ``least_fps`` .. ``most_fps`` sees it (``video.pace``): frames put between, or left
     out; the reference alike, interpolated linearly."""
     times, every = clock_change(recording.fps, least_fps, most_fps)
     if times > 1:
