@@ -246,7 +246,7 @@ def mae(error: Float) -> float:
 
 
 def print_strata(rows: list[Row], methods: tuple[str, ...], judged: str | None) -> None:
-    """MAE and share within 3 bpm of every method in every stratum, and where a published formula beats ``judged``."""
+    """MAE and share within 3 bpm of every method in every stratum, and where a published one beats ``judged``."""
     others = [method for method in methods if method != judged and method not in OWN]
     lost = []
     print("| stratum | n | " + " | ".join(METHODS[method].title for method in methods) + " |")
@@ -278,7 +278,10 @@ def print_strata(rows: list[Row], methods: tuple[str, ...], judged: str | None) 
         f"{METHODS[judged].title}: MAE {own:.2f} bpm, {own / theirs:.2f} of that of the best published formula, "
         f"{METHODS[best].title} ({theirs:.2f} bpm). Half or less: {'yes' if own <= theirs / 2 else 'no'}."
     )
-    print("Best of these or equal in every stratum: " + ("yes." if not lost else "no. Where not: " + "; ".join(lost) + "."))
+    print(
+        "Best of these or equal in every stratum: "
+        + ("yes." if not lost else "no. Where not: " + "; ".join(lost) + ".")
+    )
     print()
 
 
