@@ -131,6 +131,21 @@ def test_other_weights_need_a_witness_whatever_their_wave_looks_like(said_bpm: f
         assert own.confidence <= 0.5 and "MVDR reads another rate" in str(own.why_unreliable)
 
 
+@pytest.mark.parametrize(("lamp", "vetoed"), [(0.0, False), (0.01, True)])
+def test_a_beat_that_the_hair_shows_too_is_the_light(lamp: float, vetoed: bool) -> None:
+    given = clip(12.0, 20.0, 64)
+    assert given.clip is not None and np.isnan(given.background_rgb).all(), "no background to see it on"
+    beat = simulate_pulse(12.0, 20.0, 75, seed=1).bvp
+    frames = given.clip.copy()
+    hair = np.array([60.0, 70, 90]) * (1 - lamp * beat[:, None])
+    noise = np.random.default_rng(1).normal(0, 3, (given.n_frames, 64, 16, 3))
+    frames[:, :, :16] = np.clip(np.rint(hair[:, None, None] + noise), 0, 255)
+    wave = Pulse(beat, given.fps, given.start_s, parts=np.tile(beat, (4, 1)))
+    said = estimate(replace(given, clip=frames), wave)
+    assert said.hr_bpm == pytest.approx(75, abs=2)
+    assert said.reliable != vetoed and ("the light, not the pulse" in str(said.why_unreliable)) == vetoed
+
+
 def test_only_shipped_weights_are_trusted(tmp_path: Path, shelf: Path) -> None:
     save(shelf / "autohr.safetensors")
     assert load_method("autohr").trusted and load_method("autohr", shelf / "autohr.safetensors").trusted

@@ -85,7 +85,7 @@ class Evidence:
     agreement: float
     """0..1: how far the parts of the face beat in phase at the rate (1 = all together)."""
     background: float
-    """0..1: how much of the wave is also in the background."""
+    """0..1: how much of the wave is also in the background, or in what is no skin beside the face."""
     motion: float
     """0..1: how much of the wave follows the head's movement."""
     halves_bpm: float

@@ -5,7 +5,7 @@ believed when several things that a pulse does, and impostors do not do together
 
     snr_db        the wave repeats: its power lies at one rate and its double
     agreement     every part of the face shows it, in phase: POS in a grid, or a net's own reading of the quarters
-    background    what is no face does not show it
+    background    what is no face, and what is no skin beside it, does not show it
     motion        the head does not move in step with it, nor at half of it
     redrawn       the colour flows, and does not jump in the key frames of the video file
     steadiness    the two halves of the window tell the same rate
