@@ -102,10 +102,11 @@ class Crop:
         return np.rint(scaled(stored, self.size_px)).astype(np.uint8)
 
 
-DARK, LEAST_BESIDE = 15.0, 3
-"""Cells of a crop darker than this many grey levels tell nothing of the light, and fewer of them than this too little.
-Of six clips without a pulse under a faint flicker that AutoHR called reliable they tell of four; they veto 11 of 243
-right reliable readings (docs/LOG.md, "A lamp that only the hair betrays")."""
+DARK, LEAST_BESIDE, ALIKE = 15.0, 3, 0.7
+"""Cells of a crop darker than DARK grey levels tell nothing of the light, fewer than LEAST_BESIDE too little, and a beat
+less than ALIKE times the skin's may be that of skin in them: a lamp's is the same. Of six clips without a pulse, under a
+faint flicker, that AutoHR called reliable, four are refused so, and of 94 right ones four; without ALIKE twelve
+(docs/LOG.md, "A lamp that only the hair betrays")."""
 
 FORMULA_CROP = Crop(stored_px=80, size_px=64, box="tracked", margin=0.1)
 """For the formula that reads crops: those of the shipped net, so that one search for faces serves both."""
@@ -521,7 +522,8 @@ def gather_evidence(
             shared_line(skin_waves[lit], background_waves, fps, hr_bpm),
         )
     if clip.clip is not None:
-        in_background = max(in_background, shared_line(skin_waves, _beside_skin_waves(clip), fps, hr_bpm))
+        beside = shared_line(skin_waves, _beside_skin_waves(clip), fps, hr_bpm)
+        in_background = max(in_background, beside if beside > ALIKE else 0.0)
     movement = _with_doubles(bandpass(_movement(clip), fps))
     redrawn = 0.0
     if clip.whole is not None:
