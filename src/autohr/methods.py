@@ -103,10 +103,10 @@ class Crop:
 
 
 DARK, LEAST_BESIDE, ALIKE = 15.0, 3, 0.7
-"""Cells of a crop darker than DARK grey levels tell nothing of the light, fewer than LEAST_BESIDE too little, and a beat
-less than ALIKE times the skin's may be that of skin in them: a lamp's is the same. Of six clips without a pulse, under a
-faint flicker, that AutoHR called reliable, four are refused so, and of 94 right ones four; without ALIKE twelve
-(docs/LOG.md, "A lamp that only the hair betrays")."""
+"""Cells of a crop darker than DARK grey levels tell nothing of the light, fewer than LEAST_BESIDE too little; a beat
+less than ALIKE times the skin's may be that of skin in them, for a lamp's is the same. Of six clips without a pulse,
+under a faint flicker, that AutoHR called reliable, four are refused so, and of 94 right ones four; without ALIKE
+twelve (docs/LOG.md, "A lamp that only the hair betrays")."""
 
 FORMULA_CROP = Crop(stored_px=80, size_px=64, box="tracked", margin=0.1)
 """For the formula that reads crops: those of the shipped net, so that one search for faces serves both."""
