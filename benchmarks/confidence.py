@@ -70,7 +70,9 @@ class Panel:
         self.estimates: list[dict[str, Estimate]] = []
 
     def __call__(self, clip: FaceClip) -> Estimate:
-        self.estimates.append({method.name: method(clip) for method in self.methods})
+        # A formula gets no more than the meter would give it alone.
+        bare = replace(clip, clip=None)
+        self.estimates.append({one.name: one(clip if one.crop else bare) for one in self.methods})
         return next(iter(self.estimates[-1].values()))
 
 

@@ -23,6 +23,7 @@ from autohr.signals.quality import (
     key_frame_steps,
     shared_line,
     shared_with,
+    skin_over_light,
     why_unreliable,
 )
 from autohr.signals.rate import (
@@ -295,6 +296,28 @@ def test_a_flicker_under_noise_is_seen_on_the_wall() -> None:
     assert np.mean(chance) < 0.05
 
 
+@pytest.mark.parametrize("colour", [(1.0, 1.0, 1.0), (0.33, 0.77, 0.53), (0.2, 0.3, 1.0)])
+def test_a_beat_of_the_skin_alone_is_told_from_one_of_everything(colour: tuple[float, float, float]) -> None:
+    rng = np.random.default_rng(0)
+    skin = np.repeat([1.0, 0.7, 0.1, 0.0], 16)
+    level = np.where(skin[:, None] > 0.5, [180.0, 130, 110], [60.0, 70, 90])
+    beat = np.multiply.outer(sine(100, 30, 10), colour)
+
+    def likelier(depth: Float, noise_sd: float = 0.01) -> float:
+        noise = noise_sd * rng.standard_normal((64, 300, 3))
+        return skin_over_light(level[:, None] * (1 + depth[:, None, None] * beat + noise), skin, 30, 100)
+
+    assert likelier(0.01 * skin) > 50
+    assert likelier(np.full(64, 0.01)) < -50
+    # Fainter than the noise of any cell.
+    assert np.mean([likelier(0.002 * skin) > 0 for _ in range(20)]) > 0.8
+    assert np.mean([likelier(np.full(64, 0.002)) < 0 for _ in range(20)]) > 0.8
+    assert np.mean([abs(likelier(0 * skin)) > 10 for _ in range(50)]) < 0.1
+    all_skin = level[:, None] * (1 + 0.01 * beat[None])
+    assert skin_over_light(all_skin, np.ones(64), 30, 100) == 0
+    assert skin_over_light(0.01 * all_skin, skin, 30, 100) == 0, "nothing is seen in the dark"
+
+
 def test_steps_in_key_frames_are_told_from_a_flow() -> None:
     rng = np.random.default_rng(0)
     t_s = np.arange(300) / 30
@@ -346,6 +369,7 @@ GOOD = Evidence(
     halves_bpm=0.5,
     witness_bpm=0.0,
     runner_up=0.1,
+    on_skin=60.0,
 )
 
 
@@ -358,6 +382,7 @@ def test_confidence_grows_with_every_piece_of_evidence() -> None:
         {"halves_bpm": 40.0},
         {"witness_bpm": 40.0},
         {"runner_up": 0.95},
+        {"on_skin": -8.0},
     ]
     assert len(features(GOOD)) == len(worse)
     assert confidence(GOOD) > 0.9
@@ -366,8 +391,9 @@ def test_confidence_grows_with_every_piece_of_evidence() -> None:
         assert confidence(changed) <= confidence(GOOD)
         assert why_unreliable(changed)
     assert impostor(GOOD) is None
-    for name in ("background", "motion", "redrawn"):
-        assert impostor(Evidence(**{**GOOD.__dict__, name: 0.9}))
+    for change in ({"background": 0.9}, {"motion": 0.9}, {"redrawn": 0.9, "on_skin": 4.0}, {"on_skin": -50.0}):
+        assert impostor(Evidence(**{**GOOD.__dict__, **change}))
+    assert not impostor(Evidence(**{**GOOD.__dict__, "redrawn": 0.9})), "key frames jump on hair too"
 
 
 # -- beats and variability

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from autohr.classic import CLASSIC
 from autohr.classic.colour import pos
 from autohr.classic.li2014 import li2014
-from autohr.classic.mvdr import LEAST_SKIN, mvdr
+from autohr.classic.mvdr import mvdr
 from autohr.classic.ssr import ssr
 from autohr.classic.tulyakov2016 import samc
 from autohr.errors import BadWeights, SignalTooShort, UnknownName
@@ -35,6 +35,7 @@ from autohr.signals.quality import (
     key_frame_steps,
     shared_line,
     shared_with,
+    skin_over_light,
     why_unreliable,
 )
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS, estimate_heart_rate
@@ -72,8 +73,8 @@ SAME_BPM = 3.0
 right, so that what the witness is sure of is nearly what the net says."""
 
 CELLS = 8
-"""MVDR reads a raster of CELLS x CELLS over the crop. 4 are too few to tell places apart (54 of 100 hard recordings
-right where 8 have 71), 16 and 32 were no better than 8."""
+"""Of the raster CELLS x CELLS over the crop that MVDR and ``skin_over_light`` read. 4 are too few to tell places apart
+(MVDR: 54 of 100 hard recordings right where 8 have 71), 16 and 32 were no better than 8; for the light 16 was not."""
 
 MOTION_SCALE = 0.002
 """Movement within the heart band, as a share of the face's size (standard deviation), from which it can make a rate:
@@ -101,12 +102,6 @@ class Crop:
         stored = np.rint(face_patch(frame, box_xywh, self.stored_px, margin)).astype(np.uint8)
         return np.rint(scaled(stored, self.size_px)).astype(np.uint8)
 
-
-DARK, LEAST_BESIDE, ALIKE = 15.0, 3, 0.7
-"""Cells of a crop darker than DARK grey levels tell nothing of the light, fewer than LEAST_BESIDE too little; a beat
-less than ALIKE times the skin's may be that of skin in them, for a lamp's is the same. Of six clips without a pulse,
-under a faint flicker, that AutoHR called reliable, four are refused so, and of 94 right ones four; without ALIKE
-twelve (docs/LOG.md, "A lamp that only the hair betrays")."""
 
 FORMULA_CROP = Crop(stored_px=80, size_px=64, box="tracked", margin=0.1)
 """For the formula that reads crops: those of the shipped net, so that one search for faces serves both."""
@@ -521,9 +516,10 @@ def gather_evidence(
             shared_with(pulse.bvp, background_waves, fps, _band_sd(skin_waves[lit], fps)),
             shared_line(skin_waves[lit], background_waves, fps, hr_bpm),
         )
+    on_skin = 0.0
     if clip.clip is not None:
-        beside = shared_line(skin_waves, _beside_skin_waves(clip), fps, hr_bpm)
-        in_background = max(in_background, beside if beside > ALIKE else 0.0)
+        cells = cells_of(clip.clip, CELLS)
+        on_skin = skin_over_light(cells, skin_of_cells(cells.mean(axis=1)), fps, hr_bpm)
     movement = _with_doubles(bandpass(_movement(clip), fps))
     redrawn = 0.0
     if clip.whole is not None:
@@ -538,6 +534,7 @@ def gather_evidence(
         witness_bpm=60.0 if witness_bpm is None else min(60.0, abs(witness_bpm - hr_bpm)),
         redrawn=redrawn,
         runner_up=runner_up,
+        on_skin=on_skin,
         own_parts=pulse.parts is not None,
     )
 
@@ -564,18 +561,6 @@ def _background_waves(clip: FaceClip) -> Float:
     """(K, T) relative changes of the background in the colours of ``_lit``."""
     seen = clip.background_rgb[:, _lit(clip)]
     return np.asarray((seen / seen.mean(axis=0) - 1).T)
-
-
-def _beside_skin_waves(clip: FaceClip) -> Float:
-    """(3, T) relative change of colour of the crop's cells that are no skin: hair, clothes, and the wall beside the
-    head, which a lamp lights as it does the face and a codec treats no worse. NaN where the crop shows too few."""
-    assert clip.clip is not None
-    cells = cells_of(clip.clip, CELLS)
-    colours = cells.mean(axis=1)
-    beside = cells[(skin_of_cells(colours) < LEAST_SKIN / 2) & (colours.mean(axis=-1) > DARK)]
-    if len(beside) < LEAST_BESIDE:
-        return np.full((3, clip.n_frames), np.nan)
-    return np.asarray((beside / beside.mean(axis=1, keepdims=True) - 1).mean(axis=0).T)
 
 
 def _movement(clip: FaceClip) -> Float:

@@ -85,7 +85,7 @@ class Evidence:
     agreement: float
     """0..1: how far the parts of the face beat in phase at the rate (1 = all together)."""
     background: float
-    """0..1: how much of the wave is also in the background, or in what is no skin beside the face."""
+    """0..1: how much of the wave is also in the background."""
     motion: float
     """0..1: how much of the wave follows the head's movement."""
     halves_bpm: float
@@ -97,6 +97,9 @@ class Evidence:
     """0..1: how far the colour follows the file's key frames: by steps in them, or at their rate."""
     runner_up: float
     """0..1: the next unrelated peak of the spectrum over the chosen one."""
+    on_skin: float
+    """How much better a beat of the skin alone explains what the crop shows at the rate than one of everything in it: a
+    logarithm of likelihoods, 0 where no crop is known (``signals.quality.skin_over_light``)."""
     own_parts: bool = False
     """Whether ``agreement`` is of waves that the method itself read from parts of the face (a net's quarters), and not
     of POS in them."""
