@@ -34,7 +34,7 @@ from autohr.measure import answer, join_waves
 from autohr.meter import Meter, MeterConfig
 from autohr.methods import LEAST_FOUND, LEAST_FPS, LEAST_S, Method
 from autohr.signals.filters import standardise
-from autohr.signals.quality import IMPOSTOR, LIGHT_IMPOSTOR, TRUSTED_S
+from autohr.signals.quality import TRUSTED_S, is_codec, is_light, is_movement
 from autohr.types import Frame, Frames, Measurement, Pulse, Reading
 from autohr.video.faces import Detects, FaceDetector, TrackedFace, check_frame
 from autohr.video.rois import PATCH_PX
@@ -647,12 +647,12 @@ def advise(sight: Sight) -> tuple[str, ...]:
     # Of a shorter window the evidence is as weak as the rate.
     is_long = sight.reading is not None and sight.reading.end_s - sight.reading.start_s > TRUSTED_S - 0.1
     evidence = says.evidence if says is not None and is_long else None
-    if sight.moved > MOVING or (evidence is not None and evidence.motion > IMPOSTOR):
+    if sight.moved > MOVING or (evidence is not None and is_movement(evidence)):
         advice.append("Hold still.")
-    elif evidence is not None and evidence.background > LIGHT_IMPOSTOR:
+    elif evidence is not None and is_light(evidence):
         # Not beside the former: a head that moves uncovers and shades its background in step.
         advice.append("The light flickers: try daylight or another lamp.")
-    if evidence is not None and evidence.redrawn > IMPOSTOR:
+    if evidence is not None and is_codec(evidence):
         advice.append("The picture is compressed too much: use a better connection or camera.")
     if sight.reading is not None and sight.reading.found_share < LEAST_FOUND:
         advice.append("Keep your face turned to the camera.")
