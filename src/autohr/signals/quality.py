@@ -137,10 +137,10 @@ def _line(x: Float, fs: float, hr_bpm: float) -> tuple[NDArray[np.complex128], F
     n_samples = x.shape[-1]
     aside = np.array([-7.0, -6.0, -5.0, -4.0, -3.0, 3.0, 4.0, 5.0, 6.0, 7.0]) * fs / n_samples
     freqs_hz = np.concatenate([[hr_bpm / 60], np.abs(hr_bpm / 60 + aside)])
-    sums = np.exp(-2j * np.pi * np.outer(np.arange(n_samples) / fs, freqs_hz))
+    sums = np.exp(-2j * np.pi * np.outer(freqs_hz, np.arange(n_samples) / fs))
     windowed = detrend(x, fs) * np.hanning(n_samples + 2)[1:-1]
     # Not a product of matrices: from 4096 complex elements on that wakes the threads of BLAS.
-    found = np.einsum("kn,nf->kf", windowed, sums)
+    found = np.einsum("kn,fn->kf", windowed, sums)
     return found[:, 0], np.abs(found[:, 1:]) ** 2
 
 
