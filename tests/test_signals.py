@@ -15,6 +15,7 @@ from autohr.signals.filters import analytic, bandpass, detrend, remove_line, res
 from autohr.signals.hrv import accepted_intervals, detect_beats, find_tops, heart_rate_variability
 from autohr.signals.quality import (
     agreement_of_regions,
+    at_key_frames,
     confidence,
     features,
     halves_differ_bpm,
@@ -355,6 +356,14 @@ def test_a_rate_that_is_the_key_frames_is_told_from_one_that_is_not() -> None:
     assert seen(75, 1.0, 0.3) < 0.1  # a comb, but another rate
 
 
+def test_rates_of_key_frames_are_known() -> None:
+    every_second = np.arange(300) % 30 == 0
+    for hr_bpm, said in ((60, True), (64, True), (67, False), (90, False), (116, True), (180, True)):
+        assert at_key_frames(every_second, 30, hr_bpm) == said
+    assert not at_key_frames(np.zeros(300, dtype=bool), 30, 60)
+    assert not at_key_frames(np.ones(300, dtype=bool), 30, 60), "of mjpeg every frame is whole"
+
+
 def test_halves_tell_a_steady_rate_from_a_wandering_one() -> None:
     assert halves_differ_bpm(sine(80, 30, 10), 30) < 1
     assert halves_differ_bpm(np.concatenate([sine(60, 30, 6), sine(120, 30, 6)]), 30) > 40
@@ -366,6 +375,7 @@ GOOD = Evidence(
     background=0.02,
     motion=0.02,
     redrawn=0.0,
+    at_key_frames=False,
     halves_bpm=0.5,
     witness_bpm=0.0,
     runner_up=0.1,
@@ -393,7 +403,9 @@ def test_confidence_grows_with_every_piece_of_evidence() -> None:
     assert impostor(GOOD) is None
     for change in ({"background": 0.9}, {"motion": 0.9}, {"redrawn": 0.9, "on_skin": 4.0}, {"on_skin": -50.0}):
         assert impostor(Evidence(**{**GOOD.__dict__, **change}))
-    assert not impostor(Evidence(**{**GOOD.__dict__, "redrawn": 0.9})), "key frames jump on hair too"
+    jumping = {**GOOD.__dict__, "redrawn": 0.9}
+    assert not impostor(Evidence(**jumping)), "key frames jump on hair too"
+    assert impostor(Evidence(**{**jumping, "at_key_frames": True})), "but at their own rate nothing clears it"
 
 
 # -- beats and variability

@@ -95,6 +95,8 @@ class Evidence:
     formulas."""
     redrawn: float
     """0..1: how far the colour follows the file's key frames: by steps in them, or at their rate."""
+    at_key_frames: bool
+    """Whether the rate is that of the file's key frames, or twice to four times that."""
     runner_up: float
     """0..1: the next unrelated peak of the spectrum over the chosen one."""
     on_skin: float

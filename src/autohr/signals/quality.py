@@ -224,6 +224,17 @@ def key_frame_comb(rgb: Float, whole: NDArray[np.bool_], bvp: Float, fs: float, 
     return float(exactness * min(1.0, float(size.max())))
 
 
+def at_key_frames(whole: NDArray[np.bool_], fs: float, hr_bpm: float) -> bool:
+    """Whether ``hr_bpm`` is, as far as N frames can tell, one of the first four multiples of the pace of the key frames
+    marked in ``whole`` (N,). What a codec does to a face that moves can then look like a pulse of the skin alone."""
+    at = np.flatnonzero(whole)
+    if len(at) < 2 or whole.mean() >= 0.5:
+        return False
+    key_bpm = 60 * fs / float(np.median(np.diff(at)))
+    number = min(max(1, round(hr_bpm / key_bpm)), 4)
+    return abs(hr_bpm - number * key_bpm) < 60 * fs / len(whole)
+
+
 def halves_differ_bpm(bvp: Float, fs: float) -> float:
     """Difference in bpm between the rates of the first and the last 60 % of bvp (N,). 60 where one of them has none."""
     length = int(0.6 * len(bvp))
@@ -280,8 +291,9 @@ rate, 0.25 took right ones too."""
 
 LIT, SKIN_ALONE = 10.0, 10.0
 """Likelihoods (logarithms) from which the skin's evidence settles a matter: below -LIT the beat is a lamp's. Above
-SKIN_ALONE it is not the key frames', which jump on hair as on skin: of the fit's readings that beat in step with them
-44 of AutoHR's 50 above it were right, 27 of 112 below. Chance makes 5."""
+SKIN_ALONE a beat at another rate than the key frames' is not theirs, for they jump on hair as on skin: of the fit's
+readings that jump in step with key frames 44 of AutoHR's 50 above it were right, 27 of 112 below. Chance makes 5. At
+the key frames' own rate it settles nothing: the codec made a photograph that sways beat on the skin alone."""
 
 
 def is_light(evidence: Evidence) -> bool:
@@ -291,7 +303,7 @@ def is_light(evidence: Evidence) -> bool:
 
 def is_codec(evidence: Evidence) -> bool:
     """Whether it may be that of the file's key frames."""
-    return evidence.redrawn > IMPOSTOR and evidence.on_skin < SKIN_ALONE
+    return evidence.redrawn > IMPOSTOR and (evidence.at_key_frames or evidence.on_skin < SKIN_ALONE)
 
 
 def is_movement(evidence: Evidence) -> bool:
