@@ -32,7 +32,7 @@ TRUSTED_S = 8.0
 
 RELIABLE_CONFIDENCE = 0.85
 """Confidence from which a rate is called reliable. Of the fit's readings above it 97 % of 430 were right (formulas) and
-all of 180 (AutoHR); of the right ones that nothing vetoes 68 and 96 % were above."""
+all of 180 (AutoHR, before ``at_key_frames``); of the right ones that nothing vetoes 68 and 96 % were above."""
 
 
 def agreement_of_regions(waves: Float, fs: float, hr_bpm: float) -> float:
