@@ -13,7 +13,7 @@ believed when several things that a pulse does, and impostors do not do together
     witness       another method tells it too: MVDR beside every net, POS on the mean skin beside every formula
 
 ``background``, ``on_skin``, ``motion`` and ``redrawn`` can also veto (``impostor``). ``confidence`` is a logistic
-regression on all but ``redrawn`` and ``at_key_frames``, fitted on synthetic clips with and without pulse by ``benchmarks/confidence.py
+regression on all but ``redrawn``, fitted on synthetic clips with and without pulse by ``benchmarks/confidence.py
 --fit`` and checked on others; the figures are in docs/LOG.md.
 """
 
@@ -263,9 +263,10 @@ def features(evidence: Evidence) -> Float:
 
 # Weights of the logistic regression in the order of `features`, then its constant, made by
 # benchmarks/confidence.py --fit --clips 120 --portraits DIR with the shipped weights of AutoHR: 288 clips, of whose
-# readings nothing vetoes 1395 of five formulas and 301 of the net (before ``at_key_frames``). Agreement of a net's quarters and of POS in the
-# parts of a grid are two things, and so are their witnesses: nets and formulas have their own. Motion weighs nothing
-# below its veto. Of the formulas MVDR alone reads crops, and so alone has evidence of the skin.
+# readings nothing vetoes 1395 of five formulas and 301 of the net (before `at_key_frames` was asked). Agreement of a
+# net's quarters and of POS in the parts of a grid are two things, and so are their witnesses: nets and formulas have
+# their own. Motion weighs nothing below its veto. Of the formulas MVDR alone reads crops, and so alone has evidence of
+# the skin.
 WEIGHTS = np.array([0.501, 1.579, 2.594, 0.000, 0.464, 0.215, 1.360, 0.898, 0.472])
 NET_WEIGHTS = np.array([2.134, 1.670, 0.095, 0.000, 0.738, 2.211, 0.000, 0.899, 1.587])
 
