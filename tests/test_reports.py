@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from autohr.errors import AutoHRError
 from autohr.reports.measurement import render_measurement_page, write_measurement_page
 from autohr.types import HRV, FaceMeasurement, Frame, Frames, Measurement, Pulse, Refusal, Window
 
@@ -328,7 +329,7 @@ def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(AutoHRError, match="Cannot write .*page.html.*disk full"):
         write_measurement_page(CASES["reliable"], out)
     assert out.read_bytes() == before
     assert [path.name for path in out.parent.iterdir()] == ["page.html"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import math
 import os
@@ -25,7 +26,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from autohr.errors import AutoHRError, BadRecipe
 
@@ -102,10 +103,26 @@ def open_output(path: Path) -> BinaryIO:
     handle = own_stream(path)
     if handle is None:
         return path.open("wb", buffering=0)
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
-    return os.fdopen(os.dup(handle), "wb", buffering=0)
+    printed = {1: sys.stdout, 2: sys.stderr}.get(handle)
+    if printed is None:
+        return os.fdopen(os.dup(handle), "wb", buffering=0)
+    printed.flush()
+    return cast(BinaryIO, _PrintedStream(printed.buffer))
+
+
+class _PrintedStream(io.RawIOBase):
+    """A standard stream as a file that can be closed without closing the stream."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._stream.write(content)
+        self._stream.flush()
+        return len(content)
 
 
 def own_stream(path: Path) -> int | None:
