@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def readings(
         pulse = Pulse(wave[first : first + round(10 * fps)], fps, start_s + first / fps)
         good = k < reliable
         says = (
-            Estimate(hr_bpm, 0.9, True, 6.0, None, pulse=pulse)
+            Estimate(hr_bpm, 0.9, True, 6.0, None, pulse=pulse, second=pulse)
             if good
             else Estimate(wrong_bpm, 0.2, False, -3.0, "the pulse is too weak", pulse=pulse)
         )
@@ -86,6 +87,32 @@ def test_a_minute_of_pulse_has_beats_and_variability() -> None:
     assert len(face.beats_s) == pytest.approx(70 * 89 / 60, abs=4)
     short = summarise(readings(20))
     assert short.hrv is None and "60 s" in str(short.why_no_hrv) and short.beats_s
+
+
+def test_beats_come_from_reliable_windows_alone() -> None:
+    """One of them may be wrong and the file reliable: what is made of its beats would be wrong too."""
+    face = summarise(readings(80, reliable=60))
+    assert face.reliable and face.beats_s and max(face.beats_s) < 69
+    assert face.hrv is not None and face.hrv.duration_s < 69
+
+
+def test_beats_whose_timing_nothing_confirms_are_withheld() -> None:
+    """A reliable rate is not reliable timing: a second reading decides."""
+    rng = np.random.default_rng(0)
+
+    def with_second(reading: Reading, noise: float | None) -> Reading:
+        pulse = reading.estimate.pulse
+        assert pulse is not None
+        second = None if noise is None else replace(pulse, bvp=pulse.bvp + noise * rng.standard_normal(len(pulse.bvp)))
+        return replace(reading, estimate=replace(reading.estimate, second=second))
+
+    made = readings(80)
+    for noise in (3.0, None):
+        face = summarise([with_second(reading, noise) for reading in made])
+        assert face.reliable and face.beats_s == () and face.hrv is None and face.beat_error_ms is None
+        assert face.why_no_beats and face.why_no_hrv == face.why_no_beats
+    good = summarise([with_second(reading, 0.02) for reading in made])
+    assert good.beats_s and good.beat_error_ms is not None and 0 < good.beat_error_ms < 30
 
 
 def test_a_gap_stays_a_gap() -> None:

@@ -85,7 +85,24 @@ def make_measurement(
     return Measurement(path, "pos", None, longest_s, 29.5, frames, faces, notes)
 
 
-A_HRV = HRV(62.0, 75, 72.6, 48.2, 39.9, 17.3, 812.0, 645.0, 1.26)
+A_HRV = HRV(
+    duration_s=62.0,
+    n_beats=75,
+    mean_hr_bpm=72.6,
+    sdnn_ms=48.2,
+    sdnn_error_ms=3.0,
+    rmssd_ms=39.9,
+    rmssd_error_ms=7.1,
+    pnn50_pct=None,
+    pnn50_error_pct=None,
+    lf_ms2=812.0,
+    lf_error_ms2=80.0,
+    hf_ms2=645.0,
+    hf_error_ms2=90.0,
+    lf_hf=1.26,
+    lf_hf_error=0.3,
+    withheld="pNN50 17 ± 15 %",
+)
 
 CASES: dict[str, list[Measurement | Refusal]] = {
     "reliable": [make_measurement(make_face())],
@@ -221,7 +238,8 @@ def test_no_rate_shows_no_number(pages: dict[str, str]) -> None:
 
 
 def test_hrv_is_shown_or_explained(pages: dict[str, str]) -> None:
-    assert "39.9 ms" in words_of(pages["hrv"])
+    words = words_of(pages["hrv"])
+    assert "40 ms ± 7 ms" in words and "Too uncertain to be given: pNN50 17 ± 15 %" in words
     assert "not measured: fewer than 60 s of beats were accepted" in words_of(pages["reliable"])
 
 

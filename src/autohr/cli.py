@@ -1215,10 +1215,18 @@ def _remarks(face: FaceMeasurement) -> list[str]:
         lines.append(f"Face {face.id}: do not trust this rate: {face.why_unreliable}.")
     if face.hrv is not None:
         hrv = face.hrv
-        lines.append(
-            f"Face {face.id}: variability over {hrv.duration_s:.0f} s: SDNN {hrv.sdnn_ms:.0f} ms, "
-            f"RMSSD {hrv.rmssd_ms:.0f} ms, pNN50 {hrv.pnn50_pct:.0f} %."
-        )
+        figures = [
+            f"{name} {value:.0f} ± {error:.0f} {unit}"
+            for name, value, error, unit in (
+                ("SDNN", hrv.sdnn_ms, hrv.sdnn_error_ms, "ms"),
+                ("RMSSD", hrv.rmssd_ms, hrv.rmssd_error_ms, "ms"),
+                ("pNN50", hrv.pnn50_pct, hrv.pnn50_error_pct, "%"),
+            )
+            if value is not None and error is not None
+        ]
+        lines.append(f"Face {face.id}: variability over {hrv.duration_s:.0f} s: {', '.join(figures)}.")
+        if hrv.withheld is not None:
+            lines.append(f"Face {face.id}: too uncertain to be given: {hrv.withheld}.")
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,13 @@ from autohr.errors import NoFace, SignalTooShort
 from autohr.meter import Meter, MeterConfig, TooShort
 from autohr.methods import LEAST_S, Method, load_method
 from autohr.signals.filters import standardise
-from autohr.signals.hrv import detect_beats, heart_rate_variability
+from autohr.signals.hrv import (
+    NOISE_SHARE_FORMULA,
+    NOISE_SHARE_NET,
+    detect_beats,
+    heart_rate_variability,
+    timed_beats,
+)
 from autohr.signals.rate import pooled_heart_rate
 from autohr.types import HRV, FaceMeasurement, Float, Frame, Frames, Measurement, Pulse, Reading, Window
 from autohr.video.decode import open_video, read_ahead
@@ -145,7 +152,8 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
 
     The rate over the whole time is the mean of the reliable windows, weighted by confidence. Where too few are reliable
     it says so, and is the rate on which the waves of all windows agree best, those of a net and of MVDR in the
-    same windows (``pooled_heart_rate``). Beats and HRV come from the windows' waves, overlapped and added.
+    same windows (``pooled_heart_rate``). Beats and HRV come from the waves of the reliable
+    windows, overlapped and added, and only where a second reading confirms their timing (``signals.hrv.timed_beats``).
     """
     windows = tuple(
         Window(
@@ -175,17 +183,31 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
 
     pulse = join_waves(readings)
     beats_s: tuple[float, ...] = ()
+    beat_error_ms: float | None = None
     hrv: HRV | None = None
+    why_no_beats: str | None = None
     why_no_hrv: str | None = None
-    if not reliable or pulse is None or hr_bpm is None:
-        why_no_hrv = "the rate itself is not reliable" if pulse is not None else "the method gives no pulse wave"
+    try:
+        if pulse is None:
+            raise SignalTooShort("the method gives no pulse wave")
+        if not reliable or hr_bpm is None:
+            raise SignalTooShort("the rate itself is not reliable")
+        is_net = any(reading.estimate.witness is not None for reading in readings)
+        noise_share = NOISE_SHARE_NET if is_net else NOISE_SHARE_FORMULA
+        found, second, beat_error_ms = timed_beats(*_beats_twice(readings, hr_bpm), noise_share)
+    except SignalTooShort as unknown:
+        why_no_beats = why_no_hrv = str(unknown)
     else:
-        found = pulse.start_s + detect_beats(pulse.bvp, pulse.fps, hr_bpm)
         beats_s = tuple(float(beat_s) for beat_s in found)
         try:
-            hrv = heart_rate_variability(found)
+            found_hrv = heart_rate_variability(found, second, noise_share)
         except SignalTooShort as short:
             why_no_hrv = str(short)
+        else:
+            if found_hrv.sdnn_ms is None and found_hrv.rmssd_ms is None:
+                why_no_hrv = f"the beats are not timed well enough for it ({found_hrv.withheld})"
+            else:
+                hrv = found_hrv
     return FaceMeasurement(
         id=readings[0].face_id,
         hr_bpm=hr_bpm,
@@ -198,10 +220,29 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
         windows=windows,
         bvp=pulse,
         beats_s=beats_s,
+        beat_error_ms=beat_error_ms,
+        why_no_beats=why_no_beats,
         hrv=hrv,
         why_no_hrv=why_no_hrv,
         crop=crop,
     )
+
+
+def _beats_twice(readings: list[Reading], hr_bpm: float) -> tuple[Float, Float]:
+    """Return the beats of the reliable windows (N,) as the method reads them and (M,) as the second reading does.
+
+    Raises:
+        SignalTooShort: there is no second reading.
+    """
+    sure = [reading for reading in readings if reading.estimate.reliable and reading.estimate.second is not None]
+    waves = [
+        join_waves(sure),
+        join_waves([replace(one, estimate=replace(one.estimate, pulse=one.estimate.second)) for one in sure]),
+    ]
+    beats = [wave.start_s + detect_beats(wave.bvp, wave.fps, hr_bpm) for wave in waves if wave is not None]
+    if len(beats) < 2:
+        raise SignalTooShort("there is no second reading of the same seconds to check how well the beats are timed")
+    return beats[0], beats[1]
 
 
 def _pooled(readings: list[Reading], rates: Float, weights: Float) -> float | None:
