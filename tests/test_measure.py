@@ -12,7 +12,7 @@ from autohr.errors import SignalTooShort
 from autohr.measure import summarise
 from autohr.methods import LEAST_S, estimate
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
-from autohr.types import Estimate, FaceClip, Frames, Measurement, Pulse, Reading
+from autohr.types import Estimate, FaceClip, FaceMeasurement, Frames, Measurement, Pulse, Reading
 from autohr.video.rois import REGIONS
 
 
@@ -124,6 +124,27 @@ def test_a_gap_stays_a_gap() -> None:
     assert np.isfinite(face.bvp.bvp[(t_s < 13.9) | (t_s > 40.1) & (t_s < 53.5)]).all()
     assert not any(14.2 < beat_s < 39.8 for beat_s in face.beats_s)
     assert face.start_s == 0 and face.end_s == pytest.approx(54, abs=0.1)
+
+
+def test_the_face_to_take_is_the_reliable_one_measured_longest() -> None:
+    """Whoever came first may be a passer-by; a longer face that is not reliable may be a poster."""
+    passer_by = summarise([replace(one, face_id=0) for one in readings(2, hr_bpm=105.0)])
+    person = summarise([replace(one, face_id=1) for one in readings(9, start_s=20.0)])
+    poster = summarise([replace(one, face_id=2) for one in readings(30, reliable=0)])
+    nothing = summarise([replace(one, face_id=3) for one in readings(40, reliable=0, wrong_bpm=None)])
+
+    def taken(*faces: FaceMeasurement) -> int:
+        answer = Measurement("a.mp4", "pos", None, 54.0, 30.0, Frames(), faces)
+        assert answer.as_dict()["main_face_id"] == answer.face.id
+        return answer.face.id
+
+    assert taken(passer_by, person) == 1 and taken(passer_by, person, poster, nothing) == 1
+    assert taken(passer_by, poster) == 0 and taken(poster, nothing) == 2 and taken(nothing) == 3
+    assert person.measured_s == pytest.approx(18)
+    parted = summarise(readings(5) + readings(5, start_s=40.0, segment=1))
+    assert parted.measured_s == pytest.approx(28) and parted.end_s == pytest.approx(54, abs=0.1)
+    with pytest.raises(ValueError, match="No face"):
+        taken()
 
 
 def test_the_json_is_strict_whatever_is_in_it() -> None:

@@ -110,6 +110,9 @@ CASES: dict[str, list[Measurement | Refusal]] = {
     "no rate": [make_measurement(make_face(hr_bpm=None, reliable=False, why="no rhythm stood out"))],
     "no face": [make_measurement(notes=("No face was found in 903 of 905 frames.",))],
     "two faces": [make_measurement(make_face(0), make_face(1, hr_bpm=95.2, reliable=False, why="too dark"))],
+    "second is the one": [
+        make_measurement(make_face(0, hr_bpm=95.2, reliable=False, why="too dark"), make_face(1, hr_bpm=71.3))
+    ],
     "same id twice": [make_measurement(make_face(0), make_face(0))],
     "hrv": [make_measurement(make_face(n_windows=60, hrv=A_HRV))],
     "gaps": [make_measurement(make_face(n_windows=50, gap_s=(18.0, 24.0)))],
@@ -256,6 +259,11 @@ def test_reasons_are_grouped_with_counts(pages: dict[str, str]) -> None:
 def test_one_row_per_window_and_frames_with_shares(pages: dict[str, str]) -> None:
     assert pages["long"].count("<tr><td") == 591
     assert "over 99.9 %" in words_of(pages["long"])
+
+
+def test_the_face_to_take_comes_first(pages: dict[str, str]) -> None:
+    words = words_of(pages["second is the one"])
+    assert 0 < words.index("71.3") < words.index("95.2")
 
 
 def test_two_faces_have_a_section_and_a_line_each(pages: dict[str, str]) -> None:

@@ -407,7 +407,7 @@ def demo(
     _print_measurement(result)
     write_measurement_page([result], report)
     _write(answer, json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
-    measured = result.faces[0].hr_bpm
+    measured = result.face.hr_bpm
     said = "nothing" if measured is None else f"{measured:.1f} bpm"
     print(f"True rate {truth.mean_hr_bpm:.1f} bpm, measured {said}.")
     print(f"Report: {report}   (video {video}, numbers {answer})")

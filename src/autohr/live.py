@@ -4,7 +4,7 @@
         for frame, t_s in camera:
             session.offer(frame, t_s)          # never blocks
             print(session.state().hr_bpm)
-        print(session.close().faces[0].hr_bpm)
+        print(session.close().face.hr_bpm)
 
 ``offer`` leaves the frame in a bounded place; a thread of the session's own measures it. ``take`` measures in the call
 itself and drops nothing: what it gives is equal to ``autohr.measure`` on the same frames and times. The session adds

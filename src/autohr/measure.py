@@ -131,7 +131,7 @@ def answer(
     faces = sorted({reading.face_id for reading in readings})
     if not faces:
         raise SignalTooShort(_nothing_long_enough(path, meter.too_short))
-    return Measurement(
+    result = Measurement(
         path=path,
         method=meter.method.name,
         method_title=meter.method.title,
@@ -145,6 +145,15 @@ def answer(
         ),
         notes=(*notes, *_notes_on_faces(meter, duration_s)),
     )
+    if len(faces) == 1:
+        return result
+    main = result.face
+    trust = "is reliable" if main.reliable else "none is reliable"
+    several = (
+        f"{len(faces)} faces were measured. Face {main.id} is the one to take when only one is wanted: "
+        f"it was measured for {main.measured_s:.1f} s and {trust}."
+    )
+    return replace(result, notes=(several, *result.notes))
 
 
 def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasurement:

@@ -224,6 +224,15 @@ class FaceMeasurement:
     crop: Frame | None = None
     """(H, W, 3) one picture of the face, for reports; never in the JSON."""
 
+    @property
+    def measured_s(self) -> float:
+        """Seconds that lie in at least one window; pauses do not count."""
+        total_s, covered_to_s = 0.0, -math.inf
+        for window in sorted(self.windows, key=lambda window: window.start_s):
+            total_s += max(0.0, window.end_s - max(window.start_s, covered_to_s))
+            covered_to_s = max(covered_to_s, window.end_s)
+        return total_s
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -240,6 +249,20 @@ class Measurement:
     """One sentence for each thing that was repaired, left out or refused."""
     method_title: str | None = None
     """As papers spell it."""
+
+    @property
+    def face(self) -> FaceMeasurement:
+        """The face to take when only one is wanted: a reliable one before others, then the one measured longest.
+
+        In a video that one person leaves before the next one comes, ``faces[0]`` is who came first, which may be a
+        passer-by.
+
+        Raises:
+            ValueError: no face was measured; ``measure`` raises before that.
+        """
+        if not self.faces:
+            raise ValueError(f"No face was measured in {self.path!r}.")
+        return max(self.faces, key=lambda face: (face.hr_bpm is not None, face.reliable, face.measured_s))
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of DESIGN 3: plain numbers, lists and None. NaN becomes None."""
@@ -283,6 +306,7 @@ class Measurement:
             "fps_mean": self.fps_mean,
             "frames": dataclasses.asdict(self.frames),
             "faces": faces,
+            "main_face_id": self.face.id if self.faces else None,
             "notes": list(self.notes),
         }
         plain: dict[str, Any] = _plain(whole)
