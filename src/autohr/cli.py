@@ -1227,6 +1227,8 @@ def _remarks(face: FaceMeasurement) -> list[str]:
         lines.append(f"Face {face.id}: variability over {hrv.duration_s:.0f} s: {', '.join(figures)}.")
         if hrv.withheld is not None:
             lines.append(f"Face {face.id}: too uncertain to be given: {hrv.withheld}.")
+    elif face.reliable and face.why_no_hrv is not None and face.measured_s >= 60:
+        lines.append(f"Face {face.id}: no variability: {face.why_no_hrv.rstrip('.')}.")
     return lines
 
 
