@@ -1,28 +1,40 @@
 """The command line: parse, call one function, print.
 
-Exit codes: 0 measured; 1 one of our errors, one line on stderr; 2 wrong usage; anything else is our bug and keeps its
-traceback. Rooms are imported inside the commands, so that ``autohr --help`` answers at once.
+Exit codes: 0 measured; 1 one of our errors, one line on stderr; 2 wrong usage; 128 + N stopped by signal N, what there
+was is written; anything else is our bug and keeps its traceback. Rooms are imported inside the commands, so that
+``autohr --help`` answers at once.
+
+Everything printed goes through ``_print``, ``_console`` or ``_say_error``, which escape control characters in names and
+whatever the terminal's encoding cannot show.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
+import re
 import shlex
+import signal
 import sys
+import tempfile
+import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autohr import __version__
-from autohr.errors import AutoHRError, BadRecording, UnknownName, VideoError
+from autohr.errors import AutoHRError, BadRecording, UnknownName, VideoError, escape_controls
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,26 +54,84 @@ app = typer.Typer(
 )
 
 
+_SYSTEM_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in "ENOSPC EDQUOT EROFS EIO EMFILE ENFILE EFBIG ESTALE ENXIO ENOMEM ETIMEDOUT ENOTCONN EBUSY".split()
+    if hasattr(errno, name)
+)
+"""Errors of a read or write that only the machine causes, never a mistake in our code."""
+_PATH_ERRORS = frozenset({errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+"""Errors of a path that a user gave. Reported in one line if the error names the path."""
+
+
 def main() -> None:
     """Entry point: our own errors become one line, everything else keeps its traceback."""
+    _prepare_streams()
+    code: int | str | None = 0
     try:
-        app()
+        try:
+            app()
+        except SystemExit as stop:
+            code = stop.code
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except AutoHRError as error:
         _say_error(str(error))
-        raise SystemExit(1) from None
+        code = 1
     except BrokenPipeError:
         # The reader of our output (head, less) went away; nothing is left to be said, not even at exit.
+        _drop_output()
+        code = code or 1
+    except OSError as error:
+        is_ours = error.errno in _SYSTEM_ERRORS or (error.errno in _PATH_ERRORS and error.filename is not None)
+        if not is_ours:
+            raise
+        where = "The output" if error.filename is None else repr(os.fsdecode(str(error.filename)))
+        _say_error(f"{where} cannot be read or written: {error.strerror}. Check the path and the room on the disk.")
+        # What could not be flushed would fail once more at exit.
+        _drop_output()
+        code = code or 1
+    raise SystemExit(code)
+
+
+def _prepare_streams() -> None:
+    """Open streams that the caller closed, and let none of them refuse a character."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Else the next file that is opened would get this number, and prints would go into it.
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
 
 
 def _say_error(message: str) -> None:
-    print(f"autohr: {message}", file=sys.stderr)
+    # Where even stderr is gone there is nobody to tell.
+    with contextlib.suppress(OSError):
+        print(f"autohr: {escape_controls(message)}", file=sys.stderr, flush=True)
+
+
+def _print(line: str) -> None:
+    print(escape_controls(line), flush=True)
+
+
+def _print_lines(text: str) -> None:
+    print(escape_controls(text, keep_newlines=True))
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"autohr {__version__}")
+        _print(f"autohr {__version__}")
         raise typer.Exit
 
 
@@ -202,75 +272,98 @@ def measure(
         )
     if end_s is not None and end_s <= start_s:
         raise typer.BadParameter(f"{end_s:g} s must lie after --start-s {start_s:g}.", param_hint="--end-s")
-    for out in (csv_out, html_out, None if json_out in (None, "-") else Path(str(json_out))):
-        if out is not None:
-            _check_writable(out)
+    outputs = _Outputs.check(json_out, csv_out, html_out)
+    batch = _list_batch(paths, has_fps=fps is not None)
+    outputs.refuse_inputs([*(item.source for item in batch.items), *([] if weights is None else [weights])])
+    for remark in batch.remarks:
+        _say_error(remark)
 
     from autohr.measure import measure as measure_one
+    from autohr.reports.outputs import ResultFiles
+    from autohr.video.decode import local_path
+
+    loaded = _load_method(method, weights, device.value)
+    many = len(batch.items) > 1
+    files = ResultFiles(
+        json_out=outputs.json,
+        csv_out=outputs.csv,
+        html_out=outputs.html,
+        is_array=many or len(paths) > 1 or _is_folder(local_path(paths[0])),
+        made_at=time.strftime("%Y-%m-%d %H:%M"),
+        command=shlex.join(["autohr", *sys.argv[1:]]),
+    )
+
+    def measure_item(item: _Item, progress: _Progress) -> Measurement:
+        return measure_one(
+            item.source,
+            loaded,
+            window_s=window_s,
+            stride_s=stride_s,
+            max_faces=max_faces,
+            box=None if box is None else box.value,
+            start_s=start_s,
+            end_s=end_s,
+            fps=fps if item.uses_fps else None,
+            progress=progress,
+        )
+
+    screen = _Screen(is_quiet=outputs.has_stdout)
+    n_done = n_refused = 0
+    errors: list[str] = []
+    ended_by: _Stopped | BrokenPipeError | None = None
+    with _Stops() as stops:
+        try:
+            for item in batch.items:
+                result, kind, bug = _attempt(item, measure_item, is_batch=many)
+                # Saved before it is shown, so that no name and no closed terminal can lose it.
+                with stops.held():
+                    files.add(result, kind)
+                    n_done += 1
+                    n_refused += bool(kind)
+                screen.show(result, bug)
+        except (_Stopped, BrokenPipeError) as ended:
+            ended_by = ended
+        try:
+            with stops.held():
+                errors = files.finish()
+        except _Stopped as stopped:
+            ended_by = ended_by or stopped
+    for error in errors:
+        _say_error(error)
+    if isinstance(ended_by, BrokenPipeError):
+        raise ended_by
+    if ended_by is not None:
+        _say_error(f"Stopped by {ended_by.name} after {n_done} of {len(batch.items)} files; what was done is written.")
+        raise typer.Exit(ended_by.exit_code)
+    if many:
+        screen.print(f"Measured {n_done - n_refused} of {n_done} files; {n_refused} refused.")
+    if n_refused < n_done:
+        screen.print(NOT_MEDICAL)
+    if n_refused or errors or screen.has_failed:
+        raise typer.Exit(1)
+
+
+def _attempt(
+    item: _Item, measure_item: Callable[[_Item, _Progress], Measurement], *, is_batch: bool
+) -> tuple[Measurement | Refusal, str, str | None]:
+    """Measure one item; return its result, the class of the error or "", and the traceback of a bug of ours.
+
+    A bug is raised where there is no other item that it would cost.
+    """
     from autohr.types import Refusal
 
-    sources = _sources(paths)
-    loaded = _load_method(method, weights, device.value)
-    many = len(sources) > 1
-    results: list[Measurement | Refusal] = []
-    kinds: list[str] = []
-    quiet = json_out == "-"
-    for source in sources:
-        try:
-            with _Progress(str(source), shown=sys.stderr.isatty()) as progress:
-                result = measure_one(
-                    source,
-                    loaded,
-                    window_s=window_s,
-                    stride_s=stride_s,
-                    max_faces=max_faces,
-                    box=None if box is None else box.value,
-                    start_s=start_s,
-                    end_s=end_s,
-                    fps=fps,
-                    progress=progress,
-                )
-        except AutoHRError as error:
-            _say_error(str(error))
-            results.append(Refusal(str(source), str(error)))
-            kinds.append(type(error).__name__)
-        except Exception as bug:
-            if not many:
-                raise
-            traceback.print_exc()
-            results.append(Refusal(str(source), f"autohr itself failed: {type(bug).__name__}: {bug}"))
-            kinds.append(type(bug).__name__)
-        else:
-            results.append(result)
-            kinds.append("")
-            if not quiet:
-                _print_measurement(result)
-    n_refused = sum(isinstance(result, Refusal) for result in results)
-    if not quiet:
-        if many:
-            print(f"Measured {len(results) - n_refused} of {len(results)} files; {n_refused} refused.")
-        if n_refused < len(results):
-            print(NOT_MEDICAL)
-    if json_out is not None:
-        objects = [_as_json(result, kind) for result, kind in zip(results, kinds, strict=True)]
-        one = len(paths) == 1 and not many and not Path(paths[0]).is_dir()
-        text = json.dumps(objects[0] if one else objects, indent=None if quiet else 1, allow_nan=False)
-        if quiet:
-            print(text)
-        else:
-            _write(Path(json_out), text + "\n")
-    if csv_out is not None:
-        from autohr.reports.readings import readings_csv
-
-        _write(csv_out, readings_csv(results))
-    if html_out is not None:
-        # matplotlib takes half a second: only who wants the page waits for it.
-        from autohr.reports.measurement import write_measurement_page
-
-        command = shlex.join(["autohr", *sys.argv[1:]])
-        write_measurement_page(results, html_out, made_at=time.strftime("%Y-%m-%d %H:%M"), command=command)
-    if n_refused:
-        raise typer.Exit(1)
+    try:
+        if item.refusal is not None:
+            raise VideoError(item.refusal)
+        with _Progress(str(item.source), shown=sys.stderr.isatty()) as progress:
+            return measure_item(item, progress), "", None
+    except AutoHRError as error:
+        return Refusal(str(item.source), str(error)), type(error).__name__, None
+    except Exception as bug:
+        if not is_batch:
+            raise
+        reason = f"autohr itself failed: {type(bug).__name__}: {bug}"
+        return Refusal(str(item.source), reason), type(bug).__name__, traceback.format_exc()
 
 
 @app.command()
@@ -296,10 +389,9 @@ def live(
     """Show the pulse of who sits in front of the camera. Ctrl-C ends it and prints the summary.
 
     A first number comes after 4 s of face, a reliable one after 8 s at the earliest, then one each second."""
-    for out in (csv_out, None if json_out in (None, "-") else Path(str(json_out))):
-        if out is not None:
-            _check_writable(out)
-    source = _sources([camera])[0]
+    outputs = _Outputs.check(json_out, csv_out, None)
+    source = _live_source(camera)
+    outputs.refuse_inputs([source, *([] if weights is None else [weights])])
     if fast and isinstance(source, int):
         raise typer.BadParameter("a camera cannot be played faster; give a file with --camera.", param_hint="--fast")
 
@@ -307,33 +399,46 @@ def live(
 
     from autohr.live import LiveConfig, LiveSession
     from autohr.meter import MeterConfig
+    from autohr.reports.outputs import ResultFiles
     from autohr.terminal import watch
     from autohr.video.decode import open_video
 
-    quiet = json_out == "-"
+    screen = _Screen(is_quiet=outputs.has_stdout)
     loaded = _load_method(method, weights, device.value)
     config = LiveConfig(
         meter=MeterConfig(max_faces=max_faces), source=f"camera {source}" if isinstance(source, int) else str(source)
     )
-    with open_video(source, end_s=duration_s) as video, LiveSession(loaded, config) as session:
+    files = ResultFiles(json_out=outputs.json, csv_out=outputs.csv)
+    stopped: _Stopped | None = None
+    with _Stops() as stops, open_video(source, end_s=duration_s) as video, LiveSession(loaded, config) as session:
         frames = ((frame.rgb, frame.t_s, frame.whole) for frame in video)
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             watch(
-                session, frames, paced=not isinstance(source, int), fast=fast, out=sys.stderr if quiet else sys.stdout
+                session,
+                frames,
+                paced=not isinstance(source, int),
+                fast=fast,
+                out=sys.stderr if screen.is_quiet else sys.stdout,
             )
-        result = session.close()
-        result = replace(result, notes=(*video.notes, *result.notes))
-    if quiet:
-        print(json.dumps(result.as_dict(), allow_nan=False))
-    else:
-        _print_measurement(result)
-        print(NOT_MEDICAL)
-        if json_out is not None:
-            _write(Path(str(json_out)), json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
-    if csv_out is not None:
-        from autohr.reports.readings import readings_csv
-
-        _write(csv_out, readings_csv([result]))
+        except _Stopped as stop:
+            stopped = stop
+        except OSError:
+            # The terminal went away: what was measured until then is saved all the same.
+            screen.has_failed = True
+        with stops.held():
+            result = session.close()
+            result = replace(result, notes=(*video.notes, *result.notes))
+            files.add(result)
+            errors = files.finish()
+    for error in errors:
+        _say_error(error)
+    screen.show(result)
+    screen.print(NOT_MEDICAL)
+    if stopped is not None and stopped.number != signal.SIGINT:
+        _say_error(f"Stopped by {stopped.name}; what was measured is written.")
+        raise typer.Exit(stopped.exit_code)
+    if errors or screen.has_failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -377,7 +482,7 @@ def serve(
         )
     except ValueError as wrong:
         raise typer.BadParameter(str(wrong)) from None
-    serve_page(config, _load_method(method, weights, device.value), say=lambda line: print(line, flush=True))
+    serve_page(config, _load_method(method, weights, device.value), say=_print)
 
 
 @app.command()
@@ -397,7 +502,7 @@ def demo(
     _check_writable(out / "report.html")
     video, report, answer = out / "face.mp4", out / "report.html", out / "measurement.json"
     out.mkdir(parents=True, exist_ok=True)
-    print(f"Making {video}: a drawn face of {hr_bpm:g} bpm, {duration_s:g} s, 640x480, moving, in changing light ...")
+    _print(f"Making {video}: a drawn face of {hr_bpm:g} bpm, {duration_s:g} s, 640x480, moving, in changing light ...")
     # As deep a pulse as the real face of the checks shows, at the bit rate of a phone's video.
     scene = SceneConfig(duration_s=duration_s, hr_bpm=hr_bpm, seed=seed, pulse_depth=0.02, noise_sd=1.5)
     truth = write_scene(scene, video, crf=8)
@@ -409,8 +514,8 @@ def demo(
     _write(answer, json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
     measured = result.face.hr_bpm
     said = "nothing" if measured is None else f"{measured:.1f} bpm"
-    print(f"True rate {truth.mean_hr_bpm:.1f} bpm, measured {said}.")
-    print(f"Report: {report}   (video {video}, numbers {answer})")
+    _print(f"True rate {truth.mean_hr_bpm:.1f} bpm, measured {said}.")
+    _print(f"Report: {report}   (video {video}, numbers {answer})")
 
 
 @app.command()
@@ -451,8 +556,8 @@ def synth(
             workers=workers,
             progress=lambda done, total, _: count(done, total),
         )
-    print(f"{len(made.recordings)} recordings in {out}, {made.n_made} of them made now.")
-    print(f"Next: autohr prepare synthetic {out} --out cache")
+    _print(f"{len(made.recordings)} recordings in {out}, {made.n_made} of them made now.")
+    _print(f"Next: autohr prepare synthetic {out} --out cache")
 
 
 @app.command()
@@ -490,14 +595,15 @@ def prepare(
     page = manifest_path(out, crop, dataset).with_suffix(".html")
     write_manifest_page(manifest.as_dict(), page)
     for entry in manifest.excluded:
-        print(f"Excluded {entry.id}: {entry.reason}")
+        _print(f"Excluded {entry.id}: {entry.reason}")
     for kind, n in manifest.counts().items():
-        print(f"{KINDS[kind].title}: {n}")
+        _print(f"{KINDS[kind].title}: {n}")
     gone = f", {len(manifest.absent)} absent" if manifest.absent else ""
-    print(
+    _print(
         f"{len(manifest.kept)} of {len(manifest.entries)} recordings kept, {len(manifest.excluded)} excluded{gone}; "
-        f"cache {out}.\nEvery recording: {page}"
+        f"cache {out}."
     )
+    _print(f"Every recording: {page}")
     if not manifest.kept:
         raise BadRecording(f"Not one recording of {str(root)!r} could be used; the reasons are above.")
     refusal = manifest.refusal()
@@ -523,7 +629,9 @@ def train(
         from autohr.train.recipe import train as train_recipe
 
     result = train_recipe(recipe, overrides or (), out=out, resume=resume, overwrite=overwrite)
-    print(f"Run {result.run}\nBest weights {result.weights}\nCurves {result.curves}")
+    _print(f"Run {result.run}")
+    _print(f"Best weights {result.weights}")
+    _print(f"Curves {result.curves}")
     if result.fit.stopped_by is not None:
         raise AutoHRError(
             f"Stopped by {result.fit.stopped_by} after step {result.fit.step}; the same command goes on from there."
@@ -553,18 +661,18 @@ def search_command(
     changes = [*(overrides or ()), *([] if seed is None else [f"search.seed={seed}"])]
     found = search_cell(recipe, changes, out=out, resume=resume, overwrite=overwrite, say=say_epoch)
     result = found.search
-    print(f"Run {found.run}")
+    _print(f"Run {found.run}")
     if result.genotype is None:
         raise AutoHRError(
             f"Stopped by {result.stopped_by} after step {result.step}; the same command goes on from there."
         )
     for line in describe_cell(result.genotype):
-        print(line)
+        _print(line)
     if result.collapse is not None:
         done = "stopped" if result.stopped_by == "collapse" else "ended"
-        print(f"The search {done} unsound: {result.collapse}. See notes in {found.run / 'results' / 'search.json'}.")
-    print(f"Genotype {found.genotype}")
-    print(f"Train it: autohr train RECIPE --set net_config.genotype={found.genotype}")
+        _print(f"The search {done} unsound: {result.collapse}. See notes in {found.run / 'results' / 'search.json'}.")
+    _print(f"Genotype {found.genotype}")
+    _print(f"Train it: autohr train RECIPE --set net_config.genotype={found.genotype}")
 
 
 class Format(StrEnum):
@@ -619,7 +727,7 @@ def table_command(
             number, folder, cache=cache, recipes=recipes, overrides=overrides or (), only=only or (), say=_say_progress
         )
     found = runs or [path for path in [folder / "evaluation"] if path.exists()]
-    print(render_sheet(table_sheet(number, found, why=why, preset=preset), form.value))
+    _print_lines(render_sheet(table_sheet(number, found, why=why, preset=preset), form.value))
 
 
 @app.command()
@@ -682,8 +790,8 @@ def ablate(
 
     _write(folder / "ablation.svg", ablation_svg(folder))
     _write(folder / "ablation.html", render_ablation_page(folder, made_at=time.strftime("%Y-%m-%d %H:%M")))
-    print(render_sheet(ablation_sheet(result), form.value))
-    print(f"Picture: {folder / 'ablation.svg'}   (page {folder / 'ablation.html'})", file=sys.stderr)
+    _print_lines(render_sheet(ablation_sheet(result), form.value))
+    _say_progress(f"Picture: {folder / 'ablation.svg'}   (page {folder / 'ablation.html'})")
 
 
 @app.command("compare-methods")
@@ -733,8 +841,8 @@ def compare_methods_command(
         say=_say_progress,
     )
     for sheet in sheets:
-        print(render_sheet(sheet, form.value) + "\n")
-    print(f"Tables: {out / 'results' / PAGE}   (page: autohr report {out / 'evaluation'})", file=sys.stderr)
+        _print_lines(render_sheet(sheet, form.value) + "\n")
+    _say_progress(f"Tables: {out / 'results' / PAGE}   (page: autohr report {out / 'evaluation'})")
 
 
 @app.command("compare-cells")
@@ -795,9 +903,9 @@ def compare_cells(
     )
     from autohr.reports.run import write_run_page
 
-    print(render_sheet(comparison_sheet(result), form.value))
+    _print_lines(render_sheet(comparison_sheet(result), form.value))
     page = write_run_page(out, made_at=time.strftime("%Y-%m-%d %H:%M"))
-    print(f"Page: {page}", file=sys.stderr)
+    _say_progress(f"Page: {page}")
 
 
 @app.command()
@@ -860,7 +968,7 @@ def report(
         )
         out = None
     assert run is not None
-    print(f"Page: {write_run_page(run, out, preset=preset, made_at=made_at)}")
+    _print(f"Page: {write_run_page(run, out, preset=preset, made_at=made_at)}")
 
 
 @app.command("evaluate")
@@ -956,7 +1064,7 @@ def evaluate_command(
                 say=_say_progress,
             )
     _print_scores(results, presets, baseline, by, form.value)
-    print(f"Page: autohr report {what if what is not None and what.is_dir() else out}", file=sys.stderr)
+    _say_progress(f"Page: autohr report {what if what is not None and what.is_dir() else out}")
     if not any(one.counts["scored_windows"] for one in results):
         raise BadRecording("Not one window could be scored; the reasons are in the table.")
 
@@ -969,18 +1077,19 @@ def _print_scores(results: tuple[Results, ...], presets: list[str], baseline: st
 
     for name in presets or [str(results[0].protocol["preset"])]:
         scores = [score(one, name) for one in results]
-        print(render_sheet(scores_sheet(scores, baseline), form) + "\n")
+        _print_lines(render_sheet(scores_sheet(scores, baseline), form) + "\n")
         if by is None:
             continue
         for one in scores:
             if by not in one.groups:
                 known = ", ".join(one.groups) or "none"
                 raise typer.BadParameter(f"There is no group {by!r} with several values. Groups: {known}.")
-            print(render_sheet(groups_sheet(one, by), form) + "\n")
+            _print_lines(render_sheet(groups_sheet(one, by), form) + "\n")
 
 
 def _say_progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        print(escape_controls(line), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -1013,13 +1122,13 @@ def export_command(
     from autohr.methods import find_weights
 
     made = export_onnx(find_weights(None, weights)[0], out)
-    print(f"{made.path}: {made.n_bytes / 1e6:.1f} MB, {made.header['net']} of {weights}")
+    _print(f"{made.path}: {made.n_bytes / 1e6:.1f} MB, {made.header['net']} of {weights}")
     for put, named in (("Input", made.inputs), ("Output", made.outputs)):
         for name, said in named.items():
-            print(f"  {put} {name} {said}")
+            _print(f"  {put} {name} {said}")
     clips = " and ".join(f"{n_clips} of {n_frames} frames" for n_clips, n_frames in made.clips)
-    print(f"  Largest difference to torch: {made.difference:.1e} of {made.unit} (clips: {clips})")
-    print(f"  Licence: {_in_words(made.header['licence'])}")
+    _print(f"  Largest difference to torch: {made.difference:.1e} of {made.unit} (clips: {clips})")
+    _print(f"  Licence: {_in_words(made.header['licence'])}")
 
 
 class Table(StrEnum):
@@ -1091,14 +1200,13 @@ def list_table(table: Annotated[Table, typer.Argument(help="Which table to print
 
 def _list_weights() -> None:
     """The weights in this installation, by what their headers say."""
-    from rich.markup import escape
     from rich.table import Table as RichTable
 
     from autohr.methods import shipped_weights
 
     shipped = shipped_weights()
     if not shipped:
-        print(f"This installation of autohr {__version__} has no weights. Give a file: autohr measure --weights FILE")
+        _print(f"This installation of autohr {__version__} has no weights. Give a file: autohr measure --weights FILE")
         return
     from autohr.nets.checkpoint import read_header
 
@@ -1108,7 +1216,7 @@ def _list_weights() -> None:
         trained = _in_words(header["training_data"], ("datasets", "n_subjects", "minutes"))
         measured = _in_words(header["measured_accuracy"], ("mae_bpm", "within_3_bpm", "within_5_bpm", "on"))
         size = f"{path.stat().st_size / 1e6:.1f} MB"
-        view.add_row(name, header["net"], size, *map(escape, (trained, _in_words(header["licence"]), measured)))
+        view.add_row(_shown(name), header["net"], size, *map(_shown, (trained, _in_words(header["licence"]), measured)))
     _console().print(view)
 
 
@@ -1125,57 +1233,383 @@ def _in_words(value: Any, first: tuple[str, ...] = ()) -> str:
     return "not said" if value is None else str(value)
 
 
-def _sources(paths: list[str]) -> list[str | int]:
-    """What to measure: folders opened, camera numbers as numbers. A folder with nothing in it is an error."""
-    from autohr.video.decode import is_image_folder, list_videos
+@dataclass(frozen=True)
+class _Item:
+    """One thing to measure, or the reason why it is refused without being looked at."""
 
-    sources: list[str | int] = []
+    source: str | int
+    uses_fps: bool = True
+    """Whether --fps is meant for it."""
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class _Batch:
+    items: Sequence[_Item]
+    remarks: Sequence[str]
+    """Sentences about what is not measured."""
+
+
+def _list_batch(paths: Sequence[str], *, has_fps: bool) -> _Batch:
+    """List what to measure: folders are searched, digits name cameras, each file is taken once.
+
+    Raises:
+        typer.BadParameter: an empty path, or "-", which no file is called.
+    """
+    from autohr.video.decode import local_path
+
+    found: list[_Item] = []
+    remarks: list[str] = []
     for path in paths:
-        folder = Path(path)
-        if path.isdecimal() and not folder.exists():
-            sources.append(int(path))
-        elif folder.is_dir() and not is_image_folder(folder):
-            videos = list_videos(folder)
-            if not videos:
-                raise VideoError(f"No video in folder {path!r}. Give a video file, or a folder that holds some.")
-            sources += [str(video) for video in videos]
+        _refuse_no_path(path)
+        place = local_path(path)
+        if _is_camera(path):
+            found.append(_Item(int(path)))
+        elif "://" not in path and _is_folder(place):
+            items, about = _list_folder(path, place, has_fps=has_fps)
+            found += items
+            remarks += about
         else:
-            sources.append(path)
-    return sources
+            found.append(_Item(path))
+    items, repeated = [], []
+    taken: set[str] = set()
+    for item in found:
+        if isinstance(item.source, str) and _exists(local_path(item.source)):
+            place_taken = os.path.realpath(local_path(item.source))
+            if place_taken in taken:
+                repeated.append(item.source)
+                continue
+            taken.add(place_taken)
+        items.append(item)
+    if repeated:
+        remarks.append(f"Given more than once and measured once: {_listed_names(repeated)}.")
+    with_clock = [item for item in items if not (isinstance(item.source, str) and _is_folder(local_path(item.source)))]
+    if has_fps and with_clock and len(with_clock) < len(items):
+        remarks.append(
+            f"--fps is taken for the folders of pictures; the other {len(with_clock)} keep their own clocks. "
+            "Measure them in a run of their own to give them another rate."
+        )
+        items = [_Item(item.source, item not in with_clock, item.refusal) for item in items]
+    return _Batch(items, remarks)
 
 
-def _check_writable(out: Path) -> None:
-    """Refuse an output that cannot be written before minutes are spent on measuring."""
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise typer.BadParameter(f"Cannot write {str(out)!r}. Name a file in a folder that you may write to.")
+def _list_folder(path: str, folder: Path, *, has_fps: bool) -> tuple[list[_Item], list[str]]:
+    """List what to measure in a folder, and sentences about what is left out."""
+    from autohr.video.decode import IMAGE_SUFFIXES, find_videos, is_image_folder
+
+    content = find_videos(folder)
+    items = [_Item(str(video)) for video in content.videos]
+    items += [
+        _Item(str(inside), refusal=f"The folder {str(inside)!r} cannot be listed: {reason}.")
+        for inside, reason in content.unreadable
+    ]
+    remarks = []
+    image_folders, left_out = list(content.image_folders), list(content.left_out)
+    if not content.videos and not content.unreadable and is_image_folder(folder):
+        # The folder itself is the video; without --fps it is refused with what to do.
+        items.append(_Item(path))
+        image_folders = [inside for inside in image_folders if inside != folder]
+        left_out = [file for file in left_out if file.parent != folder or file.suffix.lower() not in IMAGE_SUFFIXES]
+    if has_fps:
+        items += [_Item(str(inside)) for inside in image_folders]
+    elif image_folders and items:
+        names = _listed_names([str(inside.relative_to(folder)) for inside in image_folders])
+        remarks.append(
+            f"Left out of {path!r}, folders of pictures: {names}; say their rate with --fps to measure them."
+        )
+    elif image_folders:
+        names = _listed_names([str(inside.relative_to(folder)) for inside in image_folders])
+        reason = f"No video in folder {path!r}, but folders of pictures: {names}. Say their frames per second: --fps."
+        items.append(_Item(path, refusal=reason))
+    if not items:
+        reason = f"No video in folder {path!r}. Give a video file, or a folder that holds some."
+        items.append(_Item(path, refusal=reason))
+    if left_out:
+        counts = Counter(file.suffix.lower() for file in left_out).most_common()
+        kinds = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in counts[:10])
+        more = f" and {sum(n for _, n in counts[10:])} of other suffixes" if len(counts) > 10 else ""
+        names = _listed_names([str(file.relative_to(folder)) for file in left_out])
+        remarks.append(f"Left out of {path!r}, no video by suffix: {kinds}{more} ({names}).")
+    if content.videos_by_content:
+        names = _listed_names([str(file.relative_to(folder)) for file in content.videos_by_content])
+        remarks.append(f"Left out of {path!r}, but video by content: {names}; give it by name to measure it.")
+    return items, remarks
+
+
+def _listed_names(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more
+
+
+def _live_source(camera: str) -> str | int:
+    from autohr.video.decode import local_path
+
+    _refuse_no_path(camera)
+    if _is_camera(camera):
+        return int(camera)
+    if "://" not in camera and _is_folder(local_path(camera)):
+        raise VideoError(f"{camera!r} is a folder. Give a camera, an address, or one video file.")
+    return camera
+
+
+def _refuse_no_path(path: str) -> None:
+    if not path:
+        raise typer.BadParameter("A path is empty. Name a file, a folder, a camera or an address.", param_hint="PATH")
+    if path == "-" and not os.path.lexists(path):
+        raise typer.BadParameter("Standard input is not read. Save the video to a file first.", param_hint="PATH")
+
+
+def _is_camera(path: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,4}", path) is not None and not os.path.lexists(path)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Where results go. Standard output is ``STDOUT``."""
+
+    json: Path | None
+    csv: Path | None
+    html: Path | None
+
+    @classmethod
+    def check(cls, json_out: str | None, csv_out: Path | None, html_out: Path | None) -> _Outputs:
+        """Check every output before minutes are spent on measuring.
+
+        Raises:
+            typer.BadParameter: one cannot be written, or two are the same file.
+        """
+        given = {"--json": json_out, "--csv": csv_out, "--html": html_out}
+        outs = {
+            option: STDOUT if str(out) in ("-", STDOUT.as_posix()) else Path(out)
+            for option, out in given.items()
+            if out is not None
+        }
+        for option, out in outs.items():
+            _check_writable(out, option)
+        for option, out in outs.items():
+            for other, another in outs.items():
+                if option < other and (out == another or (_same_file(out, another) and out.is_file())):
+                    what = "standard output" if out == STDOUT else repr(str(out))
+                    raise typer.BadParameter(f"{other} and {option} both name {what}. Give each its own file.")
+        return cls(*(outs.get(option) for option in given))
+
+    @property
+    def has_stdout(self) -> bool:
+        return STDOUT in (self.json, self.csv, self.html)
+
+    def refuse_inputs(self, inputs: Sequence[str | int]) -> None:
+        """Raise typer.BadParameter if an output would overwrite one of the inputs, or a picture of one."""
+        from autohr.video.decode import IMAGE_SUFFIXES, local_path
+
+        for option, out in (("--json", self.json), ("--csv", self.csv), ("--html", self.html)):
+            if out is None or out == STDOUT or not _exists(out):
+                continue
+            for given in inputs:
+                if isinstance(given, int):
+                    continue
+                place = local_path(given)
+                is_picture = out.suffix.lower() in IMAGE_SUFFIXES and _same_file(out.parent, place)
+                if is_picture or (_same_file(out, place) and out.is_file()):
+                    raise typer.BadParameter(
+                        f"{str(out)!r} is an input of this command and would be overwritten. Name another file.",
+                        param_hint=option,
+                    )
+
+
+STDOUT = Path("/dev/stdout")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        # One of them is not there yet.
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _check_writable(out: Path, option: str | None = None) -> None:
+    """Refuse an output that cannot be written before minutes are spent on measuring.
+
+    Raises:
+        typer.BadParameter: with the reason.
+    """
+    from autohr.runs import own_stream
+
+    reason = "its name is empty" if str(out) in ("", ".") else None
+    if reason is None and own_stream(out) is None:
+        try:
+            reason = _why_not_writable(out)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except ValueError as error:
+            reason = str(error)
+    if reason is not None:
+        raise typer.BadParameter(
+            f"Cannot write {str(out)!r}: {reason}. Name a file in a folder that you may write to.", param_hint=option
+        )
+
+
+def _why_not_writable(out: Path) -> str | None:
+    """Return why a file cannot be written, None if nothing speaks against it.
+
+    Raises:
+        OSError: the system's reason.
+    """
+    try:
+        out.stat()
+    except FileNotFoundError:
+        pass
+    else:
+        if out.is_dir():
+            return "it is a folder"
+        if not os.access(out, os.W_OK):
+            return "it may not be written"
+        if not out.is_file():
+            return None
+    place = Path(os.path.realpath(out))
+    folder = next(parent for parent in place.parents if parent.exists())
+    if not folder.is_dir():
+        return f"{str(folder)!r} is a file"
+    most = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if any(len(os.fsencode(part)) > most for part in place.parts):
+        return f"a name in it is longer than {most} bytes"
+    if not os.access(folder, os.W_OK):
+        return f"the folder {str(folder)!r} may not be written"
+    try:
+        # Where permissions are not the whole truth (root, network and immutable folders), only trying tells.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    return None
 
 
 def _write(out: Path, text: str) -> None:
     """Whole or not at all; a missing folder is made."""
-    from autohr.runs import write_bytes
+    from autohr.runs import make_folder, write_text
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, text.encode())
+    make_folder(out.parent)
+    write_text(out, text)
 
 
-def _as_json(result: Measurement | Refusal, kind: str) -> dict[str, Any]:
-    from autohr.types import MEASUREMENT_SCHEMA, Measurement
+class _Stopped(KeyboardInterrupt):
+    """The process was asked to stop by a signal."""
 
-    if isinstance(result, Measurement):
-        return result.as_dict()
-    return {"schema": MEASUREMENT_SCHEMA, "path": result.path, "error": {"kind": kind, "message": result.reason}}
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    @property
+    def name(self) -> str:
+        return "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, as shells count."""
+        return 128 + self.number
+
+
+class _Stops:
+    """Makes Ctrl-C, SIGTERM and SIGHUP raise ``_Stopped`` inside the block, and not in the middle of saving.
+
+    A second signal during saving ends that too. Signals that the caller ignores (nohup) stay ignored; outside the main
+    thread nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._is_held = False
+        self._pending: int | None = None
+
+    def __enter__(self) -> _Stops:
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        if self._is_held and self._pending is None:
+            self._pending = number
+            return
+        raise _Stopped(number)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Finish the block before the signal that came during it is raised."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+        if self._pending is not None:
+            number, self._pending = self._pending, None
+            raise _Stopped(number)
+
+
+class _Screen:
+    """Standard output of a command whose results are saved elsewhere: that it fails is no reason to stop."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        self.is_quiet = is_quiet
+        self.has_failed = False
+
+    def show(self, result: Measurement | Refusal, bug: str | None = None) -> None:
+        """Print a measurement; a refusal, or the traceback of a bug, goes to stderr."""
+        from autohr.types import Refusal
+
+        if bug is not None:
+            with contextlib.suppress(OSError):
+                print(escape_controls(bug, keep_newlines=True), file=sys.stderr, flush=True)
+        elif isinstance(result, Refusal):
+            _say_error(result.reason)
+        else:
+            self._try(lambda: _print_measurement(result))
+
+    def print(self, text: str) -> None:
+        self._try(lambda: _print(text))
+
+    def _try(self, do: Callable[[], None]) -> None:
+        if self.is_quiet or self.has_failed:
+            return
+        try:
+            do()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.has_failed = True
+            _say_error(f"The output cannot be printed: {error.strerror}. Files are still written.")
+            _drop_output()
 
 
 def _print_measurement(result: Measurement) -> None:
     """What a person wants to read: the rate, whether to believe it, and what was done to the video."""
-    from rich.markup import escape
     from rich.table import Table as RichTable
 
     console = _console()
     console.print(
-        f"[bold]{escape(result.path)}[/bold]  {result.duration_s:.1f} s, {result.fps_mean:.1f} frames per second, "
-        f"method {result.method}" + ("" if result.weights is None else f", weights {escape(result.weights)}")
+        f"[bold]{_shown(result.path)}[/bold]  {result.duration_s:.1f} s, {result.fps_mean:.1f} frames per second, "
+        f"method {result.method}" + ("" if result.weights is None else f", weights {_shown(result.weights)}")
     )
     table = RichTable("face", "heart rate", "confidence", "signal/noise", "time", "readings", box=None, pad_edge=False)
     for face in result.faces:
@@ -1192,14 +1626,21 @@ def _print_measurement(result: Measurement) -> None:
     console.print(table)
     for face in result.faces:
         for line in _remarks(face):
-            console.print(f"  {escape(line)}")
+            console.print(f"  {_shown(line)}")
     frames = result.frames
     console.print(
         f"  Frames: {frames.read} read, {frames.face} with a face, "
         f"{frames.repaired} repaired, {frames.dropped} dropped."
     )
     for note in result.notes:
-        console.print(f"  {escape(note)}")
+        console.print(f"  {_shown(note)}")
+
+
+def _shown(text: str) -> str:
+    """Return the text as markup of rich that shows it as it is, control characters escaped."""
+    from rich.markup import escape
+
+    return escape(escape_controls(text))
 
 
 def _console() -> Console:
@@ -1236,7 +1677,7 @@ class _Count:
     """A line on stderr, ten at most for a pipe, that counts what is done; callable with (done, total)."""
 
     def __init__(self, what: str) -> None:
-        self._what, self._tty = what, sys.stderr.isatty()
+        self._what, self._tty = escape_controls(what), sys.stderr.isatty()
         # The last ones tell the pace: what was there already counts at once.
         self._stamps = deque([(0, time.monotonic())], maxlen=30)
 
@@ -1245,7 +1686,7 @@ class _Count:
 
     def __exit__(self, *_: object) -> None:
         if self._tty:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            self._say("\r\033[K", end="")
 
     def __call__(self, done: int, total: int) -> None:
         if done < self._stamps[-1][0]:
@@ -1257,9 +1698,15 @@ class _Count:
         if done > before:
             line += f", {(now_s - then_s) / (done - before) * (total - done):.0f} s left"
         if self._tty:
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+            self._say(f"\r\033[K{line}", end="")
         elif done == total or done % max(1, total // 10) == 0:
-            print(line, file=sys.stderr, flush=True)
+            self._say(line)
+
+    @staticmethod
+    def _say(text: str, end: str = "\n") -> None:
+        # A terminal that went away is no reason to stop the work.
+        with contextlib.suppress(OSError):
+            print(text, end=end, file=sys.stderr, flush=True)
 
 
 class _Progress:
@@ -1277,15 +1724,24 @@ class _Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError):
+                self._bar.stop()
 
     def __call__(self, done_s: float, total_s: float | None) -> None:
         now = time.monotonic()
         if not self._shown or now - self._began < 1.0 or now - self._last < 0.1:
             return
         self._last = now
+        try:
+            self._draw(done_s, total_s)
+        except OSError:
+            # A terminal that went away is no reason to stop the work.
+            self._shown = False
+
+    def _draw(self, done_s: float, total_s: float | None) -> None:
         if self._bar is None:
             from rich.console import Console
+            from rich.markup import escape
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             self._bar = Progress(
@@ -1296,6 +1752,6 @@ class _Progress:
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(Path(self._name).name, total=total_s)
+            self._task = self._bar.add_task(escape(escape_controls(Path(self._name).name)), total=total_s)
             self._bar.start()
         self._bar.update(self._task, completed=min(done_s, total_s) if total_s else done_s)

@@ -15,6 +15,7 @@ Every message names the value, what is allowed, and what to do next.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -54,3 +55,23 @@ class BadWeights(AutoHRError):
 
 class BadRecipe(AutoHRError):
     """A recipe with an unknown key, a wrong type or a contradiction."""
+
+
+def escape_controls(text: str, *, keep_newlines: bool = False) -> str:
+    """Return the text with everything escaped that a terminal would act on or could not show.
+
+    Control characters (ANSI escapes begin with one), marks that turn the direction of text, line separators and lone
+    surrogates (bytes of a file name that are no UTF-8) become Python's escapes: ``\\x1b``, ``\\u202e``, ``\\udce9``.
+    Tabs stay, and line ends with ``keep_newlines``.
+    """
+
+    def escape(match: re.Match[str]) -> str:
+        character = match[0]
+        if character == "\n" and keep_newlines:
+            return character
+        return character.encode("unicode_escape").decode("ascii")
+
+    return _CONTROLS.sub(escape, text)
+
+
+_CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb]")

@@ -12,14 +12,20 @@ one. The log is only appended to; a last line cut short by a kill is left out wh
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
+import re
 import shutil
+import stat
+import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from autohr.errors import AutoHRError, BadRecipe
 
@@ -28,39 +34,133 @@ LOG = "log.jsonl"
 FOLDERS = ("checkpoints", "results")
 OURS = frozenset({CONFIG, LOG, *FOLDERS})
 """What a run directory may hold; overwriting removes these and nothing else."""
+MAX_JSON_BYTES = 2**28
+"""Largest JSON file that is read, in bytes. Chosen by us: a results file of an hour of video has about 1 MB."""
+MAX_LOG_BYTES = 2**30
+"""Largest log.jsonl that is read, in bytes. Chosen by us: a line of a training step has about 200 bytes, so a log of
+a million steps fits five times."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; on leaving without an error, it takes the place of ``path`` at once.
+    """Give a path to write to; on leaving without an error, that file takes the place of ``path`` at once.
 
     The content reaches the disk before the name does: a crash of the machine, too, leaves the old file or the new one.
+    A link is followed. A device, a pipe or one of the process's own streams (``/dev/stdout``) is not replaced: the
+    finished content is written into it.
 
-    Raises AutoHRError where the disk is full or the folder cannot be written.
+    Raises:
+        AutoHRError: the disk is full, the folder cannot be written, or ``path`` is a folder.
+        BrokenPipeError: the reader of a pipe went away.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside: Path | None = None
     try:
+        target = Path(os.path.realpath(path)) if path.is_symlink() and own_stream(path) is None else path
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        in_place = own_stream(path) is not None or (target.exists() and not target.is_file())
+        if in_place:
+            handle, name = tempfile.mkstemp(prefix="autohr-")
+            os.close(handle)
+            aside = Path(name)
+        else:
+            aside = target.with_name(f".{_shortened(target.name)}.{os.getpid()}-{threading.get_ident()}.part")
         yield aside
+        if in_place:
+            with open_output(path) as stream, aside.open("rb") as finished:
+                shutil.copyfileobj(finished, stream)
+            return
         with aside.open("rb+") as written:
             os.fsync(written.fileno())
-        aside.replace(path)
+        aside.replace(target)
         if os.name == "posix":
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            # Some file systems cannot do this for a folder; the file itself is on the disk.
+            with contextlib.suppress(OSError):
+                folder = os.open(target.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
+        if aside is not None:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+
+
+def open_output(path: Path) -> BinaryIO:
+    """Open a file, device or pipe for writing from its start, unbuffered.
+
+    One of the process's own streams is written on at its place, after what was printed before.
+
+    Raises:
+        OSError: as ``open`` does.
+    """
+    handle = own_stream(path)
+    if handle is None:
+        return path.open("wb", buffering=0)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    return os.fdopen(os.dup(handle), "wb", buffering=0)
+
+
+def own_stream(path: Path) -> int | None:
+    """Return the number of the open file that a name such as ``/dev/stdout`` or ``/dev/fd/3`` stands for, else None."""
+    name = path.as_posix()
+    if name in ("/dev/stdout", "/dev/stderr"):
+        return 1 if name == "/dev/stdout" else 2
+    found = re.fullmatch(r"/(?:dev|proc/self)/fd/([0-9]{1,6})", name)
+    return None if found is None else int(found[1])
+
+
+def _shortened(name: str, n_bytes: int = 150) -> str:
+    """The start of a file name, so that a longer name made of it fits the 255 bytes that file systems take."""
+    return os.fsdecode(os.fsencode(name)[:n_bytes])
+
+
+def work_file(path: Path) -> Path:
+    """Return where results wait beside ``path`` until that file is written whole; it is named by the process."""
+    return path.with_name(f"{_shortened(path.name)}.{os.getpid()}.partial.jsonl")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; one that is there already is kept.
+
+    Raises:
+        AutoHRError: it cannot be made, or is a file.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a kill leaves the old content or the new, never a part."""
+    """Write a file so that a kill leaves the old content or the new, never a part.
+
+    Raises:
+        AutoHRError: as ``replacing``.
+    """
     with replacing(path) as aside:
         aside.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, all of it or nothing; see ``utf8`` for text that is no Unicode.
+
+    Raises:
+        AutoHRError: as ``replacing``.
+    """
+    write_bytes(path, utf8(text))
+
+
+def utf8(text: str) -> bytes:
+    """Return the text as UTF-8; lone surrogates (bytes of a file name that are no UTF-8) as ``\\udce9``."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -68,12 +168,70 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(_strict(value), indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Raises AutoHRError where the file is missing or is not JSON."""
+def check_file(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> None:
+    """Check that a path names a regular file of at most ``max_bytes`` bytes, without reading it.
+
+    For files that a library opens itself. ``read_limited`` checks and reads.
+
+    Args:
+        what: noun for the file in the message, such as "recipe".
+
+    Raises:
+        AutoHRError: of the class ``error``, in one line, where the path is missing, a folder, a device, a pipe or a
+            socket, cannot be read, or holds more bytes.
+    """
+    with _open_limited(path, what, max_bytes, error):
+        pass
+
+
+def read_limited(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> bytes:
+    """Return the bytes of a regular file that holds at most ``max_bytes`` of them.
+
+    Never waits on a pipe and never reads more than ``max_bytes + 1`` bytes, even of a file that grows or whose size
+    is unknown.
+
+    Args:
+        what: noun for the file in the message, such as "recipe".
+
+    Raises:
+        AutoHRError: of the class ``error``, in one line, as in ``check_file``.
+    """
+    with _open_limited(path, what, max_bytes, error) as file:
+        try:
+            content = file.read(max_bytes + 1)
+        except OSError as cause:
+            raise error(f"Cannot read {what} {str(path)!r}: {cause.strerror or cause}.") from cause
+    if len(content) > max_bytes:
+        raise _too_large(path, what, f"more than {max_bytes}", max_bytes, error)
+    return content
+
+
+def read_limited_text(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> str:
+    """Return the text of a UTF-8 file of at most ``max_bytes`` bytes; a byte order mark at its start is left out.
+
+    Raises:
+        AutoHRError: of the class ``error``, in one line, as in ``check_file``, and where the file is not UTF-8.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AutoHRError(f"There is no {str(path)!r}.") from None
+        return read_limited(path, what, max_bytes, error).decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise error(
+            f"The {what} {str(path)!r} is not UTF-8 text (byte {cause.start} does not fit). "
+            "Give a text file, or save it as UTF-8."
+        ) from None
+
+
+def read_json(path: Path, what: str = "file", max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Return the content of a JSON file of at most ``max_bytes`` bytes.
+
+    Raises:
+        AutoHRError: the file is missing, not a regular file, too large, not UTF-8 or not JSON.
+    """
+    text = read_limited_text(path, what, max_bytes)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise AutoHRError(f"{str(path)!r} is JSON nested too deeply; remove it or write it again.") from None
     except ValueError as error:
         raise AutoHRError(f"{str(path)!r} is not JSON ({error}); remove it or write it again.") from None
 
@@ -101,19 +259,19 @@ class Run:
             with (self.root / LOG).open("ab") as file:
                 file.write(line.encode())
         except OSError as error:
-            raise _cannot_write(self.root / LOG, error) from error
+            raise cannot_write(self.root / LOG, error) from error
 
     def read_log(self) -> list[dict[str, Any]]:
         """Every record of log.jsonl, oldest first; [] before the first one."""
         path = self.root / LOG
         if not path.exists():
             return []
-        *lines, _cut_short = path.read_bytes().split(b"\n")
+        *lines, _cut_short = read_limited(path, "log", MAX_LOG_BYTES).split(b"\n")
         records = []
         for number, line in enumerate(lines, 1):
             try:
                 records.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise AutoHRError(f"{str(path)!r}, line {number} is not JSON; remove that line.") from None
         return records
 
@@ -125,7 +283,7 @@ class Run:
         path = self.root / LOG
         if path.exists():
             kept = [json.dumps(record) + "\n" for record in self.read_log() if keep(record)]
-            write_bytes(path, "".join(kept).encode())
+            write_text(path, "".join(kept))
 
 
 def create_run(root: Path, config: Mapping[str, Any], *, overwrite: bool = False) -> Run:
@@ -139,37 +297,51 @@ def create_run(root: Path, config: Mapping[str, Any], *, overwrite: bool = False
         AutoHRError: the directory holds something that is not a run; it is never overwritten.
     """
     config = json.loads(json.dumps(_strict(config)))
-    if root.exists():
-        if not root.is_dir():
-            raise AutoHRError(f"{str(root)!r} is a file; name a folder for the run.")
-        held = {path.name for path in root.iterdir() if not path.name.endswith(".part")}
-        if held - OURS:
-            stranger = min(held - OURS)
-            raise AutoHRError(f"{str(root)!r} holds {stranger!r} and is no run folder; name a new or empty one.")
-        if CONFIG in held and not overwrite:
-            before = read_json(root / CONFIG)
-            if before != config:
-                raise BadRecipe(
-                    f"{str(root)!r} holds a run made with another config ({_first_difference(before, config)}). "
-                    "Name another folder, go back to that config, or ask to overwrite it."
-                )
-            for litter in (path for folder in (root, *map(root.joinpath, FOLDERS)) for path in folder.glob(".*.part")):
-                litter.unlink()
-            return open_run(root)
-        # config.json goes last, so that a kill in between leaves a folder that is still seen as a run of ours.
-        for name in (*FOLDERS, LOG, CONFIG):
-            path = root / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
     try:
+        begun = _prepare_run(root, config, overwrite)
         for folder in FOLDERS:
             (root / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _cannot_write(root, error) from error
+        raise cannot_write(root, error) from error
+    if begun:
+        return open_run(root)
     write_json(root / CONFIG, config)
     return Run(root, config)
+
+
+def _prepare_run(root: Path, config: Any, overwrite: bool) -> bool:
+    """Clear the folder of a run that is overwritten; whether the same run has begun in it already.
+
+    Raises:
+        OSError: the folder cannot be read or cleared.
+        BadRecipe, AutoHRError: as ``create_run``.
+    """
+    if not root.exists():
+        return False
+    if not root.is_dir():
+        raise AutoHRError(f"{str(root)!r} is a file; name a folder for the run.")
+    held = {path.name for path in root.iterdir() if not path.name.endswith(".part")}
+    if held - OURS:
+        stranger = min(held - OURS)
+        raise AutoHRError(f"{str(root)!r} holds {stranger!r} and is no run folder; name a new or empty one.")
+    if CONFIG in held and not overwrite:
+        before = read_json(root / CONFIG)
+        if before != config:
+            raise BadRecipe(
+                f"{str(root)!r} holds a run made with another config ({_first_difference(before, config)}). "
+                "Name another folder, go back to that config, or ask to overwrite it."
+            )
+        for litter in (path for folder in (root, *map(root.joinpath, FOLDERS)) for path in folder.glob(".*.part")):
+            litter.unlink()
+        return True
+    # config.json goes last, so that a kill in between leaves a folder that is still seen as a run of ours.
+    for name in (*FOLDERS, LOG, CONFIG):
+        path = root / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return False
 
 
 def open_run(root: Path) -> Run:
@@ -177,17 +349,55 @@ def open_run(root: Path) -> Run:
 
     Raises AutoHRError where there is none.
     """
-    if not (root / CONFIG).is_file():
+    try:
+        is_run = (root / CONFIG).is_file()
+    except OSError as error:
+        raise AutoHRError(f"Cannot read {str(root)!r}: {error.strerror or error}. Check the path.") from None
+    if not is_run:
         raise AutoHRError(f"{str(root)!r} is no run folder: it holds no {CONFIG}.")
     for folder in FOLDERS:
-        (root / folder).mkdir(exist_ok=True)
+        make_folder(root / folder)
     return Run(root, read_json(root / CONFIG))
 
 
-def _cannot_write(path: Path, error: OSError) -> AutoHRError:
-    return AutoHRError(
-        f"Cannot write {str(path)!r}: {error.strerror or error}. Make room or choose another folder, and run again."
-    )
+def _open_limited(path: Path, what: str, max_bytes: int, error: type[AutoHRError]) -> BinaryIO:
+    """Open a regular file of at most ``max_bytes`` bytes. Opening a pipe does not wait for its writer."""
+    # The kind is asked of the open file, not of the path, which may change in between; O_NONBLOCK is for pipes.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
+    try:
+        if path.is_dir():
+            raise error(f"{str(path)!r} is a folder; give the {what} itself, a file.")
+        handle = os.open(path, flags)
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(f"There is no {what} {str(path)!r}. Check the path.") from None
+    except (OSError, ValueError) as cause:  # ValueError: a zero byte in the path
+        said = cause.strerror if isinstance(cause, OSError) and cause.strerror else cause
+        raise error(f"Cannot read {what} {str(path)!r}: {said}.") from cause
+    file = os.fdopen(handle, "rb")
+    try:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise error(f"{str(path)!r} is a device, pipe or socket; give the {what} as a regular file.")
+        if state.st_size > max_bytes:
+            raise _too_large(path, what, str(state.st_size), max_bytes, error)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _too_large(path: Path, what: str, found: str, max_bytes: int, error: type[AutoHRError]) -> AutoHRError:
+    return error(f"{str(path)!r} has {found} bytes; a {what} has at most {max_bytes}. Give another file.")
+
+
+def cannot_write(path: Path, error: OSError) -> AutoHRError:
+    """Return the error that says in one line which file could not be written, why, and what to do."""
+    advice = "Make room or choose another folder, and run again."
+    if error.errno == errno.ENAMETOOLONG:
+        advice = "Choose a shorter name."
+    elif error.errno == errno.EISDIR:
+        advice = "Name a file in it."
+    return AutoHRError(f"Cannot write {str(path)!r}: {error.strerror or error}. {advice}")
 
 
 def _strict(value: Any) -> Any:

@@ -25,7 +25,7 @@ MOST_SAID = 20
 def write_manifest_page(manifest: Mapping[str, Any], out: Path) -> None:
     """Write the page to ``out``, whole or not at all; a missing folder is made.
 
-    Raises ValueError where ``out`` is a folder or the manifest has another schema, OSError where the disk refuses.
+    Raises ValueError where ``out`` is a folder or the manifest has another schema, AutoHRError where the disk refuses.
     """
     write_page(render_manifest_page(manifest), out)
 

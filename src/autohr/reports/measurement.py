@@ -101,7 +101,7 @@ def write_measurement_page(
 
     ``made_at`` is printed as it is given, for there is no clock in here. ``command`` is the line that made the page;
     without it the page shows, for each file, the line that measures it again. Raises ValueError for no results or where
-    ``out`` is a folder, OSError where the disk refuses.
+    ``out`` is a folder, AutoHRError where the disk refuses.
     """
     write_page(render_measurement_page(results, made_at=made_at, command=command), out)
 

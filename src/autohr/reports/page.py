@@ -16,7 +16,6 @@ import base64
 import functools
 import io
 import math
-import os
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -34,6 +33,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from autohr.runs import cannot_write, make_folder, write_text
 from autohr.types import Frame
 
 CROP_PX = 128
@@ -82,19 +82,19 @@ class Chart:
 def write_page(page: str, out: Path) -> None:
     """Write a page to ``out``, whole or not at all; a missing folder is made.
 
-    Raises ValueError where ``out`` is a folder, OSError where the disk refuses.
+    Raises:
+        ValueError: ``out`` is a folder.
+        AutoHRError: the disk refuses.
     """
     out = Path(out)
-    if out.is_dir():
-        raise ValueError(f"{str(out)!r} is a folder; name a file in it, such as {str(out / 'report.html')!r}.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Same folder, so that the rename cannot cross disks; a plain open, so that the usual permissions hold.
-    temporary = out.with_name(f".{out.name[:100]}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        temporary.write_bytes(page.encode("utf-8"))
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+        is_folder = out.is_dir()
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    if is_folder:
+        raise ValueError(f"{str(out)!r} is a folder; name a file in it, such as {str(out / 'report.html')!r}.")
+    make_folder(out.parent)
+    write_text(out, page)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -23,11 +23,12 @@ CSV_COLUMNS = (
 )
 
 
-def readings_csv(results: Sequence[Measurement | Refusal]) -> str:
-    """One row for each reading; a refused file is one row with its reason."""
+def readings_csv(results: Sequence[Measurement | Refusal], *, header: bool = True) -> str:
+    """Return one row for each reading, the names of the columns first; a refused file is one row with its reason."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(CSV_COLUMNS)
+    if header:
+        table.writerow(CSV_COLUMNS)
     for result in results:
         if not isinstance(result, Measurement):
             table.writerow([result.path, "", "", "", "", "", "false", "", result.reason, "", ""])

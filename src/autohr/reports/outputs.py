@@ -1,0 +1,270 @@
+"""The files that ``autohr measure`` and ``autohr live`` write: JSON, CSV and a page, saved while a batch runs.
+
+    CSV     the rows of a result are appended when it comes
+    JSON    one line for each result goes into a work file beside the output, OUT.PID.partial.jsonl; at the end the
+            output is written whole from it and the work file removed
+    HTML    written at the end
+
+An output that cannot be written is reported at the end and keeps no other one from being written. Names of files that
+are no UTF-8 are written losslessly as JSON escapes (``"\\udce9"``), and as the same escapes in plain text into the CSV;
+the page shows a replacement mark.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from autohr.errors import AutoHRError
+from autohr.reports.readings import readings_csv
+from autohr.runs import cannot_write, make_folder, open_output, own_stream, replacing, utf8, work_file
+from autohr.types import MEASUREMENT_SCHEMA, Measurement, Refusal
+
+
+class ResultFiles:
+    """Writer of the outputs of one command. Call ``add`` for each result, then ``finish`` once, whatever happened."""
+
+    def __init__(
+        self,
+        *,
+        json_out: Path | None = None,
+        csv_out: Path | None = None,
+        html_out: Path | None = None,
+        is_array: bool = False,
+        made_at: str | None = None,
+        command: str | None = None,
+    ) -> None:
+        """Nothing is opened before the first result.
+
+        Args:
+            is_array: the JSON is an array of results, not the one result.
+            made_at, command: printed on the page, see ``write_measurement_page``.
+        """
+        self._json_out, self._html_out = json_out, html_out
+        self._csv = None if csv_out is None else _CsvFile(csv_out)
+        self._is_array, self._made_at, self._command = is_array, made_at, command
+        self._lines = _WorkFile(
+            work_file(json_out) if json_out is not None and is_array and _is_plain(json_out) else None
+        )
+        self._results: list[Measurement | Refusal] = []
+        self._n_results = 0
+
+    def add(self, result: Measurement | Refusal, error_kind: str = "") -> None:
+        """Save a result. ``error_kind`` is the class of the error behind a refusal.
+
+        Raises:
+            BrokenPipeError: the reader of an output went away.
+        """
+        self._n_results += 1
+        if self._json_out is not None:
+            self._lines.append(json.dumps(as_json(result, error_kind), allow_nan=False))
+        if self._html_out is not None:
+            self._results.append(result)
+        if self._csv is not None:
+            self._csv.append(result)
+
+    def finish(self) -> list[str]:
+        """Write what is still to be written; return one sentence for each output that could not be.
+
+        Without any result nothing is written.
+
+        Raises:
+            BrokenPipeError: the reader of an output went away; the other outputs are written.
+        """
+        errors: list[str] = []
+        broken: BrokenPipeError | None = None
+        for write in (self._finish_csv, self._finish_json, self._finish_page) if self._n_results else ():
+            try:
+                write()
+            except AutoHRError as error:
+                errors.append(str(error))
+            except BrokenPipeError as error:
+                broken = error
+        if broken is not None:
+            raise broken
+        return errors
+
+    def _finish_csv(self) -> None:
+        if self._csv is not None:
+            self._csv.close()
+
+    def _finish_json(self) -> None:
+        if self._json_out is None:
+            return
+        try:
+            make_folder(self._json_out.parent)
+            with replacing(self._json_out) as aside, aside.open("wb") as file:
+                for piece in self._json_pieces():
+                    file.write(piece.encode())
+        except AutoHRError as error:
+            kept = self._lines.keep()
+            raise AutoHRError(f"{error}{'' if kept is None else f' The results are in {str(kept)!r}.'}") from error
+        self._lines.remove()
+
+    def _json_pieces(self) -> Iterator[str]:
+        """The JSON text in pieces: one line for the terminal or a pipe, indented by one space for a file."""
+        assert self._json_out is not None
+        is_file = own_stream(self._json_out) is None
+        if self._is_array:
+            yield "["
+        for number, line in enumerate(self._lines):
+            text = json.dumps(json.loads(line), indent=1) if is_file else line
+            if not self._is_array:
+                yield text
+            elif is_file:
+                yield (",\n" if number else "\n") + textwrap.indent(text, " ")
+            else:
+                yield (", " if number else "") + text
+        if self._is_array:
+            yield "\n]" if is_file else "]"
+        yield "\n"
+
+    def _finish_page(self) -> None:
+        if self._html_out is None:
+            return
+        # matplotlib takes half a second: only who wants the page waits for it.
+        from autohr.reports.measurement import write_measurement_page
+
+        write_measurement_page(self._results, self._html_out, made_at=self._made_at, command=self._command)
+
+
+def as_json(result: Measurement | Refusal, error_kind: str) -> dict[str, Any]:
+    """Return the JSON object of a result: the measurement, or the error with its class and its message."""
+    if isinstance(result, Measurement):
+        return result.as_dict()
+    return {"schema": MEASUREMENT_SCHEMA, "path": result.path, "error": {"kind": error_kind, "message": result.reason}}
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a path names a regular file, or none yet, and not a device, pipe or stream."""
+    try:
+        return own_stream(path) is None and (path.is_file() or not path.exists())
+    except OSError:
+        return False
+
+
+class _WorkFile:
+    """Lines of text in a file, or in memory where there is no file or the disk refuses."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._n_bytes = 0
+        self._in_memory: list[str] = []
+
+    def append(self, line: str) -> None:
+        if self._path is None or self._in_memory:
+            self._in_memory.append(line)
+            return
+        content = line.encode() + b"\n"
+        try:
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("wb+", buffering=0)
+            _write_all(self._file, content, self._n_bytes)
+            self._n_bytes += len(content)
+        except OSError:
+            self._in_memory.append(line)
+
+    def __iter__(self) -> Iterator[str]:
+        if self._file is not None:
+            at = 0
+            while at < self._n_bytes:
+                # Read through the open file: it is there also when the folder was removed meanwhile.
+                self._file.seek(at)
+                line = b""
+                while not line.endswith(b"\n"):
+                    more = self._file.readline()
+                    if not more:
+                        return
+                    line += more
+                at += len(line)
+                yield line.decode()
+        yield from self._in_memory
+
+    def keep(self) -> Path | None:
+        """Close the file and leave it, with the lines of the memory if they fit; its path if it holds any line."""
+        if self._file is None:
+            return None
+        with contextlib.suppress(OSError):
+            if self._in_memory:
+                _write_all(self._file, "".join(line + "\n" for line in self._in_memory).encode(), self._n_bytes)
+        self._file.close()
+        return self._path if self._n_bytes and self._path is not None and self._path.exists() else None
+
+    def remove(self) -> None:
+        if self._file is not None and self._path is not None:
+            self._file.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+
+class _CsvFile:
+    """A table of readings that grows by the rows of one result at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._n_bytes = 0
+        self._begun = False
+        self._waiting = b""
+        self._is_plain = _is_plain(path)
+        self._error: OSError | None = None
+
+    def append(self, result: Measurement | Refusal) -> None:
+        self._waiting += utf8(readings_csv([result], header=not self._begun))
+        self._begun = True
+        self._write()
+
+    def _write(self) -> None:
+        """Write what waits. What the disk refuses goes on waiting: there may be room later."""
+        try:
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = open_output(self._path)
+            _write_all(self._file, self._waiting, self._n_bytes if self._is_plain else None)
+        except BrokenPipeError:
+            self._waiting = b""
+            raise
+        except OSError as error:
+            self._error = error
+            return
+        self._n_bytes += len(self._waiting)
+        self._waiting, self._error = b"", None
+
+    def close(self) -> None:
+        """Raises AutoHRError where rows could not be written."""
+        try:
+            if self._waiting:
+                self._write()
+            if self._file is not None:
+                self._file.close()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self._error = error
+        if self._error is not None:
+            raise cannot_write(self._path, self._error)
+
+
+def _write_all(file: BinaryIO, content: bytes, at: int | None) -> None:
+    """Write to an unbuffered file, at a place of it or, with None, on.
+
+    Raises:
+        OSError: the disk refuses; the file is then cut to what was in it before.
+    """
+    if at is not None:
+        file.seek(at)
+    rest = memoryview(content)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        if at is not None:
+            with contextlib.suppress(OSError):
+                file.truncate(at)
+        raise
