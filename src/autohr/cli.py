@@ -496,12 +496,15 @@ def demo(
 ) -> None:
     """Make a synthetic face video of known pulse, measure it, and write its report."""
     from autohr.measure import measure as measure_one
-    from autohr.reports.measurement import write_measurement_page
+    from autohr.reports.outputs import ResultFiles
     from autohr.synth.video import SceneConfig, write_scene
 
-    _check_writable(out / "report.html")
+    from autohr.runs import make_folder
+
     video, report, answer = out / "face.mp4", out / "report.html", out / "measurement.json"
-    out.mkdir(parents=True, exist_ok=True)
+    for one in (video, report, answer):
+        _check_writable(one, "--out")
+    make_folder(out)
     _print(f"Making {video}: a drawn face of {hr_bpm:g} bpm, {duration_s:g} s, 640x480, moving, in changing light ...")
     # As deep a pulse as the real face of the checks shows, at the bit rate of a phone's video.
     scene = SceneConfig(duration_s=duration_s, hr_bpm=hr_bpm, seed=seed, pulse_depth=0.02, noise_sd=1.5)
@@ -510,11 +513,16 @@ def demo(
     with _Progress(str(video), shown=sys.stderr.isatty()) as progress:
         result = measure_one(video, method, progress=progress)
     _print_measurement(result)
-    write_measurement_page([result], report)
-    _write(answer, json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
+    files = ResultFiles(json_out=answer, html_out=report)
+    files.add(result)
+    errors = files.finish()
     measured = result.face.hr_bpm
     said = "nothing" if measured is None else f"{measured:.1f} bpm"
     _print(f"True rate {truth.mean_hr_bpm:.1f} bpm, measured {said}.")
+    for error in errors:
+        _say_error(error)
+    if errors:
+        raise typer.Exit(1)
     _print(f"Report: {report}   (video {video}, numbers {answer})")
 
 
@@ -770,10 +778,11 @@ def ablate(
     with _extra("Training", "train"):
         from autohr.lab.ablations import ablate as run_ablation
         from autohr.lab.ablations import ablation_sheet
+    from autohr.runs import make_folder
 
     folder = out or Path("runs") / f"ablate_{name.value}{'_synthetic' if synthetic else ''}"
-    _check_writable(folder / "ablation.json")
-    folder.mkdir(parents=True, exist_ok=True)
+    _check_writable(folder / "ablation.json", "--out")
+    make_folder(folder)
     result = run_ablation(
         name.value,
         folder,
@@ -945,6 +954,8 @@ def report(
     """Make one self-contained page from a run directory, with no model and no video."""
     if (run is None) == (activations is None):
         raise typer.BadParameter("Give a run directory, or --activations VIDEO.")
+    if out is not None:
+        _check_writable(out / "config.json" if activations is not None else out, "--out")
     from autohr.reports.run import write_run_page
 
     made_at = time.strftime("%Y-%m-%d %H:%M")

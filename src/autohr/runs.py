@@ -11,8 +11,10 @@ one. The log is only appended to; a last line cut short by a kill is left out wh
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
+import io
 import json
 import math
 import os
@@ -25,7 +27,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO, cast
 
 from autohr.errors import AutoHRError, BadRecipe
 
@@ -105,7 +107,27 @@ def open_output(path: Path) -> BinaryIO:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+    for number, ours, original in ((1, sys.stdout, sys.__stdout__), (2, sys.stderr, sys.__stderr__)):
+        if handle == number and ours is not None and ours is not original:
+            return cast(BinaryIO, _Replaced(ours))
     return os.fdopen(os.dup(handle), "wb", buffering=0)
+
+
+class _Replaced(io.RawIOBase):
+    """A ``sys.stdout`` or ``sys.stderr`` that a notebook or a test has put in place of the process's own: written to,
+    never closed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._stream.write(self._decoder.decode(bytes(content)))
+        return len(content)
 
 
 def own_stream(path: Path) -> int | None:

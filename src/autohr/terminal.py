@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from autohr.errors import escape_controls
 from autohr.live import LiveSession, LiveState
 from autohr.types import Float, Frame
 
@@ -129,7 +130,12 @@ def drawn(
     beside.append(f"confidence {confidence_bar(state.confidence, plain=plain)} {100 * state.confidence:3.0f} %")
     head.add_row(Text("\n".join(big(rate, plain=plain)), f"bold {colour}"), beside)
     parts: list[RenderableType] = [
-        Text(f"autohr live  {source}, method {method}  (Ctrl-C ends)", "dim", no_wrap=True, overflow="ellipsis"),
+        Text(
+            f"autohr live  {escape_controls(source)}, method {method}  (Ctrl-C ends)",
+            "dim",
+            no_wrap=True,
+            overflow="ellipsis",
+        ),
         Text(""),
         head,
         Text(""),

@@ -1,9 +1,6 @@
 """Nets, one visible table: name -> what it is and how it is built. Importing it imports torch."""
 
-import os
-
-import torch
-
+import autohr.nets.fork  # noqa: F401, makes torch work in forked children
 from autohr.nets.autohr import PRESETS, AutoHR, AutoHRConfig
 from autohr.nets.deepphys import DeepPhys, DeepPhysConfig
 from autohr.nets.hrcnn import HRCNN, HRCNNConfig
@@ -24,10 +21,5 @@ NETS: dict[str, NetSpec] = {
     "rhythmnet": NetSpec("rhythmnet", "RhythmNet", RhythmNetConfig, RhythmNet, "rate"),
     "synrhythm": NetSpec("synrhythm", "SynRhythm", SynRhythmConfig, SynRhythm, "rate"),
 }
-
-if hasattr(os, "register_at_fork"):
-    # torch's threads (libgomp) do not exist in a forked child, which would wait for them for ever in its first layer.
-    # With one thread it asks for none. Pools that fork have a process for each core already.
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 __all__ = ["NETS", "NetSpec", "Preset", "make_config", "make_net"]
