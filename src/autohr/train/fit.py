@@ -459,12 +459,12 @@ def weights_are_finite(net: nn.Module) -> bool:
 
 def advice(config: FitConfig, lr: float, section: str) -> str:
     """Return what to do about gradients that are not finite: the options of the recipe that are not yet set so."""
-    ways = [f"Lower {section}.lr (now {lr:g})"]
+    ways = [f"Lower {section}.lr (now {lr:g}), such as --set {section}.lr={lr / 10:g}"]
     if config.clip_norm == 0:
-        ways.append(f"set {section}.clip_norm=1")
+        ways.append(f"use --set {section}.clip_norm=1")
     if config.precision == "bf16":
-        ways.append(f"set {section}.precision=fp32")
-    return f"{' or '.join(ways)}; an option is given as --set {section}.lr={lr / 10:g}."
+        ways.append(f"use --set {section}.precision=fp32")
+    return f"{', or '.join(ways)}."
 
 
 def parameter_groups(net: nn.Module, learning: Step, n_steps: int) -> dict[str, list[nn.Parameter]]:
@@ -615,7 +615,7 @@ def validate(
             if not torch.isfinite(pred).all():
                 raise AutoHRError(
                     f"The net's {learning.kind} is not finite on validation window {windows[row]}. "
-                    f"Lower fit.lr (now {config.lr:g}) or set fit.clip_norm."
+                    f"{advice(config, config.lr, 'fit')}"
                 )
             if learning.kind == "wave":
                 table[row, 0] = estimate_heart_rate(pred[0].double().numpy(), clip.fps).hr_bpm or 0.0
