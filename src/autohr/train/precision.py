@@ -30,8 +30,8 @@ COMPARED_OPERATIONS = frozenset(
 """Operations of torch that autocast runs in bf16 and that have kernels of their own for it."""
 MAX_OPERATION_ERROR = 0.2
 """Largest difference of one operation's results in bf16 and float32 from the same inputs, as a share of the norm in
-float32. Measured over all nets at 16, 32 and 64 pixels: up to 0.0041 with AVX512-BF16, and up to 0.055 where oneDNN
-emulates bf16 (long sums); results of the fault from 0.44 to infinity."""
+float32. Measured at 16, 32 and 64 pixels: up to 0.0041 over all nets with AVX512-BF16, and up to 0.055 (long sums)
+over autohr, physnet, deepphys and rppgnet where oneDNN emulates bf16; results of the fault from 0.44 to infinity."""
 MAX_GRADIENT_ERROR = 1000.0
 """Largest difference of one parameter's gradient in bf16 and float32, as a share of the norm of the whole gradient.
 Loose, because rounding changes the gradient of a fresh net by as much as its norm: it is for faults of operations that
