@@ -28,6 +28,7 @@ from autohr.search import recipe as following
 from autohr.search.optimiser import SearchConfig, SearchResult, find_collapse, search, unrolled_gradient
 from autohr.search.recipe import SearchRecipe, halves, read_search_recipe
 from autohr.search.space import EDGES, SearchNet, SpaceConfig, cost_of, derive, measure_costs, strengths
+from autohr.train import precision
 from autohr.train.fit import Progress, join_processes
 from autohr.train.losses import LossConfig
 from autohr.train.recipe import parse_as, read_recipe, train
@@ -382,6 +383,53 @@ def test_a_loss_that_is_no_number_stops_with_advice(tmp_path: Path) -> None:
         net.head.weight.fill_(float("inf"))
     with pytest.raises(AutoHRError, match=r"step 0: loss nan.*Lower search\.lr"):
         run_search(tmp_path, config(), net)
+
+
+def test_bf16_with_wrong_convolutions_searches_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_operation(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+        values = sound(func, args, kwargs)
+        if "convolution_backward" in func.name() and args[0].dtype == torch.bfloat16:
+            values[1] = values[1] * 1e30
+        return values
+
+    exact, _, _ = run_search(tmp_path / "exact", config())
+    sound = precision.run_operation
+    monkeypatch.setattr(precision, "run_operation", run_operation)
+    notes: list[str] = []
+    run, result, _ = run_search(
+        tmp_path / "bf16",
+        config(precision="bf16"),
+        progress=lambda progress: notes.append(progress.note) if progress.note else None,
+    )
+    assert result.precision == "fp32" and state_bytes(run) == state_bytes(exact)
+    assert len(notes) == 1 and "search.precision = 'fp32'" in notes[0]
+
+
+def upset(net: SearchNet, *bad: int) -> SearchNet:
+    """Let the gradient be infinite at these passes in training: one a step, and two after the architecture's rest."""
+    passes = iter(range(1000))
+
+    def spoil(module: Any, inputs: Any, bvp: Tensor) -> None:
+        if module.training and next(passes) in bad:
+            bvp.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
+
+    net.register_forward_hook(spoil)
+    return net
+
+
+def test_steps_of_a_search_without_a_finite_gradient_are_left_out(tmp_path: Path) -> None:
+    """Pass 1 is of the weights, pass 2 of the architecture."""
+    run, result, net = run_search(tmp_path, config(), upset(net_of(), 1, 2))
+    assert result.step == 4 and result.n_skipped == 2 and result.genotype is not None
+    assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+    assert [record["step"] for record in run.read_log() if "skipped" in record] == [2, 3]
+    assert json.loads((run.results / "search.json").read_text())["n_skipped"] == 2
+
+
+def test_many_steps_in_a_row_end_a_search_with_advice(tmp_path: Path) -> None:
+    settings = config(steps_per_epoch=12)
+    with pytest.raises(AutoHRError, match=r"step 10: .*10 in a row.*Lower search\.lr"):
+        run_search(tmp_path, settings, upset(net_of(), *range(1, 100)))
 
 
 @pytest.mark.parametrize(

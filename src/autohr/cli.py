@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import json
 import os
 import re
 import shlex
@@ -497,9 +496,8 @@ def demo(
     """Make a synthetic face video of known pulse, measure it, and write its report."""
     from autohr.measure import measure as measure_one
     from autohr.reports.outputs import ResultFiles
-    from autohr.synth.video import SceneConfig, write_scene
-
     from autohr.runs import make_folder
+    from autohr.synth.video import SceneConfig, write_scene
 
     video, report, answer = out / "face.mp4", out / "report.html", out / "measurement.json"
     for one in (video, report, answer):
