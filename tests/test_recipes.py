@@ -19,7 +19,7 @@ from made import made_recording, pretend_cached
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-FOLDER = Path(__file__).parents[1] / "recipes"
+FOLDER = Path(__file__).parents[1] / "src" / "autohr" / "recipes"
 # Those of searches are of another kind (test_search.py).
 RECIPES = sorted(path for path in FOLDER.glob("*.toml") if not path.stem.startswith("search_"))
 

@@ -507,7 +507,7 @@ def prepare(
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A TOML file such as recipes/autohr_cpu.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="One of `autohr list recipes`, or a TOML file of your own.")],
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one field, as in fit.lr=3e-4; may be given often."),
@@ -532,7 +532,7 @@ def train(
 
 @app.command("search")
 def search_command(
-    recipe: Annotated[Path, typer.Argument(help="A TOML file such as recipes/search_cpu.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="One of `autohr list recipes`, or a TOML file of your own.")],
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one field, as in search.lr=3e-4; may be given often."),
@@ -595,7 +595,10 @@ def table_command(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of --make; runs/tableN if not given.")] = None,
     cache: Annotated[Path, typer.Option(help="Folder that `autohr prepare` wrote to.")] = Path("cache"),
-    recipes: Annotated[Path, typer.Option(help="Folder of the recipes by which nets are trained.")] = Path("recipes"),
+    recipes: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recipes in place of the shipped ones.", show_default=False, file_okay=False),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one field of every recipe, as in fit.device=cuda."),
@@ -626,15 +629,18 @@ def table_command(
 def ablate(
     name: Annotated[AblationName, typer.Argument(help="Which panel of Fig. 4.")],
     recipe: Annotated[
-        Path | None, typer.Option(help="TOML file in place of the panel's own, of the same net.", show_default=False)
+        Path | None, typer.Option(help="Recipe in place of the panel's own, of the same net.", show_default=False)
     ] = None,
-    recipes: Annotated[Path, typer.Option(help="Folder of the panels' own recipes.")] = Path("recipes"),
+    recipes: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recipes in place of the shipped ones.", show_default=False, file_okay=False),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one field of the recipe, as in fit.device=cuda."),
     ] = None,
     search_recipe: Annotated[
-        Path | None, typer.Option(help="Of nas: TOML file of the searches in place of its own.", show_default=False)
+        Path | None, typer.Option(help="Of nas: recipe of the searches in place of its own.", show_default=False)
     ] = None,
     search_overrides: Annotated[
         list[str] | None,
@@ -698,7 +704,12 @@ def compare_methods_command(
     test_cache: Annotated[
         Path | None, typer.Option(help="Folder for the crops of the test; OUT/cache if not given.", show_default=False)
     ] = None,
-    recipes: Annotated[Path, typer.Option(help="Folder of the recipes equal_NET.toml.")] = Path("recipes"),
+    recipes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of recipes equal_NET.toml in place of the shipped ones.", show_default=False, file_okay=False
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one field of every recipe, as in fit.steps=2000."),
@@ -747,8 +758,8 @@ def compare_cells(
             show_default=False,
         ),
     ] = None,
-    recipe: Annotated[Path, typer.Option(help="TOML file by which every cell is trained; its net is autohr.")] = Path(
-        "recipes/equal_autohr.toml"
+    recipe: Annotated[Path, typer.Option(help="Recipe by which every cell is trained; its net is autohr.")] = Path(
+        "equal_autohr"
     ),
     overrides: Annotated[
         list[str] | None,
@@ -1030,6 +1041,7 @@ class Table(StrEnum):
     presets = "presets"
     protocols = "protocols"
     scoring = "scoring"
+    recipes = "recipes"
 
 
 @app.command("list")
@@ -1077,6 +1089,15 @@ def list_table(table: Annotated[Table, typer.Argument(help="Which table to print
         view = RichTable("name", "what", "source", "how sure", box=None, pad_edge=False)
         for rule in PRESETS.values():
             view.add_row(rule.name, rule.title, rule.source, rule.sure)
+        _console().print(view)
+        return
+    if table is Table.recipes:
+        from autohr.recipes.files import read_recipe_table, shipped_recipes
+
+        view = RichTable("name", "command", "what", box=None, pad_edge=False)
+        for name in shipped_recipes():
+            content = read_recipe_table(shipped_recipes()[name])
+            view.add_row(name, "train" if "net" in content else "search", content["title"])
         _console().print(view)
         return
     from autohr.methods import METHODS, default_method, ready_methods

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from autohr.evaluate.protocols import Protocol
 from autohr.evaluate.results import Account, Results
 from autohr.evaluate.run import evaluate_dataset, find_protocol
 from autohr.methods import METHODS, Method, load_method, ready_methods
+from autohr.recipes.files import read_recipe_table
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,12 @@ class EvaluateRecipe:
 
 
 def read_recipe(path: Path) -> EvaluateRecipe:
-    """The recipe in a TOML file.
+    """Return the recipe in a TOML file, which is found as ``recipes.files.find_recipe`` does.
 
-    Raises BadRecipe, one line, for a file that is missing or no TOML, an unknown key, or a wrong type.
+    Raises:
+        BadRecipe: in one line, for a file that is missing or not TOML, an unknown key, or a wrong type.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadRecipe(f"Cannot read recipe {str(path)!r}: {error.strerror}.") from None
-    except ValueError as error:
-        raise BadRecipe(f"{str(path)!r} is not TOML: {error}") from None
+    table = read_recipe_table(path)
     known = [each.name for each in dataclasses.fields(EvaluateRecipe)]
     for key in table:
         if key not in known:

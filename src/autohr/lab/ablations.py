@@ -24,6 +24,7 @@ from autohr.evaluate.tables import Sheet, figure
 from autohr.lab.folds import fold_overrides, judge_net, open_prepared, subjects_of_folds
 from autohr.lab.searches import search_cell, toml_inline
 from autohr.nets.genotype import GENOTYPES, Genotype
+from autohr.recipes.files import FOLDER, find_recipe
 from autohr.runs import read_json, write_json
 from autohr.train.fit import Progress, print_progress
 from autohr.train.recipe import read_recipe
@@ -62,11 +63,11 @@ class Ablation:
 
     name: str
     recipe: str
-    """File in recipes/."""
+    """File among the recipes."""
     variants: tuple[Variant, ...]
     note: str
     search_recipe: str | None = None
-    """File in recipes/, of a panel with bars that need a search."""
+    """File among the recipes, of a panel with bars that need a search."""
     stand_in: StandIn | None = None
     """The same panel where VIPL-HR is not at hand."""
 
@@ -77,7 +78,7 @@ class StandIn:
     bar is lower there. It is not the paper's experiment."""
 
     recipes: dict[str, str]
-    """Key of a bar -> file in recipes/ by which it is trained; their budgets are equal."""
+    """Key of a bar -> file among the recipes by which it is trained; their budgets are equal."""
     search_recipe: str
     protocol: Protocol
     note: str
@@ -197,7 +198,7 @@ def ablate(
     name: str,
     out: Path,
     *,
-    recipes: Path = Path("recipes"),
+    recipes: Path | None = None,
     recipe: Path | None = None,
     overrides: Sequence[str] = (),
     search_recipe: Path | None = None,
@@ -214,7 +215,7 @@ def ablate(
     Args:
         out: folder of it all: ``out/KEY/search`` a search, ``out/KEY/fold_1`` a training, ``out/evaluation`` the
             results of all bars, ``out/ablation.json`` what is returned.
-        recipes: folder of the recipes that ``ABLATIONS`` names; ``recipe`` and ``search_recipe`` in place of them.
+        recipes: folder of the recipes that ``ABLATIONS`` names, the shipped ones if None; ``recipe`` and ``search_recipe`` in place of them.
         overrides: of the recipe, for all bars; what a bar is about comes after them.
         search_overrides: of the searches' recipe. Its recordings and crops are the training's whatever it says, and
             the subjects that are tested are left out.
@@ -250,7 +251,9 @@ def ablate(
         if only and variant.key not in only:
             bars.append(_bar(published, None, "not asked for"))
             continue
-        path = recipe or recipes / (ablation.recipe if stand_in is None else stand_in.recipes[variant.key])
+        path = recipe or find_recipe(
+            ablation.recipe if stand_in is None else stand_in.recipes[variant.key], recipes or FOLDER
+        )
         changes = [*overrides, *variant.overrides]
         if variant.genotype is not None:
             genotype = variant.genotype
@@ -258,7 +261,7 @@ def ablate(
                 file = ablation.search_recipe if stand_in is None else stand_in.search_recipe
                 found = _search(
                     variant,
-                    search_recipe or recipes / str(file),
+                    search_recipe or find_recipe(str(file), recipes or FOLDER),
                     search_overrides,
                     read_of=(path, overrides),
                     protocol=rule,

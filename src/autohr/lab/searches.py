@@ -32,6 +32,7 @@ from autohr.lab.folds import has_ended, train_to_end
 from autohr.nets import NETS, make_config
 from autohr.nets.autohr import AutoHRConfig
 from autohr.nets.genotype import GENOTYPES, SPACE, SPACE_WITHOUT_TDC, Genotype, Op, read_genotype
+from autohr.recipes.files import find_recipe
 from autohr.runs import read_json, write_json
 from autohr.search.optimiser import GENOTYPE
 from autohr.search.optimiser import RESULT as SEARCH
@@ -472,7 +473,7 @@ def _summarise(
         if name != "searched" and searched and others:
             comparisons.append(compare_groups(searched, others, name))
     return ComparisonResult(
-        recipe=recipe_path.name,
+        recipe=find_recipe(recipe_path).name,
         overrides=tuple(overrides),
         n_steps=max((one.n_steps for cell in results for one in cell.trainings), default=None),
         batch_size=recipe.fit.batch_size,

@@ -29,6 +29,7 @@ from autohr.evaluate.tables import NOTHING, Sheet, figure, render_sheet
 from autohr.lab.costs import Asked, Cost, measure_costs
 from autohr.lab.folds import train_to_end
 from autohr.methods import METHODS, Method, load_method, shipped_weights
+from autohr.recipes.files import FOLDER, find_recipe
 from autohr.runs import read_json, write_bytes, write_json
 from autohr.train.fit import BEST, Progress, print_progress
 from autohr.train.recipe import DATA
@@ -64,7 +65,7 @@ def compare_methods(
     *,
     train_cache: Path,
     test_cache: Path | None = None,
-    recipes: Path = Path("recipes"),
+    recipes: Path | None = None,
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     workers: int | None = None,
@@ -79,6 +80,7 @@ def compare_methods(
         root: folder of synthetic recordings (``autohr synth``) of people that nobody was trained on.
         train_cache: that ``autohr prepare`` wrote of the training recordings.
         test_cache: for the crops of the test; ``out/cache`` if None.
+        recipes: folder of the recipes; the shipped ones if None.
         overrides: of every recipe.
         only: names of ``METHODS``; all if empty.
         workers: processes that look for faces.
@@ -133,7 +135,7 @@ def _entrant(
     name: str,
     out: Path,
     cache: Path,
-    recipes: Path,
+    recipes: Path | None,
     overrides: Sequence[str],
     progress: Callable[[Progress], None] | None,
     say: Say,
@@ -141,9 +143,7 @@ def _entrant(
     """A formula as it is; a net trained to its end."""
     if not METHODS[name].is_net:
         return Entrant(name, name, None, None)
-    recipe = recipes / RECIPE.format(net=name)
-    if not recipe.is_file():
-        raise BadRecipe(f"There is no {str(recipe)!r} to train {name} by; name another folder, or leave {name} out.")
+    recipe = find_recipe(RECIPE.format(net=name), recipes or FOLDER)
     say(f"{name}: training")
     run = out / name
     train_to_end(recipe, [f"data.cache='{cache}'", *overrides], run, progress)

@@ -20,6 +20,7 @@ from autohr.evaluate.scoring import Scores, score
 from autohr.evaluate.tables import NOTHING, Sheet, figure
 from autohr.lab.folds import judge_formula, judge_net
 from autohr.methods import METHODS
+from autohr.recipes.files import FOLDER, find_recipe
 from autohr.train.fit import Progress, print_progress
 
 PROTOCOL_OF: dict[int, str] = {1: "vipl-hr", 2: "mahnob-hci", 3: "mmse-hr"}
@@ -31,7 +32,7 @@ class Way:
     """How a net of a table is trained."""
 
     recipe: str
-    """File in recipes/."""
+    """File among the recipes."""
     overrides: tuple[str, ...] = ()
     """What the table changes in it."""
     inferred: str = ""
@@ -104,7 +105,7 @@ def make_table(
     out: Path,
     *,
     cache: Path = Path("cache"),
-    recipes: Path = Path("recipes"),
+    recipes: Path | None = None,
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     protocol: str | Protocol | None = None,
@@ -116,7 +117,7 @@ def make_table(
     Args:
         out: folder; ``out/METHOD/fold_1`` and so on are the trainings.
         cache: that ``autohr prepare`` wrote; it replaces the recipes' own.
-        recipes: folder of the recipes that ``WAYS`` names.
+        recipes: folder of the recipes that ``WAYS`` names; the shipped ones if None.
         overrides: of every recipe.
         only: names of the methods to make; all that can be if empty. Others of ``METHODS`` may be among them.
         protocol: in place of the table's.
@@ -147,7 +148,7 @@ def make_table(
             else:
                 way = WAYS[number][name]
                 judge_net(
-                    recipes / way.recipe,
+                    find_recipe(way.recipe, recipes or FOLDER),
                     [f"data.cache='{cache}'", *way.overrides, *overrides],
                     rule,
                     out / name,
