@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -611,7 +611,7 @@ def table_command(
     from autohr.evaluate.tables import render_sheet
 
     with _extra("Training", "train"):
-        from autohr.lab.tables import make_table, table_sheet
+        from autohr.lab.tables import make_table, table_sheet, why_not
 
     if runs and make:
         raise typer.BadParameter("--make writes into --out; give --runs without it.", param_hint="--runs")
@@ -623,6 +623,7 @@ def table_command(
         )
     found = runs or [path for path in [folder / "evaluation"] if path.exists()]
     print(render_sheet(table_sheet(number, found, why=why, preset=preset), form.value))
+    _refuse_failed("row", {name: reason for name, reason in why.items() if why_not(number, name) is None})
 
 
 @app.command()
@@ -666,8 +667,8 @@ def ablate(
     from autohr.evaluate.tables import render_sheet
 
     with _extra("Training", "train"):
+        from autohr.lab.ablations import NOT_ASKED, ablation_sheet
         from autohr.lab.ablations import ablate as run_ablation
-        from autohr.lab.ablations import ablation_sheet
 
     folder = out or Path("runs") / f"ablate_{name.value}{'_synthetic' if synthetic else ''}"
     _check_writable(folder / "ablation.json")
@@ -690,6 +691,7 @@ def ablate(
     _write(folder / "ablation.html", render_ablation_page(folder, made_at=time.strftime("%Y-%m-%d %H:%M")))
     print(render_sheet(ablation_sheet(result), form.value))
     print(f"Picture: {folder / 'ablation.svg'}   (page {folder / 'ablation.html'})", file=sys.stderr)
+    _refuse_failed("bar", {bar.key: bar.why_not for bar in result.bars if bar.why_not not in (None, NOT_ASKED)})
 
 
 @app.command("compare-methods")
@@ -731,6 +733,7 @@ def compare_methods_command(
     _check_writable(out / "results" / PAGE)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     counts: dict[str, _Count] = {}
+    failed: dict[str, str] = {}
     sheets = compare_methods(
         root,
         out,
@@ -741,11 +744,13 @@ def compare_methods_command(
         only=only or (),
         workers=workers,
         judging=lambda label, done, total, _: counts.setdefault(label, _Count(f"Asking {label}"))(done, total),
+        failing=failed.__setitem__,
         say=_say_progress,
     )
     for sheet in sheets:
         print(render_sheet(sheet, form.value) + "\n")
     print(f"Tables: {out / 'results' / PAGE}   (page: autohr report {out / 'evaluation'})", file=sys.stderr)
+    _refuse_failed("method", failed)
 
 
 @app.command("compare-cells")
@@ -791,7 +796,7 @@ def compare_cells(
     if not cells and not random:
         raise typer.BadParameter("There is no cell to train; name some, or give --random.")
     with _extra("Training", "train"):
-        from autohr.lab.searches import compare_genotypes, comparison_sheet
+        from autohr.lab.searches import NOT_YET, compare_genotypes, comparison_sheet
 
     result = compare_genotypes(
         cells or (),
@@ -809,6 +814,7 @@ def compare_cells(
     print(render_sheet(comparison_sheet(result), form.value))
     page = write_run_page(out, made_at=time.strftime("%Y-%m-%d %H:%M"))
     print(f"Page: {page}", file=sys.stderr)
+    _refuse_failed("cell", {cell.label: cell.why_not for cell in result.cells if cell.why_not not in (None, NOT_YET)})
 
 
 @app.command()
@@ -889,11 +895,16 @@ def evaluate_command(
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", exists=True, file_okay=False)] = None,
     method: Annotated[
-        str, typer.Option(metavar="NAME,NAME|all", help="Methods; all are those that need no weights of yours.")
-    ] = "all",
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME|all",
+            help="Methods; all are those that need no weights of yours. Default: all, or none beside --weights.",
+            show_default=False,
+        ),
+    ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|FILE", help="One more net, by its weights; may be given often."),
+        typer.Option(metavar="NAME|FILE", help="One more row: a network by its weights; may be given often."),
     ] = None,
     protocol: Annotated[str, typer.Option(help="One of `autohr list protocols`.")] = "reference",
     preset: Annotated[
@@ -920,6 +931,7 @@ def evaluate_command(
     from autohr.evaluate.results import read_results
     from autohr.evaluate.scoring import PRESETS, find_preset
 
+    failed: dict[str, str] = {}
     presets = list(PRESETS) if preset == "all" else preset.split(",") if preset else []
     for name in presets:
         find_preset(name)
@@ -927,7 +939,7 @@ def evaluate_command(
         if dataset is not None or root is not None:
             raise typer.BadParameter("A stored evaluation is scored as it is; leave --dataset and --root out.")
         stored = {one.method.label: one for one in read_results(what)}
-        chosen = list(stored) if method == "all" else method.split(",")
+        chosen = list(stored) if method in (None, "all") else method.split(",")
         strangers = [label for label in chosen if label not in stored]
         if strangers:
             raise UnknownName("method of this evaluation", strangers[0], stored)
@@ -942,7 +954,7 @@ def evaluate_command(
         elif dataset is None or root is None:
             raise typer.BadParameter("Give a recipe, a stored evaluation, or --dataset and --root.")
         else:
-            names = () if method == "all" else tuple(method.split(","))
+            names = () if method is None else tuple(method.split(","))
             recipe = EvaluateRecipe(
                 _known_dataset(dataset),
                 str(root),
@@ -964,10 +976,12 @@ def evaluate_command(
                 overwrite=overwrite,
                 preparing=lambda done, total, _: faces(done, total),
                 judging=lambda label, done, total, _: counts.setdefault(label, _Count(f"Asking {label}"))(done, total),
+                failing=failed.__setitem__,
                 say=_say_progress,
             )
     _print_scores(results, presets, baseline, by, form.value)
     print(f"Page: autohr report {what if what is not None and what.is_dir() else out}", file=sys.stderr)
+    _refuse_failed("method", failed)
     if not any(one.counts["scored_windows"] for one in results):
         raise BadRecording("Not one window could be scored; the reasons are in the table.")
 
@@ -988,6 +1002,15 @@ def _print_scores(results: tuple[Results, ...], presets: list[str], baseline: st
                 known = ", ".join(one.groups) or "none"
                 raise typer.BadParameter(f"There is no group {by!r} with several values. Groups: {known}.")
             print(render_sheet(groups_sheet(one, by), form) + "\n")
+
+
+def _refuse_failed(kind: str, failed: Mapping[str, str | None]) -> None:
+    """Raise AutoHRError that names the rows, bars, methods or cells that failed while others were made, if any."""
+    if failed:
+        raise AutoHRError(
+            f"{len(failed)} {kind}{'s' if len(failed) > 1 else ''} failed: "
+            + "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        )
 
 
 def _say_progress(line: str) -> None:

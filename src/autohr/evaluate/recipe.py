@@ -36,9 +36,9 @@ class EvaluateRecipe:
     root: str
     title: str = ""
     methods: tuple[str, ...] = ()
-    """Names of ``METHODS``. If empty and no weights are given, every method that needs none of yours."""
+    """Names of ``METHODS``; "all" is every method that needs no weights of yours, as is () without ``weights``."""
     weights: tuple[str, ...] = ()
-    """Files, or names of shipped weights; each is one more net, in place of a method of its name."""
+    """Files, or names of shipped weights; each is one more row."""
     protocol: str = "reference"
     protocol_config: dict[str, Any] = field(default_factory=dict)
     """Fields of the protocol that are changed; it is then called NAME-changed."""
@@ -88,17 +88,19 @@ def protocol_of(recipe: EvaluateRecipe) -> Protocol:
 
 
 def load_methods(recipe: EvaluateRecipe) -> list[Method]:
-    """The recipe's methods, ready, in order of the table.
+    """Return the recipe's methods, ready, in order of the table.
 
-    Raises UnknownName and BadWeights as ``load_method``.
+    A network with the shipped weights and the same network with weights of the recipe are two methods.
+
+    Raises:
+        UnknownName, BadWeights: as ``load_method``.
     """
-    given = [load_method(None, weights, recipe.device) for weights in recipe.weights]
-    names = list(recipe.methods) or ([] if given else ready_methods())
-    named = [
-        load_method(name, None, recipe.device)
-        for name in dict.fromkeys(names)
-        if name not in {method.name for method in given}
-    ]
+    names = list(recipe.methods) or ([] if recipe.weights else ["all"])
+    names = [one for name in names for one in (ready_methods() if name == "all" else [name])]
+    named = [load_method(name, None, recipe.device) for name in dict.fromkeys(names)]
+    given = [load_method(None, weights, recipe.device) for weights in dict.fromkeys(recipe.weights)]
+    # Weights that are named beside their method, such as autohr beside autohr, are one method.
+    given = [one for one in given if (one.name, one.weights) not in {(each.name, each.weights) for each in named}]
     return sorted(named + given, key=lambda method: list(METHODS).index(method.name))
 
 
@@ -110,6 +112,7 @@ def evaluate_recipe(
     overwrite: bool = False,
     preparing: Callable[[int, int, Entry], None] | None = None,
     judging: Callable[[str, int, int, Account], None] | None = None,
+    failing: Callable[[str, str], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> tuple[Results, ...]:
     """Prepare and evaluate what the recipe says; see ``run.evaluate_dataset``.
@@ -127,5 +130,6 @@ def evaluate_recipe(
         overwrite=overwrite,
         preparing=preparing,
         judging=judging,
+        failing=failing,
         say=say,
     )

@@ -148,10 +148,13 @@ class TrainResult:
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe in a TOML file, after ``overrides`` such as "fit.lr=3e-4" (a value in TOML, or else plain text).
+    """Return the recipe in a TOML file, after ``overrides``.
 
-    ``path`` may also be the name of a shipped recipe. An override of one of two fields that contradict each other, such
-    as fit.steps and fit.epochs, removes the other one of the file (``REPLACES``). A genotype may be given as the path of its .json file; the recipe then holds what is in it.
+    Args:
+        path: the file, or the name of a shipped recipe. A genotype in it may be given as the path of a .json file; the
+            recipe then holds what is in that file.
+        overrides: such as "fit.lr=3e-4", with a value in TOML or else plain text. An override of one of two fields that
+            contradict each other, such as fit.steps and fit.epochs, removes the other one of the file (``REPLACES``).
 
     Raises BadRecipe, one line, for a file that is missing or no TOML, an unknown key, a wrong type, a contradiction.
     """
