@@ -130,9 +130,9 @@ def test_truncated(saved: Path) -> None:
 
 
 def test_not_there_or_a_folder(tmp_path: Path) -> None:
-    assert "Cannot read weights" in refusal(tmp_path / "none.safetensors")
-    assert "Cannot read weights" in refusal(tmp_path)
-    with pytest.raises(BadWeights, match="Cannot read weights"):
+    assert "There is no weights file" in refusal(tmp_path / "none.safetensors")
+    assert "is a folder" in refusal(tmp_path)
+    with pytest.raises(BadWeights, match="There is no weights file"):
         read_header(tmp_path / "none.safetensors")
 
 

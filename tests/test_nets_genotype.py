@@ -116,7 +116,11 @@ def test_refusals_name_the_place(change: Callable[[dict[str, Any]], object], sai
 def test_a_file_that_is_no_json_or_not_there(tmp_path: Path) -> None:
     (tmp_path / "text.json").write_text("conv and conv")
     (tmp_path / "list.json").write_text("[1]")
-    for name, said in (("text.json", "not a genotype"), ("list.json", "not list"), ("none.json", "Cannot read")):
+    for name, said in (
+        ("text.json", "not a genotype"),
+        ("list.json", "not list"),
+        ("none.json", "There is no genotype"),
+    ):
         with pytest.raises(BadRecipe, match=said):
             read_genotype(tmp_path / name)
 
