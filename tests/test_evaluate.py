@@ -30,6 +30,7 @@ from autohr.evaluate.tables import render_sheet
 from autohr.methods import METHODS, Method, load_method
 from autohr.nets import make_net
 from autohr.nets.checkpoint import save_weights
+from autohr.recipes.files import shipped_recipes
 from autohr.runs import create_run
 from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, render, truth
@@ -551,6 +552,15 @@ def test_wrong_usage_is_one_clear_answer(
 ) -> None:
     got, _, err = command(capsys, monkeypatch, "evaluate", *words)
     assert got == code and said in " ".join(err.replace("\u2502", " ").split()) and "Traceback" not in err
+
+
+def test_shipped_recipes_are_listed_with_their_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = command(capsys, monkeypatch, "list", "recipes")
+    rows = {line.split()[0]: line.split()[1] for line in out.splitlines()[1:] if line.strip()}
+    assert code == 0 and set(rows) == set(shipped_recipes())
+    assert (rows["release"], rows["search_cpu"]) == ("train", "search")
 
 
 @pytest.mark.parametrize("table", ["protocols", "scoring"])

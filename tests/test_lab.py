@@ -270,11 +270,11 @@ def test_a_bar_that_fails_does_not_end_the_others(
         return results
 
     monkeypatch.setattr(ablations, "judge_net", judge)
-    bars = {bar.key: bar for bar in ablate("loss", tmp_path / "loss", preset="paper").bars}
+    bars = {bar.key: bar for bar in ablate("loss", tmp_path, preset="paper").bars}
     assert bars["time"].why_not == "too short" and bars["time"].rmse_bpm is None
     assert bars["frequency"].rmse_bpm is not None and bars["overall"].rmse_bpm is not None
     with pytest.raises(BadRecipe, match="too short"):
-        ablate("loss", tmp_path / "loss", only=["time"])
+        ablate("loss", tmp_path, only=["time"])
 
 
 # Folds -----------------------------------------------------------------------------------------------------------
