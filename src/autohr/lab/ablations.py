@@ -24,7 +24,7 @@ from autohr.evaluate.tables import Sheet, figure
 from autohr.lab.folds import fold_overrides, judge_net, open_prepared, subjects_of_folds
 from autohr.lab.searches import search_cell, toml_inline
 from autohr.nets.genotype import GENOTYPES, Genotype
-from autohr.recipes.files import FOLDER, find_recipe
+from autohr.recipes.files import FOLDER, find_recipe, read_recipe_table
 from autohr.runs import read_json, write_json
 from autohr.train.fit import Progress, print_progress
 from autohr.train.recipe import read_recipe
@@ -250,6 +250,10 @@ def ablate(
     note, title = (
         (ablation.note, panel.title) if stand_in is None else (stand_in.note, f"{panel.title}, on synthetic recordings")
     )
+    # A recipe that cannot be read is said once, and not once for each bar.
+    for given in (recipe, search_recipe):
+        if given is not None:
+            read_recipe_table(given)
     bars: list[Bar] = []
     failures: list[AutoHRError] = []
     for variant in ablation.variants:
