@@ -16,13 +16,13 @@ from autohr.cli import main
 from autohr.data import cache, mahnob_hci, mmse_hr, vipl_hr
 from autohr.data.cache import PAPER_CROP, CropConfig, open_cached
 from autohr.data.folds import subject_key
-from autohr.errors import AutoHRError, BadRecipe, BadRecording, UnknownName
+from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, UnknownName
 from autohr.evaluate.protocols import PROTOCOLS
 from autohr.evaluate.published import PANELS, TABLES, PublishedRow
 from autohr.evaluate.results import read_results
 from autohr.evaluate.scoring import score
 from autohr.evaluate.tables import FORMATS, NOTHING, Sheet, figure, render_sheet
-from autohr.lab import ablations
+from autohr.lab import ablations, tables
 from autohr.lab.ablations import ABLATIONS, Variant, ablate, ablation_sheet, read_ablation
 from autohr.lab.folds import has_ended, judge_net, open_prepared
 from autohr.lab.tables import PROTOCOL_OF, WAYS, make_table, table_sheet, why_not
@@ -40,7 +40,7 @@ from trees import mahnob_hci_tree, mmse_hr_tree, vipl_hr_tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[1] / "src" / "autohr" / "recipes"
 SMALL = (
     *("data.n_frames=64", "data.size_px=16", "fit.epochs=0.5", "fit.batch_size=2", "fit.val_windows=1"),
     *("fit.workers=0", "fit.lr=1e-3"),
@@ -232,6 +232,49 @@ def test_what_is_not_prepared_is_a_reason_and_names_the_command(prepared: Path, 
         make_table(1, tmp_path, cache=prepared, only=["possum"])
     with pytest.raises(UnknownName, match="Unknown table"):
         table_sheet(4, [])
+
+
+def test_a_row_that_fails_does_not_end_the_others(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_short(*_: object, **__: object) -> object:
+        raise BadRecipe("n_frames=40 is too short to validate.")
+
+    def stopped(*_: object, **__: object) -> object:
+        raise Stopped("Stopped by SIGTERM after step 3.")
+
+    monkeypatch.setattr(tables, "judge_net", too_short)
+    words = ["table", "1", "--make", "--cache", prepared, "--out", tmp_path, "--method", "physnet", "--method", "pos"]
+    monkeypatch.setattr(sys, "argv", ["autohr", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    out, err = capsys.readouterr()
+    rows = {line.split()[0]: line for line in out.splitlines() if line[:1].isalpha()}
+    assert left.value.code == 1 and "1 row failed: physnet: n_frames=40 is too short" in err
+    assert "n_frames=40 is too short" in rows["PhysNet"] and "5 of 5" in rows["POS"]
+
+    monkeypatch.setattr(tables, "judge_net", stopped)
+    with pytest.raises(Stopped):
+        make_table(1, tmp_path, cache=prepared, only=["physnet", "pos"])
+
+
+def test_a_bar_that_fails_does_not_end_the_others(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_table(1, tmp_path, cache=prepared, only=["pos"])
+    (results,) = read_results(tmp_path / "evaluation")
+
+    def judge(*_: object, label: str, **__: object) -> object:
+        if label == "loss-time":
+            raise BadRecipe("too short")
+        return results
+
+    monkeypatch.setattr(ablations, "judge_net", judge)
+    bars = {bar.key: bar for bar in ablate("loss", tmp_path, preset="paper").bars}
+    assert bars["time"].why_not == "too short" and bars["time"].rmse_bpm is None
+    assert bars["frequency"].rmse_bpm is not None and bars["overall"].rmse_bpm is not None
+    with pytest.raises(BadRecipe, match="too short"):
+        ablate("loss", tmp_path, only=["time"])
 
 
 # Folds -----------------------------------------------------------------------------------------------------------

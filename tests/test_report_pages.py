@@ -389,7 +389,7 @@ def test_commands_print_tables_and_make_pages(
         (("table", "1", "--make", "--method", "poss"), 1, "Did you mean 'pos'"),
         (("ablate", "los"), 2, "loss"),
         (("ablate", "loss", "--bar", "tim"), 1, "Did you mean 'time'"),
-        (("ablate", "loss", "--recipe", "none.toml"), 1, "Cannot read recipe 'none.toml'"),
+        (("ablate", "loss", "--recipe", "none.toml"), 1, "There is no recipe 'none.toml'"),
         (("report",), 2, "--activations VIDEO"),
         (("report", "none"), 1, "no run folder"),
         (("report", "--activations", "x.mp4"), 2, "--weights"),

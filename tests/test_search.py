@@ -37,7 +37,7 @@ from made import made_recording, pretend_cached, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-FOLDER = Path(__file__).parents[1] / "recipes"
+FOLDER = Path(__file__).parents[1] / "src" / "autohr" / "recipes"
 FPS, N_FRAMES, SIZE_PX = 8.0, 32, 16
 SPACE_OF_TEST = SpaceConfig(stem_channels=2, channels=4, partial=2, cells_per_block=1, stem_stride=2)
 TIME_ONLY = LossConfig(time_weight=1.0, frequency_weight=0.0)
@@ -558,7 +558,7 @@ def test_a_recipe_is_followed_to_a_genotype_that_trains(small_search: Path, tmp_
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "Cannot read genotype"), ("{}", "is not a genotype: .*missing"), ("[", "not a genotype")],
+    [(None, "There is no genotype"), ("{}", "is not a genotype: .*missing"), ("[", "not a genotype")],
 )
 def test_a_genotype_file_that_is_none_is_explained(tmp_path: Path, content: str | None, said: str) -> None:
     file = tmp_path / "cell.json"

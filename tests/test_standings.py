@@ -92,7 +92,7 @@ def test_wrong_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="posh"):
         compare_methods(tmp_path, tmp_path / "out", train_cache=tmp_path, only=("posh",))
     root = write_people(tmp_path / "test", ("dora",))
-    with pytest.raises(BadRecipe, match="no '.*equal_physnet.toml' to train physnet by"):
+    with pytest.raises(BadRecipe, match="no recipe '.*equal_physnet.toml'"):
         compare_methods(root, tmp_path / "out", train_cache=tmp_path, recipes=tmp_path, only=("physnet",))
 
 

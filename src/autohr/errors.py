@@ -8,6 +8,7 @@
     +-- BadRecording            a recording of a dataset that contradicts itself
     +-- BadWeights              a file of weights that is damaged, foreign or does not fit
     +-- BadRecipe               a recipe with an unknown key or a contradiction
+    +-- Stopped                 work that a signal ended, to be continued by the same command
 
 Every message names the value, what is allowed, and what to do next.
 """
@@ -75,3 +76,7 @@ def escape_controls(text: str, *, keep_newlines: bool = False) -> str:
 
 
 _CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb]")
+
+
+class Stopped(AutoHRError):
+    """Work that was ended by a signal; the same command continues it."""

@@ -9,6 +9,7 @@ Waves and clocks are made fit for a ``Reference`` here too: ``increasing``, ``fr
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autohr.errors import BadRecording
+from autohr.runs import read_limited
 from autohr.types import Float
 
 MOST_BACKWARD = 0.05
@@ -23,23 +25,26 @@ MOST_BACKWARD = 0.05
 is no clock. Ours."""
 
 
+MAX_TABLE_BYTES = 2**28
+"""Largest text file of a reference that is read, 256 MiB: 1 kHz for more than a day. Ours."""
+
+
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file without their ends (LF or CRLF), and without blank lines at the end.
 
     Raises:
-        BadRecording: the file is missing, cannot be read, is no text, or is empty.
+        BadRecording: the file is missing, not a regular one, larger than ``MAX_TABLE_BYTES``, not UTF-8, or empty.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise BadRecording(f"{str(path)!r} is missing; copy it again.") from None
+        content = read_limited(path, "table", MAX_TABLE_BYTES, BadRecording) if os.path.lexists(path) else None
+        text = None if content is None else content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
         raise BadRecording(f"{str(path)!r} is not a text file; copy it again.") from None
-    except OSError as error:
-        raise BadRecording(f"{str(path)!r} cannot be read ({error.strerror or error}); look at it.") from None
+    if text is None:
+        raise BadRecording(f"{str(path)!r} is missing; copy it again.")
     if not text.strip():
         raise BadRecording(f"{str(path)!r} is empty; copy it again.")
-    return text.rstrip().split("\n") if "\r" not in text else text.rstrip().splitlines()
+    return text.rstrip().split("\n")
 
 
 def to_numbers(line: str, path: Path, number: int, *, separator: str | None = ",") -> list[float]:

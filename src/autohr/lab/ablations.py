@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autohr.errors import AutoHRError, BadRecipe, UnknownName
+from autohr.errors import AutoHRError, BadRecipe, Stopped, UnknownName
 from autohr.evaluate.protocols import PROTOCOLS, KFold, Protocol
 from autohr.evaluate.published import PANELS, PublishedBar
 from autohr.evaluate.run import find_protocol
@@ -24,11 +24,14 @@ from autohr.evaluate.tables import Sheet, figure
 from autohr.lab.folds import fold_overrides, judge_net, open_prepared, subjects_of_folds
 from autohr.lab.searches import search_cell, toml_inline
 from autohr.nets.genotype import GENOTYPES, Genotype
+from autohr.recipes.files import FOLDER, find_recipe, read_recipe_table
 from autohr.runs import read_json, write_json
 from autohr.train.fit import Progress, print_progress
 from autohr.train.recipe import read_recipe
 
 KIND = "ablation"
+NOT_ASKED = "not asked for"
+"""Reason of a bar that ``only`` leaves out."""
 
 PROTOCOL = "vipl-hr-fold1"
 """Of ``PROTOCOLS``."""
@@ -62,11 +65,11 @@ class Ablation:
 
     name: str
     recipe: str
-    """File in recipes/."""
+    """File among the recipes."""
     variants: tuple[Variant, ...]
     note: str
     search_recipe: str | None = None
-    """File in recipes/, of a panel with bars that need a search."""
+    """File among the recipes, of a panel with bars that need a search."""
     stand_in: StandIn | None = None
     """The same panel where VIPL-HR is not at hand."""
 
@@ -77,7 +80,7 @@ class StandIn:
     bar is lower there. It is not the paper's experiment."""
 
     recipes: dict[str, str]
-    """Key of a bar -> file in recipes/ by which it is trained; their budgets are equal."""
+    """Key of a bar -> file among the recipes by which it is trained; their budgets are equal."""
     search_recipe: str
     protocol: Protocol
     note: str
@@ -197,7 +200,7 @@ def ablate(
     name: str,
     out: Path,
     *,
-    recipes: Path = Path("recipes"),
+    recipes: Path | None = None,
     recipe: Path | None = None,
     overrides: Sequence[str] = (),
     search_recipe: Path | None = None,
@@ -214,7 +217,8 @@ def ablate(
     Args:
         out: folder of it all: ``out/KEY/search`` a search, ``out/KEY/fold_1`` a training, ``out/evaluation`` the
             results of all bars, ``out/ablation.json`` what is returned.
-        recipes: folder of the recipes that ``ABLATIONS`` names; ``recipe`` and ``search_recipe`` in place of them.
+        recipes: folder of the recipes that ``ABLATIONS`` names, the shipped ones if None; ``recipe`` and
+            ``search_recipe`` in place of them.
         overrides: of the recipe, for all bars; what a bar is about comes after them.
         search_overrides: of the searches' recipe. Its recordings and crops are the training's whatever it says, and
             the subjects that are tested are left out.
@@ -225,8 +229,10 @@ def ablate(
 
     Raises:
         UnknownName: no such ablation, bar, protocol or preset.
-        BadRecording: VIPL-HR, or the protocol's dataset, is not prepared.
-        BadRecipe, AutoHRError: as ``judge_net`` and as a search; also a panel that has no stand-in.
+        BadRecipe: a panel that has no stand-in.
+        Stopped: a training or search was stopped by a signal; the same call goes on.
+        AutoHRError: no bar could be made: the error of the first, as of ``judge_net`` or a search. Where only some
+            fail, their ``why_not`` says why, and the others are made.
     """
     if name not in ABLATIONS:
         raise UnknownName("ablation", name, ABLATIONS)
@@ -244,44 +250,62 @@ def ablate(
     note, title = (
         (ablation.note, panel.title) if stand_in is None else (stand_in.note, f"{panel.title}, on synthetic recordings")
     )
-    bars = []
+    # A recipe that cannot be read is said once, and not once for each bar.
+    for given in (recipe, search_recipe):
+        if given is not None:
+            read_recipe_table(given)
+    bars: list[Bar] = []
+    failures: list[AutoHRError] = []
     for variant in ablation.variants:
         published = panel.bar(variant.key)
         if only and variant.key not in only:
-            bars.append(_bar(published, None, "not asked for"))
+            bars.append(_bar(published, None, NOT_ASKED))
             continue
-        path = recipe or recipes / (ablation.recipe if stand_in is None else stand_in.recipes[variant.key])
-        changes = [*overrides, *variant.overrides]
-        if variant.genotype is not None:
-            genotype = variant.genotype
-            if stand_in is not None or variant.why_not is not None:
-                file = ablation.search_recipe if stand_in is None else stand_in.search_recipe
-                found = _search(
-                    variant,
-                    search_recipe or recipes / str(file),
-                    search_overrides,
-                    read_of=(path, overrides),
-                    protocol=rule,
-                    out=out / variant.key / "search",
-                    progress=progress,
-                    say=say,
-                )
-                genotype = toml_inline(found.as_dict())
-            own = () if read_recipe(path).net == "autohr" else _TO_AUTOHR
-            # After the recipe has become AutoHR's, so that the net's size can be changed from outside.
-            changes = [*own, *overrides, f"net_config.genotype={genotype}"]
-        results = judge_net(
-            path,
-            changes,
-            rule,
-            out / variant.key,
-            out / "evaluation",
-            label=f"{name}-{variant.key}",
-            folds=[FOLD] if isinstance(rule.split, KFold) else None,
-            progress=progress,
-            say=say,
-        )
+        try:
+            path = recipe or find_recipe(
+                ablation.recipe if stand_in is None else stand_in.recipes[variant.key], recipes or FOLDER
+            )
+            changes = [*overrides, *variant.overrides]
+            if variant.genotype is not None:
+                genotype = variant.genotype
+                if stand_in is not None or variant.why_not is not None:
+                    file = ablation.search_recipe if stand_in is None else stand_in.search_recipe
+                    found = _search(
+                        variant,
+                        search_recipe or find_recipe(str(file), recipes or FOLDER),
+                        search_overrides,
+                        read_of=(path, overrides),
+                        protocol=rule,
+                        out=out / variant.key / "search",
+                        progress=progress,
+                        say=say,
+                    )
+                    genotype = toml_inline(found.as_dict())
+                own = () if read_recipe(path).net == "autohr" else _TO_AUTOHR
+                # After the recipe has become AutoHR's, so that the net's size can be changed from outside.
+                changes = [*own, *overrides, f"net_config.genotype={genotype}"]
+            results = judge_net(
+                path,
+                changes,
+                rule,
+                out / variant.key,
+                out / "evaluation",
+                label=f"{name}-{variant.key}",
+                folds=[FOLD] if isinstance(rule.split, KFold) else None,
+                progress=progress,
+                say=say,
+            )
+        except Stopped:
+            raise
+        except AutoHRError as error:
+            failures.append(error)
+            bars.append(_bar(published, None, str(error)))
+            if say is not None:
+                say(f"{variant.key}: FAILED: {error}")
+            continue
         bars.append(_bar(published, score(results, preset).overall, None))
+    if failures and all(bar.rmse_bpm is None for bar in bars):
+        raise failures[0]
     result = AblationResult(name, panel.panel, title, panel.source, note, rule.name, preset, tuple(bars))
     write_json(out / "ablation.json", {"kind": KIND, **dataclasses.asdict(result)})
     return result

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autohr.data import DATASETS
-from autohr.errors import BadRecording, UnknownName
+from autohr.errors import AutoHRError, Stopped, UnknownName
 from autohr.evaluate.protocols import PROTOCOLS, Protocol
 from autohr.evaluate.published import TABLES, PublishedRow, PublishedTable
 from autohr.evaluate.results import Results, read_results
@@ -20,6 +20,7 @@ from autohr.evaluate.scoring import Scores, score
 from autohr.evaluate.tables import NOTHING, Sheet, figure
 from autohr.lab.folds import judge_formula, judge_net
 from autohr.methods import METHODS
+from autohr.recipes.files import FOLDER, find_recipe
 from autohr.train.fit import Progress, print_progress
 
 PROTOCOL_OF: dict[int, str] = {1: "vipl-hr", 2: "mahnob-hci", 3: "mmse-hr"}
@@ -31,7 +32,7 @@ class Way:
     """How a net of a table is trained."""
 
     recipe: str
-    """File in recipes/."""
+    """File among the recipes."""
     overrides: tuple[str, ...] = ()
     """What the table changes in it."""
     inferred: str = ""
@@ -104,7 +105,7 @@ def make_table(
     out: Path,
     *,
     cache: Path = Path("cache"),
-    recipes: Path = Path("recipes"),
+    recipes: Path | None = None,
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     protocol: str | Protocol | None = None,
@@ -116,17 +117,18 @@ def make_table(
     Args:
         out: folder; ``out/METHOD/fold_1`` and so on are the trainings.
         cache: that ``autohr prepare`` wrote; it replaces the recipes' own.
-        recipes: folder of the recipes that ``WAYS`` names.
+        recipes: folder of the recipes that ``WAYS`` names; the shipped ones if None.
         overrides: of every recipe.
         only: names of the methods to make; all that can be if empty. Others of ``METHODS`` may be among them.
         protocol: in place of the table's.
 
     Returns:
-        method -> why it was not made, for the rows that were not.
+        method -> why it was not made, for the rows that were not: those of ``why_not``, and those whose data, training
+        or test failed. The other rows are made all the same.
 
     Raises:
         UnknownName: no such table, method or protocol.
-        BadRecipe, AutoHRError: as ``judge_net``, but for what is not prepared: that is a reason.
+        Stopped: training was stopped by a signal; the same call goes on.
     """
     table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
     say = say or (lambda line: None)
@@ -147,7 +149,7 @@ def make_table(
             else:
                 way = WAYS[number][name]
                 judge_net(
-                    recipes / way.recipe,
+                    find_recipe(way.recipe, recipes or FOLDER),
                     [f"data.cache='{cache}'", *way.overrides, *overrides],
                     rule,
                     out / name,
@@ -156,8 +158,11 @@ def make_table(
                     progress=progress,
                     say=say,
                 )
-        except BadRecording as missing:
-            why[name] = str(missing)
+        except Stopped:
+            raise
+        except AutoHRError as error:
+            why[name] = str(error)
+            say(f"{name}: FAILED: {error}")
     return why
 
 
@@ -214,12 +219,19 @@ def table_sheet(
             scored.append(score(results, preset))
             notes += _completeness(results, table)
     rows: list[tuple[str, ...]] = []
+
+    def failed(one: Scores) -> str:
+        """Why the row was not made now, if what is shown of it was made before."""
+        return (why or {}).get(one.method.label, "")
+
     for published in table.rows:
         own = [one for one in scored if one.method.name == published.method]
         reason = (why or {}).get(published.method) or why_not(number, published.method) or _how(number, runs)
-        rows += [_row(table, published, one, "") for one in own] or [_row(table, published, None, reason)]
+        rows += [_row(table, published, one, failed(one)) for one in own] or [_row(table, published, None, reason)]
     in_paper = {row.method for row in table.rows}
-    rows += [_row(table, None, one, "") for one in scored if one.method.name not in in_paper]
+    rows += [_row(table, None, one, failed(one)) for one in scored if one.method.name not in in_paper]
+    told = in_paper | {one.method.name for one in scored}
+    rows += [_row(table, None, None, reason, name) for name, reason in (why or {}).items() if name not in told]
     made = {one.method.name for one in scored}
     inferred = [way.inferred for name, way in WAYS[number].items() if name in made and way.inferred]
     return Sheet(
@@ -246,8 +258,10 @@ def table_sheet(
     )
 
 
-def _row(table: PublishedTable, published: PublishedRow | None, own: Scores | None, reason: str) -> tuple[str, ...]:
-    title = published.title if published is not None else own.method.title if own is not None else ""
+def _row(
+    table: PublishedTable, published: PublishedRow | None, own: Scores | None, reason: str, name: str = ""
+) -> tuple[str, ...]:
+    title = published.title if published is not None else own.method.title if own is not None else METHODS[name].title
     if published is not None and published.contradicts_itself:
         title += " +"
     paper = [_printed(published, column) for column in table.columns]
@@ -258,7 +272,7 @@ def _row(table: PublishedTable, published: PublishedRow | None, own: Scores | No
         low_high = own.overall.intervals.get("rmse_bpm")
         interval = "" if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f}"
         videos = f"{own.overall.n_scored} of {own.overall.n}"
-        remark = _remark(own)
+        remark = "; ".join(filter(None, (_remark(own), reason)))
     kind = "" if published is None else KINDS[published.kind]
     return (title, kind, *paper, *(figure(value) for value in here), interval, videos, remark)
 
