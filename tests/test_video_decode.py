@@ -30,6 +30,7 @@ from autohr.types import Frame
 from autohr.video import decode
 from autohr.video.decode import is_image_folder, list_videos, open_video, read_ahead
 from autohr.video.encode import write_video
+from autohr.video.stamps import NoClock, StampClock
 
 HEIGHT, WIDTH = 64, 96
 SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "videos"
@@ -200,8 +201,11 @@ def _stamped(rgb: Frame, tick: int) -> av.VideoFrame:
 
 
 def _clocked(stamps: list[tuple[float | None, float | None, float | None]], nominal_s: float | None = None) -> Any:
-    clock = decode._Clock(zero_s=None, nominal_step_s=nominal_s)
-    return [clock.read(*stamp) for stamp in stamps], clock
+    """Times and whether they were filled in, in order, after the last stamp; and the clock."""
+    clock = StampClock[int](nominal_step_s=nominal_s)
+    given = [timed for number, stamp in enumerate(stamps) for timed in clock.push(number, *stamp)] + clock.flush()
+    assert [timed.item for timed in given] == list(range(len(stamps)))
+    return [(timed.t_s, timed.repaired) for timed in given], clock
 
 
 def test_missing_stamps_are_filled_and_marked() -> None:
@@ -220,7 +224,7 @@ def test_missing_stamps_are_filled_and_marked() -> None:
     assert first_missing == [(0.0, True), (pytest.approx(0.05), False), (pytest.approx(0.10), False)]
     by_header, _ = _clocked([(0.0, None, None), (None, None, None)], nominal_s=0.04)
     assert by_header == [(0.0, False), (0.04, True)]
-    with pytest.raises(decode._NoClock):
+    with pytest.raises(NoClock):
         _clocked([(None, None, None), (None, None, None)])
 
 
@@ -546,14 +550,44 @@ def test_damage_in_the_middle_is_dropped_counted_and_said(tmp_path: Path) -> Non
     assert frames[-1].t_s == pytest.approx(99 / 25, abs=1e-3)
 
 
-def test_a_picture_size_that_changes_is_dropped(tmp_path: Path) -> None:
-    for name, side in (("a", 64), ("b", 96)):
-        write_video(tmp_path / f"{name}.h264", _frames(5, side, side), fps=25)
-    both = _written(tmp_path / "c.h264", (tmp_path / "a.h264").read_bytes() + (tmp_path / "b.h264").read_bytes())
-    with open_video(both, fps=25) as video:
-        assert {frame.rgb.shape for frame in video} == {(64, 64, 3)}
-    assert (video.n_read, video.n_dropped) == (5, 5)
-    assert any("size" in note for note in video.notes)
+def _joined(path: Path, *sizes: tuple[int, int, int]) -> Path:
+    """A raw stream of parts, each so many frames of a height and width."""
+    parts = []
+    for n, height, width in sizes:
+        write_video(path.with_name("part.h264"), _frames(n, height, width), fps=25)
+        parts.append(path.with_name("part.h264").read_bytes())
+    return _written(path, b"".join(parts))
+
+
+def test_a_picture_size_that_changes_is_followed_and_said(tmp_path: Path) -> None:
+    with open_video(_joined(tmp_path / "c.h264", (5, 64, 64), (5, 96, 128), (5, 64, 64)), fps=25) as video:
+        frames = list(video)
+    assert [frame.rgb.shape for frame in frames] == [(64, 64, 3)] * 5 + [(96, 128, 3)] * 5 + [(64, 64, 3)] * 5
+    assert [_number(frame.rgb) for frame in frames] == [0, 1, 2, 3, 4] * 3
+    assert [frame.t_s for frame in frames] == pytest.approx(np.arange(15) / 25)
+    assert (video.n_read, video.n_dropped) == (15, 0)
+    assert len(video.notes) == 2
+    assert "From 0.20 s on the picture is 128x96 and no longer 64x64" in video.notes[0]
+
+
+def test_a_larger_picture_of_the_same_shape_is_followed_and_a_smaller_one_scaled(tmp_path: Path) -> None:
+    with open_video(_joined(tmp_path / "c.h264", (5, 64, 96), (5, 128, 192), (5, 64, 96)), fps=25) as video:
+        frames = list(video)
+    assert [frame.rgb.shape for frame in frames] == [(64, 96, 3)] * 5 + [(128, 192, 3)] * 10
+    assert [_number(frame.rgb[::2, ::2]) for frame in frames[10:]] == [0, 1, 2, 3, 4]
+    assert (video.n_read, video.n_dropped) == (15, 0)
+    assert len(video.notes) == 2 and "5 frames of another size were scaled to 192x128" in video.notes[0]
+
+
+def test_strays_of_another_size_are_scaled_or_dropped_and_said(tmp_path: Path) -> None:
+    parts = ((5, 64, 96), (2, 128, 192), (5, 64, 96), (2, 96, 96), (5, 64, 96), (1, 128, 192))
+    with open_video(_joined(tmp_path / "c.h264", *parts), fps=25) as video:
+        frames = list(video)
+    assert {frame.rgb.shape for frame in frames} == {(64, 96, 3)}
+    assert [round(frame.t_s * 25) for frame in frames] == [*range(12), *range(14, 20)]
+    assert (video.n_read, video.n_dropped) == (18, 2)
+    assert any("2 frames dropped: not of the size" in note for note in video.notes)
+    assert any("3 frames of another size were scaled to 96x64" in note for note in video.notes)
 
 
 # ---- folders

@@ -1,8 +1,8 @@
 """The rate at which a video was filmed, where the file says that it is not the one at which it plays.
 
 Slow motion is often stored with stretched time stamps: filmed at 240 frames per second, stamped at 30, and the true
-rate in a tag. A pulse read from such stamps is too slow by that factor, and looks perfectly good. Time lapse is the same
-the other way round. ``read_capture`` finds the tag, and ``time_factor`` decides whether it means anything.
+rate in a tag. A pulse read from such stamps is too slow by that factor, and looks perfectly good. Time lapse is the
+same the other way round. ``read_capture`` finds the tag, and ``time_factor`` decides whether it means anything.
 
 What is known, and how well:
 
@@ -39,7 +39,7 @@ LEAST_SLOW_FPS = 45.0
 """Slow motion is filmed faster than this. A tag of 30 over slower stamps is an ordinary camera in dim light."""
 FACTOR_SLACK = 1.5
 """The tagged rate and that of the stamps may differ by this factor before the stamps are called stretched: a variable
-rate sinks to two thirds in dim light, and the least slow motion there is, 50 over 25 or 60 over 30, is a factor of 2."""
+rate sinks to two thirds in dim light, and the least slow motion there is, 50 over 25 or 60 over 30, has factor 2."""
 LEAST_LAPSE_FPS = 5.0
 """A time lapse filmed at fewer frames per second holds no pulse: 5 are just twice the fastest one, 150 bpm."""
 

@@ -14,8 +14,8 @@ Conventions, all of them ours unless said otherwise:
 * Untagged colour is BT.601 below 720 lines and BT.709 from 720 up, limited range: what players do. Tagged colour is
   taken at its word. Transfer curves (HDR) are not undone; a note says so.
 * Frames are turned and mirrored as the file asks; ``width`` and ``height`` are those after turning.
-* A picture size that changes for good is followed: frames of the same shape are scaled to the size before, others are
-  given as they are. A few frames of another shape are dropped and counted.
+* A picture size that changes for good is followed. Smaller frames of the same shape are scaled up to that before, so
+  that a face is not lost where a stream is given less room; a few frames of another shape are dropped and counted.
 * Of several picture streams the real film is read (``_choose_stream``).
 """
 
@@ -42,12 +42,14 @@ import av.codec
 import av.container
 import cv2
 import numpy as np
+from av.buffer import Buffer
 from av.container import InputContainer
+from av.sidedata import sidedata
 from av.stream import Disposition
-from av.video.stream import VideoStream
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from autohr.errors import VideoError, with_notes
@@ -56,8 +58,8 @@ from autohr.video.capture import LEAST_LAPSE_FPS, Capture, read_capture, time_fa
 from autohr.video.stamps import NoClock, StampClock, Timed
 
 VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .qt .mkv .webm .avi .gif .apng .mpg .mpeg .ts .mts .m2ts .3gp .3g2 .wmv .asf .flv .ogv .vob .mjpeg .mjpg"
-    " .h264 .264 .hevc .h265 .265 .y4m .nut .mxf".split()
+    ".mp4 .m4v .mov .qt .mkv .webm .avi .gif .apng .mpg .mpeg .ts .mts .m2ts .3gp .3g2 .wmv .asf .flv .ogv .vob .mjpeg"
+    " .mjpg .h264 .264 .hevc .h265 .265 .y4m .nut .mxf".split()
 )
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .webp .tif .tiff".split())
 
@@ -84,9 +86,9 @@ SAME_SHAPE = 0.01
 CONFIRMING_SIZE = 3
 """Frames in a row of another size and shape that are believed; fewer are strays (a thumbnail among pictures)."""
 STREAM_SHARE = 0.5
-"""A picture stream with fewer frames, or less time, than this share of the longest one is no film: a cover or preview."""
+"""A picture stream with fewer frames, or less time, than this share of the longest is no film: a cover or preview."""
 PROBED_PACKETS = 600
-"""Packets that are counted to tell films from previews where the header does not say how long they are: some seconds."""
+"""Packets counted to tell films from previews where the header does not say how long they are: some seconds."""
 RATE_PACKETS = 120
 """Packets from whose stamps the rate of a file with a tag of slow motion is taken."""
 LEAST_BYTES_PER_S = 100
@@ -122,6 +124,19 @@ _IMAGE_CODECS = (  # first bytes -> decoder; the suffix of a picture is not trus
     (b"II*\0", "tiff"),
     (b"MM\0*", "tiff"),
 )
+
+
+def _unnamed_side_data(cls: type[sidedata.Type], value: int) -> sidedata.Type:
+    """Return a member for a kind of side data that PyAV has no name for."""
+    member = object.__new__(cls)
+    member._name_ = f"UNNAMED_{value}"
+    member._value_ = value  # type: ignore[assignment]
+    return member
+
+
+# PyAV 18 raises ValueError for all side data of a frame, its display matrix too, where one kind is newer than its list:
+# FFmpeg 8 attaches EXIF to pictures, and views to stereo video.
+sidedata.Type._missing_ = classmethod(_unnamed_side_data)  # type: ignore[assignment, method-assign]
 
 
 @dataclass(frozen=True)
@@ -386,7 +401,7 @@ class VideoReader:
         self._n_resized = 0
         self._n_scaled = 0
         self._gaps_s: list[float] = []
-        self._first_t_s = self._last_t_s = 0.0
+        self._first_t_s = self._last_t_s = self._given_t_s = 0.0
         self._clock: StampClock[_Raw] | None = None
         self._has_noted = False
         self._frames = self._read()
@@ -438,7 +453,7 @@ class VideoReader:
 
     def _given(self) -> Generator[VideoFrame, None, float | None]:
         """The frames wanted; returns the end of the last frame of the file, None where reading stopped before."""
-        end_t_s = given_t_s = 0.0
+        end_t_s = 0.0
         for raw, t_s, repaired in self._timed():
             if t_s is None or raw.rgb is None:
                 if (self._last_t_s if t_s is None else t_s) >= self._start_s:
@@ -448,53 +463,67 @@ class VideoReader:
                 continue
             self._last_t_s, end_t_s = t_s, t_s + (raw.step_s or 0.0)
             if t_s >= self._end_s:
-                self._drop_odd()
+                yield from map(self._give, self._settle_odd())
                 return None
-            if t_s < self._start_s:
-                continue
-            for rgb, sized, sized_t_s, sized_repaired in self._sized(raw, raw.rgb, t_s, repaired):
-                if self.n_read and sized_t_s - given_t_s > max(GAP_S, 3 / (self.fps_nominal or math.inf)):
-                    self._gaps_s.append(sized_t_s - given_t_s)
-                given_t_s = sized_t_s
-                frame = VideoFrame(rgb(), sized_t_s, self.n_read, sized_repaired, sized.whole)
-                self.n_read += 1
-                self.n_repaired += sized_repaired
-                if self.n_read == 1:
-                    self._first_t_s = sized_t_s
-                yield frame
-        self._drop_odd()
+            if t_s >= self._start_s:
+                yield from map(self._give, self._sized(_Sized(raw.rgb, raw, t_s, repaired)))
+        yield from map(self._give, self._settle_odd())
         return end_t_s
 
-    def _sized(self, raw: _Raw, rgb: Callable[[], Frame], t_s: float, repaired: bool) -> list[_Sized]:
-        """The frames that can be given now that this one has come, each of the present size or of one that stays."""
-        if raw.size == self._size:
-            self._drop_odd()
-            return [_Sized(rgb, raw, t_s, repaired)]
-        (width, height), (new_width, new_height) = self._size, raw.size
-        if abs(new_width * height - width * new_height) <= SAME_SHAPE * width * new_height:
-            self._drop_odd()
-            self._n_scaled += 1
-            return [_Sized(functools.partial(_scaled, rgb, self._size), raw, t_s, repaired)]
-        if self._odd and self._odd[-1].raw.size != raw.size:
-            self._drop_odd()
-        self._odd.append(_Sized(rgb, raw, t_s, repaired))
-        if len(self._odd) < CONFIRMING_SIZE or not _is_size_allowed(new_width, new_height):
+    def _give(self, sized: _Sized) -> VideoFrame:
+        """Convert a frame, and count it."""
+        frame = VideoFrame(sized.rgb(), sized.t_s, self.n_read, sized.repaired, sized.raw.whole)
+        if self.n_read == 0:
+            self._first_t_s = sized.t_s
+        elif sized.t_s - self._given_t_s > max(GAP_S, 3 / (self.fps_nominal or math.inf)):
+            self._gaps_s.append(sized.t_s - self._given_t_s)
+        self._given_t_s = sized.t_s
+        self.n_read += 1
+        self.n_repaired += sized.repaired
+        return frame
+
+    def _sized(self, frame: _Sized) -> list[_Sized]:
+        """Return the frames that can be given now that this one has come, at the size of the picture."""
+        size = frame.raw.size
+        if size == self._size:
+            return [*self._settle_odd(), frame]
+        if self._is_same_shape(size) and size[0] < self._size[0]:
+            return [*self._settle_odd(), self._at_size(frame)]
+        settled = self._settle_odd() if self._odd and self._odd[-1].raw.size != size else []
+        if not _is_size_allowed(*size):
             # What cannot be measured is dropped at once: of many such frames none is kept.
-            if not _is_size_allowed(new_width, new_height):
-                self._drop_odd()
-            return []
+            settled += self._settle_odd()
+            self._n_resized += 1
+            self._count_dropped()
+            return settled
+        self._odd.append(frame)
+        if len(self._odd) < CONFIRMING_SIZE:
+            return settled
+        (width, height), (new_width, new_height) = self._size, size
         self._changes.append(
             f"From {self._odd[0].t_s:.2f} s on the picture is {new_width}x{new_height} and no longer {width}x{height}; "
             "faces are looked for anew."
         )
-        self._size = raw.size
+        self._size = size
         odd, self._odd = self._odd, []
-        return odd
+        return [*settled, *odd]
 
-    def _drop_odd(self) -> None:
-        self._n_resized += len(self._odd)
-        self._odd = []
+    def _settle_odd(self) -> list[_Sized]:
+        """Give the frames whose size did not last: scaled where they have the shape of the others, else dropped."""
+        odd, self._odd = self._odd, []
+        kept = [self._at_size(frame) for frame in odd if self._is_same_shape(frame.raw.size)]
+        self._n_resized += len(odd) - len(kept)
         self._count_dropped()
+        return kept
+
+    def _is_same_shape(self, size: tuple[int, int]) -> bool:
+        (width, height), (new_width, new_height) = self._size, size
+        return abs(new_width * height - width * new_height) <= SAME_SHAPE * width * new_height
+
+    def _at_size(self, frame: _Sized) -> _Sized:
+        """Return the frame scaled to the present size."""
+        self._n_scaled += 1
+        return frame._replace(rgb=functools.partial(_scaled, frame.rgb, self._size))
 
     def _count_dropped(self) -> None:
         self.n_dropped = self._n_late + self._n_damaged + self._n_resized
@@ -559,15 +588,15 @@ class VideoReader:
             say(f"{_frames(n_filled)} had no usable time stamp; the times were filled in from the neighbours.")
         if clock is not None and clock.n_crawling:
             say(
-                f"The time stamps of {_frames(clock.n_crawling)} crawled at a fraction of the usual distance; the usual "
-                "one was put in their place. If the rate is not right, give it with --fps."
+                f"The time stamps of {_frames(clock.n_crawling)} crawled at a fraction of the usual distance; the "
+                "usual one was put in their place. If the rate is not right, give it with --fps."
             )
         if clock is not None and clock.n_restarts:
             say(f"The clock of the video fell back {clock.n_restarts} time(s); it was carried on where it was.")
         if clock is not None and clock.n_taken_out:
             say(
-                f"The clock of the video leapt forward {clock.n_taken_out} time(s), by {clock.taken_out_s:.0f} s in all; "
-                "it was carried on where it was. If the times are not right, give the rate with --fps."
+                f"The clock of the video leapt forward {clock.n_taken_out} time(s), by {clock.taken_out_s:.0f} s in "
+                "all; it was carried on where it was. If the times are not right, give the rate with --fps."
             )
         if self._n_late:
             say(f"{_frames(self._n_late)} dropped: the time stamp was already taken or ran backwards.")
@@ -622,10 +651,27 @@ def _scaled(rgb: Callable[[], Frame], size: tuple[int, int]) -> Frame:
 
 
 class _ToRgb:
-    """Decoded pictures of any pixel format to upright RGB. Keeps one scaler: one per frame takes twice as long."""
+    """Decoded pictures of any pixel format to upright RGB. Keeps its scalers: one per frame takes twice as long."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
+        self._thumbnailer = VideoReformatter()
+
+    def orientation(self, frame: av.VideoFrame) -> _Orientation:
+        """Return the orientation that the container, the stream or EXIF asks for; FFmpeg makes a matrix of each."""
+        # PyAV's side data and their frame hold each other, so the picture would stay in memory until Python looks for
+        # cycles: gigabytes of 4K. A copy of a few pixels has the same side data, and takes 0.03 ms.
+        try:
+            small = self._thumbnailer.reformat(frame, width=16, height=16, format="gray8", interpolation="POINT")
+            side = small.side_data.get("DISPLAYMATRIX")
+        except (av.FFmpegError, ValueError):
+            return _AS_IT_IS
+        matrix = b"" if side is None else bytes(cast(Buffer, side))
+        return _orientation_of(matrix) if len(matrix) == _MATRIX_BYTES else _AS_IT_IS
+
+    def upright_size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """Return width and height after turning."""
+        return (frame.height, frame.width) if self.orientation(frame).transposed else (frame.width, frame.height)
 
     def __call__(self, frame: av.VideoFrame) -> Frame:
         is_gray = frame.format.name.startswith("gray")
@@ -639,7 +685,7 @@ class _ToRgb:
         rgb = cv2.merge([red, green, blue])
         if is_gray and frame.color_range == _LIMITED:
             rgb = _GRAY_FROM_LIMITED[rgb]  # swscale takes all gray as full range, whatever its tag
-        return np.ascontiguousarray(_upright(rgb, _orientation(frame)), dtype=np.uint8)
+        return np.ascontiguousarray(_upright(np.asarray(rgb, dtype=np.uint8), self.orientation(frame)))
 
 
 class _Orientation(NamedTuple):
@@ -662,8 +708,8 @@ def _orientation_of(matrix: bytes) -> _Orientation:
     """Return the orientation nearest to a display matrix.
 
     Args:
-        matrix: nine int32 as FFmpeg keeps them, in the byte order of the machine: a b u, c d v, x y w. A point (x, y) of
-            the picture is shown at (a x + c y, b x + d y), y downwards. Scales and shifts are left out.
+        matrix: nine int32 as FFmpeg keeps them, in the byte order of the machine: a b u, c d v, x y w. A point (x, y)
+            of the picture is shown at (a x + c y, b x + d y), y downwards. Scales and shifts are left out.
 
     Returns:
         one of the eight orientations, the nearest one where the matrix is none of them (a turn by an odd angle).
@@ -678,23 +724,12 @@ def _orientation_of(matrix: bytes) -> _Orientation:
     return _Orientation(transposed, rows_reversed, columns_reversed, math.degrees(math.atan2(abs(across), along)))
 
 
-def _orientation(frame: av.VideoFrame) -> _Orientation:
-    """The orientation that the container, the stream or the picture's EXIF asks for; FFmpeg makes a matrix of each."""
-    side = frame.side_data.get("DISPLAYMATRIX")
-    matrix = b"" if side is None else bytes(side)
-    return _orientation_of(matrix) if len(matrix) == _MATRIX_BYTES else _AS_IT_IS
-
-
 def _upright(rgb: Frame, how: _Orientation) -> Frame:
     if how.transposed:
         rgb = rgb.transpose(1, 0, 2)
     if how.rows_reversed:
         rgb = rgb[::-1]
     return rgb[:, ::-1] if how.columns_reversed else rgb
-
-
-def _upright_size(frame: av.VideoFrame) -> tuple[int, int]:
-    return (frame.height, frame.width) if _orientation(frame).transposed else (frame.width, frame.height)
 
 
 def _is_size_allowed(width: int, height: int) -> bool:
@@ -862,15 +897,15 @@ class _FileSource:
             return
         if capture.is_mixed:
             raise VideoError(
-                f"{self.path!r} is super slow motion ({capture.tag}): its parts were filmed at different rates, so it has "
-                "no one clock. Film at normal speed, or give the true frames per second: --fps."
+                f"{self.path!r} is super slow motion ({capture.tag}): its parts were filmed at different rates, so "
+                "it has no one clock. Film at normal speed, or give the true frames per second: --fps."
             )
         stored_fps = self._stored_fps() or self.fps_nominal
         factor = time_factor(capture, stored_fps)
         if capture.fps is None:
             self.notes.append(
-                f"The file is marked as slow or fast motion ({capture.tag}), but does not say its rate; its time stamps "
-                "were taken as they are. If they are not right, give the true frames per second: --fps."
+                f"The file is marked as slow or fast motion ({capture.tag}), but does not say its rate; its time "
+                "stamps were taken as they are. If they are not right, give the true frames per second: --fps."
             )
         elif factor != 1.0:
             self._stretched(capture, capture.fps, factor)
@@ -977,13 +1012,15 @@ class _FileSource:
         self._note_look(frame)
         rgb = functools.partial(self._to_rgb, frame)
         whole = frame.pict_type in (PictureType.I, PictureType.SI, PictureType.NONE)
-        return _Raw(rgb, size=_upright_size(frame), stamp_s=stamp_s, dts_s=dts_s, step_s=step_s, whole=whole)
+        return _Raw(
+            rgb, size=self._to_rgb.upright_size(frame), stamp_s=stamp_s, dts_s=dts_s, step_s=step_s, whole=whole
+        )
 
     def _note_look(self, frame: av.VideoFrame) -> None:
         """Note, once each, what the picture asks for that is not done."""
         if frame.color_trc in _HDR_CURVES:
             self._note_once(f"The video is HDR ({_HDR_CURVES[frame.color_trc]}); its transfer curve is not undone.")
-        turn_deg = _orientation(frame).turn_deg
+        turn_deg = self._to_rgb.orientation(frame).turn_deg
         if turn_deg >= _LEAST_ODD_DEG:
             self._note_once(
                 f"The file asks for a turn by {turn_deg:.0f} degrees more than was done: only quarters are."
@@ -1096,7 +1133,7 @@ class _FolderSource:
             if frame is None:
                 yield _Raw(None)
             else:
-                yield _Raw(functools.partial(self._to_rgb, frame), size=_upright_size(frame))
+                yield _Raw(functools.partial(self._to_rgb, frame), size=self._to_rgb.upright_size(frame))
 
     def seek(self, start_s: float) -> float | None:
         return None

@@ -25,8 +25,8 @@ CLOCK_RESTART_S = 1.0
 """A stamp further back than this is a restarted clock (a joined file, a stream that came back), not a frame out of
 order; a step further forward than this counts as a leap."""
 MOST_LEAPS_S = 3600.0
-"""All leaps forward together, in seconds: an hour. Ours: a recorder that was paused for longer is rarer than a clock that
-went wrong, and a pulse wave over the whole time takes 3 MB an hour. Beyond it, the clock goes on where it was."""
+"""All leaps forward together, in seconds: an hour. Ours: a recorder that was paused for longer is rarer than a clock
+that went wrong, and a pulse wave over the whole time takes 3 MB an hour. Beyond it, the clock goes on where it was."""
 HELD_STEP_S = 0.25
 """A step longer than this, and than ``HELD_STEPS`` usual ones, is held until the next frames confirm it."""
 HELD_STEPS = 4
@@ -39,7 +39,7 @@ CRAWLING = 8
 """So many steps in a row at less than a tenth of the usual distance, and less than ``CRAWL_S``, are crawling stamps. A
 network that delivers frames in bursts has fewer of them in a row."""
 CRAWL_S = 0.002
-"""500 frames per second. Every step of a real high-speed video may be shorter than this, but then so is its usual one."""
+"""500 frames per second. Steps of a real high-speed video may be shorter than this, but then so is its usual one."""
 LEAST_STEP_S = 1e-4
 """Frames closer than this have the same time: ``open_video`` allows 10000 frames per second at most."""
 ROOM = 0.7
