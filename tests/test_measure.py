@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from autohr.errors import SignalTooShort
-from autohr.measure import summarise
+from autohr.measure import join_waves, summarise
 from autohr.methods import LEAST_S, estimate
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
 from autohr.types import Estimate, FaceClip, Frames, Measurement, Pulse, Reading
@@ -97,6 +97,23 @@ def test_a_gap_stays_a_gap() -> None:
     assert np.isfinite(face.bvp.bvp[(t_s < 13.9) | (t_s > 40.1) & (t_s < 53.5)]).all()
     assert not any(14.2 < beat_s < 39.8 for beat_s in face.beats_s)
     assert face.start_s == 0 and face.end_s == pytest.approx(54, abs=0.1)
+
+
+@pytest.mark.parametrize("apart_s", [1.7e9, 1e15])
+def test_waves_too_far_apart_are_not_joined(apart_s: float) -> None:
+    some, more = readings(3), readings(5, start_s=apart_s, segment=1)
+    alone = join_waves(more)
+    for joined in (join_waves(some + more), join_waves(more + some)):
+        assert joined is not None and joined.start_s == apart_s and len(joined.bvp) == 14 * 30
+        assert alone is not None and np.array_equal(alone.bvp, joined.bvp)
+    face = summarise(some + more)
+    assert len(face.windows) == 8 and face.end_s == apart_s + 14
+
+
+def test_waves_hours_apart_are_joined() -> None:
+    joined = join_waves(readings(2) + readings(2, start_s=5 * 3600.0, segment=1))
+    assert joined is not None and len(joined.bvp) == (5 * 3600 + 11) * 30
+    assert np.isfinite(joined.bvp).sum() == 2 * 11 * 30
 
 
 def test_the_json_is_strict_whatever_is_in_it() -> None:

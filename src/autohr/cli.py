@@ -303,8 +303,6 @@ def live(
     if fast and isinstance(source, int):
         raise typer.BadParameter("a camera cannot be played faster; give a file with --camera.", param_hint="--fast")
 
-    from dataclasses import replace
-
     from autohr.live import LiveConfig, LiveSession
     from autohr.meter import MeterConfig
     from autohr.terminal import watch
@@ -321,8 +319,8 @@ def live(
             watch(
                 session, frames, paced=not isinstance(source, int), fast=fast, out=sys.stderr if quiet else sys.stdout
             )
-        result = session.close()
-        result = replace(result, notes=(*video.notes, *result.notes))
+        video.close()
+        result = session.close(video.notes)
     if quiet:
         print(json.dumps(result.as_dict(), allow_nan=False))
     else:

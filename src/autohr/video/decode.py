@@ -599,7 +599,8 @@ class VideoReader:
                 "all; it was carried on where it was. If the times are not right, give the rate with --fps."
             )
         if self._n_late:
-            say(f"{_frames(self._n_late)} dropped: the time stamp was already taken or ran backwards.")
+            hint = " If the times are not right, give the rate with --fps." if self._n_late > self.n_read else ""
+            say(f"{_frames(self._n_late)} dropped: the time stamp was already taken or ran backwards.{hint}")
         if self._n_damaged:
             say(f"{_frames(self._n_damaged)} dropped: damaged (corrupt), or not decodable.")
         if self._n_resized:
@@ -828,9 +829,8 @@ class _FileSource:
             if raw.rgb is not None:
                 break
         else:
-            raise VideoError(
-                f"{self.path!r} has a picture stream, but no frame of it can be decoded. {self.ended_by or ''}"
-            )
+            reason = f"{self.path!r} has a picture stream, but no frame of it can be decoded."
+            raise VideoError(with_notes(reason, [*self.notes, *([self.ended_by] if self.ended_by else [])]))
         self.width, self.height = raw.size
         _check_size(self.path, self.width, self.height)
         if not self._is_url and _is_cut(Path(self.path)):

@@ -268,10 +268,14 @@ class StampClock(Generic[Item]):
         self._held = []
 
     def _is_behind(self, frame: _Held[Item]) -> bool:
-        """Whether the stamp lies at or behind the last time, but not so far that the clock restarted."""
+        """Return whether the stamp lies at or behind the last time, but not so far that the clock restarted."""
         t_s = self._time_s(frame)
         last = self.last_t_s
-        return t_s is not None and last is not None and last - CLOCK_RESTART_S <= t_s < last + LEAST_STEP_S
+        if t_s is None or last is None:
+            return False
+        # Behind the very first frame lies nothing: then it is that frame's stamp that was wrong.
+        earliest_s = last - LEAST_STEP_S if self._before_s is None else last - CLOCK_RESTART_S
+        return earliest_s <= t_s < last + LEAST_STEP_S
 
     def _run(self) -> int:
         """Length of the increasing run at the end of the held frames."""
@@ -292,17 +296,20 @@ class StampClock(Generic[Item]):
         self._held = []
         times = [t_s for frame in kept if (t_s := self._time_s(frame)) is not None]
         first_s = times[0]
+        self._run_step_s = statistics.median(after - t_s for t_s, after in pairwise(times))
         if self._is_behind(kept[0]):
             # Frames are dropped until the stamps have passed the last time.
             for frame in strays:
                 self._drop(frame)
-            for frame, t_s in zip(kept, times, strict=True):
+            for frame in kept:
+                # Anew for each: a leap that is not believed moves the clock.
+                t_s = self._time_s(frame)
+                assert t_s is not None
                 if t_s - self.last_t_s >= LEAST_STEP_S:
                     self._give(frame, t_s)
                 else:
                     self._drop(frame)
             return
-        self._run_step_s = statistics.median(after - t_s for t_s, after in pairwise(times))
         if first_s < last:
             self._give_evenly(strays)
             t_s = self.last_t_s + self._spacing_s()
@@ -430,7 +437,7 @@ class StampClock(Generic[Item]):
             return min(self._nominal_step_s, CLOCK_RESTART_S)
         if self._run_step_s is not None:
             return min(self._run_step_s, CLOCK_RESTART_S)
-        raise NoClock("it has no time stamps")
+        raise NoClock("its time stamps are missing or contradict each other")
 
 
 def _finite(value: float | None) -> float | None:
