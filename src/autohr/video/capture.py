@@ -20,7 +20,8 @@ What is known, and how well:
   has to be changed. ``com.apple.quicktime.full-frame-rate-playback-intent`` is documented as a wish for players, and is
   0 in ordinary recordings too, so it is not used. A slow-motion video that an iPhone exported at 30 frames per second
   carries no tag at all, and cannot be told from an ordinary one.
-* GoPro and Huawei: no tag with a documented meaning was found.
+* GoPro and Huawei: no tag with a documented meaning was found. Any tag whose name ends like Android's (``capture.fps``,
+  ``CaptureFrameRate``, ``SensorFps`` as film cameras write it) is read in the same way.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ rate sinks to two thirds in dim light, and the least slow motion there is, 50 ov
 LEAST_LAPSE_FPS = 5.0
 """A time lapse filmed at fewer frames per second holds no pulse: 5 are just twice the fastest one, 150 bpm."""
 
-_FPS_TAGS = ("com.android.capture.fps",)
+_FPS_TAG = re.compile(r"(capture|sensor|shooting|recording)[ ._-]?(fps|frame[ ._-]?rate)$")
 _MODE_TAGS = ("com.xiaomi.slow_moment", "com.xiaomi.fast_moment")
 _SAMSUNG_FPS = {12: 240.0, 13: 120.0}
 _SAMSUNG_HEVC = 21
@@ -79,9 +80,9 @@ def read_capture(tags: Sequence[Mapping[str, str]], path: Path | None) -> Captur
     if boxed is not None:
         return boxed
     plain = [{name.casefold(): value for name, value in some.items()} for some in tags]
-    for name in _FPS_TAGS:
-        for some in plain:
-            fps = _rate(some.get(name))
+    for some in plain:
+        for name, value in some.items():
+            fps = _rate(value) if _FPS_TAG.search(name) else None
             if fps is not None:
                 return Capture(fps, tag=name)
     for name in _MODE_TAGS:

@@ -1073,15 +1073,14 @@ def _n_frames_said(stream: VideoStream) -> float:
 
 
 def _seconds_said(stream: VideoStream) -> float:
-    """Length by the header or, in mkv, by the stream's tag; 0 if neither says it."""
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
+    """Return the length by the stream's tag, as mkv has it, or by the header; 0 if neither says it."""
     said = next((value for name, value in stream.metadata.items() if name.upper().startswith("DURATION")), "")
-    found = re.fullmatch(r"([0-9]+):([0-9]+):([0-9.]+)", said.strip())
-    if found is None:
-        return 0.0
-    hours, minutes, seconds = found.groups()
-    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    found = re.fullmatch(r"([0-9]+):([0-9]+):([0-9]+(?:[.][0-9]*)?)", said.strip())
+    if found is not None:
+        hours, minutes, seconds = found.groups()
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    # After the tag: FFmpeg gives a stream of one picture the length of the whole mkv.
+    return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
 
 
 def _is_cut(path: Path) -> bool:
