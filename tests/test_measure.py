@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from autohr.errors import SignalTooShort
+import autohr
+from autohr.errors import NoFace, SignalTooShort, VideoError
 from autohr.measure import join_waves, summarise
 from autohr.methods import LEAST_S, estimate
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
 from autohr.types import Estimate, FaceClip, Frames, Measurement, Pulse, Reading
+from autohr.video.encode import write_video
 from autohr.video.rois import REGIONS
+from made import run
 
 
 def readings(
@@ -122,6 +126,28 @@ def test_the_json_is_strict_whatever_is_in_it() -> None:
     text = json.dumps(answer.as_dict(), allow_nan=False)
     back = json.loads(text)
     assert back["fps_mean"] is None and None in back["faces"][0]["bvp"]["values"]
+
+
+@pytest.fixture(scope="module")
+def cut_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video without a face, of which the second half is missing."""
+    path = tmp_path_factory.mktemp("cut") / "cut.mkv"
+    noise = [np.random.default_rng(k).integers(0, 256, (64, 96, 3), dtype=np.uint8) for k in range(40)]
+    write_video(path, noise, fps=20)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    return path
+
+
+def test_refusals_say_what_the_reader_noticed(cut_video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NoFace, match="Noticed while reading: .*truncated"):
+        autohr.measure(cut_video, "green")
+    with pytest.raises(VideoError, match="no usable frame .* Noticed while reading: .*truncated"):
+        autohr.measure(cut_video, "green", start_s=30.0)
+    for command in (["measure"], ["live", "--fast", "--camera"]):
+        code, _, err = run(capsys, *command, str(cut_video), "--method", "green")
+        last = err.strip().splitlines()[-1]
+        assert code == 1 and "No face" in last and "Noticed while reading:" in last and "truncated" in last
 
 
 def clip(duration_s: float, fps: float = 30.0, found: float = 1.0, depth: float = 0.005) -> FaceClip:
