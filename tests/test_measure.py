@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from autohr.errors import SignalTooShort
-from autohr.measure import summarise
+import autohr
+from autohr.errors import NoFace, SignalTooShort, VideoError
+from autohr.measure import join_waves, summarise
 from autohr.methods import LEAST_S, estimate
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
 from autohr.types import Estimate, FaceClip, FaceMeasurement, Frames, Measurement, Pulse, Reading
+from autohr.video.encode import write_video
 from autohr.video.rois import REGIONS
+from made import run
 
 
 def readings(
@@ -147,12 +151,51 @@ def test_the_face_to_take_is_the_reliable_one_measured_longest() -> None:
         taken()
 
 
+@pytest.mark.parametrize("apart_s", [1.7e9, 1e15])
+def test_waves_too_far_apart_are_not_joined(apart_s: float) -> None:
+    some, more = readings(3), readings(5, start_s=apart_s, segment=1)
+    alone = join_waves(more)
+    for joined in (join_waves(some + more), join_waves(more + some)):
+        assert joined is not None and joined.start_s == apart_s and len(joined.bvp) == 14 * 30
+        assert alone is not None and np.array_equal(alone.bvp, joined.bvp)
+    face = summarise(some + more)
+    assert len(face.windows) == 8 and face.end_s == apart_s + 14
+
+
+def test_waves_hours_apart_are_joined() -> None:
+    joined = join_waves(readings(2) + readings(2, start_s=5 * 3600.0, segment=1))
+    assert joined is not None and len(joined.bvp) == (5 * 3600 + 11) * 30
+    assert np.isfinite(joined.bvp).sum() == 2 * 11 * 30
+
+
 def test_the_json_is_strict_whatever_is_in_it() -> None:
     face = summarise(readings(5) + readings(5, start_s=40.0, segment=1))
     answer = Measurement("a.mp4", "pos", None, 54.0, float("nan"), Frames(), (face,), ("a note",))
     text = json.dumps(answer.as_dict(), allow_nan=False)
     back = json.loads(text)
     assert back["fps_mean"] is None and None in back["faces"][0]["bvp"]["values"]
+
+
+@pytest.fixture(scope="module")
+def cut_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video without a face, of which the second half is missing."""
+    path = tmp_path_factory.mktemp("cut") / "cut.mkv"
+    noise = [np.random.default_rng(k).integers(0, 256, (64, 96, 3), dtype=np.uint8) for k in range(40)]
+    write_video(path, noise, fps=20)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    return path
+
+
+def test_refusals_say_what_the_reader_noticed(cut_video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NoFace, match="Noticed while reading: .*truncated"):
+        autohr.measure(cut_video, "green")
+    with pytest.raises(VideoError, match="no usable frame .* Noticed while reading: .*truncated"):
+        autohr.measure(cut_video, "green", start_s=30.0)
+    for command in (["measure"], ["live", "--fast", "--camera"]):
+        code, _, err = run(capsys, *command, str(cut_video), "--method", "green")
+        last = err.strip().splitlines()[-1]
+        assert code == 1 and "No face" in last and "Noticed while reading:" in last and "truncated" in last
 
 
 def clip(duration_s: float, fps: float = 30.0, found: float = 1.0, depth: float = 0.005) -> FaceClip:

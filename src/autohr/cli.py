@@ -394,8 +394,6 @@ def live(
     if fast and isinstance(source, int):
         raise typer.BadParameter("a camera cannot be played faster; give a file with --camera.", param_hint="--fast")
 
-    from dataclasses import replace
-
     from autohr.live import LiveConfig, LiveSession
     from autohr.meter import MeterConfig
     from autohr.reports.outputs import ResultFiles
@@ -425,8 +423,8 @@ def live(
             # The terminal went away: what was measured until then is saved all the same.
             screen.has_failed = True
         with stops.held():
-            result = session.close()
-            result = replace(result, notes=(*video.notes, *result.notes))
+            video.close()
+            result = session.close(video.notes)
             files.add(result)
             errors = files.finish()
     for error in errors:

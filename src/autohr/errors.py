@@ -46,6 +46,17 @@ class UnknownName(AutoHRError):
         super().__init__(f"Unknown {kind} {name!r}. Known: {', '.join(names)}.{hint}")
 
 
+def with_notes(reason: str, notes: Iterable[str]) -> str:
+    """Return the reason of a refusal with what was noticed on the way behind it, in one line.
+
+    Args:
+        reason: a whole sentence.
+        notes: whole sentences; none leaves the reason as it is.
+    """
+    noticed = " ".join(note.replace("\n", " ") for note in notes)
+    return f"{reason} Noticed while reading: {noticed}" if noticed else reason
+
+
 class BadRecording(AutoHRError):
     """A recording whose video, clock or reference contradict each other."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autohr.errors import NoFace, SignalTooShort
+from autohr.errors import NoFace, SignalTooShort, with_notes
 from autohr.meter import Meter, MeterConfig, TooShort
 from autohr.methods import LEAST_S, Method, load_method
 from autohr.signals.filters import standardise
@@ -38,6 +38,10 @@ third, one lucky second made a photograph of 12 s reliable."""
 
 FACE_SHARE = 0.9
 """A face seen in fewer of the frames than this is worth a note."""
+
+MOST_JOINED_S = 12 * 3600.0
+"""Longest time over which waves are joined: 10 MB at 30 frames per second. Ours: no video that was tried was half as
+long, and beyond it, it is the clock that went wrong."""
 
 Progress = Callable[[float, float | None], None]
 """Called with the seconds done and the seconds there are, None if unknown."""
@@ -124,13 +128,14 @@ def answer(
         SignalTooShort: no face for as long as a reading needs.
     """
     if meter.n_face == 0:
-        raise NoFace(
+        reason = (
             f"No face in any of the {meter.n_frames} frames of {path!r}. "
             "A face must look towards the camera, upright, at least 40 pixels high and lit."
         )
+        raise NoFace(with_notes(reason, notes))
     faces = sorted({reading.face_id for reading in readings})
     if not faces:
-        raise SignalTooShort(_nothing_long_enough(path, meter.too_short))
+        raise SignalTooShort(with_notes(_nothing_long_enough(path, meter.too_short), notes))
     result = Measurement(
         path=path,
         method=meter.method.name,
@@ -281,20 +286,26 @@ def _chief_reason(windows: tuple[Window, ...]) -> str:
 
 
 def join_waves(readings: list[Reading]) -> Pulse | None:
-    """The windows' waves as one: each standardised, Hann-weighted, added on the clock of its segment; NaN in between.
+    """Join the windows' waves: each standardised, Hann-weighted, added on the clock of its segment; NaN in between.
 
     Segments keep their own rate in frames per second, which differs where a phone changes it; the first one's clock is
-    used for all.
+    used for all. Where the waves lie further apart than ``MOST_JOINED_S``, the stretch of that length with the most of
+    them is joined and the others are left out, so that memory does not depend on the clock.
     """
-    pulses = [(r.segment, r.estimate.pulse) for r in readings if r.estimate.pulse is not None]
+    pulses = [reading.estimate.pulse for reading in readings if reading.estimate.pulse is not None]
     if not pulses:
         return None
-    fps = pulses[0][1].fps
-    start_s = min(pulse.start_s for _, pulse in pulses)
-    end_s = max(pulse.start_s + len(pulse.bvp) / pulse.fps for _, pulse in pulses)
+    starts_s = np.sort([pulse.start_s for pulse in pulses])
+    if starts_s[-1] - starts_s[0] > MOST_JOINED_S:
+        n_within = np.searchsorted(starts_s, starts_s + MOST_JOINED_S, side="right") - np.arange(len(starts_s))
+        first_s = starts_s[np.argmax(n_within)]
+        pulses = [pulse for pulse in pulses if first_s <= pulse.start_s <= first_s + MOST_JOINED_S]
+    fps = pulses[0].fps
+    start_s = min(pulse.start_s for pulse in pulses)
+    end_s = max(pulse.start_s + len(pulse.bvp) / pulse.fps for pulse in pulses)
     n_samples = round((end_s - start_s) * fps)
     total, weight = np.zeros(n_samples), np.zeros(n_samples)
-    for _, pulse in pulses:
+    for pulse in pulses:
         wave = standardise(pulse.bvp)
         if pulse.fps != fps:
             t_s = np.arange(len(wave)) / pulse.fps
