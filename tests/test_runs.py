@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from autohr.errors import AutoHRError, BadRecipe
-from autohr.runs import create_run, open_run, read_json, replacing, write_bytes, write_json
+from autohr.runs import (
+    check_file,
+    create_run,
+    open_run,
+    read_json,
+    read_limited,
+    read_limited_text,
+    replacing,
+    write_bytes,
+    write_json,
+)
 
 CONFIG = {"fit": {"lr": 1e-3, "steps": 10}, "sizes": (1, 2)}
 
@@ -86,9 +96,10 @@ def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path) -> 
         raise RuntimeError
     assert read_json(path) == {"n": 1}
     assert list(tmp_path.iterdir()) == [path]
-    write_bytes(path, b"\xff")
-    with pytest.raises(AutoHRError, match="is not JSON"):
-        read_json(path)
+    for content, said in ((b"{", "is not JSON"), (b"\xff", "is not UTF-8")):
+        write_bytes(path, content)
+        with pytest.raises(AutoHRError, match=said):
+            read_json(path)
     with pytest.raises(AutoHRError, match="There is no"):
         read_json(tmp_path / "none.json")
 
@@ -120,3 +131,51 @@ def test_a_kill_while_writing_leaves_a_whole_file(tmp_path: Path) -> None:
             process.send_signal(signal.SIGKILL)
         values = json.loads(path.read_text())
         assert len(values) == 20000 and len(set(values)) == 1
+
+
+def test_a_file_of_at_most_so_many_bytes_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xef\xbb\xbfa = 1\n")
+    assert read_limited(path, "recipe", 9, BadRecipe) == b"\xef\xbb\xbfa = 1\n"
+    assert read_limited_text(path, "recipe", 9, BadRecipe) == "a = 1\n"
+    with pytest.raises(BadRecipe, match=r"has 9 bytes; a recipe has at most 8\.") as caught:
+        read_limited(path, "recipe", 8, BadRecipe)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices are POSIX")
+def test_what_is_no_regular_file_is_refused_without_reading(tmp_path: Path) -> None:
+    pipe, huge, junk = tmp_path / "pipe", tmp_path / "huge", tmp_path / "junk"
+    os.mkfifo(pipe)
+    with huge.open("wb") as file:
+        file.truncate(10 * 2**30)
+    junk.write_bytes(b"\x00\xff\xfe")
+    for path, said in (
+        (Path("/dev/zero"), "is a device, pipe or socket; give the table as a regular file"),
+        (pipe, "is a device, pipe or socket"),
+        (tmp_path, "is a folder; give the table itself"),
+        (tmp_path / "none", "There is no table"),
+        (junk / "below", "There is no table"),
+        (huge, "has 10737418240 bytes; a table has at most 100"),
+        (tmp_path / "a\0b", "Cannot read table"),
+        (tmp_path / ("x" * 300), "Cannot read table"),
+    ):
+        for read in (read_limited, read_limited_text, check_file):
+            with pytest.raises(BadRecipe, match=said) as caught:
+                read(path, "table", 100, BadRecipe)
+            assert "\n" not in str(caught.value)
+    with pytest.raises(BadRecipe, match=r"is not UTF-8 text \(byte 1 "):
+        read_limited_text(junk, "table", 100, BadRecipe)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
+def test_a_file_whose_size_is_unknown_is_read_to_the_limit_only() -> None:
+    with pytest.raises(AutoHRError, match="has more than 10 bytes"):
+        read_limited(Path("/proc/self/status"), "table", 10)
+
+
+def test_json_nested_too_deeply_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 200_000)
+    with pytest.raises(AutoHRError, match="nested too deeply"):
+        read_json(path)

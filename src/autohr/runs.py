@@ -16,10 +16,11 @@ import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from autohr.errors import AutoHRError, BadRecipe
 
@@ -28,6 +29,11 @@ LOG = "log.jsonl"
 FOLDERS = ("checkpoints", "results")
 OURS = frozenset({CONFIG, LOG, *FOLDERS})
 """What a run directory may hold; overwriting removes these and nothing else."""
+MAX_JSON_BYTES = 2**28
+"""Largest JSON file that is read, in bytes. Chosen by us: a results file of an hour of video has about 1 MB."""
+MAX_LOG_BYTES = 2**30
+"""Largest log.jsonl that is read, in bytes. Chosen by us: a line of a training step has about 200 bytes, so a log of
+a million steps fits five times."""
 
 
 @contextlib.contextmanager
@@ -68,12 +74,70 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(_strict(value), indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Raises AutoHRError where the file is missing or is not JSON."""
+def check_file(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> None:
+    """Check that a path names a regular file of at most ``max_bytes`` bytes, without reading it.
+
+    For files that a library opens itself. ``read_limited`` checks and reads.
+
+    Args:
+        what: noun for the file in the message, such as "recipe".
+
+    Raises:
+        AutoHRError: of the class ``error``, in one line, where the path is missing, a folder, a device, a pipe or a
+            socket, cannot be read, or holds more bytes.
+    """
+    with _open_limited(path, what, max_bytes, error):
+        pass
+
+
+def read_limited(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> bytes:
+    """Return the bytes of a regular file that holds at most ``max_bytes`` of them.
+
+    Never waits on a pipe and never reads more than ``max_bytes + 1`` bytes, even of a file that grows or whose size
+    is unknown.
+
+    Args:
+        what: noun for the file in the message, such as "recipe".
+
+    Raises:
+        AutoHRError: of the class ``error``, in one line, as in ``check_file``.
+    """
+    with _open_limited(path, what, max_bytes, error) as file:
+        try:
+            content = file.read(max_bytes + 1)
+        except OSError as cause:
+            raise error(f"Cannot read {what} {str(path)!r}: {cause.strerror or cause}.") from cause
+    if len(content) > max_bytes:
+        raise _too_large(path, what, f"more than {max_bytes}", max_bytes, error)
+    return content
+
+
+def read_limited_text(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> str:
+    """Return the text of a UTF-8 file of at most ``max_bytes`` bytes; a byte order mark at its start is left out.
+
+    Raises:
+        AutoHRError: of the class ``error``, in one line, as in ``check_file``, and where the file is not UTF-8.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AutoHRError(f"There is no {str(path)!r}.") from None
+        return read_limited(path, what, max_bytes, error).decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise error(
+            f"The {what} {str(path)!r} is not UTF-8 text (byte {cause.start} does not fit). "
+            "Give a text file, or save it as UTF-8."
+        ) from None
+
+
+def read_json(path: Path, what: str = "file", max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Return the content of a JSON file of at most ``max_bytes`` bytes.
+
+    Raises:
+        AutoHRError: the file is missing, not a regular file, too large, not UTF-8 or not JSON.
+    """
+    text = read_limited_text(path, what, max_bytes)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise AutoHRError(f"{str(path)!r} is JSON nested too deeply; remove it or write it again.") from None
     except ValueError as error:
         raise AutoHRError(f"{str(path)!r} is not JSON ({error}); remove it or write it again.") from None
 
@@ -108,12 +172,12 @@ class Run:
         path = self.root / LOG
         if not path.exists():
             return []
-        *lines, _cut_short = path.read_bytes().split(b"\n")
+        *lines, _cut_short = read_limited(path, "log", MAX_LOG_BYTES).split(b"\n")
         records = []
         for number, line in enumerate(lines, 1):
             try:
                 records.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise AutoHRError(f"{str(path)!r}, line {number} is not JSON; remove that line.") from None
         return records
 
@@ -182,6 +246,36 @@ def open_run(root: Path) -> Run:
     for folder in FOLDERS:
         (root / folder).mkdir(exist_ok=True)
     return Run(root, read_json(root / CONFIG))
+
+
+def _open_limited(path: Path, what: str, max_bytes: int, error: type[AutoHRError]) -> BinaryIO:
+    """Open a regular file of at most ``max_bytes`` bytes. Opening a pipe does not wait for its writer."""
+    # The kind is asked of the open file, not of the path, which may change in between; O_NONBLOCK is for pipes.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
+    try:
+        if path.is_dir():
+            raise error(f"{str(path)!r} is a folder; give the {what} itself, a file.")
+        handle = os.open(path, flags)
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(f"There is no {what} {str(path)!r}. Check the path.") from None
+    except (OSError, ValueError) as cause:  # ValueError: a zero byte in the path
+        said = cause.strerror if isinstance(cause, OSError) and cause.strerror else cause
+        raise error(f"Cannot read {what} {str(path)!r}: {said}.") from cause
+    file = os.fdopen(handle, "rb")
+    try:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise error(f"{str(path)!r} is a device, pipe or socket; give the {what} as a regular file.")
+        if state.st_size > max_bytes:
+            raise _too_large(path, what, str(state.st_size), max_bytes, error)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _too_large(path: Path, what: str, found: str, max_bytes: int, error: type[AutoHRError]) -> AutoHRError:
+    return error(f"{str(path)!r} has {found} bytes; a {what} has at most {max_bytes}. Give another file.")
 
 
 def _cannot_write(path: Path, error: OSError) -> AutoHRError:
