@@ -8,6 +8,7 @@
     +-- BadRecording            a recording of a dataset that contradicts itself
     +-- BadWeights              a file of weights that is damaged, foreign or does not fit
     +-- BadRecipe               a recipe with an unknown key or a contradiction
+    +-- WindowsTooShort         stored windows that are too short for a scoring
 
 Every message names the value, what is allowed, and what to do next.
 """
@@ -54,3 +55,7 @@ class BadWeights(AutoHRError):
 
 class BadRecipe(AutoHRError):
     """A recipe with an unknown key, a wrong type or a contradiction."""
+
+
+class WindowsTooShort(AutoHRError):
+    """Stored windows that are all shorter than a scoring can read."""
