@@ -280,8 +280,8 @@ def check_windows(results: Results, preset: str | Preset, truth: Truth | None = 
     ]
     raise WindowsTooShort(
         f"Scoring {rule.name} needs windows of {rule.least_s:g} s or more; the longest of {results.method.label} has "
-        f"{max(lasts_s):.1f} s. Score these with {_in_words(presets)}, or evaluate again with protocol "
-        f"{_in_words(protocols)}."
+        f"{max(lasts_s):.1f} s. Score these with {_in_words(presets)}, or evaluate recordings that last as "
+        f"long with protocol {_in_words(protocols)}."
     )
 
 
