@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, frozenset[str]], ...] = tuple(
         ("classic", "errors types signals"),
         ("synth", "errors types signals video"),
         ("methods", "errors types signals video classic nets"),
-        ("data", "errors types signals video classic synth"),
+        ("data", "errors runs types signals video classic synth"),
         ("meter", "errors types signals video methods"),
         ("train", "errors metrics runs types signals data nets"),
         ("evaluate", "errors metrics runs types signals data methods"),

@@ -491,6 +491,13 @@ def prepare(
     write_manifest_page(manifest.as_dict(), page)
     for entry in manifest.excluded:
         print(f"Excluded {entry.id}: {entry.reason}")
+    for one in manifest.absent:
+        print(f"Absent {one.id}: {one.reason}")
+    for finding in manifest.findings:
+        if not finding.ids:
+            print(f"{KINDS[finding.kind].title}: {finding.says}")
+    for note in manifest.notes:
+        print(f"Note: {note}")
     for kind, n in manifest.counts().items():
         print(f"{KINDS[kind].title}: {n}")
     gone = f", {len(manifest.absent)} absent" if manifest.absent else ""
@@ -499,7 +506,9 @@ def prepare(
         f"cache {out}.\nEvery recording: {page}"
     )
     if not manifest.kept:
-        raise BadRecording(f"Not one recording of {str(root)!r} could be used; the reasons are above.")
+        told = manifest.excluded or manifest.absent
+        why = "the reasons are above" if told else f"it holds none that the reader of {manifest.title} knows"
+        raise BadRecording(f"Not one recording of {str(root)!r} could be used; {why}.")
     refusal = manifest.refusal()
     if refusal is not None and not allow_missing:
         raise BadRecording(f"{refusal} (--allow-missing accepts it; what is there was prepared.)")

@@ -185,7 +185,7 @@ def evaluate_dataset(
         labels: of the methods in the results, one for each; as ``run`` makes them if None.
         preparing: called with (done, total, entry) while faces are looked for.
         judging: called with (label, done, total, account) after each recording of each method.
-        say: called with one line for each recording that is left out, and if something expected is missing.
+        say: called with one line for each recording that is left out or missing, and for each note on the copy.
 
     Raises:
         AutoHRError: as ``prepare_dataset`` and ``run``.
@@ -229,6 +229,8 @@ def _say_what_is_missing(manifest: DatasetManifest, say: Callable[[str], None]) 
         say(f"Excluded {entry.id}: {entry.reason}")
     for one in manifest.absent:
         say(f"Absent {one.id}: {one.reason}")
+    for note in manifest.notes:
+        say(f"Note: {note}")
 
 
 def find_protocol(protocol: Protocol | str) -> Protocol:
