@@ -6,8 +6,8 @@ defined, each as in one publication or tool. The same stored waves get other fig
 A preset scores the windows of the protocol that the results were made under. No preset reads every rate right in every
 window, so three things are reported with the scores: ``Preset.limits``, the known faults of the rule; a note of
 ``check_rule``, which reads simulated waves of the same length and frame rate; and ``Scores.oracle``, the score of the
-reference's own wave. A method cannot be expected to do better than the oracle. ``Preset.least_s`` is the shortest
-window that the rule may read.
+reference's own wave, whose error is that of the rule and of the reference themselves. ``Preset.least_s`` is the
+shortest window that the rule may read.
 """
 
 from __future__ import annotations

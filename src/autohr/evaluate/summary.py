@@ -83,7 +83,7 @@ def oracle_notes(oracles: Sequence[Scores]) -> list[str]:
         return []
     about = (
         "oracle: the reference's own wave in place of a method's, read by the same rule, against the device's rate. "
-        "Its error is that of the rule and of the reference; no method can be expected to have a smaller one."
+        "Its error is that of the rule and of the reference themselves, on the readings that have a reference wave."
     )
     if not any(one.overall.n_scored for one in oracles):
         reasons = Counter({why: n for one in oracles for why, n in one.reasons.items()})
