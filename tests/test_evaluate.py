@@ -252,6 +252,17 @@ def test_a_killed_evaluation_ends_with_the_same_bytes(made: Set, tmp_path: Path,
     assert content(tmp_path / "parts" / "results") == content(tmp_path / "whole" / "results")
 
 
+def test_an_evaluation_goes_on_where_only_the_words_of_its_protocol_were_changed(made: Set, tmp_path: Path) -> None:
+    evaluate(load_method("green"), made, tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    worded = dataclasses.replace(SHORT, title="Another title", source="another source", sure="other words")
+    run(worded, load_method("pos"), made.recordings, tmp_path, entries=made.entries, absent=made.absent)
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert [one.method.label for one in read_results(tmp_path)] == ["green", "pos"]
+    with pytest.raises(BadRecipe, match="another config"):
+        run(dataclasses.replace(worded, least_s=5.0), load_method("pos"), made.recordings, tmp_path)
+
+
 def test_another_protocol_other_recordings_or_other_weights_are_refused(
     made: Set, weights: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -505,10 +516,15 @@ def test_three_videos_and_a_csv_are_judged_by_one_command(
     code, out, _ = command(
         capsys, monkeypatch, "evaluate", "runs/evaluation", "--preset", "paper,physbench", "--by", "light"
     )
-    assert out.count("scored as") == 2
+    assert out.count("scored as") == 2 and out.count("oracle (the reference's own wave)") == 2
     assert code == 0 and "3 because no reference wave" in out, "rates alone cannot be scored by the reference wave"
     code, out, _ = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--by", "light")
     assert code == 0 and "green by light" in out
+    code, out, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--preset", "physformer")
+    assert code == 1 and not out and err.startswith("autohr: Scoring physformer needs windows of 20 s or more"), err
+    assert "paper" in err and "reference-whole" in err and err.count("\n") == 1
+    code, out, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--preset", "all")
+    assert code == 0 and "Left out: Scoring physformer" in err and out.count("scored as") == len(PRESETS) - 1
     code, _, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--by", "skin")
     assert code == 2 and "light" in err
     code, out, _ = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--method", "green")
@@ -538,6 +554,7 @@ def test_what_a_folder_lacks_is_said(
         (("--dataset", "folder", "--root", "mine", "--protocol", "referenc"), 1, "Did you mean 'reference'?"),
         (("--dataset", "folder", "--root", "mine", "--method", "poss"), 1, "Did you mean 'pos'?"),
         (("--dataset", "folder", "--root", "mine", "--preset", "toolbox"), 1, "toolbox-2024"),
+        (("--dataset", "folder", "--root", "mine", "--preset", "physformer"), 1, "protocol reference has 10 s"),
         (("--dataset", "folder", "--root", "mine", "--protocol", "vipl-hr", "--method", "pos"), 1, "is for vipl_hr"),
         (("mine",), 1, "no run folder"),
     ],

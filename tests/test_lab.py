@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import html
 import json
 import sys
 from pathlib import Path
@@ -16,11 +17,11 @@ from autohr.cli import main
 from autohr.data import cache, mahnob_hci, mmse_hr, vipl_hr
 from autohr.data.cache import PAPER_CROP, CropConfig, open_cached
 from autohr.data.folds import subject_key
-from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, UnknownName
+from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, UnknownName, WindowsTooShort
 from autohr.evaluate.protocols import PROTOCOLS
 from autohr.evaluate.published import PANELS, TABLES, PublishedRow
 from autohr.evaluate.results import read_results
-from autohr.evaluate.scoring import score
+from autohr.evaluate.scoring import ORACLE, score
 from autohr.evaluate.tables import FORMATS, NOTHING, Sheet, figure, render_sheet
 from autohr.lab import ablations, tables
 from autohr.lab.ablations import ABLATIONS, Variant, ablate, ablation_sheet, read_ablation
@@ -175,6 +176,11 @@ def test_table_1_from_prepared_recordings_to_rows(prepared: Path, tmp_path: Path
     assert rows["GREEN"][2] == NOTHING and rows["GREEN"][7] != NOTHING
     assert "not in these runs" in rows["I3D"][-1] and "not in these runs" in rows["PhysNet"][-1]
     assert any("5 of the 2378 recordings" in note for note in sheet.notes)
+    (oracle,) = sheet.foot
+    assert oracle[0] == ORACLE.title and "5 of 5" in oracle and float(oracle[8]) < 1.0, "the rule reads the truth right"
+    assert "reads them all right" in " ".join(sheet.notes)
+    with pytest.raises(WindowsTooShort, match="20 s"):
+        table_sheet(1, [tmp_path / "evaluation"], preset="physformer")
     for form in FORMATS:
         assert figure(mae) in render_sheet(sheet, form)
 
@@ -409,9 +415,13 @@ def test_ablate_runs_its_bars_on_fold_1_and_draws_them(prepared: Path, tmp_path:
     assert read_ablation(tmp_path) == result
     sheet = ablation_sheet(result)
     assert [row[1] for row in sheet.rows][:3] == ["9.90 *", "9.63 *", "9.07"]
+    assert result.oracle is not None and result.oracle.rmse_bpm is not None and result.oracle.rmse_bpm < 1.0
+    assert [row[0] for row in sheet.foot] == [ORACLE.title] and sheet.foot[0][4] == "1 of 1"
+    assert any("reads them all right" in note for note in sheet.notes)
     svg = ablation_svg(tmp_path)
     assert svg.startswith("<svg xmlns=") and svg.rstrip().endswith("</svg>") and "not run" in svg
     page = render_ablation_page(tmp_path)
+    assert ORACLE.title in html.unescape(page)
     assert "2 of 11 bars were run here" in page and write_run_page(tmp_path) == tmp_path / "report.html"
 
     again = ablate("theta", tmp_path, recipes=RECIPES, overrides=overrides, only=["0.0", "0.2"], progress=None)
@@ -455,8 +465,15 @@ def test_mistakes_in_an_ablation_are_said(tmp_path: Path) -> None:
         ablate("los", tmp_path)
     with pytest.raises(UnknownName, match=r"Unknown bar of loss 'tim'.*Did you mean 'time'"):
         ablate("loss", tmp_path, only=["tim"])
+    with pytest.raises(WindowsTooShort, match=r"needs windows of 20 s.*vipl-hr-fold1 has 10 s"):
+        ablate("loss", tmp_path, preset="physformer")
     with pytest.raises(AutoHRError, match=r"no .*ablation\.json"):
         read_ablation(tmp_path)
+    earlier = {
+        "name": "nas", "panel": "c", "title": "t", "source": "s", "note": "n", "protocol": "p", "preset": "paper",
+    }  # fmt: skip
+    (tmp_path / "ablation.json").write_text(json.dumps(earlier | {"bars": []}))
+    assert read_ablation(tmp_path).oracle is None, "versions before the oracle"
     (tmp_path / "ablation.json").write_text('{"bars": []}')
     with pytest.raises(AutoHRError, match="damaged"):
         read_ablation(tmp_path)

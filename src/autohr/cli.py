@@ -33,7 +33,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autohr import __version__
-from autohr.errors import AutoHRError, BadRecording, UnknownName, VideoError, escape_controls
+from autohr.errors import (
+    AutoHRError,
+    BadRecording,
+    UnknownName,
+    VideoError,
+    WindowsTooShort,
+    escape_controls,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -600,6 +607,13 @@ def prepare(
     write_manifest_page(manifest.as_dict(), page)
     for entry in manifest.excluded:
         _print(f"Excluded {entry.id}: {entry.reason}")
+    for one in manifest.absent:
+        _print(f"Absent {one.id}: {one.reason}")
+    for finding in manifest.findings:
+        if not finding.ids:
+            _print(f"{KINDS[finding.kind].title}: {finding.says}")
+    for note in manifest.notes:
+        _print(f"Note: {note}")
     for kind, n in manifest.counts().items():
         _print(f"{KINDS[kind].title}: {n}")
     gone = f", {len(manifest.absent)} absent" if manifest.absent else ""
@@ -609,7 +623,9 @@ def prepare(
     )
     _print(f"Every recording: {page}")
     if not manifest.kept:
-        raise BadRecording(f"Not one recording of {str(root)!r} could be used; the reasons are above.")
+        told = manifest.excluded or manifest.absent
+        why = "the reasons are above" if told else f"it holds none that the reader of {manifest.title} knows"
+        raise BadRecording(f"Not one recording of {str(root)!r} could be used; {why}.")
     refusal = manifest.refusal()
     if refusal is not None and not allow_missing:
         raise BadRecording(f"{refusal} (--allow-missing accepts it; what is there was prepared.)")
@@ -1044,7 +1060,7 @@ def evaluate_command(
     A folder of your own videos with a CSV of rates: autohr evaluate --dataset folder --root MY_VIDEOS. An evaluation
     that was killed goes on by the same command; autohr report makes a page of it."""
     from autohr.evaluate.results import read_results
-    from autohr.evaluate.scoring import PRESETS, find_preset
+    from autohr.evaluate.scoring import PRESETS, check_protocol, find_preset
 
     failed: dict[str, str] = {}
     presets = list(PRESETS) if preset == "all" else preset.split(",") if preset else []
@@ -1060,7 +1076,7 @@ def evaluate_command(
             raise UnknownName("method of this evaluation", strangers[0], stored)
         results = tuple(stored[label] for label in chosen)
     else:
-        from autohr.evaluate.recipe import EvaluateRecipe, evaluate_recipe, read_recipe
+        from autohr.evaluate.recipe import EvaluateRecipe, evaluate_recipe, protocol_of, read_recipe
 
         if what is not None:
             if dataset is not None or root is not None:
@@ -1081,6 +1097,8 @@ def evaluate_command(
             )
         _check_writable(out / "config.json")
         presets = presets or ([recipe.preset] if recipe.preset else [])
+        for name in presets if preset != "all" else ():
+            check_protocol(protocol_of(recipe), name)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         counts: dict[str, _Count] = {}
         with _Count("Looking for faces") as faces:
@@ -1094,20 +1112,36 @@ def evaluate_command(
                 failing=failed.__setitem__,
                 say=_say_progress,
             )
-    _print_scores(results, presets, baseline, by, form.value)
+    _print_scores(results, presets, baseline, by, form.value, every=preset == "all")
     _say_progress(f"Page: autohr report {what if what is not None and what.is_dir() else out}")
     _refuse_failed("method", failed)
     if not any(one.counts["scored_windows"] for one in results):
         raise BadRecording("Not one window could be scored; the reasons are in the table.")
 
 
-def _print_scores(results: tuple[Results, ...], presets: list[str], baseline: str, by: str | None, form: str) -> None:
-    """One table for each preset and, by a group, one for each method."""
-    from autohr.evaluate.scoring import score
+def _print_scores(
+    results: tuple[Results, ...], presets: list[str], baseline: str, by: str | None, form: str, *, every: bool = False
+) -> None:
+    """Print one table for each preset and, by a group, one for each method.
+
+    Args:
+        every: leave out the presets that need longer windows, and say so, in place of refusing them.
+    """
+    from autohr.evaluate.scoring import check_windows, score
     from autohr.evaluate.summary import groups_sheet, scores_sheet
     from autohr.evaluate.tables import render_sheet
 
-    for name in presets or [str(results[0].protocol["preset"])]:
+    names = presets or [str(results[0].protocol["preset"])]
+    for name in list(names):
+        try:
+            for stored in results:
+                check_windows(stored, name)
+        except WindowsTooShort as short:
+            if not every:
+                raise
+            names.remove(name)
+            _say_progress(f"Left out: {short}")
+    for name in names:
         scores = [score(one, name) for one in results]
         _print_lines(render_sheet(scores_sheet(scores, baseline), form) + "\n")
         if by is None:
@@ -1225,9 +1259,10 @@ def list_table(table: Annotated[Table, typer.Argument(help="Which table to print
     if table is Table.scoring:
         from autohr.evaluate.scoring import PRESETS
 
-        view = RichTable("name", "what", "source", "how sure", box=None, pad_edge=False)
+        view = RichTable("name", "what", "limits", "source", "how sure", box=None, pad_edge=False)
         for rule in PRESETS.values():
-            view.add_row(rule.name, rule.title, rule.source, rule.sure)
+            least = f" Windows of {rule.least_s:g} s or more: {rule.least_why}." if rule.least_s else ""
+            view.add_row(rule.name, rule.title, f"{rule.limits}.{least}", rule.source, rule.sure)
         _console().print(view)
         return
     if table is Table.recipes:

@@ -9,7 +9,6 @@ Waves and clocks are made fit for a ``Reference`` here too: ``increasing``, ``fr
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,24 +23,23 @@ MOST_BACKWARD = 0.05
 """Share of samples that may be dropped because their time does not lie after all before; a clock that stumbles oftener
 is no clock. Ours."""
 
-
-MAX_TABLE_BYTES = 2**28
-"""Largest text file of a reference that is read, 256 MiB: 1 kHz for more than a day. Ours."""
+MAX_TEXT_BYTES = 2**28
+"""Largest text file that is read, in bytes. Chosen by us: an hour of a wave at 1 kHz has about 70 MB."""
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file without their ends (LF or CRLF), and without blank lines at the end.
+    """Return the lines of a text file without their ends (LF or CRLF), and without blank lines at the end.
 
     Raises:
-        BadRecording: the file is missing, not a regular one, larger than ``MAX_TABLE_BYTES``, not UTF-8, or empty.
+        BadRecording: the file is missing, cannot be read, is larger than ``MAX_TEXT_BYTES``, is no text, or is empty.
     """
+    if not path.exists():
+        raise BadRecording(f"{str(path)!r} is missing; copy it again.")
     try:
-        content = read_limited(path, "table", MAX_TABLE_BYTES, BadRecording) if os.path.lexists(path) else None
-        text = None if content is None else content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = read_limited(path, "text file", MAX_TEXT_BYTES, BadRecording).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadRecording(f"{str(path)!r} is not a text file; copy it again.") from None
-    if text is None:
-        raise BadRecording(f"{str(path)!r} is missing; copy it again.")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise BadRecording(f"{str(path)!r} is empty; copy it again.")
     return text.rstrip().split("\n")

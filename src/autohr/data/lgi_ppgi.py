@@ -29,7 +29,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from autohr.data.columns import MAX_TABLE_BYTES, below_half_rate, frame_clock, known_rate
+from autohr.data.columns import MAX_TEXT_BYTES, below_half_rate, frame_clock, known_rate
 from autohr.data.recording import Absent, DatasetSpec, Listing, Recording, Reference
 from autohr.data.tree import find_home, missing
 from autohr.errors import BadRecording
@@ -113,7 +113,7 @@ def _read_samples(path: Path, names: tuple[str, ...]) -> Float:
     try:
         if not path.exists():
             raise BadRecording(f"{str(path)!r} is missing; copy it again.")
-        root = ElementTree.fromstring(read_limited(path, "XML file", MAX_TABLE_BYTES, BadRecording))
+        root = ElementTree.fromstring(read_limited(path, "XML file", MAX_TEXT_BYTES, BadRecording))
     except ElementTree.ParseError as error:
         line = error.position[0]
         raise BadRecording(

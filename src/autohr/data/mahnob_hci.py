@@ -40,7 +40,7 @@ from typing import Any
 
 import numpy as np
 
-from autohr.data.columns import MAX_TABLE_BYTES
+from autohr.data.columns import MAX_TEXT_BYTES
 from autohr.data.recording import Absent, DatasetSpec, Listing, Recording, Reference
 from autohr.errors import AutoHRError, BadRecording
 from autohr.runs import read_limited
@@ -144,7 +144,7 @@ def _read_session(path: Path) -> Session:
     if not path.is_file():
         raise BadRecording("there is no session.xml; copy it")
     try:
-        root = ElementTree.fromstring(read_limited(path, "XML file", MAX_TABLE_BYTES, BadRecording))
+        root = ElementTree.fromstring(read_limited(path, "XML file", MAX_TEXT_BYTES, BadRecording))
     except (ElementTree.ParseError, ValueError) as error:
         raise BadRecording(f"session.xml cannot be read ({error}); copy it again") from None
 

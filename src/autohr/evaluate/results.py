@@ -61,7 +61,7 @@ class WindowResult:
     bvp: Float | None
     """(T,) the method's wave; None where there is none, or the method gives rates only."""
     hr_bpm: float | None
-    """By THE estimator (signals/rate.py), or by the net itself where it gives rates only."""
+    """Rate by ``signals.rate.estimate_heart_rate``, or by the net itself where it gives rates only."""
     confidence: float
     reliable: bool
     snr_db: float | None
@@ -74,7 +74,7 @@ class WindowResult:
     """Mean of the reference's rate over the window: the device's own where the dataset has it, otherwise of its wave;
     None where it is not known."""
     true_wave_hr_bpm: float | None
-    """THE estimator on ``true_bvp``."""
+    """Rate of ``true_bvp`` by ``signals.rate.estimate_heart_rate``."""
     method: str
     """The label under which the method's results are kept."""
     weights: str | None

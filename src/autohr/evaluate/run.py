@@ -40,7 +40,7 @@ from autohr.evaluate.results import (
     written_account,
 )
 from autohr.methods import Method, shipped_weights
-from autohr.runs import Run, create_run
+from autohr.runs import CONFIG, Run, create_run, read_json
 from autohr.signals.rate import estimate_heart_rate
 from autohr.types import Float
 
@@ -130,6 +130,7 @@ def run(
     expected = {task.id: _digest_of(task) for task in tasks} | {one.id: "absent" for one in gone}
     if not tasks:
         raise BadRecording("There is no recording to evaluate; prepare some with autohr prepare.")
+    protocol = _as_stored(protocol, Path(out))
     config = {"schema": SCHEMA, "kind": "evaluation", "protocol": protocol.as_dict(), "recordings": expected}
     run_dir = create_run(Path(out), config, overwrite=overwrite)
     info = _begin(run_dir, method, label)
@@ -188,7 +189,7 @@ def evaluate_dataset(
         judging: called with (label, done, total, account) after each recording of each method.
         failing: called with (label, reason) for each method that fails; the others are evaluated all the same. If None,
             the first error ends it.
-        say: called with one line for each recording that is left out, and if something expected is missing.
+        say: called with one line for each recording that is left out or missing, and for each note on the copy.
 
     Raises:
         AutoHRError: as ``prepare_dataset`` and ``run``; with ``failing`` only where every method fails.
@@ -271,6 +272,8 @@ def _say_what_is_missing(manifest: DatasetManifest, say: Callable[[str], None]) 
         say(f"Excluded {entry.id}: {entry.reason}")
     for one in manifest.absent:
         say(f"Absent {one.id}: {one.reason}")
+    for note in manifest.notes:
+        say(f"Note: {note}")
 
 
 def find_protocol(protocol: Protocol | str) -> Protocol:
@@ -314,6 +317,19 @@ def _refuse_foreign(protocol: Protocol, datasets: Iterable[str]) -> None:
             f"Protocol {protocol.name} is for {', '.join(protocol.datasets)}; these recordings are of "
             f"{', '.join(strangers)}. Choose another protocol, such as reference."
         )
+
+
+def _as_stored(protocol: Protocol, out: Path) -> Protocol:
+    """Return the protocol with the words of the run in ``out``, where they are all that differs.
+
+    An evaluation that an earlier version began goes on although a title or a source is worded otherwise now.
+    """
+    stored = read_json(out / CONFIG).get("protocol") if (out / CONFIG).is_file() else None
+    if not isinstance(stored, dict):
+        return protocol
+    words = {name: stored[name] for name in ("title", "source", "sure") if isinstance(stored.get(name), str)}
+    worded = replace(protocol, **words)
+    return worded if json.loads(json.dumps(worded.as_dict())) == stored else protocol
 
 
 def _begin(run_dir: Run, method: Method | Mapping[int, Method], label: str | None) -> MethodInfo:

@@ -23,7 +23,7 @@ from autohr.data.cache import Entry, open_cached
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, UnknownName
 from autohr.evaluate.results import Account, Results
 from autohr.evaluate.run import crop_of, evaluate_dataset, find_protocol
-from autohr.evaluate.scoring import Figures, Scores, score
+from autohr.evaluate.scoring import ORACLE, Figures, Scores, score
 from autohr.evaluate.summary import scores_sheet
 from autohr.evaluate.tables import NOTHING, Sheet, figure, render_sheet
 from autohr.lab.costs import Asked, Cost, measure_costs
@@ -235,6 +235,7 @@ def standing_sheets(results: Sequence[Results], costs: Sequence[Cost]) -> tuple[
     whole = scores_sheet(scores)
     columns = ("parameters", "GFLOP/s", "ms/s", "MiB")
     rows = tuple((*row, *_cost_cells(by_label[one.method.label])) for row, one in zip(whole.rows, scores, strict=True))
+    foot = tuple((*row, *[NOTHING] * len(columns)) for row in whole.foot)
     notes = (
         *whole.notes,
         "parameters: that training changed. GFLOP/s: billions of operations of one pass of the net, for a second of "
@@ -249,13 +250,15 @@ def standing_sheets(results: Sequence[Results], costs: Sequence[Cost]) -> tuple[
         rows=rows,
         text_columns=whole.text_columns,
         notes=notes,
+        foot=foot,
     )
     return (first, strata_sheet(scores))
 
 
 def strata_sheet(scores: Sequence[Scores]) -> Sheet:
-    """Mean error of every method in every group, the smallest of a row marked."""
+    """Return the mean error of every method in every group, the smallest of a row marked, and that of the oracle."""
     rows = []
+    oracle = scores[0].oracle
     for group, values in scores[0].groups.items():
         for value in values:
             told = [one.groups.get(group, {}).get(value) for one in scores]
@@ -263,13 +266,19 @@ def strata_sheet(scores: Sequence[Scores]) -> Sheet:
             best = min((error for error in errors if error is not None), default=None)
             cells = (figure(error, 1) + ("*" if error is not None and error == best else "") for error in errors)
             shown = value.split(" ", 1)[1] if value[:1].isdigit() and " " in value else value
-            rows.append((f"{group}: {shown}", str(_most(told)), *cells))
+            known = None if oracle is None else oracle.groups.get(group, {}).get(value)
+            rows.append(
+                (f"{group}: {shown}", str(_most(told)), *cells, figure(None if known is None else known.mae_bpm, 1))
+            )
     return Sheet(
         title="Mean absolute error in bpm, by group",
-        columns=("group", "n", *(one.method.label for one in scores)),
+        columns=("group", "n", *(one.method.label for one in scores), ORACLE.label),
         rows=tuple(rows),
         text_columns=frozenset({0}),
-        notes=("n: readings laid out. *: the smallest of the row.",),
+        notes=(
+            "n: readings laid out. *: the smallest of the row. oracle: the reference's own wave, read by the same "
+            "rule.",
+        ),
     )
 
 

@@ -16,7 +16,8 @@ from autohr.evaluate.protocols import PROTOCOLS, Protocol
 from autohr.evaluate.published import TABLES, PublishedRow, PublishedTable
 from autohr.evaluate.results import Results, read_results
 from autohr.evaluate.run import find_protocol
-from autohr.evaluate.scoring import Scores, score
+from autohr.evaluate.scoring import ORACLE, Scores, check_windows, find_preset, score
+from autohr.evaluate.summary import find_oracles, oracle_notes
 from autohr.evaluate.tables import NOTHING, Sheet, figure
 from autohr.lab.folds import judge_formula, judge_net
 from autohr.methods import METHODS
@@ -190,9 +191,10 @@ def table_sheet(
     preset: str | None = None,
     protocol: str | Protocol | None = None,
 ) -> Sheet:
-    """A table: the published figures of every row, and those of the results in ``runs``.
+    """Return a table with the published figures of every row, and those of the results in ``runs``.
 
-    Methods that the paper's table does not have follow after its rows.
+    Methods that the paper's table does not have follow after its rows. The foot of the table is the oracle: the
+    reference's own wave, scored by the same rule.
 
     Args:
         runs: run directories of evaluations; those of another protocol are named below the table and left out.
@@ -202,10 +204,12 @@ def table_sheet(
 
     Raises:
         UnknownName: no such table, preset or protocol.
+        WindowsTooShort: a preset that needs longer windows than the protocol has.
         AutoHRError: a run that cannot be read.
     """
     table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
     preset = preset or rule.preset
+    scoring = find_preset(preset)
     notes: list[str] = []
     scored: list[Scores] = []
     for folder in runs:
@@ -216,6 +220,7 @@ def table_sheet(
                     f"{results.protocol.get('name')} and not {rule.name}."
                 )
                 continue
+            check_windows(results, preset)
             scored.append(score(results, preset))
             notes += _completeness(results, table)
     rows: list[tuple[str, ...]] = []
@@ -228,6 +233,7 @@ def table_sheet(
         own = [one for one in scored if one.method.name == published.method]
         reason = (why or {}).get(published.method) or why_not(number, published.method) or _how(number, runs)
         rows += [_row(table, published, one, failed(one)) for one in own] or [_row(table, published, None, reason)]
+    oracles = find_oracles(scored)
     in_paper = {row.method for row in table.rows}
     rows += [_row(table, None, one, failed(one)) for one in scored if one.method.name not in in_paper]
     told = in_paper | {one.method.name for one in scored}
@@ -251,10 +257,13 @@ def table_sheet(
             f"paper: {table.source}; bpm, r without unit. Its rows are quoted from many papers, each with its own "
             f"protocol, but for PhysNet and AutoHR: they do not compare with each other.",
             *_contradictions(table),
-            f"here: protocol {rule.name} ({rule.title}), scoring {preset}. {_first_up(rule.sure)}.",
+            f"here: protocol {rule.name} ({rule.title}), scoring {preset} ({scoring.title}). {_first_up(rule.sure)}.",
+            *([f"Limits of {preset}: {scoring.limits}."] if scoring.limits else []),
+            *oracle_notes(oracles),
             *inferred,
-            *dict.fromkeys(notes),
+            *dict.fromkeys([*notes, *(note for one in scored for note in one.notes)]),
         ),
+        foot=tuple(_row(table, None, one, "") for one in oracles),
     )
 
 
@@ -272,7 +281,7 @@ def _row(
         low_high = own.overall.intervals.get("rmse_bpm")
         interval = "" if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f}"
         videos = f"{own.overall.n_scored} of {own.overall.n}"
-        remark = "; ".join(filter(None, (_remark(own), reason)))
+        remark = "; ".join(filter(None, (_remark(own) if own.method.name != ORACLE.name else "", reason)))
     kind = "" if published is None else KINDS[published.kind]
     return (title, kind, *paper, *(figure(value) for value in here), interval, videos, remark)
 
