@@ -23,7 +23,7 @@ weights: setup
 	$(BIN)/autohr synth $(RUN)-recordings --subjects 1500 --per-subject 1 --duration-s 12 --split train --hard \
 		$(if $(PORTRAITS),--portraits $(PORTRAITS))
 	$(BIN)/autohr prepare synthetic $(RUN)-recordings --out $(RUN)-cache --size-px 80
-	$(BIN)/autohr train recipes/release.toml --out $(RUN) --set data.cache=$(RUN)-cache
+	$(BIN)/autohr train release --out $(RUN) --set data.cache=$(RUN)-cache
 	@echo "Try them: $(BIN)/autohr measure face.mp4 --weights $(RUN)/checkpoints/best.safetensors"
 
 setup: $(READY)

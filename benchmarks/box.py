@@ -33,7 +33,7 @@ def main() -> None:
         for method in (name for name, method in METHODS.items() if not method.is_net):  # a net has its training's box
             cells = []
             for box in BOXES:
-                face = measure(video, method, box=box).faces[0]
+                face = measure(video, method, box=box).face
                 rate = "none" if face.hr_bpm is None else f"{face.hr_bpm:6.1f} bpm"
                 cells.append(f"{box}: {rate}, {face.snr_db or 0:5.1f} dB, confidence {face.confidence:.2f}")
             print(f"  {method:6} " + "   ".join(cells))
@@ -56,7 +56,7 @@ def main() -> None:
                 true_bpm = write_scene(scene, video, crf=6).mean_hr_bpm or 0.0
                 for box in BOXES:
                     for method in ("pos", "chrom", "green"):
-                        face = measure(video, method, box=box).faces[0]
+                        face = measure(video, method, box=box).face
                         error_bpm = abs((face.hr_bpm or 0.0) - true_bpm)
                         found.setdefault((box, method), []).append((error_bpm, face.snr_db or 0.0))
         print(f"motion {motion:g}: right of {len(SEEDS)}, mean SNR")

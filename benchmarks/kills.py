@@ -36,7 +36,7 @@ from autohr.synth.recordings import write_recordings
 
 AUTOHR = (sys.executable, "-m", "autohr")
 N_SUBJECTS, DURATION_S, SIZE_PX = 4, 6.0, 40
-RECIPE = Path(__file__).parents[1] / "recipes" / "autohr_cpu.toml"
+RECIPE = Path("autohr_cpu")
 
 
 @dataclass(frozen=True)

@@ -118,8 +118,8 @@ def play(video: Path, duration_s: float, method: str, weights: str | None) -> di
         "unhurried_times_real_time": duration_s / fast_s,
         "unhurried_cpu_s_per_s": fast_cpu_s / duration_s,
         "rss_mib": rss,
-        "hr_bpm": result.faces[0].hr_bpm,
-        "reliable": result.faces[0].reliable,
+        "hr_bpm": result.face.hr_bpm,
+        "reliable": result.face.reliable,
     }
 
 

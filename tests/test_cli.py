@@ -443,14 +443,14 @@ def test_synth_prepare_and_two_steps_of_training(capsys: pytest.CaptureFixture[s
     data = ("data.n_frames=160", "data.size_px=32", "crop.size_px=40", "data.val_share=0.5", f"data.cache={cache}")
     tiny = (*fit, *data, "net_config.preset=tiny")
     changes = [word for change in tiny for word in ("--set", change)]
-    recipe = Path(__file__).parents[1] / "recipes" / "autohr_cpu.toml"
+    recipe = Path(__file__).parents[1] / "src" / "autohr" / "recipes" / "autohr_cpu.toml"
     code, out, err = run(capsys, "train", recipe, "--out", tmp_path / "run", *changes)
     assert code == 0, err
     assert "Best weights" in out and (tmp_path / "run" / "results" / "curves.svg").exists()
 
 
 def test_training_without_recordings_names_the_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    recipe = Path(__file__).parents[1] / "recipes" / "autohr_cpu.toml"
+    recipe = Path(__file__).parents[1] / "src" / "autohr" / "recipes" / "autohr_cpu.toml"
     code, _, err = run(capsys, "train", recipe, "--out", tmp_path / "run", "--set", f"data.cache={tmp_path / 'none'}")
     assert code == 1 and "autohr prepare" in one_line(err)
     code, _, err = run(capsys, "train", recipe, "--set", "fit.learning_rate=1")

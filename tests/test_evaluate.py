@@ -19,16 +19,18 @@ from autohr.data import cache
 from autohr.data.cache import CachedRecording, CropConfig, Entry, open_cached
 from autohr.data.recording import Absent, Recording, Reference
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, UnknownName
+from autohr.evaluate import run as evaluate_run
 from autohr.evaluate.protocols import PROTOCOLS, FixedSplit, KFold, Protocol, folds_of, layout
 from autohr.evaluate.recipe import EvaluateRecipe, load_methods, protocol_of, read_recipe
 from autohr.evaluate.results import Account, MethodInfo, Results, method_folder, read_results, write_results
-from autohr.evaluate.run import crop_of, run
+from autohr.evaluate.run import crop_of, labels_of, run
 from autohr.evaluate.scoring import PRESETS, score
 from autohr.evaluate.summary import scores_sheet
 from autohr.evaluate.tables import render_sheet
 from autohr.methods import METHODS, Method, load_method
 from autohr.nets import make_net
 from autohr.nets.checkpoint import save_weights
+from autohr.recipes.files import shipped_recipes
 from autohr.runs import create_run
 from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, render, truth
@@ -248,6 +250,17 @@ def test_a_killed_evaluation_ends_with_the_same_bytes(made: Set, tmp_path: Path,
     evaluate(counting, made, tmp_path / "parts")
     assert len(calls) == 8 - kept, "finished recordings are not read again"
     assert content(tmp_path / "parts" / "results") == content(tmp_path / "whole" / "results")
+
+
+def test_an_evaluation_goes_on_where_only_the_words_of_its_protocol_were_changed(made: Set, tmp_path: Path) -> None:
+    evaluate(load_method("green"), made, tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    worded = dataclasses.replace(SHORT, title="Another title", source="another source", sure="other words")
+    run(worded, load_method("pos"), made.recordings, tmp_path, entries=made.entries, absent=made.absent)
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert [one.method.label for one in read_results(tmp_path)] == ["green", "pos"]
+    with pytest.raises(BadRecipe, match="another config"):
+        run(dataclasses.replace(worded, least_s=5.0), load_method("pos"), made.recordings, tmp_path)
 
 
 def test_another_protocol_other_recordings_or_other_weights_are_refused(
@@ -503,10 +516,15 @@ def test_three_videos_and_a_csv_are_judged_by_one_command(
     code, out, _ = command(
         capsys, monkeypatch, "evaluate", "runs/evaluation", "--preset", "paper,physbench", "--by", "light"
     )
-    assert out.count("scored as") == 2
+    assert out.count("scored as") == 2 and out.count("oracle (the reference's own wave)") == 2
     assert code == 0 and "3 because no reference wave" in out, "rates alone cannot be scored by the reference wave"
     code, out, _ = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--by", "light")
     assert code == 0 and "green by light" in out
+    code, out, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--preset", "physformer")
+    assert code == 1 and not out and err.startswith("autohr: Scoring physformer needs windows of 20 s or more"), err
+    assert "paper" in err and "reference-whole" in err and err.count("\n") == 1
+    code, out, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--preset", "all")
+    assert code == 0 and "Left out: Scoring physformer" in err and out.count("scored as") == len(PRESETS) - 1
     code, _, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--by", "skin")
     assert code == 2 and "light" in err
     code, out, _ = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--method", "green")
@@ -531,11 +549,12 @@ def test_what_a_folder_lacks_is_said(
     ("words", "code", "said"),
     [
         ((), 2, "--dataset"),
-        (("nowhere.toml",), 1, "Cannot read recipe"),
+        (("nowhere.toml",), 1, "There is no recipe"),
         (("--dataset", "folders", "--root", "mine"), 2, "Did you mean 'folder'?"),
         (("--dataset", "folder", "--root", "mine", "--protocol", "referenc"), 1, "Did you mean 'reference'?"),
         (("--dataset", "folder", "--root", "mine", "--method", "poss"), 1, "Did you mean 'pos'?"),
         (("--dataset", "folder", "--root", "mine", "--preset", "toolbox"), 1, "toolbox-2024"),
+        (("--dataset", "folder", "--root", "mine", "--preset", "physformer"), 1, "protocol reference has 10 s"),
         (("--dataset", "folder", "--root", "mine", "--protocol", "vipl-hr", "--method", "pos"), 1, "is for vipl_hr"),
         (("mine",), 1, "no run folder"),
     ],
@@ -550,6 +569,15 @@ def test_wrong_usage_is_one_clear_answer(
 ) -> None:
     got, _, err = command(capsys, monkeypatch, "evaluate", *words)
     assert got == code and said in " ".join(err.replace("\u2502", " ").split()) and "Traceback" not in err
+
+
+def test_shipped_recipes_are_listed_with_their_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = command(capsys, monkeypatch, "list", "recipes")
+    rows = {line.split()[0]: line.split()[1] for line in out.splitlines()[1:] if line.strip()}
+    assert code == 0 and set(rows) == set(shipped_recipes())
+    assert (rows["release"], rows["search_cpu"]) == ("train", "search")
 
 
 @pytest.mark.parametrize("table", ["protocols", "scoring"])
@@ -584,8 +612,45 @@ crop = {{size_px = 64}}
     assert [(method.name, method.weights) for method in load_methods(recipe)] == [
         ("chrom", None),
         ("pos", None),
+        ("autohr", "autohr"),
         ("autohr", str(weights["autohr"])),
     ]
+
+
+def test_weights_of_ones_own_stand_beside_the_shipped_ones(weights: dict[str, Path], tmp_path: Path) -> None:
+    """With distinct labels, also where two files have one name; weights named twice are one row."""
+    files = [tmp_path / run / "checkpoints" / "best.safetensors" for run in ("s0", "s1")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(weights["autohr"].read_bytes())
+    own = tuple(map(str, files))
+    methods = load_methods(EvaluateRecipe("folder", "mine", methods=("all",), weights=(*own, own[0], "autohr")))
+    labels = labels_of(methods)
+    assert len(set(labels)) == len(labels) and {"pos", "chrom", "autohr"} < set(labels)
+    assert labels[-3:] == ["autohr", "autohr-s0-checkpoints-best", "autohr-s1-checkpoints-best"]
+    alone = load_methods(EvaluateRecipe("folder", "mine", weights=own[:1]))
+    assert [(method.weights, label) for method, label in zip(alone, labels_of(alone), strict=True)] == [
+        (own[0], "autohr-best")
+    ]
+
+
+def test_a_method_that_fails_does_not_end_the_others(
+    mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate_run.run
+
+    def run_but_green(protocol: Any, method: Any, *rest: Any, **options: Any) -> Any:
+        if method.name == "green":
+            raise BadRecording("All too short.")
+        return whole(protocol, method, *rest, **options)
+
+    monkeypatch.setattr(evaluate_run, "run", run_but_green)
+    own = ("evaluate", "--dataset", "folder", "--root", mine, "--workers", 1, "--method")
+    code, out, err = command(capsys, monkeypatch, *own, "green,pos")
+    assert code == 1 and "1 method failed: green: All too short." in err
+    assert any(line.startswith("pos") for line in out.splitlines())
+    code, _, err = command(capsys, monkeypatch, *own, "green")
+    assert code == 1 and "All too short." in err
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_the_command_says_what_it_wrote(ready: Path, tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("weights", "out", "says"),
     [
-        ("gone.safetensors", "x.onnx", "Cannot read weights"),
+        ("gone.safetensors", "x.onnx", "There is no weights file"),
         ("noname", "x.onnx", "noname"),
         ("cut.safetensors", "x.onnx", "not a whole safetensors file"),
         ("good.safetensors", "x.pt", "does not end in .onnx"),

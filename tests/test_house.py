@@ -19,22 +19,23 @@ FLOORS: tuple[tuple[str, frozenset[str]], ...] = tuple(
         ("metrics", "errors"),
         ("runs", "errors"),
         ("types", "errors"),
+        ("recipes", "errors runs"),
         ("nets", "errors runs"),
         ("signals", "errors types"),
         ("video", "errors types"),
         ("classic", "errors types signals"),
         ("synth", "errors types signals video"),
         ("methods", "errors types signals video classic nets"),
-        ("data", "errors types signals video classic synth"),
+        ("data", "errors runs types signals video classic synth"),
         ("meter", "errors types signals video methods"),
-        ("train", "errors metrics runs types signals data nets"),
-        ("evaluate", "errors metrics runs types signals data methods"),
+        ("train", "errors metrics runs recipes types signals data nets"),
+        ("evaluate", "errors metrics runs recipes types signals data methods"),
         ("measure", "errors types signals video methods meter"),
         ("live", "errors types signals video methods meter measure"),
         ("terminal", "errors types live"),
         ("search", "errors metrics runs data nets train"),
         ("reports", "errors runs types evaluate"),
-        ("lab", "errors metrics runs types data methods nets train evaluate measure search reports"),
+        ("lab", "errors metrics runs recipes types data methods nets train evaluate measure search reports"),
         ("service", "errors types video methods measure reports live"),
         ("cli", "*"),
     )
@@ -177,7 +178,7 @@ def test_init_is_empty_or_a_table(file: Path) -> None:
 
 def test_no_path_of_a_machine_and_no_address_of_a_registry() -> None:
     pattern = re.compile(r"/(work|root|home)/\w|py" + r"pi\.org|python" + r"hosted|registry\.np" + r"mjs")
-    for folder in ("src", "tests", "benchmarks", "docs", "recipes", ".ci"):
+    for folder in ("src", "tests", "benchmarks", "docs", ".ci"):
         for file in sorted((ROOT / folder).rglob("*")):
             if file.suffix in {".py", ".md", ".toml", ".j2", ".txt"} or file.name == "run":
                 hit = pattern.search(file.read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import html
 import json
 import sys
 from pathlib import Path
@@ -16,13 +17,13 @@ from autohr.cli import main
 from autohr.data import cache, mahnob_hci, mmse_hr, vipl_hr
 from autohr.data.cache import PAPER_CROP, CropConfig, open_cached
 from autohr.data.folds import subject_key
-from autohr.errors import AutoHRError, BadRecipe, BadRecording, UnknownName
+from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, UnknownName, WindowsTooShort
 from autohr.evaluate.protocols import PROTOCOLS
 from autohr.evaluate.published import PANELS, TABLES, PublishedRow
 from autohr.evaluate.results import read_results
-from autohr.evaluate.scoring import score
+from autohr.evaluate.scoring import ORACLE, score
 from autohr.evaluate.tables import FORMATS, NOTHING, Sheet, figure, render_sheet
-from autohr.lab import ablations
+from autohr.lab import ablations, tables
 from autohr.lab.ablations import ABLATIONS, Variant, ablate, ablation_sheet, read_ablation
 from autohr.lab.folds import has_ended, judge_net, open_prepared
 from autohr.lab.tables import PROTOCOL_OF, WAYS, make_table, table_sheet, why_not
@@ -40,7 +41,7 @@ from trees import mahnob_hci_tree, mmse_hr_tree, vipl_hr_tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[1] / "src" / "autohr" / "recipes"
 SMALL = (
     *("data.n_frames=64", "data.size_px=16", "fit.epochs=0.5", "fit.batch_size=2", "fit.val_windows=1"),
     *("fit.workers=0", "fit.lr=1e-3"),
@@ -175,6 +176,11 @@ def test_table_1_from_prepared_recordings_to_rows(prepared: Path, tmp_path: Path
     assert rows["GREEN"][2] == NOTHING and rows["GREEN"][7] != NOTHING
     assert "not in these runs" in rows["I3D"][-1] and "not in these runs" in rows["PhysNet"][-1]
     assert any("5 of the 2378 recordings" in note for note in sheet.notes)
+    (oracle,) = sheet.foot
+    assert oracle[0] == ORACLE.title and "5 of 5" in oracle and float(oracle[8]) < 1.0, "the rule reads the truth right"
+    assert "reads them all right" in " ".join(sheet.notes)
+    with pytest.raises(WindowsTooShort, match="20 s"):
+        table_sheet(1, [tmp_path / "evaluation"], preset="physformer")
     for form in FORMATS:
         assert figure(mae) in render_sheet(sheet, form)
 
@@ -232,6 +238,49 @@ def test_what_is_not_prepared_is_a_reason_and_names_the_command(prepared: Path, 
         make_table(1, tmp_path, cache=prepared, only=["possum"])
     with pytest.raises(UnknownName, match="Unknown table"):
         table_sheet(4, [])
+
+
+def test_a_row_that_fails_does_not_end_the_others(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_short(*_: object, **__: object) -> object:
+        raise BadRecipe("n_frames=40 is too short to validate.")
+
+    def stopped(*_: object, **__: object) -> object:
+        raise Stopped("Stopped by SIGTERM after step 3.")
+
+    monkeypatch.setattr(tables, "judge_net", too_short)
+    words = ["table", "1", "--make", "--cache", prepared, "--out", tmp_path, "--method", "physnet", "--method", "pos"]
+    monkeypatch.setattr(sys, "argv", ["autohr", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    out, err = capsys.readouterr()
+    rows = {line.split()[0]: line for line in out.splitlines() if line[:1].isalpha()}
+    assert left.value.code == 1 and "1 row failed: physnet: n_frames=40 is too short" in err
+    assert "n_frames=40 is too short" in rows["PhysNet"] and "5 of 5" in rows["POS"]
+
+    monkeypatch.setattr(tables, "judge_net", stopped)
+    with pytest.raises(Stopped):
+        make_table(1, tmp_path, cache=prepared, only=["physnet", "pos"])
+
+
+def test_a_bar_that_fails_does_not_end_the_others(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_table(1, tmp_path, cache=prepared, only=["pos"])
+    (results,) = read_results(tmp_path / "evaluation")
+
+    def judge(*_: object, label: str, **__: object) -> object:
+        if label == "loss-time":
+            raise BadRecipe("too short")
+        return results
+
+    monkeypatch.setattr(ablations, "judge_net", judge)
+    bars = {bar.key: bar for bar in ablate("loss", tmp_path, preset="paper").bars}
+    assert bars["time"].why_not == "too short" and bars["time"].rmse_bpm is None
+    assert bars["frequency"].rmse_bpm is not None and bars["overall"].rmse_bpm is not None
+    with pytest.raises(BadRecipe, match="too short"):
+        ablate("loss", tmp_path, only=["time"])
 
 
 # Folds -----------------------------------------------------------------------------------------------------------
@@ -366,9 +415,13 @@ def test_ablate_runs_its_bars_on_fold_1_and_draws_them(prepared: Path, tmp_path:
     assert read_ablation(tmp_path) == result
     sheet = ablation_sheet(result)
     assert [row[1] for row in sheet.rows][:3] == ["9.90 *", "9.63 *", "9.07"]
+    assert result.oracle is not None and result.oracle.rmse_bpm is not None and result.oracle.rmse_bpm < 1.0
+    assert [row[0] for row in sheet.foot] == [ORACLE.title] and sheet.foot[0][4] == "1 of 1"
+    assert any("reads them all right" in note for note in sheet.notes)
     svg = ablation_svg(tmp_path)
     assert svg.startswith("<svg xmlns=") and svg.rstrip().endswith("</svg>") and "not run" in svg
     page = render_ablation_page(tmp_path)
+    assert ORACLE.title in html.unescape(page)
     assert "2 of 11 bars were run here" in page and write_run_page(tmp_path) == tmp_path / "report.html"
 
     again = ablate("theta", tmp_path, recipes=RECIPES, overrides=overrides, only=["0.0", "0.2"], progress=None)
@@ -412,8 +465,15 @@ def test_mistakes_in_an_ablation_are_said(tmp_path: Path) -> None:
         ablate("los", tmp_path)
     with pytest.raises(UnknownName, match=r"Unknown bar of loss 'tim'.*Did you mean 'time'"):
         ablate("loss", tmp_path, only=["tim"])
+    with pytest.raises(WindowsTooShort, match=r"needs windows of 20 s.*vipl-hr-fold1 has 10 s"):
+        ablate("loss", tmp_path, preset="physformer")
     with pytest.raises(AutoHRError, match=r"no .*ablation\.json"):
         read_ablation(tmp_path)
+    earlier = {
+        "name": "nas", "panel": "c", "title": "t", "source": "s", "note": "n", "protocol": "p", "preset": "paper",
+    }  # fmt: skip
+    (tmp_path / "ablation.json").write_text(json.dumps(earlier | {"bars": []}))
+    assert read_ablation(tmp_path).oracle is None, "versions before the oracle"
     (tmp_path / "ablation.json").write_text('{"bars": []}')
     with pytest.raises(AutoHRError, match="damaged"):
         read_ablation(tmp_path)

@@ -168,6 +168,58 @@ def test_times_that_cannot_be_are_refused_and_counted(clip: list[tuple[Frame, fl
     assert mine.faces[0].start_s == pytest.approx(0) and any("refused" in note for note in mine.notes)
 
 
+@pytest.mark.parametrize("leap_s", [1.7e9, 47_721.9, 1e12, -3.0, -1e9])
+def test_a_clock_that_leaps_is_carried_on_once_frames_confirm_it(
+    clip: list[tuple[Frame, float]], leap_s: float
+) -> None:
+    with session(meter=SMALL) as live_session:
+        for k, (frame, t_s) in enumerate(clip):
+            live_session.take(frame, t_s + (leap_s if k >= 60 else 0.0))
+        counts = live_session.state().frames
+        mine = live_session.close(["The source said this."])
+    assert (counts.measured, counts.refused) == (len(clip) - 3, 3)
+    assert mine.duration_s == pytest.approx(clip[-1][1] - 3 / 15, abs=1e-3)
+    assert mine.faces[0].end_s == pytest.approx(mine.duration_s, abs=0.1)
+    assert mine.notes[0] == "The source said this."
+    assert any("leapt 1 time(s)" in note for note in mine.notes)
+
+
+@pytest.mark.parametrize("wild_s", [1e12, 1e300, -1e300, -1.5e9])
+def test_wild_times_among_good_ones_are_refused_and_the_rest_is_measured(
+    clip: list[tuple[Frame, float]], wild_s: float
+) -> None:
+    with session(meter=SMALL) as live_session:
+        live_session.take(clip[0][0], wild_s)
+        for k, (frame, t_s) in enumerate(clip):
+            if k % 7 == 5:
+                live_session.take(frame, wild_s + k)
+            live_session.take(frame, t_s)
+        mine = live_session.close()
+    assert mine.duration_s == pytest.approx(clip[-1][1], abs=0.3)
+    assert mine.frames.face >= len(clip) - 12
+    assert any("refused" in note for note in mine.notes)
+
+
+def test_a_pause_of_minutes_stays_a_pause(clip: list[tuple[Frame, float]]) -> None:
+    with session(meter=SMALL) as live_session:
+        for k, (frame, t_s) in enumerate(clip):
+            live_session.take(frame, t_s + (100.0 if k >= 75 else 0.0))
+        counts = live_session.state().frames
+        mine = live_session.close()
+    assert counts.refused == 0 and mine.duration_s == pytest.approx(clip[-1][1] + 100)
+
+
+def test_a_refusal_says_what_the_source_noticed(clip: list[tuple[Frame, float]]) -> None:
+    with session(meter=SMALL) as live_session:
+        for frame, t_s in clip[:30]:
+            live_session.take(frame, t_s)
+        live_session.take(clip[30][0], float("nan"))
+        with pytest.raises(SignalTooShort) as caught:
+            live_session.close(["The file is truncated."])
+    line = str(caught.value)
+    assert "Noticed while reading: The file is truncated. 1 frames were refused" in line and "\n" not in line
+
+
 @pytest.mark.parametrize(
     "frame", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), None]
 )

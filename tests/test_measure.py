@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from autohr.errors import SignalTooShort
-from autohr.measure import summarise
+import autohr
+from autohr.errors import NoFace, SignalTooShort, VideoError
+from autohr.measure import join_waves, summarise
 from autohr.methods import LEAST_S, estimate
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
-from autohr.types import Estimate, FaceClip, Frames, Measurement, Pulse, Reading
+from autohr.types import Estimate, FaceClip, FaceMeasurement, Frames, Measurement, Pulse, Reading
+from autohr.video.encode import write_video
 from autohr.video.rois import REGIONS
+from made import run
 
 
 def readings(
@@ -33,7 +38,7 @@ def readings(
         pulse = Pulse(wave[first : first + round(10 * fps)], fps, start_s + first / fps)
         good = k < reliable
         says = (
-            Estimate(hr_bpm, 0.9, True, 6.0, None, pulse=pulse)
+            Estimate(hr_bpm, 0.9, True, 6.0, None, pulse=pulse, second=pulse)
             if good
             else Estimate(wrong_bpm, 0.2, False, -3.0, "the pulse is too weak", pulse=pulse)
         )
@@ -88,6 +93,32 @@ def test_a_minute_of_pulse_has_beats_and_variability() -> None:
     assert short.hrv is None and "60 s" in str(short.why_no_hrv) and short.beats_s
 
 
+def test_beats_come_from_reliable_windows_alone() -> None:
+    """One of them may be wrong and the file reliable: what is made of its beats would be wrong too."""
+    face = summarise(readings(80, reliable=60))
+    assert face.reliable and face.beats_s and max(face.beats_s) < 69
+    assert face.hrv is not None and face.hrv.duration_s < 69
+
+
+def test_beats_whose_timing_nothing_confirms_are_withheld() -> None:
+    """A reliable rate is not reliable timing: a second reading decides."""
+    rng = np.random.default_rng(0)
+
+    def with_second(reading: Reading, noise: float | None) -> Reading:
+        pulse = reading.estimate.pulse
+        assert pulse is not None
+        second = None if noise is None else replace(pulse, bvp=pulse.bvp + noise * rng.standard_normal(len(pulse.bvp)))
+        return replace(reading, estimate=replace(reading.estimate, second=second))
+
+    made = readings(80)
+    for noise in (3.0, None):
+        face = summarise([with_second(reading, noise) for reading in made])
+        assert face.reliable and face.beats_s == () and face.hrv is None and face.beat_error_ms is None
+        assert face.why_no_beats and face.why_no_hrv == face.why_no_beats
+    good = summarise([with_second(reading, 0.02) for reading in made])
+    assert good.beats_s and good.beat_error_ms is not None and 0 < good.beat_error_ms < 30
+
+
 def test_a_gap_stays_a_gap() -> None:
     both = readings(5) + readings(5, start_s=40.0, fps=25.0, segment=1)
     face = summarise(both)
@@ -99,12 +130,72 @@ def test_a_gap_stays_a_gap() -> None:
     assert face.start_s == 0 and face.end_s == pytest.approx(54, abs=0.1)
 
 
+def test_the_face_to_take_is_the_reliable_one_measured_longest() -> None:
+    """Whoever came first may be a passer-by; a longer face that is not reliable may be a poster."""
+    passer_by = summarise([replace(one, face_id=0) for one in readings(2, hr_bpm=105.0)])
+    person = summarise([replace(one, face_id=1) for one in readings(9, start_s=20.0)])
+    poster = summarise([replace(one, face_id=2) for one in readings(30, reliable=0)])
+    nothing = summarise([replace(one, face_id=3) for one in readings(40, reliable=0, wrong_bpm=None)])
+
+    def taken(*faces: FaceMeasurement) -> int:
+        answer = Measurement("a.mp4", "pos", None, 54.0, 30.0, Frames(), faces)
+        assert answer.as_dict()["main_face_id"] == answer.face.id
+        return answer.face.id
+
+    assert taken(passer_by, person) == 1 and taken(passer_by, person, poster, nothing) == 1
+    assert taken(passer_by, poster) == 0 and taken(poster, nothing) == 2 and taken(nothing) == 3
+    assert person.measured_s == pytest.approx(18)
+    parted = summarise(readings(5) + readings(5, start_s=40.0, segment=1))
+    assert parted.measured_s == pytest.approx(28) and parted.end_s == pytest.approx(54, abs=0.1)
+    with pytest.raises(ValueError, match="No face"):
+        taken()
+
+
+@pytest.mark.parametrize("apart_s", [1.7e9, 1e15])
+def test_waves_too_far_apart_are_not_joined(apart_s: float) -> None:
+    some, more = readings(3), readings(5, start_s=apart_s, segment=1)
+    alone = join_waves(more)
+    for joined in (join_waves(some + more), join_waves(more + some)):
+        assert joined is not None and joined.start_s == apart_s and len(joined.bvp) == 14 * 30
+        assert alone is not None and np.array_equal(alone.bvp, joined.bvp)
+    face = summarise(some + more)
+    assert len(face.windows) == 8 and face.end_s == apart_s + 14
+
+
+def test_waves_hours_apart_are_joined() -> None:
+    joined = join_waves(readings(2) + readings(2, start_s=5 * 3600.0, segment=1))
+    assert joined is not None and len(joined.bvp) == (5 * 3600 + 11) * 30
+    assert np.isfinite(joined.bvp).sum() == 2 * 11 * 30
+
+
 def test_the_json_is_strict_whatever_is_in_it() -> None:
     face = summarise(readings(5) + readings(5, start_s=40.0, segment=1))
     answer = Measurement("a.mp4", "pos", None, 54.0, float("nan"), Frames(), (face,), ("a note",))
     text = json.dumps(answer.as_dict(), allow_nan=False)
     back = json.loads(text)
     assert back["fps_mean"] is None and None in back["faces"][0]["bvp"]["values"]
+
+
+@pytest.fixture(scope="module")
+def cut_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video without a face, of which the second half is missing."""
+    path = tmp_path_factory.mktemp("cut") / "cut.mkv"
+    noise = [np.random.default_rng(k).integers(0, 256, (64, 96, 3), dtype=np.uint8) for k in range(40)]
+    write_video(path, noise, fps=20)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    return path
+
+
+def test_refusals_say_what_the_reader_noticed(cut_video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NoFace, match="Noticed while reading: .*truncated"):
+        autohr.measure(cut_video, "green")
+    with pytest.raises(VideoError, match="no usable frame .* Noticed while reading: .*truncated"):
+        autohr.measure(cut_video, "green", start_s=30.0)
+    for command in (["measure"], ["live", "--fast", "--camera"]):
+        code, _, err = run(capsys, *command, str(cut_video), "--method", "green")
+        last = err.strip().splitlines()[-1]
+        assert code == 1 and "No face" in last and "Noticed while reading:" in last and "truncated" in last
 
 
 def clip(duration_s: float, fps: float = 30.0, found: float = 1.0, depth: float = 0.005) -> FaceClip:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from autohr.errors import UnknownName
+from autohr.measure import join_waves
 from autohr.meter import BRIDGE_S, Meter, MeterConfig
 from autohr.methods import LEAST_S, METHODS, load_method
 from autohr.signals.simulate import CHANNEL_RATIO, simulate_pulse
@@ -93,6 +95,60 @@ def test_memory_is_bounded_by_the_window() -> None:
         meter.push(frame, t_s)
         most = max(most, *(len(segment.rows) for segment in meter._open.values()), 0)
     assert most <= (4 + 2 * 1 + 1) * 15
+
+
+@pytest.mark.parametrize("bad_s", [float("nan"), float("inf"), -float("inf"), 0.2, 0.1, -1e300])
+def test_a_time_that_cannot_be_is_the_callers_mistake(bad_s: float) -> None:
+    meter = Meter("green", detector=Knows())
+    frames = list(video(0.4, 10))
+    for frame, t_s in frames[:3]:
+        meter.push(frame, t_s)
+    with pytest.raises(ValueError, match="finite time in seconds"):
+        meter.push(frames[3][0], bad_s)
+    meter.push(*frames[3])
+    assert meter.n_frames == 4
+
+
+def test_times_that_leap_begin_a_new_segment_and_take_no_memory() -> None:
+    meter = Meter("green", MeterConfig(window_s=4, stride_s=2), detector=Knows())
+    leaps_s = [0.0, 47_721.9, 1.7e9, 1e12]
+    readings: list[Reading] = []
+    tracemalloc.start()
+    for leap_s in leaps_s:
+        for frame, t_s in video(4.2, 8):
+            readings += meter.push(frame, leap_s + t_s)
+    readings += meter.finish()
+    wave = join_waves(readings)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {reading.segment for reading in readings} == {0, 1, 2, 3}
+    assert all(reading.end_s - reading.start_s < 4.3 for reading in readings)
+    assert wave is not None and len(wave.bvp) < 47_800 * 10 * 1.1
+    assert peak < 40e6
+
+
+@pytest.mark.parametrize(("height", "width"), [(240, 320), (160, 120)])
+def test_frames_of_another_size_are_measured_as_another_scene(height: int, width: int) -> None:
+    class Everywhere:
+        """A detector that knows the face at any size of the picture."""
+
+        def detect(self, frame: Frame, /) -> Sequence[Detection]:
+            scale = np.array([frame.shape[1] / 160, frame.shape[0] / 120])
+            return [Detection(BOX * np.tile(scale, 2), 0.99, LANDMARKS * scale)]
+
+    meter = Meter("green", MeterConfig(window_s=4, stride_s=2), detector=Everywhere())
+    readings: list[Reading] = []
+    for frame, t_s in video(4.2, 8):
+        readings += meter.push(frame, t_s)
+    for frame, t_s in video(4.2, 8):
+        sized = np.asarray(cv2.resize(frame, (width, height)), dtype=np.uint8)
+        readings += meter.push(sized, 4.2 + t_s)
+        x, y, w, h = meter.faces[0].box_xywh
+        assert 0 <= x and x + w <= width and 0 <= y and y + h <= height
+    readings += meter.finish()
+    assert meter.n_face == meter.n_frames == 68
+    assert any(reading.start_s < 0.1 for reading in readings) and any(reading.start_s > 4.1 for reading in readings)
+    assert all(reading.end_s < 4.3 or reading.start_s > 4.1 for reading in readings), "a window reached over the change"
 
 
 @pytest.mark.slow

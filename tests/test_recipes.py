@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,15 +13,18 @@ import torch
 
 from autohr.data import augment, cache
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, UnknownName
+from autohr.evaluate.recipe import read_recipe as read_evaluation
 from autohr.nets import NETS, make_net
 from autohr.nets.checkpoint import load_net, read_header
+from autohr.recipes.files import find_recipe
+from autohr.search.recipe import read_search_recipe
 from autohr.train.fit import Progress
 from autohr.train.recipe import parse_recipe, read_recipe, train
 from made import made_recording, pretend_cached
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-FOLDER = Path(__file__).parents[1] / "recipes"
+FOLDER = Path(__file__).parents[1] / "src" / "autohr" / "recipes"
 # Those of searches are of another kind (test_search.py).
 RECIPES = sorted(path for path in FOLDER.glob("*.toml") if not path.stem.startswith("search_"))
 
@@ -98,7 +103,7 @@ def test_mistakes_are_explained_in_one_line(tmp_path: Path, text: str, said: str
 
 
 def test_a_missing_recipe_is_said(tmp_path: Path) -> None:
-    with pytest.raises(BadRecipe, match="Cannot read recipe"):
+    with pytest.raises(BadRecipe, match="There is no recipe"):
         read_recipe(tmp_path / "none.toml")
 
 
@@ -224,3 +229,79 @@ def test_a_training_begins_with_the_weights_it_is_given(small_recipe: Path, tmp_
         train(small_recipe, [*still, "net_config.channels=4"], out=tmp_path / "third", progress=None)
     with pytest.raises(BadWeights, match="nothing.safetensors"):
         train(small_recipe, ["init='nothing.safetensors'"], out=tmp_path / "fourth", progress=None)
+
+
+# Finding and reading the file ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["release", "release.toml", "recipes/release.toml", "recipes/release"])
+def test_a_shipped_recipe_is_found_by_name_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "release").mkdir()
+    assert find_recipe(text) == FOLDER / "release.toml"
+    own = tmp_path / text
+    if not own.is_dir():
+        own.parent.mkdir(exist_ok=True)
+        own.write_text("net = 'physnet'")
+        assert find_recipe(text) == Path(text) and read_recipe(Path(text)).net == "physnet"
+
+
+def test_an_unknown_recipe_names_the_known_ones_and_the_closest() -> None:
+    with pytest.raises(BadRecipe, match=r"no recipe 'relaese'.*autohr_cpu, .*search_cpu.*Did you mean 'release'\?"):
+        find_recipe("relaese")
+    with pytest.raises(BadRecipe, match=r"no recipe 'elsewhere/release.toml'"):
+        find_recipe("elsewhere/release.toml")
+
+
+@pytest.mark.parametrize("read", [read_recipe, read_search_recipe, read_evaluation])
+def test_only_a_small_text_file_is_read_as_a_recipe(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    with (tmp_path / "sparse.toml").open("wb") as file:
+        file.truncate(10_000_000_000)
+    (tmp_path / "latin.toml").write_bytes("net = 'é'".encode("latin-1"))
+    (tmp_path / "junk.toml").write_bytes(bytes(range(1, 128)))
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 20_000)
+    (tmp_path / "folder.toml").mkdir()
+    for path, said in (
+        (Path(os.devnull).with_name("zero"), "device, pipe or socket"),
+        (tmp_path / "pipe.toml", "device, pipe or socket"),
+        (tmp_path / "sparse.toml", "10000000000 bytes"),
+        (tmp_path / "latin.toml", "not UTF-8"),
+        (tmp_path / "junk.toml", "not TOML"),
+        (tmp_path / "deep.toml", "nested too deeply|not TOML"),
+        (tmp_path / "folder.toml", "is a folder"),
+        (tmp_path / "none.toml", "There is no recipe"),
+    ):
+        with pytest.raises(BadRecipe, match=said) as refused:
+            read(path)
+        assert "\n" not in str(refused.value)
+
+
+# Overrides that replace ------------------------------------------------------------------------------------------
+
+
+def test_an_override_replaces_what_contradicts_it(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text("net = 'physnet'\n[fit]\nepochs = 3.0\n[data]\nfold = 2\nval_subjects = ['a/1']\nval_share = 0.3\n")
+    plain, stepped = read_recipe(path), read_recipe(path, ["fit.steps=7"])
+    assert (plain.fit.epochs, plain.fit.steps) == (3.0, None)
+    assert (stepped.fit.epochs, stepped.fit.steps) == (None, 7)
+    path.write_text(path.read_text().replace("epochs = 3.0", "steps = 9"))
+    assert read_recipe(path, ["fit.epochs=2"]).fit == dataclasses.replace(stepped.fit, epochs=2.0, steps=None)
+    with pytest.raises(BadRecipe, match="exactly one of them"):
+        read_recipe(path, ["fit.epochs=2", "fit.steps=3"])
+    # A share is not silently overruled by the fold or the names of the file, nor a fold by the names.
+    shared = read_recipe(path, ["data.val_share=0.4"]).data
+    assert (shared.val_share, shared.fold, shared.val_subjects) == (0.4, None, ())
+    folded = read_recipe(path, ["data.fold=3"]).data
+    assert (folded.fold, folded.val_subjects) == (3, ())
+    named = read_recipe(path, ["data.fold=3", "data.val_subjects=['b/2']"]).data
+    assert (named.fold, named.val_subjects) == (3, ("b/2",))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_takes_steps_and_epochs(path: Path) -> None:
+    assert read_recipe(path, ["fit.steps=2"]).fit.steps == 2
+    assert read_recipe(path, ["fit.epochs=2"]).fit.epochs == 2.0

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from autohr.cli import main
-from autohr.errors import AutoHRError, BadRecipe, BadRecording, UnknownName
+from autohr.errors import AutoHRError, BadRecipe, BadRecording, UnknownName, WindowsTooShort
 from autohr.evaluate.protocols import PROTOCOLS
 from autohr.evaluate.published import PANELS
 from autohr.evaluate.results import Account, MethodInfo, Results, WindowResult, write_results
@@ -200,6 +200,10 @@ def test_an_evaluation_shows_scores_counts_groups_and_reasons(runs: dict[str, Pa
     assert "By scenario" in said and "still8.00 (8 of 12)1.00 (12 of 12)" in said
     assert "7.00 bpm more than that of POS" in said and "Wilcoxon over 4 subjects" in said
     assert "limits" in said and "24 readings scored of 24" in said
+    assert said.count("oracle (the reference's own wave)") == 2 and "oracle: the reference's own wave in place" in said
+    assert "Checked on simulated pulse waves" in said and "Its limits" in said
+    with pytest.raises(WindowsTooShort, match="20 s"):
+        render_evaluation_page(runs["evaluation"], preset="physformer")
     rescored = words_of(render_evaluation_page(runs["evaluation"], preset="toolbox-2023"))
     assert "0.75 to 2.5 Hz" in rescored and rescored != said
     with pytest.raises(UnknownName, match="Unknown preset"):
@@ -389,7 +393,7 @@ def test_commands_print_tables_and_make_pages(
         (("table", "1", "--make", "--method", "poss"), 1, "Did you mean 'pos'"),
         (("ablate", "los"), 2, "loss"),
         (("ablate", "loss", "--bar", "tim"), 1, "Did you mean 'time'"),
-        (("ablate", "loss", "--recipe", "none.toml"), 1, "Cannot read recipe 'none.toml'"),
+        (("ablate", "loss", "--recipe", "none.toml"), 1, "There is no recipe 'none.toml'"),
         (("report",), 2, "--activations VIDEO"),
         (("report", "none"), 1, "no run folder"),
         (("report", "--activations", "x.mp4"), 2, "--weights"),

@@ -86,7 +86,24 @@ def make_measurement(
     return Measurement(path, "pos", None, longest_s, 29.5, frames, faces, notes)
 
 
-A_HRV = HRV(62.0, 75, 72.6, 48.2, 39.9, 17.3, 812.0, 645.0, 1.26)
+A_HRV = HRV(
+    duration_s=62.0,
+    n_beats=75,
+    mean_hr_bpm=72.6,
+    sdnn_ms=48.2,
+    sdnn_error_ms=3.0,
+    rmssd_ms=39.9,
+    rmssd_error_ms=7.1,
+    pnn50_pct=None,
+    pnn50_error_pct=None,
+    lf_ms2=812.0,
+    lf_error_ms2=80.0,
+    hf_ms2=645.0,
+    hf_error_ms2=90.0,
+    lf_hf=1.26,
+    lf_hf_error=0.3,
+    withheld="pNN50 17 ± 15 %",
+)
 
 CASES: dict[str, list[Measurement | Refusal]] = {
     "reliable": [make_measurement(make_face())],
@@ -94,6 +111,9 @@ CASES: dict[str, list[Measurement | Refusal]] = {
     "no rate": [make_measurement(make_face(hr_bpm=None, reliable=False, why="no rhythm stood out"))],
     "no face": [make_measurement(notes=("No face was found in 903 of 905 frames.",))],
     "two faces": [make_measurement(make_face(0), make_face(1, hr_bpm=95.2, reliable=False, why="too dark"))],
+    "second is the one": [
+        make_measurement(make_face(0, hr_bpm=95.2, reliable=False, why="too dark"), make_face(1, hr_bpm=71.3))
+    ],
     "same id twice": [make_measurement(make_face(0), make_face(0))],
     "hrv": [make_measurement(make_face(n_windows=60, hrv=A_HRV))],
     "gaps": [make_measurement(make_face(n_windows=50, gap_s=(18.0, 24.0)))],
@@ -222,7 +242,8 @@ def test_no_rate_shows_no_number(pages: dict[str, str]) -> None:
 
 
 def test_hrv_is_shown_or_explained(pages: dict[str, str]) -> None:
-    assert "39.9 ms" in words_of(pages["hrv"])
+    words = words_of(pages["hrv"])
+    assert "40 ms ± 7 ms" in words and "Too uncertain to be given: pNN50 17 ± 15 %" in words
     assert "not measured: fewer than 60 s of beats were accepted" in words_of(pages["reliable"])
 
 
@@ -239,6 +260,11 @@ def test_reasons_are_grouped_with_counts(pages: dict[str, str]) -> None:
 def test_one_row_per_window_and_frames_with_shares(pages: dict[str, str]) -> None:
     assert pages["long"].count("<tr><td") == 591
     assert "over 99.9 %" in words_of(pages["long"])
+
+
+def test_the_face_to_take_comes_first(pages: dict[str, str]) -> None:
+    words = words_of(pages["second is the one"])
+    assert 0 < words.index("71.3") < words.index("95.2")
 
 
 def test_two_faces_have_a_section_and_a_line_each(pages: dict[str, str]) -> None:

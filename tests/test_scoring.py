@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from autohr import metrics
-from autohr.errors import AutoHRError, UnknownName
+from autohr.errors import AutoHRError, UnknownName, WindowsTooShort
 from autohr.evaluate.results import Account, MethodInfo, Results, WindowResult
-from autohr.evaluate.scoring import PRESETS, Figures, compare, score
+from autohr.evaluate.scoring import PRESETS, Figures, check_rule, check_windows, compare, misread_rates, score
 from autohr.evaluate.summary import COLUMNS, groups_sheet, scores_sheet
 from autohr.evaluate.tables import FORMATS, render_sheet
 from autohr.signals.simulate import simulate_pulse
@@ -67,7 +67,7 @@ RATES = (47.3, 58.8, 71.1, 84.6, 97.9, 118.2)
 
 
 def test_a_ten_second_label_is_quantised_by_the_toolbox_and_not_by_the_reference() -> None:
-    """512 points at 30 frames per second: 3.52 bpm (EVALUATION 4a)."""
+    """512 points at 30 frames per second: 3.52 bpm."""
     made = results(*(window(f"s{k}", rate) for k, rate in enumerate(RATES)))
     grid = 60 * FPS / 512
     for name in ("toolbox-2023", "toolbox-2024"):
@@ -106,24 +106,25 @@ def test_every_preset_finds_a_clean_pulse_within_its_own_resolution(name: str) -
 
 
 def test_the_toolboxs_detrending_moves_with_the_frame_rate() -> None:
-    """Lambda 100 cuts at 0.6 Hz at 30 frames per second and at 1.2 at 60 (SYSTEMS C1), where 52 bpm is lost."""
+    """Lambda 100 cuts at 0.6 Hz at 30 frames per second and at 1.2 at 60, where 52 bpm is lost."""
     for fps, read_as in ((30.0, 52.0), (60.0, 104.0)):
         pulse = sine(52.0, 30.0, fps) + 0.3 * sine(104.0, 30.0, fps)
         assert PRESETS["toolbox-2024"].rate(pulse, fps) == pytest.approx(read_as, abs=2.0)
         assert PRESETS["reference"].rate(pulse, fps) == pytest.approx(52.0, abs=0.2)
 
 
-def test_only_the_reference_reads_a_slow_pulse_whose_second_wave_is_the_stronger() -> None:
+def test_only_the_reference_and_the_paper_read_a_slow_pulse_whose_fundamental_the_tools_weaken() -> None:
     """The tools take the highest line, and their filters weaken slow fundamentals: 52 bpm is read as 104."""
     pulse = simulate_pulse(30.0, 60.0, 52.0, hrv=0.02, seed=5, dicrotic=0.3).bvp
     assert PRESETS["reference"].rate(pulse, 60.0) == pytest.approx(52.0, abs=2.0)
-    for name in ("toolbox-2023", "toolbox-2024", "physformer", "paper"):
+    assert PRESETS["paper"].rate(pulse, 60.0) == pytest.approx(52.0, abs=2.0)
+    for name in ("toolbox-2023", "toolbox-2024", "physformer", "paper-filter"):
         assert PRESETS[name].rate(pulse, 60.0) == pytest.approx(104.0, abs=4.0), name
 
 
 @pytest.mark.parametrize("name", ["toolbox-2023", "toolbox-2024", "physbench", "physformer"])
 def test_a_rate_above_a_tools_band_cannot_be_read(name: str) -> None:
-    """EVALUATION 4e: what lies above the upper cut is missed silently; the reference reads it."""
+    """Rates above the upper cut are missed silently by the tools; the reference reads them."""
     fast = {"toolbox-2023": 165.0, "toolbox-2024": 215.0, "physbench": 200.0, "physformer": 250.0}[name]
     read = PRESETS[name].rate(sine(fast, 30.0), FPS)
     assert read is None or abs(read - fast) > 5
@@ -141,7 +142,7 @@ def test_the_toolboxs_snr_before_and_after_its_correction() -> None:
 
 
 def test_the_toolboxs_filter_is_the_published_one() -> None:
-    """(I + 100^2 D'D)^-1 as a dense inverse, then filtfilt of order 1: EVALUATION 4a, 2 and 3, written out."""
+    """(I + 100^2 D'D)^-1 as a dense inverse, then filtfilt of order 1, written out."""
     from scipy.signal import butter, filtfilt
 
     from autohr.evaluate.scoring import _toolbox_filter
@@ -179,7 +180,7 @@ def test_physformer_reads_three_parts_and_the_paper_one() -> None:
     """A rate that rises from part to part: three spectra average it, one finds the part that is strongest."""
     wave = np.concatenate([3 * sine(60.0, 10.0), sine(80.0, 10.0), sine(100.0, 10.0)])
     assert PRESETS["physformer"].rate(wave, FPS) == pytest.approx(80.0, abs=2.5)
-    assert PRESETS["paper"].rate(wave, FPS) == pytest.approx(60.0, abs=2.5)
+    assert PRESETS["paper-filter"].rate(wave, FPS) == pytest.approx(60.0, abs=2.5)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -269,9 +270,18 @@ def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
 
 
 def test_presets_say_whence_they_are_and_what_they_assume() -> None:
-    assert list(PRESETS) == ["reference", "paper", "toolbox-2023", "toolbox-2024", "physformer", "physbench"]
+    assert list(PRESETS) == [
+        "reference",
+        "paper",
+        "paper-filter",
+        "toolbox-2023",
+        "toolbox-2024",
+        "physformer",
+        "physbench",
+    ]
     for name, preset in PRESETS.items():
-        assert preset.name == name and preset.source and preset.sure and preset.title
+        assert preset.name == name and preset.source and preset.sure and preset.title and preset.limits
+        assert bool(preset.least_s) == bool(preset.least_why)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -308,3 +318,200 @@ def test_nothing_scored_leaves_figures_unsaid() -> None:
     scores = score(results(window("s", 60.0, why="no face", **blank)))
     assert scores.overall == Figures(n=1, n_scored=0, n_reliable=0, n_subjects=0, coverage=0.0)
     assert scores_sheet([scores]).rows[0][1] == "-"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Perfect waves
+
+
+def pulse(hr_bpm: float, seconds: float, fps: float = FPS, seed: int = 0, **changed: Any) -> Float:
+    """A clean simulated pulse wave with a dicrotic wave, beating evenly."""
+    return simulate_pulse(seconds, fps, hr_bpm, seed=seed, **({"hrv": 0.0} | changed)).bvp
+
+
+EVERY_BPM = tuple(range(45, 151, 5))
+OWN_S = {
+    "reference": (5.0, 10.0, 30.0),
+    "paper": (4.0, 5.0, 10.0),
+    "paper-filter": (10.0,),
+    "toolbox-2023": (10.0, 30.0),
+    "toolbox-2024": (10.0, 30.0),
+    "physformer": (30.0,),
+    "physbench": (10.0, 30.0),
+}
+"""Preset -> lengths of window that it is made for, in seconds."""
+DOUBLED_BELOW = {
+    ("paper-filter", 10.0, 25.0): 60,
+    ("paper-filter", 10.0, 30.0): 60,
+    ("toolbox-2023", 10.0, 25.0): 50,
+    ("toolbox-2023", 10.0, 30.0): 45,
+    ("toolbox-2024", 10.0, 25.0): 50,
+    ("toolbox-2023", 30.0, 25.0): 45,
+    ("toolbox-2023", 30.0, 30.0): 50,
+    ("toolbox-2024", 30.0, 30.0): 50,
+    ("physformer", 30.0, 25.0): 55,
+    ("physformer", 30.0, 30.0): 55,
+}
+"""(Preset, seconds, fps) -> fastest rate that its published rule reads as the double; 0 where it is not named."""
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_perfect_wave_is_read_right_to_the_stated_grid_or_doubled_as_the_preset_says(name: str) -> None:
+    rule = PRESETS[name]
+    assert rule.least_s <= min(OWN_S[name])
+    for seconds in OWN_S[name]:
+        for fps in (25.0, 30.0):
+            doubled_below = DOUBLED_BELOW.get((name, seconds, fps), 0)
+            grid_bpm = 0.0 if rule.grid_bpm is None else rule.grid_bpm(round(seconds * fps), fps)
+            for hr_bpm in EVERY_BPM:
+                read_bpm = [rule.rate(pulse(hr_bpm, seconds, fps, seed), fps) for seed in range(2)]
+                where = (name, seconds, fps, hr_bpm, read_bpm)
+                limit_bpm = {"reference": 0.2, "paper": 0.5}.get(name, grid_bpm + 1.0)
+                right = [one is not None and abs(one - hr_bpm) <= limit_bpm for one in read_bpm]
+                if hr_bpm <= doubled_below and not all(right):
+                    wrong = next(one for one, ok in zip(read_bpm, right, strict=True) if not ok)
+                    assert wrong == pytest.approx(2 * hr_bpm, abs=2.5 + grid_bpm), where
+                else:
+                    assert all(right), where
+            if doubled_below:
+                slow = [true_bpm for true_bpm, _ in misread_rates(rule, seconds, fps)]
+                assert slow and max(slow) == doubled_below, (name, seconds, fps)
+                assert "double" in rule.limits
+
+
+def test_the_papers_clips_are_read_by_the_spectrum_of_its_loss() -> None:
+    """The peak of ``train.losses.rate_spectrum``, at any length and frame rate, on waves with and without an offset."""
+    torch = pytest.importorskip("torch")
+    from autohr.train.losses import BAND_BPM, rate_spectrum
+
+    rng = np.random.default_rng(4)
+    for k, (seconds, fps) in enumerate(((5.0, 30.0), (10.0, 23.854083), (10.0, 61.0), (29.0, 20.0))):
+        wave = pulse(rng.uniform(42, 175), seconds, fps, k) + rng.standard_normal(round(seconds * fps))
+        wave -= wave.mean()
+        rows = rate_spectrum(torch.tensor(wave)[None], torch.tensor([fps], dtype=torch.float64))
+        expected = BAND_BPM[0] + int(rows[0].argmax())
+        assert PRESETS["paper"].rate(wave, fps) == expected
+        assert PRESETS["paper"].rate(3 * wave + 50.0, fps) == expected
+    assert [PRESETS["paper"].rate(sine(bpm, 30.0), FPS) for bpm in (40.0, 179.0)] == [40.0, 179.0]
+
+
+def test_what_the_papers_scoring_says_of_itself_is_measured() -> None:
+    """300 clips of 10 s, 80 +- 15 bpm, 30 frames per second: 0.34 bpm by the loss's spectrum, 9.1 by the filter."""
+    rng = np.random.default_rng(0)
+    made = [
+        simulate_pulse(10.0, FPS, float(np.clip(rng.normal(80, 15), 45, 150)), seed=seed, hrv=0.03)
+        for seed in range(300)
+    ]
+    true = np.array([one.mean_hr_bpm for one in made])
+    said = {name: np.array([PRESETS[name].rate(one.bvp, FPS) for one in made], float) for name in PRESETS}
+    found = {
+        name: (metrics.mae(said[name], true), metrics.rmse(said[name], true), metrics.pearson(said[name], true))
+        for name in ("paper", "paper-filter")
+    }
+    assert found["paper"] == pytest.approx((0.335, 0.411, 0.9996), abs=0.02)
+    assert found["paper-filter"] == pytest.approx((9.11, 22.8, 0.14), abs=0.1)
+    assert "0.34 bpm" in PRESETS["paper"].sure and "9.1" in PRESETS["paper"].sure
+
+
+def test_the_filter_of_a_tenth_of_the_clip_weakens_slow_rates_as_the_preset_says() -> None:
+    from scipy.signal import firwin, freqz
+
+    taps = firwin(31, (0.8, 3.0), pass_zero=False, window="hamming", fs=FPS)
+    _, gain = freqz(taps, worN=2 * np.pi * np.array([60.0, 120.0]) / 60 / FPS)
+    assert 40 * np.log10(np.abs(gain)) == pytest.approx([-6.5, -0.1], abs=0.05)
+    assert "6.5 dB off 60 bpm and 0.1 dB off 120 bpm" in PRESETS["paper-filter"].limits
+
+
+@pytest.mark.parametrize(("name", "wrong_s"), [("physformer", 18.0), ("physformer", 10.0), ("paper-filter", 6.0)])
+def test_the_least_window_of_a_preset_is_where_it_reads_a_sine_right(name: str, wrong_s: float) -> None:
+    def worst(seconds: float) -> float:
+        read = [(PRESETS[name].rate(sine(bpm, seconds, phase=p), FPS), bpm) for bpm in EVERY_BPM for p in (0.0, 1.6)]
+        return max(math.inf if one is None else abs(one - bpm) for one, bpm in read)
+
+    assert worst(PRESETS[name].least_s) <= 1.0 < worst(wrong_s)
+
+
+def test_a_preset_refuses_windows_that_it_cannot_read() -> None:
+    short = results(*(window(f"s{k}", rate) for k, rate in enumerate(RATES)))
+    with pytest.raises(WindowsTooShort) as refused:
+        check_windows(short, "physformer")
+    line = str(refused.value)
+    assert "20 s" in line and "10.0 s" in line and "paper" in line and "physformer" in line and "\n" not in line
+    for name in set(PRESETS) - {"physformer"}:
+        check_windows(short, name)
+    scores = score(short, "physformer", n_draws=0)
+    assert scores.overall.n_scored == 0 and scores.overall.mae_bpm is None
+    assert list(scores.reasons) == ["shorter than the 20 s that scoring physformer needs"]
+    long = window("long", 70.0, seconds=29.97)
+    mixed = results(window("short", 70.0), long)
+    check_windows(mixed, "physformer")
+    read, left = sorted(score(mixed, "physformer", n_draws=0).units, key=lambda unit: unit.recording_id)
+    assert (read.scored, left.scored) == (True, False)
+    rated = results(window("s", 70.0, 72.0, bvp=None))
+    check_windows(rated, "physformer")
+    assert score(rated, "physformer", n_draws=0).overall.mae_bpm == pytest.approx(2.0), "no wave is read"
+
+
+def test_notes_name_the_rates_that_a_rule_misreads_in_these_windows() -> None:
+    made = results(*(window(f"s{k}", rate) for k, rate in enumerate(RATES)))
+    text = " ".join(score(made, "paper-filter", n_draws=0).notes)
+    assert "10 s at 30 frames per second" in text and "60 as 120" in text and "65 as" not in text
+    assert "reads them all right" in " ".join(score(made, "paper", n_draws=0).notes)
+    coarse = check_rule(PRESETS["physbench"], 10.0, 240.0)
+    assert "35 bpm apart" in coarse and "reads them all right" not in check_rule(PRESETS["toolbox-2024"], 10.0, 120.0)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_table_of_waves_ends_with_the_oracle(name: str) -> None:
+    """The reference's own wave under the same rule: 0 where the rule is right, and not hidden where it is wrong."""
+    windows = [
+        window(f"s{k}", bpm, bpm + 4, bvp=pulse(bpm + 4, 30.0), true_bvp=pulse(bpm, 30.0), end_s=30.0)
+        for k, bpm in enumerate((47.0, 62.0, 75.0, 118.0))
+    ]
+    windows[3] = dataclasses.replace(windows[3], true_bvp=None)
+    scores = score(results(*windows), name, n_draws=0)
+    oracle = scores.oracle
+    assert oracle is not None and (oracle.overall.n_scored, oracle.overall.n) == (3, 4)
+    assert oracle.truth == "device" and oracle.reasons == {"no reference wave": 1} and oracle.oracle is None
+    read = [PRESETS[name].rate(pulse(bpm, 30.0), FPS) for bpm in (47.0, 62.0, 75.0)]
+    errors = [abs(one - bpm) for one, bpm in zip(read, (47.0, 62.0, 75.0), strict=True) if one is not None]
+    assert oracle.overall.mae_bpm == pytest.approx(np.mean(errors))
+    sheet = scores_sheet([scores])
+    assert len(sheet.rows) == 1
+    assert [row[0] for row in sheet.foot] == ["oracle (the reference's own wave)"]
+    assert sheet.foot[0][2] == f"{np.mean(errors):.2f}" and sheet.foot[0][-1] == "3 of 4"
+    for form in FORMATS:
+        text = render_sheet(sheet, form)
+        assert text.index("POS".lower()) < text.index("oracle (the"), form
+
+
+def test_an_oracle_without_a_reference_wave_says_so() -> None:
+    made = results(window("s", 60.0, true_bvp=None), window("t", 70.0, true_bvp=None))
+    sheet = scores_sheet([score(made, n_draws=0)])
+    assert sheet.foot[0][2] == "-" and sheet.foot[0][-1] == "0 of 2"
+    assert "None could be scored here (no reference wave)" in " ".join(sheet.notes)
+
+
+def test_methods_of_one_run_share_one_oracle_and_groups_have_theirs() -> None:
+    windows = [window(f"s{k}", rate, groups={"task": "ab"[k % 2]}) for k, rate in enumerate(RATES)]
+    both = [score(results(*windows, label=label), n_draws=0) for label in ("pos", "green")]
+    assert len(scores_sheet(both).foot) == 1
+    sheet = groups_sheet(both[0], "task")
+    assert [row[0] for row in sheet.foot] == ["a: oracle", "b: oracle"] and sheet.foot[0][2] == "0.00"
+    fewer = score(results(*windows[:4], label="chrom"), n_draws=0)
+    assert len(scores_sheet([both[0], fewer]).foot) == 2
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_constant_wave_has_no_rate(name: str) -> None:
+    """A filter makes a wave of the rounding of 0.1, and the wave would have a rate."""
+    flat = np.full(900, 0.1)
+    (unit,) = score(results(window("s", 70.0, seconds=30.0, bvp=flat, hr_bpm=None)), name, n_draws=0).units
+    assert unit.hr_bpm is None and unit.why == "the wave shows no rate"
+
+
+def test_an_snr_without_a_line_near_the_rate_is_not_known() -> None:
+    """60 frames per second, 4 s: lines 0.234 Hz apart, of which the nearest to 77.5 bpm is 0.115 Hz away."""
+    wave = sine(66.0, 4.0, 60.0)
+    assert math.isnan(PRESETS["toolbox-2024"].snr(wave, 60.0, 77.5))
+    assert math.isfinite(PRESETS["toolbox-2024"].snr(wave, 60.0, 70.3))

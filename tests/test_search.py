@@ -28,6 +28,7 @@ from autohr.search import recipe as following
 from autohr.search.optimiser import SearchConfig, SearchResult, find_collapse, search, unrolled_gradient
 from autohr.search.recipe import SearchRecipe, halves, read_search_recipe
 from autohr.search.space import EDGES, SearchNet, SpaceConfig, cost_of, derive, measure_costs, strengths
+from autohr.train import precision
 from autohr.train.fit import Progress, join_processes
 from autohr.train.losses import LossConfig
 from autohr.train.recipe import parse_as, read_recipe, train
@@ -36,7 +37,7 @@ from made import made_recording, pretend_cached, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-FOLDER = Path(__file__).parents[1] / "recipes"
+FOLDER = Path(__file__).parents[1] / "src" / "autohr" / "recipes"
 FPS, N_FRAMES, SIZE_PX = 8.0, 32, 16
 SPACE_OF_TEST = SpaceConfig(stem_channels=2, channels=4, partial=2, cells_per_block=1, stem_stride=2)
 TIME_ONLY = LossConfig(time_weight=1.0, frequency_weight=0.0)
@@ -384,6 +385,53 @@ def test_a_loss_that_is_no_number_stops_with_advice(tmp_path: Path) -> None:
         run_search(tmp_path, config(), net)
 
 
+def test_bf16_with_wrong_convolutions_searches_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_operation(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+        values = sound(func, args, kwargs)
+        if "convolution_backward" in func.name() and args[0].dtype == torch.bfloat16:
+            values[1] = values[1] * 1e30
+        return values
+
+    exact, _, _ = run_search(tmp_path / "exact", config())
+    sound = precision.run_operation
+    monkeypatch.setattr(precision, "run_operation", run_operation)
+    notes: list[str] = []
+    run, result, _ = run_search(
+        tmp_path / "bf16",
+        config(precision="bf16"),
+        progress=lambda progress: notes.append(progress.note) if progress.note else None,
+    )
+    assert result.precision == "fp32" and state_bytes(run) == state_bytes(exact)
+    assert len(notes) == 1 and "search.precision = 'fp32'" in notes[0]
+
+
+def upset(net: SearchNet, *bad: int) -> SearchNet:
+    """Let the gradient be infinite at these passes in training: one a step, and two after the architecture's rest."""
+    passes = iter(range(1000))
+
+    def spoil(module: Any, inputs: Any, bvp: Tensor) -> None:
+        if module.training and next(passes) in bad:
+            bvp.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
+
+    net.register_forward_hook(spoil)
+    return net
+
+
+def test_steps_of_a_search_without_a_finite_gradient_are_left_out(tmp_path: Path) -> None:
+    """Pass 1 is of the weights, pass 2 of the architecture."""
+    run, result, net = run_search(tmp_path, config(), upset(net_of(), 1, 2))
+    assert result.step == 4 and result.n_skipped == 2 and result.genotype is not None
+    assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+    assert [record["step"] for record in run.read_log() if "skipped" in record] == [2, 3]
+    assert json.loads((run.results / "search.json").read_text())["n_skipped"] == 2
+
+
+def test_many_steps_in_a_row_end_a_search_with_advice(tmp_path: Path) -> None:
+    settings = config(steps_per_epoch=12)
+    with pytest.raises(AutoHRError, match=r"step 10: .*10 in a row.*Lower search\.lr"):
+        run_search(tmp_path, settings, upset(net_of(), *range(1, 100)))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -510,7 +558,7 @@ def test_a_recipe_is_followed_to_a_genotype_that_trains(small_search: Path, tmp_
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "Cannot read genotype"), ("{}", "is not a genotype: .*missing"), ("[", "not a genotype")],
+    [(None, "There is no genotype"), ("{}", "is not a genotype: .*missing"), ("[", "not a genotype")],
 )
 def test_a_genotype_file_that_is_none_is_explained(tmp_path: Path, content: str | None, said: str) -> None:
     file = tmp_path / "cell.json"

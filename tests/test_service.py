@@ -30,6 +30,7 @@ from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, write_scene
 from autohr.types import Frame
 from autohr.video.decode import open_video
+from autohr.video.encode import write_video
 from autohr.video.jpeg import decode_jpeg, jpeg_size
 
 pytest.importorskip("fastapi", reason="the page needs pip install 'autohr[serve]'")
@@ -362,6 +363,34 @@ def test_what_is_no_video_is_refused_in_words(served: tuple[int, Service]) -> No
     told = finished(port, told)
     assert told["state"] == "refused" and "notes.mp4" in told["reason"] and "/proc" not in told["reason"]
     assert app.uploads.n_files == 0 and not app.results.find(told["result"] or "")
+
+
+@pytest.mark.slow
+def test_an_upload_that_is_refused_says_what_was_noticed(served: tuple[int, Service], tmp_path: Path) -> None:
+    port, _ = served
+    noise = [np.random.default_rng(k).integers(0, 256, (64, 96, 3), dtype=np.uint8) for k in range(40)]
+    write_video(tmp_path / "a.mkv", noise, fps=20)
+    data = (tmp_path / "a.mkv").read_bytes()
+    told = json.loads(ask(port, "POST", "/api/uploads?name=cut.mkv", data[: len(data) // 2])[2])
+    told = finished(port, told)
+    assert told["state"] == "refused" and "No face" in told["reason"] and "truncated" in told["reason"]
+
+
+@pytest.mark.slow
+def test_wild_times_of_a_client_end_no_session(served: tuple[int, Service]) -> None:
+    port, app = served
+    picture = np.full((48, 64, 3), 90, np.uint8)
+    there_ms = [0.0, 40.0, 80.0, 120.0, 160.0]
+    times_ms = [1e15, 0.0, 1e12, *there_ms, *(1.7e12 + t_ms for t_ms in there_ms)]
+    with camera(port) as link:
+        hear(link, "hello")
+        for number, t_ms in enumerate(times_ms):
+            link.send(pack_frame(picture, t_ms, number))
+            assert hear(link, "taken", "refused")["type"] == "taken"
+        link.send('{"type": "stop"}')
+        told = hear(link, "result")
+    assert "No face" in told["why"] and "refused" in told["why"] and "leapt 2 time(s)" in told["why"]
+    wait_for(lambda: app.cameras.n_sessions == 0, "the place to be free")
 
 
 def test_an_upload_keeps_to_its_limits(served: tuple[int, Service]) -> None:

@@ -12,7 +12,14 @@ from scipy import signal
 
 from autohr.errors import SignalTooShort
 from autohr.signals.filters import analytic, bandpass, detrend, remove_line, resample, standardise
-from autohr.signals.hrv import accepted_intervals, detect_beats, find_tops, heart_rate_variability
+from autohr.signals.hrv import (
+    MAX_BEAT_ERROR_MS,
+    accepted_intervals,
+    detect_beats,
+    find_tops,
+    heart_rate_variability,
+    timed_beats,
+)
 from autohr.signals.quality import (
     agreement_of_regions,
     at_key_frames,
@@ -456,7 +463,8 @@ def test_hrv_agrees_with_neurokit() -> None:
 
 def test_hrv_of_a_metronome_is_nought() -> None:
     hrv = heart_rate_variability(np.arange(0, 130, 0.8))
-    assert hrv.sdnn_ms < 1e-6 and hrv.rmssd_ms < 1e-6 and hrv.pnn50_pct == 0
+    assert hrv.sdnn_ms == pytest.approx(0, abs=1e-6) and hrv.rmssd_ms == pytest.approx(0, abs=1e-6)
+    assert hrv.pnn50_pct == 0
     assert hrv.mean_hr_bpm == pytest.approx(75)
     assert hrv.lf_ms2 is not None
 
@@ -476,7 +484,70 @@ def test_a_missed_beat_is_left_out() -> None:
     beats_s = np.delete(np.arange(0, 90, 0.8), 40)
     ibi_ms, ok = accepted_intervals(beats_s)
     assert (~ok).sum() == 1 and ibi_ms[~ok] == pytest.approx(1600)
-    assert heart_rate_variability(beats_s).sdnn_ms < 1e-6
+    assert heart_rate_variability(beats_s).sdnn_ms == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("pause_s", [5.0, 100.0, 50_000.0])
+def test_a_pause_counts_neither_as_time_nor_as_variation(pause_s: float) -> None:
+    """Only seconds with beats count, and no curve is drawn across a pause."""
+    rng = np.random.default_rng(3)
+    beats_s = np.cumsum(0.8 + 0.02 * rng.standard_normal(50))
+    with pytest.raises(SignalTooShort, match="3[89] s of beats"):
+        heart_rate_variability(np.concatenate([beats_s[:25], beats_s[25:] + pause_s]))
+    longer = np.cumsum(0.8 + 0.02 * rng.standard_normal(180))
+    whole = heart_rate_variability(longer)
+    parted = heart_rate_variability(np.concatenate([longer[:90], longer[90:] + pause_s]))
+    assert parted.duration_s == pytest.approx(whole.duration_s, abs=2)
+    assert parted.sdnn_ms == pytest.approx(whole.sdnn_ms, rel=0.05)
+    assert parted.rmssd_ms == pytest.approx(whole.rmssd_ms, rel=0.05)
+    assert parted.lf_ms2 == pytest.approx(whole.lf_ms2, rel=0.5)
+    assert parted.hf_ms2 == pytest.approx(whole.hf_ms2, rel=0.3)
+
+
+@pytest.mark.parametrize("jitter_ms", [2.0, 5.0, 10.0])
+def test_what_noise_adds_to_variability_is_taken_off_or_said(jitter_ms: float) -> None:
+    """Beats of a pulse that hardly varies, timed with error: RMSSD is never given as what the noise alone makes."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        true_s = np.cumsum(0.85 + 0.003 * rng.standard_normal(90))
+        first_s, second_s = (true_s + 0.001 * jitter_ms * rng.standard_normal(90) for _ in range(2))
+        raw_ms = heart_rate_variability(first_s).rmssd_ms
+        true_ms = heart_rate_variability(true_s).rmssd_ms
+        hrv = heart_rate_variability(*timed_beats(first_s, second_s + 0.1)[:2])
+        assert raw_ms is not None and true_ms is not None
+        if hrv.rmssd_ms is None:
+            assert jitter_ms >= 5 and "RMSSD" in str(hrv.withheld)
+        else:
+            assert hrv.rmssd_error_ms is not None and hrv.rmssd_ms < 0.7 * raw_ms
+            assert abs(hrv.rmssd_ms - true_ms) <= hrv.rmssd_error_ms
+
+
+def test_variability_above_the_noise_is_given_with_its_error() -> None:
+    rng = np.random.default_rng(0)
+    true_s = np.cumsum(0.85 + 0.06 * rng.standard_normal(160))
+    first_s, second_s = (true_s + 0.004 * rng.standard_normal(160) for _ in range(2))
+    hrv, true = heart_rate_variability(first_s, second_s), heart_rate_variability(true_s)
+    for name, error in (("sdnn_ms", "sdnn_error_ms"), ("rmssd_ms", "rmssd_error_ms"), ("pnn50_pct", "pnn50_error_pct")):
+        assert getattr(hrv, error) < 0.2 * getattr(hrv, name)
+        assert abs(getattr(hrv, name) - getattr(true, name)) <= getattr(hrv, error)
+
+
+def test_beats_are_given_only_where_a_second_reading_confirms_them() -> None:
+    rng = np.random.default_rng(1)
+    true_s = np.cumsum(0.8 + 0.01 * rng.standard_normal(60))
+    close_s = true_s + 0.005 * rng.standard_normal(60)
+    beats_s, same_s, error_ms = timed_beats(true_s, close_s + 0.12)
+    assert len(beats_s) == 60 and 5 < error_ms < 10
+    assert np.abs(beats_s - same_s).max() < 0.03
+    missed, _, _ = timed_beats(np.delete(true_s, 20), np.delete(close_s, [30, 31]))
+    assert len(missed) == 57
+    with pytest.raises(SignalTooShort, match=f"{MAX_BEAT_ERROR_MS:.0f} ms or less"):
+        timed_beats(true_s, true_s + 0.05 * rng.standard_normal(60))
+    with pytest.raises(SignalTooShort, match="confirms only"):
+        timed_beats(true_s, close_s[:40])
+    for few in (np.empty(0), true_s[:1], true_s[:5]):
+        with pytest.raises(SignalTooShort, match="could be checked"):
+            timed_beats(few, few)
 
 
 # -- the simulator

@@ -62,7 +62,7 @@ def test_trained_judged_and_timed(
     pos, physnet = (Cost(**one) for one in read_json(out / COSTS))
     assert (pos.parameters, pos.gflop) == (None, None)
     assert physnet.parameters == 768_577
-    # 3.5 GFLOP for a second of 64x64 (SYSTEMS: 70 for 160 frames of 128x128), a sixteenth of it at 16.
+    # 3.5 GFLOP for a second of 64x64 (70 for 160 frames of 128x128), a sixteenth of it at 16.
     assert physnet.gflop is not None and 0.1 < physnet.gflop < 0.5
     assert 0 < pos.ms < physnet.ms
     assert any(row[0] == "motion: strong" for row in strata.rows)
@@ -92,7 +92,7 @@ def test_wrong_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="posh"):
         compare_methods(tmp_path, tmp_path / "out", train_cache=tmp_path, only=("posh",))
     root = write_people(tmp_path / "test", ("dora",))
-    with pytest.raises(BadRecipe, match="no '.*equal_physnet.toml' to train physnet by"):
+    with pytest.raises(BadRecipe, match="no recipe '.*equal_physnet.toml'"):
         compare_methods(root, tmp_path / "out", train_cache=tmp_path, recipes=tmp_path, only=("physnet",))
 
 

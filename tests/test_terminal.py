@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,23 @@ def test_a_file_plays_at_its_own_speed() -> None:
         watch(session, frames(1.0), paced=True, out=io.StringIO())
         assert 14 / 15 <= time.monotonic() - began_s
         assert session.state().frames.offered == 15
+
+
+def test_a_long_pause_of_a_file_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_s = 50.0
+    slept_s: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal clock_s
+        slept_s.append(seconds)
+        clock_s += seconds
+
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: clock_s))
+    with LiveSession("green", detector=Knows()) as session:
+        given = [(frame, t_s + (3000.0 if t_s > 0.45 else 0.0), True) for frame, t_s in video(1.0, 10)]
+        watch(session, iter(given), paced=True, out=io.StringIO())
+    assert max(slept_s) == terminal.MOST_WAIT_S
+    assert sum(slept_s) == pytest.approx(0.9 + terminal.MOST_WAIT_S - 0.1)
 
 
 @pytest.mark.parametrize("ends_by", [None, KeyboardInterrupt, RuntimeError])

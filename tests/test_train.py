@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import multiprocessing
 import os
 import signal
@@ -20,12 +21,16 @@ from torch import Tensor, nn
 
 from autohr.errors import AutoHRError, BadWeights
 from autohr.runs import Run, create_run
+from autohr.train import fit as fitting
+from autohr.train import precision
 from autohr.train.fit import (
     FitConfig,
     FitResult,
     Progress,
+    advice,
     ahead,
     collate,
+    counts_for_best,
     draw_batch,
     fit,
     join_processes,
@@ -35,6 +40,7 @@ from autohr.train.fit import (
     score_rates,
 )
 from autohr.train.losses import LossConfig
+from autohr.train.steps import STEPS, Step
 from autohr.types import FaceClip, Float
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -425,3 +431,275 @@ def test_cuda_trains_and_resumes(tmp_path: Path) -> None:
     run_fit(tmp_path, tiny_net(stateful=True), config(device="cuda", precision="bf16", steps=2))
     _, result = run_fit(tmp_path, tiny_net(stateful=True), config(device="cuda", precision="bf16"))
     assert result.step == 4
+
+
+# Gradients that are not right ------------------------------------------------------------------------------------
+
+
+class FaultyInBf16(torch.autograd.Function):
+    """The input itself; backwards, in bf16 only, the gradient times ``factor``. On any processor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor if torch.is_autocast_enabled("cpu") else 1.0
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.factor, None
+
+
+class FaultyNet(TinyNet):
+    def __init__(self, factor: float) -> None:
+        super().__init__(stateful=True)
+        self.factor = factor
+
+    def forward(self, clip: Tensor) -> Tensor:
+        bvp: Tensor = FaultyInBf16.apply(super().forward(clip), self.factor)  # type: ignore[no-untyped-call]
+        return bvp
+
+
+def faulty_convolution(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    """Let convolutions give weight gradients of bf16 that are wrong by ``factor``."""
+
+    def run_operation(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+        values = sound(func, args, kwargs)
+        if "convolution_backward" in func.name() and args[0].dtype == torch.bfloat16:
+            values[1] = values[1] * factor
+        return values
+
+    sound = precision.run_operation
+    monkeypatch.setattr(precision, "run_operation", run_operation)
+
+
+@pytest.mark.parametrize("factor", [2.0, 1e30, math.inf, math.nan])
+def test_bf16_with_wrong_convolutions_goes_on_in_fp32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], factor: float
+) -> None:
+    """A finite error of the gradient's own size, too; the run is then that of fp32 bit for bit, resumed or not."""
+    settings = config(precision="bf16", checkpoint_every=2)
+    exact, _ = run_fit(tmp_path / "exact", tiny_net(stateful=True), config(checkpoint_every=2))
+    faulty_convolution(monkeypatch, factor)
+    whole, result = run_fit(tmp_path / "whole", tiny_net(stateful=True), settings, progress=print_progress)
+    said = [line for line in capsys.readouterr().err.splitlines() if "bf16" in line]
+    assert len(said) == 1 and "convolution_backward" in said[0] and "fit.precision = 'fp32'" in said[0]
+    assert result.precision == "fp32" and state_bytes(whole) == state_bytes(exact)
+    assert [record["precision"] for record in whole.read_log() if "precision" in record] == ["fp32"]
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(tmp_path / "parts", tiny_net(stateful=True), settings, progress=kill)
+    # Sound again: what was decided stands.
+    monkeypatch.undo()
+    parts, resumed = run_fit(tmp_path / "parts", tiny_net(stateful=True), settings)
+    assert resumed == result and state_bytes(parts) == state_bytes(whole)
+
+
+@pytest.mark.parametrize("factor", [1e30, math.inf])
+def test_bf16_with_a_wrong_gradient_of_the_whole_net_goes_on_in_fp32(tmp_path: Path, factor: float) -> None:
+    torch.manual_seed(7)
+    _, result = run_fit(tmp_path, FaultyNet(factor), config(precision="bf16"))
+    assert result.precision == "fp32" and result.n_skipped == 0
+
+
+def test_the_check_of_bf16_leaves_everything_as_it_was() -> None:
+    net = tiny_net(stateful=True)
+    clip = net_input(draw_batch(FakeSource(), config(), 0).frames, CPU)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    torch.manual_seed(5)
+    following = torch.rand(3)
+    torch.manual_seed(5)
+
+    def work(tried: nn.Module, in_bf16: bool) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
+            loss: Tensor = tried(clip).float().square().mean()
+        return loss
+
+    precision.find_bf16_fault(net, work)
+    assert torch.equal(torch.rand(3), following)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_honest_rounding_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_operation(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+        values = sound(func, tuple(v.float() if isinstance(v, Tensor) else v for v in args), kwargs)
+        return [value.to(torch.bfloat16) for value in values] if args[0].dtype == torch.bfloat16 else values
+
+    sound = precision.run_operation
+    monkeypatch.setattr(precision, "run_operation", run_operation)
+    a, b = torch.randn(2, 20, 20, generator=torch.Generator().manual_seed(1)).bfloat16()
+    found = []
+    with precision._Comparison() as comparison:
+        found.append(a @ b)
+    assert comparison.fault is None and found[0].dtype == torch.bfloat16
+
+
+def test_a_resumed_bf16_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    settings = config(precision="bf16", checkpoint_every=2)
+    whole, _ = run_fit(tmp_path / "whole", tiny_net(stateful=True), settings)
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(tmp_path / "parts", tiny_net(stateful=True), settings, progress=kill)
+    parts, _ = run_fit(tmp_path / "parts", tiny_net(stateful=True), settings)
+    assert state_bytes(parts) == state_bytes(whole)
+
+
+class FlakyNet(TinyNet):
+    """Its gradient is not finite at the passes in training that ``bad`` holds."""
+
+    def __init__(self, bad: Sequence[int]) -> None:
+        super().__init__(stateful=True)
+        self.bad, self.n_passes = bad, 0
+
+    def forward(self, clip: Tensor) -> Tensor:
+        bvp = super().forward(clip)
+        if self.training:
+            if self.n_passes in self.bad:
+                bvp.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
+            self.n_passes += 1
+        return bvp
+
+
+def flaky_net(*bad: int) -> FlakyNet:
+    torch.manual_seed(7)
+    return FlakyNet(bad)
+
+
+def test_a_step_without_a_finite_gradient_is_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights, optimiser, averages and batch norm are as if the step had not been."""
+    kept: list[dict[str, Tensor]] = []
+    net = flaky_net(1)
+
+    def look(progress: Progress) -> None:
+        kept.append({name: value.clone() for name, value in net.state_dict().items()})
+        print_progress(progress)
+
+    run, result = run_fit(tmp_path, net, config(val_every=4, clip_norm=1.0, ema=0.5), progress=look)
+    assert result.step == 4 and result.n_skipped == 1 and result.stopped_by is None
+    assert all(torch.equal(kept[1][name], kept[0][name]) for name in kept[0])
+    assert not torch.equal(kept[2]["last.weight"], kept[1]["last.weight"])
+    assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+    assert [record["step"] for record in run.read_log() if "loss" in record] == [1, 3, 4]
+    assert [record["step"] for record in run.read_log() if "skipped" in record] == [2]
+    assert "step 2/4  left out" in capsys.readouterr().err
+
+
+def test_skipped_steps_are_counted_over_a_resume(tmp_path: Path) -> None:
+    settings = config(steps=30, val_every=30, checkpoint_every=1)
+
+    def kill(progress: Progress) -> None:
+        if progress.step == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(tmp_path, flaky_net(*range(2, 30)), settings, progress=kill)
+    # Steps 2 to 6 were left out and kept in the file; the one after that at which it was killed is made again.
+    with pytest.raises(AutoHRError, match=r"step 11: .*10 in a row"):
+        run_fit(tmp_path, flaky_net(*range(30)), settings)
+
+
+def test_many_steps_in_a_row_end_the_run_with_advice_that_helps(tmp_path: Path) -> None:
+    settings = config(steps=30, val_every=30)
+    with pytest.raises(AutoHRError, match=r"step 12: .*10 in a row.*Lower fit\.lr.*fit\.clip_norm") as told:
+        run_fit(tmp_path / "a", flaky_net(*range(3, 30)), settings)
+    assert "precision" not in str(told.value) and "\n" not in str(told.value)
+    _, result = run_fit(tmp_path / "b", flaky_net(*(i for i in range(30) if i % 10)), settings)
+    assert result.step == 30 and result.n_skipped == 27
+    with pytest.raises(AutoHRError, match="step 3: "):
+        run_fit(tmp_path / "c", flaky_net(*range(4)), config(val_every=4))
+
+
+def test_the_advice_names_what_is_not_yet_set() -> None:
+    said = advice(config(precision="bf16", lr=1e-2), 1e-2, "fit")
+    assert "--set fit.precision=fp32" in said and "fit.clip_norm=1" in said
+    said = advice(config(clip_norm=1.0), 1e-2, "search")
+    assert "precision" not in said and "clip_norm" not in said and "search.lr" in said
+
+
+def test_one_process_with_a_fault_decides_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(tried: nn.Module, in_bf16: bool) -> Tensor:
+        loss: Tensor = tried(torch.ones(1, 3, 8, 2, 2)).sum()
+        return loss
+
+    monkeypatch.setattr(fitting, "mean_over_processes", lambda values, device, world: [float(values[0]) + 0.5])
+    kind, note = fitting.decide_precision("bf16", tiny_net(), [work], CPU, 2, "fit")
+    assert kind == "fp32" and note is not None and "another process" in note
+
+
+# Stages ----------------------------------------------------------------------------------------------------------
+
+
+def in_stages() -> Step:
+    return dataclasses.replace(STEPS["autohr"], stages=(0.25, 0.5))
+
+
+def scores(monkeypatch: pytest.MonkeyPatch, *mae_bpm: float) -> None:
+    """Let the validations of an 8-step run have these errors, after steps 2, 4, 6 and 8."""
+    at = iter(mae_bpm)
+    monkeypatch.setattr(
+        fitting, "validate", lambda *values, **more: {"mae_bpm": next(at), "chance_mae_bpm": 9.0, "loss": 1.0}
+    )
+
+
+def test_only_the_last_stage_chooses_the_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[tuple[str, Any]] = []
+    scores(monkeypatch, 1.0, 2.0, 8.0, 9.0)
+    _, result = run_fit(
+        tmp_path,
+        tiny_net(),
+        config(steps=8),
+        learning=in_stages(),
+        save_weights=lambda path, net, measured: saved.append((path.name, measured["step"])),
+    )
+    assert result.best is not None and result.best["step"] == 6
+    assert saved == [("best.safetensors", 6), ("last.safetensors", 8)]
+
+
+@pytest.mark.parametrize("killed_at", [3, 5, 7])
+def test_a_resumed_run_in_stages_has_the_same_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    maes = (1.0, 2.0, 8.0, 9.0)
+
+    def kill(progress: Progress) -> None:
+        if progress.step == killed_at:
+            raise KeyboardInterrupt
+
+    scores(monkeypatch, *maes)
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(tmp_path, tiny_net(), config(steps=8), learning=in_stages(), progress=kill)
+    scores(monkeypatch, *maes[killed_at // 2 :])
+    _, result = run_fit(tmp_path, tiny_net(), config(steps=8), learning=in_stages())
+    assert result.best is not None and result.best["step"] == 6
+
+
+def test_a_best_of_an_earlier_stage_in_an_old_file_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    scores(monkeypatch, 1.0, 2.0, 9.0, 8.0)
+    with pytest.raises(KeyboardInterrupt):
+        run_fit(tmp_path, tiny_net(), config(steps=8), progress=kill)
+    scores(monkeypatch, 2.0, 9.0, 8.0)
+    _, result = run_fit(tmp_path, tiny_net(), config(steps=8), learning=in_stages())
+    assert result.best is not None and result.best["step"] == 8
+
+
+def test_the_end_counts_for_best_where_no_step_is_of_the_last_stage() -> None:
+    hrcnn = STEPS["hrcnn"]
+    assert [counts_for_best(hrcnn, step, 8) for step in range(1, 9)] == [False] * 6 + [True] * 2
+    assert counts_for_best(hrcnn, 1, 1) and not counts_for_best(hrcnn, 1, 2) and counts_for_best(hrcnn, 2, 2)
+    assert all(counts_for_best(STEPS["autohr"], step, 8) for step in range(1, 9))

@@ -13,7 +13,7 @@ import time
 import wave
 import weakref
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from autohr.types import Frame
 from autohr.video import decode
 from autohr.video.decode import is_image_folder, list_videos, open_video, read_ahead
 from autohr.video.encode import write_video
+from autohr.video.stamps import NoClock, StampClock
 
 HEIGHT, WIDTH = 64, 96
 SHARED = Path(__file__).parents[1].parent / "shared" / "data" / "videos"
@@ -200,8 +201,11 @@ def _stamped(rgb: Frame, tick: int) -> av.VideoFrame:
 
 
 def _clocked(stamps: list[tuple[float | None, float | None, float | None]], nominal_s: float | None = None) -> Any:
-    clock = decode._Clock(zero_s=None, nominal_step_s=nominal_s)
-    return [clock.read(*stamp) for stamp in stamps], clock
+    """Times and whether they were filled in, in order, after the last stamp; and the clock."""
+    clock = StampClock[int](nominal_step_s=nominal_s)
+    given = [timed for number, stamp in enumerate(stamps) for timed in clock.push(number, *stamp)] + clock.flush()
+    assert [timed.item for timed in given] == list(range(len(stamps)))
+    return [(timed.t_s, timed.repaired) for timed in given], clock
 
 
 def test_missing_stamps_are_filled_and_marked() -> None:
@@ -220,7 +224,7 @@ def test_missing_stamps_are_filled_and_marked() -> None:
     assert first_missing == [(0.0, True), (pytest.approx(0.05), False), (pytest.approx(0.10), False)]
     by_header, _ = _clocked([(0.0, None, None), (None, None, None)], nominal_s=0.04)
     assert by_header == [(0.0, False), (0.04, True)]
-    with pytest.raises(decode._NoClock):
+    with pytest.raises(NoClock):
         _clocked([(None, None, None), (None, None, None)])
 
 
@@ -231,6 +235,265 @@ def test_backward_stamps_are_dropped_and_restarted_clocks_go_on() -> None:
     assert [t for t, _ in read] == pytest.approx([0.0, 0.1, 0.2, 0.3])
     assert [repaired for _, repaired in read] == [False, False, True, False]
     assert clock.n_restarts == 1
+
+
+FPS = 30
+STEP_S = 1 / FPS
+STAMPS_S = [number / FPS for number in range(90)]
+
+
+def _settled(stamps_s: Sequence[float | None], nominal_s: float | None = STEP_S) -> tuple[list[float], Any]:
+    """Times of all frames, none of which may be dropped; and the clock."""
+    given, clock = _clocked([(stamp_s, None, None) for stamp_s in stamps_s], nominal_s)
+    assert None not in [t_s for t_s, _ in given]
+    return [t_s for t_s, _ in given], clock
+
+
+@pytest.mark.parametrize("leap_s", [3700.0, 2**32 / 90_000, 1.7e9])
+@pytest.mark.parametrize("at", [1, 2, 45, 85])
+def test_a_clock_that_leaps_by_hours_goes_on_where_it_was(leap_s: float, at: int) -> None:
+    times_s, clock = _settled([stamp_s + (leap_s if k >= at else 0) for k, stamp_s in enumerate(STAMPS_S)])
+    assert times_s == pytest.approx(STAMPS_S, abs=1e-5)
+    assert clock.n_taken_out == 1 and clock.taken_out_s == pytest.approx(leap_s)
+
+
+@pytest.mark.parametrize("pause_s", [0.7, 5.0, 100.0, 3000.0])
+def test_a_pause_that_the_next_frames_confirm_stays_a_pause(pause_s: float) -> None:
+    wanted_s = [stamp_s + (pause_s if k >= 45 else 0) for k, stamp_s in enumerate(STAMPS_S)]
+    times_s, clock = _settled(list(wanted_s))
+    assert times_s == pytest.approx(wanted_s)
+    assert (clock.n_taken_out, clock.n_restarts, clock.n_crawling) == (0, 0, 0)
+
+
+def test_all_leaps_together_take_an_hour_at_most() -> None:
+    times_s, clock = _settled([stamp_s + 1000.0 * (k // 10) for k, stamp_s in enumerate(STAMPS_S)])
+    assert times_s[-1] == pytest.approx(STAMPS_S[-1] + 3000.0)
+    assert (clock.n_taken_out, clock.taken_out_s) == (5, pytest.approx(5000.0))
+
+
+@pytest.mark.parametrize("stray_s", [2e4, -2e4, 1.7e9, 1e300, -1e300, 61.5, float("nan"), float("inf"), None])
+@pytest.mark.parametrize("at", [(0,), (1,), (45,), (89,), (45, 46), (45, 46, 47), (88, 89), (20, 40, 43)])
+def test_stray_stamps_are_filled_in(stray_s: float | None, at: tuple[int, ...]) -> None:
+    stamps_s: list[float | None] = list(STAMPS_S)
+    for k in at:
+        stamps_s[k] = stray_s
+    given, _ = _clocked([(stamp_s, None, None) for stamp_s in stamps_s], STEP_S)
+    assert [t_s for t_s, _ in given] == pytest.approx(STAMPS_S, abs=2e-5)
+    repaired = [k for k, (_, is_repaired) in enumerate(given) if is_repaired]
+    if at != (0,):
+        assert repaired == list(at)
+    else:
+        assert repaired and max(repaired) < 10, "the first frame has no one before it to be measured by"
+
+
+def test_a_stray_stamp_within_the_usual_distances_costs_no_other_frame() -> None:
+    for stray_s in (0.6, -0.6):
+        stamps_s = [stamp_s + (stray_s if k in (0, 45, 89) else 0) for k, stamp_s in enumerate(STAMPS_S)]
+        given, _ = _clocked([(stamp_s, None, None) for stamp_s in stamps_s], STEP_S)
+        assert sum(t_s is None for t_s, _ in given) <= 1
+        inner = [t_s for t_s, _ in given[1:89]]
+        assert np.diff(inner) == pytest.approx(STEP_S, abs=1e-6)
+
+
+@pytest.mark.parametrize("step_s", [11e-6, 2e-5, 5e-5])
+def test_stamps_that_crawl_get_the_usual_distance(step_s: float) -> None:
+    crawling = [STAMPS_S[45] + step_s * k for k in range(1, 45)]
+    for nominal_s in (STEP_S, None):
+        times_s, clock = _settled(STAMPS_S[:46] + crawling, nominal_s)
+        assert times_s == pytest.approx(STAMPS_S, abs=1e-3) and clock.n_crawling == 44
+    times_s, clock = _settled([k * step_s for k in range(90)])
+    assert times_s == pytest.approx(STAMPS_S, abs=1e-3) and clock.n_crawling == 89
+    with pytest.raises(NoClock, match="microseconds"):
+        _settled([k * step_s for k in range(90)], None)
+
+
+@pytest.mark.parametrize("fps", [0.2, 1.0, 5.0, 24.0, 120.0, 240.0, 960.0])
+def test_no_usual_rate_is_taken_for_a_fault(fps: float) -> None:
+    wanted_s = [k / fps for k in range(90)]
+    for nominal_s in (1 / fps, None):
+        times_s, clock = _settled(list(wanted_s), nominal_s)
+        assert times_s == pytest.approx(wanted_s)
+        assert (clock.n_taken_out, clock.n_restarts, clock.n_crawling) == (0, 0, 0)
+
+
+def test_usual_frames_are_given_at_once_and_few_are_ever_held() -> None:
+    clock = StampClock[int]()
+    rng = np.random.default_rng(0)
+    stamp_s = 0.0
+    for number in range(200):
+        assert [timed.item for timed in clock.push(number, stamp_s)] == [number]
+        stamp_s += float(rng.choice([0.033, 0.034, 0.066, 0.1, 0.02]))
+    n_held = 0
+    for number in range(2000):
+        n_held += 1 - len(clock.push(number, float(rng.uniform(-1e9, 1e9))))
+        assert 0 <= n_held <= 8
+    n_held -= len(clock.flush())
+    assert n_held == 0 and clock.last_t_s is not None and clock.last_t_s < 3700 + 2200
+
+
+def _encoded(
+    path: Path,
+    ticks: list[int],
+    *,
+    frames: list[Frame] | None = None,
+    bf: int = 0,
+    rate: int = FPS,
+    tags: dict[str, str] | None = None,
+    stream_tags: dict[str, str] | None = None,
+) -> Path:
+    """An h264 video with these stamps in ticks of 90 kHz."""
+    frames = frames or [np.full((HEIGHT, WIDTH, 3), 40 + 7 * k % 150, np.uint8) for k in range(len(ticks))]
+    options = {"movflags": "use_metadata_tags"} if path.suffix in (".mp4", ".mov") else {}
+    with av.open(str(path), "w", options=options) as container:
+        container.metadata.update(tags or {})
+        stream = container.add_stream("libx264", rate=rate, options={"bf": str(bf), "g": "12"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.metadata.update(stream_tags or {})
+        stream.codec_context.time_base = Fraction(1, 90_000)
+        for rgb, tick in zip(frames, ticks, strict=True):
+            frame = av.VideoFrame.from_ndarray(rgb)
+            frame.pts, frame.time_base = tick, Fraction(1, 90_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "bf"), [(".mkv", 0), (".mkv", 2), (".ts", 2), (".flv", 0), (".mp4", 0), (".mov", 0)]
+)
+@pytest.mark.parametrize("leap", [2**32, 1_700_000_000 * 90_000])
+def test_files_whose_clock_leaps_are_read_whole_and_say_so(tmp_path: Path, suffix: str, bf: int, leap: int) -> None:
+    path = _encoded(tmp_path / f"a{suffix}", [3000 * k + (leap if k >= 60 else 0) for k in range(120)], bf=bf)
+    with open_video(path) as video:
+        times_s = [frame.t_s for frame in video]
+    assert times_s == pytest.approx(np.arange(120) / 30, abs=2e-3)
+    assert (video.n_read, video.n_dropped) == (120, 0) and video.n_repaired >= 1
+    assert any("--fps" in note and ("leapt forward" in note or "crawled" in note) for note in video.notes)
+    part_s = _times(path, start_s=3.0)
+    assert part_s == pytest.approx(times_s[-len(part_s) :], abs=2e-3) and abs(len(part_s) - 30) <= 1
+    assert _times(path, fps=30) == pytest.approx(np.arange(120) / 30)
+
+
+def test_a_pause_of_a_file_is_kept_and_one_stray_stamp_repaired(tmp_path: Path) -> None:
+    paused = _encoded(tmp_path / "a.mkv", [3000 * k + (9_000_000 if k >= 60 else 0) for k in range(120)])
+    assert _times(paused)[-1] == pytest.approx(119 / 30 + 100, abs=2e-3)
+    assert _times(paused, start_s=102.0) == pytest.approx(np.arange(60, 120) / 30 + 100, abs=2e-3)
+    flv = _encoded(tmp_path / "b.flv", [3000 * k for k in range(60)])
+    data = bytearray(flv.read_bytes())
+    at, n = 13, 0
+    while at + 11 < len(data):
+        size = int.from_bytes(data[at + 1 : at + 4], "big")
+        if data[at] == 9 and data[at + 11] & 15 == 7 and data[at + 12] == 1:
+            if n == 30:  # a stamp of 20,000,000 ms: its highest byte comes last
+                data[at + 4 : at + 8] = struct.pack(">I", 20_000_000)[1:] + b"\x01"
+            n += 1
+        at += 11 + size + 4
+    flv.write_bytes(data)
+    with open_video(flv) as video:
+        assert [frame.t_s for frame in video] == pytest.approx(np.arange(60) / 30, abs=2e-3)
+    assert (video.n_repaired, video.n_dropped) == (1, 0)
+    assert "1 frame had no usable time stamp" in video.notes[0]
+
+
+# ---- slow motion and time lapse
+
+
+@pytest.mark.parametrize(
+    ("suffix", "tags", "stream_tags", "fps"),
+    [
+        (".mp4", {"com.android.capture.fps": "60.000000"}, {}, 60),
+        (".mp4", {"com.android.capture.fps": "240"}, {}, 240),
+        (".mkv", {}, {"COM.ANDROID.CAPTURE.FPS": "120.0"}, 120),
+        (".mov", {"com.arri.camera.SensorFps": "96"}, {}, 96),
+        (".mkv", {"CaptureFrameRate": "119.88"}, {}, 119.88),
+        (".mp4", {"com.xiaomi.slow_moment": "120"}, {}, 120),
+    ],
+)
+def test_slow_motion_is_put_on_the_clock_by_which_it_was_filmed(
+    tmp_path: Path, suffix: str, tags: dict[str, str], stream_tags: dict[str, str], fps: float
+) -> None:
+    path = _encoded(tmp_path / f"a{suffix}", [3000 * k for k in range(90)], tags=tags, stream_tags=stream_tags)
+    with open_video(path) as video:
+        times_s = [frame.t_s for frame in video]
+        assert video.fps_nominal == pytest.approx(fps, rel=2e-3)
+    assert times_s == pytest.approx(np.arange(90) / fps, rel=2e-3, abs=5e-4)
+    assert len(video.notes) == 1 and "Slow motion" in video.notes[0] and "--fps" in video.notes[0]
+    assert _times(path, start_s=0.25) == [t_s for t_s in times_s if t_s >= 0.25]
+    with open_video(path, fps=25.0) as video:
+        assert [frame.t_s for frame in video] == pytest.approx(np.arange(90) / 25)
+    assert video.notes == []
+
+
+@pytest.mark.parametrize("value", ["30.0", "29.97", "nan", "inf", "0", "-60", "60,000", "1e9", "", "fast", "44", "24"])
+def test_tags_that_cannot_be_meant_change_nothing(tmp_path: Path, value: str) -> None:
+    path = _encoded(tmp_path / "a.mp4", [3030 * k for k in range(60)], tags={"com.android.capture.fps": value})
+    with open_video(path) as video:
+        assert [frame.t_s for frame in video] == pytest.approx(np.arange(60) * 3030 / 90_000, abs=1e-4)
+    assert video.notes == []
+
+
+def test_a_tag_that_the_stamps_agree_with_changes_nothing(tmp_path: Path) -> None:
+    tags = {"com.android.capture.fps": "240.0"}
+    path = _encoded(tmp_path / "a.mp4", [375 * k for k in range(60)], rate=240, tags=tags)
+    with open_video(path) as video:
+        assert [frame.t_s for frame in video] == pytest.approx(np.arange(60) / 240, abs=1e-4)
+    assert video.notes == []
+
+
+def test_a_time_lapse_is_refused_where_no_pulse_is_left(tmp_path: Path) -> None:
+    path = _encoded(tmp_path / "a.mp4", [3000 * k for k in range(60)], tags={"com.android.capture.fps": "0.5"})
+    line = _refused(path)
+    assert "time lapse" in line and "0.5 frames per second" in line and "--fps" in line
+    assert _times(path, fps=30.0) == pytest.approx(np.arange(60) / 30)
+    path = _encoded(tmp_path / "b.mp4", [3000 * k for k in range(60)], tags={"com.android.capture.fps": "15"})
+    assert _times(path) == pytest.approx(np.arange(60) / 15, abs=1e-3)
+
+
+def _with_box(path: Path, kind: bytes, content: bytes) -> Path:
+    """A video of 60 frames at 30 fps with one more box at its end."""
+    _encoded(path, [3000 * k for k in range(60)])
+    with path.open("ab") as file:
+        file.write(struct.pack(">I4s", 8 + len(content), kind) + content)
+    return path
+
+
+def _samsung(mode: int, srfr: float | None = None) -> bytes:
+    """A udta box's content with Samsung's recording mode: author, then two pairs, then the rate."""
+    saut = bytes(4) + bytes([0, mode, 1, 0]) + bytes(2)
+    saut = saut[:8]
+    if srfr is not None:
+        saut += struct.pack(">I4sI", 12, b"srfr", round(srfr * 65536))
+    inner = struct.pack(">I4s", 8 + len(saut), b"saut") + saut
+    smta = struct.pack(">I4sI", 12 + len(inner), b"smta", 0) + inner
+    return smta
+
+
+@pytest.mark.parametrize(("mode", "srfr", "fps"), [(12, None, 240), (13, None, 120), (21, 480.0, 480), (0, None, 30)])
+def test_samsungs_recording_mode_is_read(tmp_path: Path, mode: int, srfr: float | None, fps: float) -> None:
+    path = _with_box(tmp_path / "a.mp4", b"udta", _samsung(mode, srfr))
+    assert _times(path) == pytest.approx(np.arange(60) / fps, abs=1e-4)
+
+
+def test_super_slow_motion_has_no_one_clock(tmp_path: Path) -> None:
+    path = _with_box(tmp_path / "a.mp4", b"udta", _samsung(7))
+    assert "super slow motion" in _refused(path) and "--fps" in _refused(path)
+    assert len(_times(path, fps=30.0)) == 60
+
+
+def test_sonys_capture_rate_is_read(tmp_path: Path) -> None:
+    xml = b'<VideoFrame videoCodec="AVC" captureFps="119.88p" formatFps="29.97p"/>'
+    path = _with_box(tmp_path / "a.mp4", b"meta", bytes(4) + struct.pack(">I4s", 8 + len(xml), b"xml ") + xml)
+    with open_video(path) as video:
+        assert [frame.t_s for frame in video] == pytest.approx(np.arange(60) / 120, abs=1e-4)
+    assert "Sony" in video.notes[0]
+
+
+def test_boxes_that_lie_do_no_harm(tmp_path: Path) -> None:
+    for content in (b"", b"\xff" * 40, struct.pack(">I4s", 2**31, b"smta"), struct.pack(">I4sQ", 1, b"saut", 2**63)):
+        assert len(_times(_with_box(tmp_path / "a.mp4", b"udta", content))) == 60
+
+
+# ---- gaps
 
 
 def test_gaps_are_kept_and_said(tmp_path: Path) -> None:
@@ -269,6 +532,137 @@ def test_frames_are_turned_upright(tmp_path: Path, suffix: str, degrees: int) ->
     capture.release()
     assert bgr.shape == got.shape
     assert np.abs(bgr[..., ::-1].astype(int) - got).mean() < 8
+
+
+def _quadrants(height: int = HEIGHT, width: int = WIDTH) -> Frame:
+    """A picture of which all eight orientations differ."""
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[: height // 2, : width // 2], frame[: height // 2, width // 2 :] = (200, 60, 60), (60, 200, 60)
+    frame[height // 2 :, : width // 2] = (60, 60, 200)
+    return frame
+
+
+def _moved(frame: Frame, a: int, b: int, c: int, d: int) -> Frame:
+    """The picture whose point (x, y) is shown at (a x + c y, b x + d y), moved so that it begins at 0."""
+    rows, columns = np.indices(frame.shape[:2])
+    x, y = a * columns + c * rows, b * columns + d * rows
+    x, y = x - x.min(), y - y.min()
+    out = np.zeros((y.max() + 1, x.max() + 1, 3), np.uint8)
+    out[y, x] = frame
+    return out
+
+
+def _with_matrix(path: Path, frames: list[Frame], *matrix: float) -> Path:
+    """An mp4 or mov whose track has this display matrix: a b c d."""
+    write_video(path, frames, fps=25, pix_fmt="yuv444p", crf=5)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    a, b, c, d = (round(value * 65536) for value in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+def _is_alike(got: Frame, wanted: Frame) -> bool:
+    difference = np.abs(got.astype(int) - wanted).max(axis=2) if got.shape == wanted.shape else np.full(1, 255)
+    return bool(np.median(difference) <= 3 and np.mean(difference > 20) < 0.2)
+
+
+MATRICES = [
+    (1, 0, 0, 1),
+    (-1, 0, 0, 1),
+    (-1, 0, 0, -1),
+    (1, 0, 0, -1),
+    (0, 1, 1, 0),
+    (0, 1, -1, 0),
+    (0, -1, -1, 0),
+    (0, -1, 1, 0),
+]
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_frames_are_mirrored_and_turned_as_the_matrix_says(
+    tmp_path: Path, matrix: tuple[int, int, int, int], suffix: str
+) -> None:
+    path = _with_matrix(tmp_path / f"a{suffix}", [_quadrants()] * 2, *matrix)
+    with open_video(path) as video:
+        size = (video.height, video.width)
+        frames = [frame.rgb for frame in video]
+    wanted = _moved(_quadrants(), *matrix)
+    assert size == wanted.shape[:2] and frames[0].flags.c_contiguous
+    assert all(_is_alike(rgb, wanted) for rgb in frames)
+    others = [_moved(_quadrants(), *other) for other in MATRICES if other != matrix]
+    assert not any(_is_alike(frames[0], other) for other in others)
+    assert video.notes == []
+
+
+def test_odd_angles_are_turned_to_the_nearest_quarter_and_said(tmp_path: Path) -> None:
+    for degrees, nearest in ((10, (1, 0, 0, 1)), (80, (0, 1, -1, 0)), (-170, (-1, 0, 0, -1))):
+        cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+        path = _with_matrix(tmp_path / "a.mp4", [_quadrants()] * 2, float(cos), float(sin), float(-sin), float(cos))
+        with open_video(path) as video:
+            assert all(_is_alike(frame.rgb, _moved(_quadrants(), *nearest)) for frame in video)
+        assert len(video.notes) == 1 and "10 degrees" in video.notes[0]
+    for matrix in ((0, 0, 0, 0), (2, 0, 0, 2)):
+        path = _with_matrix(tmp_path / "b.mp4", [_quadrants()] * 2, *matrix)
+        with open_video(path) as video:
+            assert _is_alike(next(video).rgb, _quadrants())
+
+
+def _exif(orientation: int) -> bytes:
+    """The segment of a JPEG that says how it lies: one entry of TIFF 6.0."""
+    body = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0) + bytes(4)
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_and_mirrored_by_exif(tmp_path: Path, orientation: int) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    data = cv2.imencode(".jpg", _quadrants()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
+    for number in range(2):
+        (folder / f"{number}.jpg").write_bytes(data[:2] + _exif(orientation) + data[2:])
+    by_opencv = cv2.imread(str(folder / "0.jpg"))
+    assert by_opencv is not None
+    with open_video(folder, fps=10) as video:
+        size = (video.height, video.width)
+        frames = [frame.rgb for frame in video]
+    # The eight values as EXIF 2.3 defines them, in the order of the table above.
+    order = [
+        (1, 0, 0, 1),
+        (-1, 0, 0, 1),
+        (-1, 0, 0, -1),
+        (1, 0, 0, -1),
+        (0, 1, 1, 0),
+        (0, 1, -1, 0),
+        (0, -1, -1, 0),
+        (0, -1, 1, 0),
+    ]
+    wanted = _moved(_quadrants(), *order[orientation - 1])
+    assert size == wanted.shape[:2]
+    assert all(_is_alike(rgb, wanted) for rgb in [*frames, np.asarray(by_opencv[..., ::-1], dtype=np.uint8)])
+
+
+def test_pictures_are_not_kept_by_looking_at_their_matrix(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", (np.full((720, 1280, 3), k % 200, np.uint8) for k in range(60)), fps=30)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("only Linux tells the memory in use")
+    gc.disable()
+    try:
+        with open_video(tmp_path / "a.mp4") as video:
+            for _ in range(20):
+                next(video)
+            before = resident()
+            for _ in range(35):
+                next(video)
+            assert resident() - before < 20e6, "35 decoded frames are 48 MB"
+    finally:
+        gc.enable()
 
 
 def _untagged(path: Path, height: int, *, full: bool) -> None:
@@ -528,6 +922,46 @@ def test_a_truncated_file_gives_what_is_there_and_says_so(tmp_path: Path, suffix
     assert sum("truncated" in note for note in video.notes) >= 1
 
 
+def _streams(path: Path, *streams: tuple[int, int, int, Disposition]) -> Path:
+    """A file of several picture streams, each so many frames of a height and width with a disposition."""
+    with av.open(str(path), "w") as container:
+        made = []
+        for n, height, width, disposition in streams:
+            stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+            stream.width, stream.height, stream.pix_fmt, stream.disposition = width, height, "yuv420p", disposition
+            made.append((stream, _frames(n, height, width)))
+        for number in range(max(n for n, *_ in streams)):
+            for stream, frames in made:
+                if number < len(frames):
+                    frame = av.VideoFrame.from_ndarray(frames[number])
+                    frame.pts, frame.time_base = number, Fraction(1, 25)
+                    container.mux(stream.encode(frame))
+        for stream, _ in made:
+            container.mux(stream.encode(None))
+    return path
+
+
+NONE = Disposition(0)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    "streams",
+    [
+        ((30, 48, 64, NONE), (30, 96, 128, NONE)),
+        ((30, 96, 128, NONE), (30, 48, 64, NONE)),
+        ((1, 200, 200, NONE), (30, 96, 128, NONE)),
+        ((30, 48, 64, Disposition.default), (30, 96, 128, NONE)),
+    ],
+)
+def test_the_film_is_chosen_among_picture_streams_and_said(
+    tmp_path: Path, suffix: str, streams: tuple[tuple[int, int, int, Disposition], ...]
+) -> None:
+    with open_video(_streams(tmp_path / f"a{suffix}", *streams)) as video:
+        assert [frame.rgb.shape for frame in video] == [(96, 128, 3)] * 30
+    assert len(video.notes) == 1 and "2 picture streams" in video.notes[0] and "128x96" in video.notes[0]
+
+
 def test_damage_in_the_middle_is_dropped_counted_and_said(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, _frames(100), fps=25, gop=10)
@@ -546,14 +980,80 @@ def test_damage_in_the_middle_is_dropped_counted_and_said(tmp_path: Path) -> Non
     assert frames[-1].t_s == pytest.approx(99 / 25, abs=1e-3)
 
 
-def test_a_picture_size_that_changes_is_dropped(tmp_path: Path) -> None:
-    for name, side in (("a", 64), ("b", 96)):
-        write_video(tmp_path / f"{name}.h264", _frames(5, side, side), fps=25)
-    both = _written(tmp_path / "c.h264", (tmp_path / "a.h264").read_bytes() + (tmp_path / "b.h264").read_bytes())
-    with open_video(both, fps=25) as video:
-        assert {frame.rgb.shape for frame in video} == {(64, 64, 3)}
-    assert (video.n_read, video.n_dropped) == (5, 5)
-    assert any("size" in note for note in video.notes)
+def _joined(path: Path, *sizes: tuple[int, int, int]) -> Path:
+    """A raw stream of parts, each so many frames of a height and width."""
+    parts = []
+    for n, height, width in sizes:
+        write_video(path.with_name("part.h264"), _frames(n, height, width), fps=25)
+        parts.append(path.with_name("part.h264").read_bytes())
+    return _written(path, b"".join(parts))
+
+
+def test_a_picture_size_that_changes_is_followed_and_said(tmp_path: Path) -> None:
+    with open_video(_joined(tmp_path / "c.h264", (5, 64, 64), (5, 96, 128), (5, 64, 64)), fps=25) as video:
+        frames = list(video)
+    assert [frame.rgb.shape for frame in frames] == [(64, 64, 3)] * 5 + [(96, 128, 3)] * 5 + [(64, 64, 3)] * 5
+    assert [_number(frame.rgb) for frame in frames] == [0, 1, 2, 3, 4] * 3
+    assert [frame.t_s for frame in frames] == pytest.approx(np.arange(15) / 25)
+    assert (video.n_read, video.n_dropped) == (15, 0)
+    assert len(video.notes) == 2
+    assert "From 0.20 s on the picture is 128x96 and no longer 64x64" in video.notes[0]
+
+
+def test_a_larger_picture_of_the_same_shape_is_followed_and_a_smaller_one_scaled(tmp_path: Path) -> None:
+    with open_video(_joined(tmp_path / "c.h264", (5, 64, 96), (5, 128, 192), (5, 64, 96)), fps=25) as video:
+        frames = list(video)
+    assert [frame.rgb.shape for frame in frames] == [(64, 96, 3)] * 5 + [(128, 192, 3)] * 10
+    assert [_number(frame.rgb[::2, ::2]) for frame in frames[10:]] == [0, 1, 2, 3, 4]
+    assert (video.n_read, video.n_dropped) == (15, 0)
+    assert len(video.notes) == 2 and "5 frames of another size were scaled to 192x128" in video.notes[0]
+
+
+def test_strays_of_another_size_are_scaled_or_dropped_and_said(tmp_path: Path) -> None:
+    parts = ((5, 64, 96), (2, 128, 192), (5, 64, 96), (2, 96, 96), (5, 64, 96), (1, 128, 192))
+    with open_video(_joined(tmp_path / "c.h264", *parts), fps=25) as video:
+        frames = list(video)
+    assert {frame.rgb.shape for frame in frames} == {(64, 96, 3)}
+    assert [round(frame.t_s * 25) for frame in frames] == [*range(12), *range(14, 20)]
+    assert (video.n_read, video.n_dropped) == (18, 2)
+    assert any("2 frames dropped: not of the size" in note for note in video.notes)
+    assert any("3 frames of another size were scaled to 96x64" in note for note in video.notes)
+
+
+# ---- animated pictures
+
+
+def _png_frames(n: int) -> list[bytes]:
+    return [cv2.imencode(".png", frame[..., ::-1])[1].tobytes() for frame in _frames(n, 48, 64)]
+
+
+def _webp(flags: int) -> bytes:
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + bytes([flags, 0, 0, 0]) + bytes([95, 0, 0, 63, 0, 0]) + bytes(60)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.apng"])
+def test_an_animated_png_is_a_video(tmp_path: Path, name: str) -> None:
+    with av.open(str(tmp_path / name), "w", format="apng") as container:
+        stream = container.add_stream("apng", rate=20)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "rgb24"
+        for number, rgb in enumerate(_frames(10)):
+            frame = av.VideoFrame.from_ndarray(rgb)
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with open_video(tmp_path / name) as video:
+        frames = list(video)
+    assert [_number(frame.rgb) for frame in frames] == list(range(10))
+    assert [frame.t_s for frame in frames] == pytest.approx(np.arange(10) / 20, abs=1e-3)
+    assert np.array_equal(frames[3].rgb, _frames(4)[3])
+
+
+def test_an_animated_webp_is_named_with_what_to_do(tmp_path: Path) -> None:
+    for name in ("a.webp", "a.mp4", "a"):
+        line = _refused(_written(tmp_path / name, _webp(0x02)))
+        assert "animated WebP" in line and "Convert it" in line
+        assert "single picture" in _refused(_written(tmp_path / name, _webp(0x10)))
 
 
 # ---- folders

@@ -2,7 +2,7 @@
 
     import autohr
     answer = autohr.measure("face.mp4")
-    print(answer.faces[0].hr_bpm, answer.faces[0].reliable)
+    print(answer.face.hr_bpm, answer.face.reliable)
 
 Everything is imported when it is first used, so that ``autohr --help`` need not wait for the numerical libraries.
 """

@@ -23,7 +23,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +33,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autohr import __version__
-from autohr.errors import AutoHRError, BadRecording, UnknownName, VideoError, escape_controls
+from autohr.errors import (
+    AutoHRError,
+    BadRecording,
+    UnknownName,
+    VideoError,
+    WindowsTooShort,
+    escape_controls,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -394,8 +401,6 @@ def live(
     if fast and isinstance(source, int):
         raise typer.BadParameter("a camera cannot be played faster; give a file with --camera.", param_hint="--fast")
 
-    from dataclasses import replace
-
     from autohr.live import LiveConfig, LiveSession
     from autohr.meter import MeterConfig
     from autohr.reports.outputs import ResultFiles
@@ -425,8 +430,8 @@ def live(
             # The terminal went away: what was measured until then is saved all the same.
             screen.has_failed = True
         with stops.held():
-            result = session.close()
-            result = replace(result, notes=(*video.notes, *result.notes))
+            video.close()
+            result = session.close(video.notes)
             files.add(result)
             errors = files.finish()
     for error in errors:
@@ -514,7 +519,7 @@ def demo(
     files = ResultFiles(json_out=answer, html_out=report)
     files.add(result)
     errors = files.finish()
-    measured = result.faces[0].hr_bpm
+    measured = result.face.hr_bpm
     said = "nothing" if measured is None else f"{measured:.1f} bpm"
     _print(f"True rate {truth.mean_hr_bpm:.1f} bpm, measured {said}.")
     for error in errors:
@@ -602,6 +607,13 @@ def prepare(
     write_manifest_page(manifest.as_dict(), page)
     for entry in manifest.excluded:
         _print(f"Excluded {entry.id}: {entry.reason}")
+    for one in manifest.absent:
+        _print(f"Absent {one.id}: {one.reason}")
+    for finding in manifest.findings:
+        if not finding.ids:
+            _print(f"{KINDS[finding.kind].title}: {finding.says}")
+    for note in manifest.notes:
+        _print(f"Note: {note}")
     for kind, n in manifest.counts().items():
         _print(f"{KINDS[kind].title}: {n}")
     gone = f", {len(manifest.absent)} absent" if manifest.absent else ""
@@ -611,7 +623,9 @@ def prepare(
     )
     _print(f"Every recording: {page}")
     if not manifest.kept:
-        raise BadRecording(f"Not one recording of {str(root)!r} could be used; the reasons are above.")
+        told = manifest.excluded or manifest.absent
+        why = "the reasons are above" if told else f"it holds none that the reader of {manifest.title} knows"
+        raise BadRecording(f"Not one recording of {str(root)!r} could be used; {why}.")
     refusal = manifest.refusal()
     if refusal is not None and not allow_missing:
         raise BadRecording(f"{refusal} (--allow-missing accepts it; what is there was prepared.)")
@@ -619,7 +633,7 @@ def prepare(
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A TOML file such as recipes/autohr_cpu.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="One of `autohr list recipes`, or a TOML file of your own.")],
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one field, as in fit.lr=3e-4; may be given often."),
@@ -646,7 +660,7 @@ def train(
 
 @app.command("search")
 def search_command(
-    recipe: Annotated[Path, typer.Argument(help="A TOML file such as recipes/search_cpu.toml.")],
+    recipe: Annotated[Path, typer.Argument(help="One of `autohr list recipes`, or a TOML file of your own.")],
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one field, as in search.lr=3e-4; may be given often."),
@@ -709,7 +723,10 @@ def table_command(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of --make; runs/tableN if not given.")] = None,
     cache: Annotated[Path, typer.Option(help="Folder that `autohr prepare` wrote to.")] = Path("cache"),
-    recipes: Annotated[Path, typer.Option(help="Folder of the recipes by which nets are trained.")] = Path("recipes"),
+    recipes: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recipes in place of the shipped ones.", show_default=False, file_okay=False),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one field of every recipe, as in fit.device=cuda."),
@@ -722,7 +739,7 @@ def table_command(
     from autohr.evaluate.tables import render_sheet
 
     with _extra("Training", "train"):
-        from autohr.lab.tables import make_table, table_sheet
+        from autohr.lab.tables import make_table, table_sheet, why_not
 
     if runs and make:
         raise typer.BadParameter("--make writes into --out; give --runs without it.", param_hint="--runs")
@@ -734,21 +751,25 @@ def table_command(
         )
     found = runs or [path for path in [folder / "evaluation"] if path.exists()]
     _print_lines(render_sheet(table_sheet(number, found, why=why, preset=preset), form.value))
+    _refuse_failed("row", {name: reason for name, reason in why.items() if why_not(number, name) is None})
 
 
 @app.command()
 def ablate(
     name: Annotated[AblationName, typer.Argument(help="Which panel of Fig. 4.")],
     recipe: Annotated[
-        Path | None, typer.Option(help="TOML file in place of the panel's own, of the same net.", show_default=False)
+        Path | None, typer.Option(help="Recipe in place of the panel's own, of the same net.", show_default=False)
     ] = None,
-    recipes: Annotated[Path, typer.Option(help="Folder of the panels' own recipes.")] = Path("recipes"),
+    recipes: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recipes in place of the shipped ones.", show_default=False, file_okay=False),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one field of the recipe, as in fit.device=cuda."),
     ] = None,
     search_recipe: Annotated[
-        Path | None, typer.Option(help="Of nas: TOML file of the searches in place of its own.", show_default=False)
+        Path | None, typer.Option(help="Of nas: recipe of the searches in place of its own.", show_default=False)
     ] = None,
     search_overrides: Annotated[
         list[str] | None,
@@ -774,8 +795,8 @@ def ablate(
     from autohr.evaluate.tables import render_sheet
 
     with _extra("Training", "train"):
+        from autohr.lab.ablations import NOT_ASKED, ablation_sheet
         from autohr.lab.ablations import ablate as run_ablation
-        from autohr.lab.ablations import ablation_sheet
     from autohr.runs import make_folder
 
     folder = out or Path("runs") / f"ablate_{name.value}{'_synthetic' if synthetic else ''}"
@@ -799,6 +820,7 @@ def ablate(
     _write(folder / "ablation.html", render_ablation_page(folder, made_at=time.strftime("%Y-%m-%d %H:%M")))
     _print_lines(render_sheet(ablation_sheet(result), form.value))
     _say_progress(f"Picture: {folder / 'ablation.svg'}   (page {folder / 'ablation.html'})")
+    _refuse_failed("bar", {bar.key: bar.why_not for bar in result.bars if bar.why_not not in (None, NOT_ASKED)})
 
 
 @app.command("compare-methods")
@@ -813,7 +835,12 @@ def compare_methods_command(
     test_cache: Annotated[
         Path | None, typer.Option(help="Folder for the crops of the test; OUT/cache if not given.", show_default=False)
     ] = None,
-    recipes: Annotated[Path, typer.Option(help="Folder of the recipes equal_NET.toml.")] = Path("recipes"),
+    recipes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of recipes equal_NET.toml in place of the shipped ones.", show_default=False, file_okay=False
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one field of every recipe, as in fit.steps=2000."),
@@ -835,6 +862,7 @@ def compare_methods_command(
     _check_writable(out / "results" / PAGE)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     counts: dict[str, _Count] = {}
+    failed: dict[str, str] = {}
     sheets = compare_methods(
         root,
         out,
@@ -845,11 +873,13 @@ def compare_methods_command(
         only=only or (),
         workers=workers,
         judging=lambda label, done, total, _: counts.setdefault(label, _Count(f"Asking {label}"))(done, total),
+        failing=failed.__setitem__,
         say=_say_progress,
     )
     for sheet in sheets:
         _print_lines(render_sheet(sheet, form.value) + "\n")
     _say_progress(f"Tables: {out / 'results' / PAGE}   (page: autohr report {out / 'evaluation'})")
+    _refuse_failed("method", failed)
 
 
 @app.command("compare-cells")
@@ -862,8 +892,8 @@ def compare_cells(
             show_default=False,
         ),
     ] = None,
-    recipe: Annotated[Path, typer.Option(help="TOML file by which every cell is trained; its net is autohr.")] = Path(
-        "recipes/equal_autohr.toml"
+    recipe: Annotated[Path, typer.Option(help="Recipe by which every cell is trained; its net is autohr.")] = Path(
+        "equal_autohr"
     ),
     overrides: Annotated[
         list[str] | None,
@@ -895,7 +925,7 @@ def compare_cells(
     if not cells and not random:
         raise typer.BadParameter("There is no cell to train; name some, or give --random.")
     with _extra("Training", "train"):
-        from autohr.lab.searches import compare_genotypes, comparison_sheet
+        from autohr.lab.searches import NOT_YET, compare_genotypes, comparison_sheet
 
     result = compare_genotypes(
         cells or (),
@@ -913,6 +943,7 @@ def compare_cells(
     _print_lines(render_sheet(comparison_sheet(result), form.value))
     page = write_run_page(out, made_at=time.strftime("%Y-%m-%d %H:%M"))
     _say_progress(f"Page: {page}")
+    _refuse_failed("cell", {cell.label: cell.why_not for cell in result.cells if cell.why_not not in (None, NOT_YET)})
 
 
 @app.command()
@@ -995,11 +1026,16 @@ def evaluate_command(
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", exists=True, file_okay=False)] = None,
     method: Annotated[
-        str, typer.Option(metavar="NAME,NAME|all", help="Methods; all are those that need no weights of yours.")
-    ] = "all",
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME|all",
+            help="Methods; all are those that need no weights of yours. Default: all, or none beside --weights.",
+            show_default=False,
+        ),
+    ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|FILE", help="One more net, by its weights; may be given often."),
+        typer.Option(metavar="NAME|FILE", help="One more row: a network by its weights; may be given often."),
     ] = None,
     protocol: Annotated[str, typer.Option(help="One of `autohr list protocols`.")] = "reference",
     preset: Annotated[
@@ -1024,8 +1060,9 @@ def evaluate_command(
     A folder of your own videos with a CSV of rates: autohr evaluate --dataset folder --root MY_VIDEOS. An evaluation
     that was killed goes on by the same command; autohr report makes a page of it."""
     from autohr.evaluate.results import read_results
-    from autohr.evaluate.scoring import PRESETS, find_preset
+    from autohr.evaluate.scoring import PRESETS, check_protocol, find_preset
 
+    failed: dict[str, str] = {}
     presets = list(PRESETS) if preset == "all" else preset.split(",") if preset else []
     for name in presets:
         find_preset(name)
@@ -1033,13 +1070,13 @@ def evaluate_command(
         if dataset is not None or root is not None:
             raise typer.BadParameter("A stored evaluation is scored as it is; leave --dataset and --root out.")
         stored = {one.method.label: one for one in read_results(what)}
-        chosen = list(stored) if method == "all" else method.split(",")
+        chosen = list(stored) if method in (None, "all") else method.split(",")
         strangers = [label for label in chosen if label not in stored]
         if strangers:
             raise UnknownName("method of this evaluation", strangers[0], stored)
         results = tuple(stored[label] for label in chosen)
     else:
-        from autohr.evaluate.recipe import EvaluateRecipe, evaluate_recipe, read_recipe
+        from autohr.evaluate.recipe import EvaluateRecipe, evaluate_recipe, protocol_of, read_recipe
 
         if what is not None:
             if dataset is not None or root is not None:
@@ -1048,7 +1085,7 @@ def evaluate_command(
         elif dataset is None or root is None:
             raise typer.BadParameter("Give a recipe, a stored evaluation, or --dataset and --root.")
         else:
-            names = () if method == "all" else tuple(method.split(","))
+            names = () if method is None else tuple(method.split(","))
             recipe = EvaluateRecipe(
                 _known_dataset(dataset),
                 str(root),
@@ -1060,6 +1097,8 @@ def evaluate_command(
             )
         _check_writable(out / "config.json")
         presets = presets or ([recipe.preset] if recipe.preset else [])
+        for name in presets if preset != "all" else ():
+            check_protocol(protocol_of(recipe), name)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         counts: dict[str, _Count] = {}
         with _Count("Looking for faces") as faces:
@@ -1070,21 +1109,39 @@ def evaluate_command(
                 overwrite=overwrite,
                 preparing=lambda done, total, _: faces(done, total),
                 judging=lambda label, done, total, _: counts.setdefault(label, _Count(f"Asking {label}"))(done, total),
+                failing=failed.__setitem__,
                 say=_say_progress,
             )
-    _print_scores(results, presets, baseline, by, form.value)
+    _print_scores(results, presets, baseline, by, form.value, every=preset == "all")
     _say_progress(f"Page: autohr report {what if what is not None and what.is_dir() else out}")
+    _refuse_failed("method", failed)
     if not any(one.counts["scored_windows"] for one in results):
         raise BadRecording("Not one window could be scored; the reasons are in the table.")
 
 
-def _print_scores(results: tuple[Results, ...], presets: list[str], baseline: str, by: str | None, form: str) -> None:
-    """One table for each preset and, by a group, one for each method."""
-    from autohr.evaluate.scoring import score
+def _print_scores(
+    results: tuple[Results, ...], presets: list[str], baseline: str, by: str | None, form: str, *, every: bool = False
+) -> None:
+    """Print one table for each preset and, by a group, one for each method.
+
+    Args:
+        every: leave out the presets that need longer windows, and say so, in place of refusing them.
+    """
+    from autohr.evaluate.scoring import check_windows, score
     from autohr.evaluate.summary import groups_sheet, scores_sheet
     from autohr.evaluate.tables import render_sheet
 
-    for name in presets or [str(results[0].protocol["preset"])]:
+    names = presets or [str(results[0].protocol["preset"])]
+    for name in list(names):
+        try:
+            for stored in results:
+                check_windows(stored, name)
+        except WindowsTooShort as short:
+            if not every:
+                raise
+            names.remove(name)
+            _say_progress(f"Left out: {short}")
+    for name in names:
         scores = [score(one, name) for one in results]
         _print_lines(render_sheet(scores_sheet(scores, baseline), form) + "\n")
         if by is None:
@@ -1094,6 +1151,15 @@ def _print_scores(results: tuple[Results, ...], presets: list[str], baseline: st
                 known = ", ".join(one.groups) or "none"
                 raise typer.BadParameter(f"There is no group {by!r} with several values. Groups: {known}.")
             _print_lines(render_sheet(groups_sheet(one, by), form) + "\n")
+
+
+def _refuse_failed(kind: str, failed: Mapping[str, str | None]) -> None:
+    """Raise AutoHRError that names the rows, bars, methods or cells that failed while others were made, if any."""
+    if failed:
+        raise AutoHRError(
+            f"{len(failed)} {kind}{'s' if len(failed) > 1 else ''} failed: "
+            + "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        )
 
 
 def _say_progress(line: str) -> None:
@@ -1148,6 +1214,7 @@ class Table(StrEnum):
     presets = "presets"
     protocols = "protocols"
     scoring = "scoring"
+    recipes = "recipes"
 
 
 @app.command("list")
@@ -1192,9 +1259,19 @@ def list_table(table: Annotated[Table, typer.Argument(help="Which table to print
     if table is Table.scoring:
         from autohr.evaluate.scoring import PRESETS
 
-        view = RichTable("name", "what", "source", "how sure", box=None, pad_edge=False)
+        view = RichTable("name", "what", "limits", "source", "how sure", box=None, pad_edge=False)
         for rule in PRESETS.values():
-            view.add_row(rule.name, rule.title, rule.source, rule.sure)
+            least = f" Windows of {rule.least_s:g} s or more: {rule.least_why}." if rule.least_s else ""
+            view.add_row(rule.name, rule.title, f"{rule.limits}.{least}", rule.source, rule.sure)
+        _console().print(view)
+        return
+    if table is Table.recipes:
+        from autohr.recipes.files import read_recipe_table, shipped_recipes
+
+        view = RichTable("name", "command", "what", box=None, pad_edge=False)
+        for name in shipped_recipes():
+            content = read_recipe_table(shipped_recipes()[name])
+            view.add_row(name, "train" if "net" in content else "search", content["title"])
         _console().print(view)
         return
     from autohr.methods import METHODS, default_method, ready_methods
@@ -1665,10 +1742,20 @@ def _remarks(face: FaceMeasurement) -> list[str]:
         lines.append(f"Face {face.id}: do not trust this rate: {face.why_unreliable}.")
     if face.hrv is not None:
         hrv = face.hrv
-        lines.append(
-            f"Face {face.id}: variability over {hrv.duration_s:.0f} s: SDNN {hrv.sdnn_ms:.0f} ms, "
-            f"RMSSD {hrv.rmssd_ms:.0f} ms, pNN50 {hrv.pnn50_pct:.0f} %."
-        )
+        figures = [
+            f"{name} {value:.0f} ± {error:.0f} {unit}"
+            for name, value, error, unit in (
+                ("SDNN", hrv.sdnn_ms, hrv.sdnn_error_ms, "ms"),
+                ("RMSSD", hrv.rmssd_ms, hrv.rmssd_error_ms, "ms"),
+                ("pNN50", hrv.pnn50_pct, hrv.pnn50_error_pct, "%"),
+            )
+            if value is not None and error is not None
+        ]
+        lines.append(f"Face {face.id}: variability over {hrv.duration_s:.0f} s: {', '.join(figures)}.")
+        if hrv.withheld is not None:
+            lines.append(f"Face {face.id}: too uncertain to be given: {hrv.withheld}.")
+    elif face.reliable and face.why_no_hrv is not None and face.measured_s >= 60:
+        lines.append(f"Face {face.id}: no variability: {face.why_no_hrv.rstrip('.')}.")
     return lines
 
 

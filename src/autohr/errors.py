@@ -8,6 +8,8 @@
     +-- BadRecording            a recording of a dataset that contradicts itself
     +-- BadWeights              a file of weights that is damaged, foreign or does not fit
     +-- BadRecipe               a recipe with an unknown key or a contradiction
+    +-- Stopped                 work that a signal ended, to be continued by the same command
+    +-- WindowsTooShort         stored windows that are too short for a scoring
 
 Every message names the value, what is allowed, and what to do next.
 """
@@ -45,6 +47,17 @@ class UnknownName(AutoHRError):
         super().__init__(f"Unknown {kind} {name!r}. Known: {', '.join(names)}.{hint}")
 
 
+def with_notes(reason: str, notes: Iterable[str]) -> str:
+    """Return the reason of a refusal with what was noticed on the way behind it, in one line.
+
+    Args:
+        reason: a whole sentence.
+        notes: whole sentences; none leaves the reason as it is.
+    """
+    noticed = " ".join(note.replace("\n", " ") for note in notes)
+    return f"{reason} Noticed while reading: {noticed}" if noticed else reason
+
+
 class BadRecording(AutoHRError):
     """A recording whose video, clock or reference contradict each other."""
 
@@ -75,3 +88,11 @@ def escape_controls(text: str, *, keep_newlines: bool = False) -> str:
 
 
 _CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb]")
+
+
+class Stopped(AutoHRError):
+    """Work that was ended by a signal; the same command continues it."""
+
+
+class WindowsTooShort(AutoHRError):
+    """Stored windows that are all shorter than a scoring can read."""

@@ -4,7 +4,7 @@
         for frame, t_s in camera:
             session.offer(frame, t_s)          # never blocks
             print(session.state().hr_bpm)
-        print(session.close().faces[0].hr_bpm)
+        print(session.close().face.hr_bpm)
 
 ``offer`` leaves the frame in a bounded place; a thread of the session's own measures it. ``take`` measures in the call
 itself and drops nothing: what it gives is equal to ``autohr.measure`` on the same frames and times. The session adds
@@ -24,6 +24,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -38,6 +39,7 @@ from autohr.signals.quality import TRUSTED_S, is_codec, is_light, is_movement
 from autohr.types import Frame, Frames, Measurement, Pulse, Reading
 from autohr.video.faces import Detects, FaceDetector, TrackedFace, check_frame
 from autohr.video.rois import PATCH_PX
+from autohr.video.stamps import CLOCK_RESTART_S, CONFIRMING, MOST_LEAPS_S
 
 SESSION_SCHEMA = "autohr.session/1"
 
@@ -110,7 +112,7 @@ class LiveFrames:
     dropped: int = 0
     """Let go of because the meter could not follow."""
     refused: int = 0
-    """With a time that is no number, did not increase, or came faster than ``MOST_FPS``."""
+    """With a time that is no number, did not increase, lay over an hour ahead, or came faster than ``MOST_FPS``."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,8 @@ class LiveSession:
         self._failed: BaseException | None = None
         self._n_offered = self._n_measured = self._n_dropped = self._n_refused = 0
         self._zero_s: float | None = None
-        self._last_s = -math.inf
+        self._last_s = self._odd_s = -math.inf
+        self._n_odd = self._n_clocks = 0
         self._taken_s = -1.0
         self._came_s = -math.inf
         self._times_in: deque[float] = deque(maxlen=int(RECENT_S * MOST_FPS))
@@ -321,17 +324,40 @@ class LiveSession:
         self._n_dropped += 1
 
     def _admit(self, t_s: float) -> float | None:
-        """The time since the first frame; None, and a count, where it cannot be one."""
+        """Return the time since the first frame; None, and count, where it cannot be one.
+
+        A time that lies over ``MOST_LEAPS_S`` ahead, or more than ``CLOCK_RESTART_S`` behind, is refused until
+        ``CONFIRMING`` frames in a row show that the clock was set anew; then it is carried on where it was.
+        """
         self._n_offered += 1
-        if not math.isfinite(t_s) or t_s - self._last_s < 1 / MOST_FPS - 1e-6:
+        if self._zero_s is None and math.isfinite(t_s):
+            self._zero_s = t_s
+        elif not self._is_next(t_s):
             self._n_refused += 1
             return None
-        if self._zero_s is None:
-            self._zero_s = t_s
-        self._last_s = t_s
+        assert self._zero_s is not None
+        self._last_s, self._n_odd = t_s, 0
         self._came_s = time.monotonic()
         self._times_in.append(t_s - self._zero_s)
         return t_s - self._zero_s
+
+    def _is_next(self, t_s: float) -> bool:
+        """Return whether a frame of this time may follow the last one; move the clock where a leap is confirmed."""
+        least_s = 1 / MOST_FPS - 1e-6
+        step_s = t_s - self._last_s
+        if not math.isfinite(step_s):
+            return False
+        if -CLOCK_RESTART_S <= step_s <= MOST_LEAPS_S:
+            return step_s >= least_s
+        odd_step_s = t_s - self._odd_s
+        self._n_odd = self._n_odd + 1 if least_s <= odd_step_s <= CLOCK_RESTART_S else 1
+        self._odd_s = t_s
+        if self._n_odd < CONFIRMING:
+            return False
+        assert self._zero_s is not None
+        self._zero_s = t_s - (self._last_s - self._zero_s + odd_step_s)
+        self._n_clocks += 1
+        return True
 
     # -- the worker
 
@@ -545,10 +571,14 @@ class LiveSession:
             table.writerow(["" if row[name] is None else row[name] for name in ROW_COLUMNS])
         return text.getvalue()
 
-    def close(self) -> Measurement:
+    def close(self, notes: Sequence[str] = ()) -> Measurement:
         """Measure what waits, end, and give the whole session as one answer, as ``measure`` does of a file.
 
         Called again it gives the same.
+
+        Args:
+            notes: what the source of the frames noticed, in whole sentences; put before the session's own notes, and
+                into the message where there is no answer.
 
         Raises:
             NoFace: no face in any frame.
@@ -570,7 +600,7 @@ class LiveSession:
                         repaired=self._meter.n_filled,
                         dropped=self._n_dropped + self._n_refused,
                     ),
-                    notes=self._notes(),
+                    notes=[*notes, *self._notes()],
                 )
             return self._answer
 
@@ -611,7 +641,12 @@ class LiveSession:
                 f"{self._n_dropped} of {self._n_offered} frames were dropped: they came faster than they were measured."
             )
         if self._n_refused:
-            notes.append(f"{self._n_refused} frames were refused: their time did not increase, or was no number.")
+            notes.append(
+                f"{self._n_refused} frames were refused: their time did not increase, leapt by over an hour, "
+                "or was no number."
+            )
+        if self._n_clocks:
+            notes.append(f"The clock of the frames leapt {self._n_clocks} time(s); it was carried on where it was.")
         if self._n_waves < len(self._readings):
             notes.append(
                 f"Wave, beats and variability are of the last {WAVES_S / 60:.0f} minutes at most; "

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from autohr.errors import NoFace, SignalTooShort
+from autohr.errors import NoFace, SignalTooShort, with_notes
 from autohr.meter import Meter, MeterConfig, TooShort
 from autohr.methods import LEAST_S, Method, load_method
 from autohr.signals.filters import standardise
-from autohr.signals.hrv import detect_beats, heart_rate_variability
+from autohr.signals.hrv import (
+    NOISE_SHARE_FORMULA,
+    NOISE_SHARE_NET,
+    detect_beats,
+    heart_rate_variability,
+    timed_beats,
+)
 from autohr.signals.rate import pooled_heart_rate
 from autohr.types import HRV, FaceMeasurement, Float, Frame, Frames, Measurement, Pulse, Reading, Window
 from autohr.video.decode import open_video, read_ahead
@@ -31,6 +38,10 @@ third, one lucky second made a photograph of 12 s reliable."""
 
 FACE_SHARE = 0.9
 """A face seen in fewer of the frames than this is worth a note."""
+
+MOST_JOINED_S = 12 * 3600.0
+"""Longest time over which waves are joined: 10 MB at 30 frames per second. Ours: no video that was tried was half as
+long, and beyond it, it is the clock that went wrong."""
 
 Progress = Callable[[float, float | None], None]
 """Called with the seconds done and the seconds there are, None if unknown."""
@@ -117,14 +128,15 @@ def answer(
         SignalTooShort: no face for as long as a reading needs.
     """
     if meter.n_face == 0:
-        raise NoFace(
+        reason = (
             f"No face in any of the {meter.n_frames} frames of {path!r}. "
             "A face must look towards the camera, upright, at least 40 pixels high and lit."
         )
+        raise NoFace(with_notes(reason, notes))
     faces = sorted({reading.face_id for reading in readings})
     if not faces:
-        raise SignalTooShort(_nothing_long_enough(path, meter.too_short))
-    return Measurement(
+        raise SignalTooShort(with_notes(_nothing_long_enough(path, meter.too_short), notes))
+    result = Measurement(
         path=path,
         method=meter.method.name,
         method_title=meter.method.title,
@@ -138,6 +150,15 @@ def answer(
         ),
         notes=(*notes, *_notes_on_faces(meter, duration_s)),
     )
+    if len(faces) == 1:
+        return result
+    main = result.face
+    trust = "is reliable" if main.reliable else "none is reliable"
+    several = (
+        f"{len(faces)} faces were measured. Face {main.id} is the one to take when only one is wanted: "
+        f"it was measured for {main.measured_s:.1f} s and {trust}."
+    )
+    return replace(result, notes=(several, *result.notes))
 
 
 def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasurement:
@@ -145,7 +166,8 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
 
     The rate over the whole time is the mean of the reliable windows, weighted by confidence. Where too few are reliable
     it says so, and is the rate on which the waves of all windows agree best, those of a net and of MVDR in the
-    same windows (``pooled_heart_rate``). Beats and HRV come from the windows' waves, overlapped and added.
+    same windows (``pooled_heart_rate``). Beats and HRV come from the waves of the reliable
+    windows, overlapped and added, and only where a second reading confirms their timing (``signals.hrv.timed_beats``).
     """
     windows = tuple(
         Window(
@@ -175,17 +197,31 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
 
     pulse = join_waves(readings)
     beats_s: tuple[float, ...] = ()
+    beat_error_ms: float | None = None
     hrv: HRV | None = None
+    why_no_beats: str | None = None
     why_no_hrv: str | None = None
-    if not reliable or pulse is None or hr_bpm is None:
-        why_no_hrv = "the rate itself is not reliable" if pulse is not None else "the method gives no pulse wave"
+    try:
+        if pulse is None:
+            raise SignalTooShort("the method gives no pulse wave")
+        if not reliable or hr_bpm is None:
+            raise SignalTooShort("the rate itself is not reliable")
+        is_net = any(reading.estimate.witness is not None for reading in readings)
+        noise_share = NOISE_SHARE_NET if is_net else NOISE_SHARE_FORMULA
+        found, second, beat_error_ms = timed_beats(*_beats_twice(readings, hr_bpm), noise_share)
+    except SignalTooShort as unknown:
+        why_no_beats = why_no_hrv = str(unknown)
     else:
-        found = pulse.start_s + detect_beats(pulse.bvp, pulse.fps, hr_bpm)
         beats_s = tuple(float(beat_s) for beat_s in found)
         try:
-            hrv = heart_rate_variability(found)
+            found_hrv = heart_rate_variability(found, second, noise_share)
         except SignalTooShort as short:
             why_no_hrv = str(short)
+        else:
+            if found_hrv.sdnn_ms is None and found_hrv.rmssd_ms is None:
+                why_no_hrv = f"the beats are not timed well enough for it ({found_hrv.withheld})"
+            else:
+                hrv = found_hrv
     return FaceMeasurement(
         id=readings[0].face_id,
         hr_bpm=hr_bpm,
@@ -198,10 +234,29 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
         windows=windows,
         bvp=pulse,
         beats_s=beats_s,
+        beat_error_ms=beat_error_ms,
+        why_no_beats=why_no_beats,
         hrv=hrv,
         why_no_hrv=why_no_hrv,
         crop=crop,
     )
+
+
+def _beats_twice(readings: list[Reading], hr_bpm: float) -> tuple[Float, Float]:
+    """Return the beats of the reliable windows (N,) as the method reads them and (M,) as the second reading does.
+
+    Raises:
+        SignalTooShort: there is no second reading.
+    """
+    sure = [reading for reading in readings if reading.estimate.reliable and reading.estimate.second is not None]
+    waves = [
+        join_waves(sure),
+        join_waves([replace(one, estimate=replace(one.estimate, pulse=one.estimate.second)) for one in sure]),
+    ]
+    beats = [wave.start_s + detect_beats(wave.bvp, wave.fps, hr_bpm) for wave in waves if wave is not None]
+    if len(beats) < 2:
+        raise SignalTooShort("there is no second reading of the same seconds to check how well the beats are timed")
+    return beats[0], beats[1]
 
 
 def _pooled(readings: list[Reading], rates: Float, weights: Float) -> float | None:
@@ -231,20 +286,26 @@ def _chief_reason(windows: tuple[Window, ...]) -> str:
 
 
 def join_waves(readings: list[Reading]) -> Pulse | None:
-    """The windows' waves as one: each standardised, Hann-weighted, added on the clock of its segment; NaN in between.
+    """Join the windows' waves: each standardised, Hann-weighted, added on the clock of its segment; NaN in between.
 
     Segments keep their own rate in frames per second, which differs where a phone changes it; the first one's clock is
-    used for all.
+    used for all. Where the waves lie further apart than ``MOST_JOINED_S``, the stretch of that length with the most of
+    them is joined and the others are left out, so that memory does not depend on the clock.
     """
-    pulses = [(r.segment, r.estimate.pulse) for r in readings if r.estimate.pulse is not None]
+    pulses = [reading.estimate.pulse for reading in readings if reading.estimate.pulse is not None]
     if not pulses:
         return None
-    fps = pulses[0][1].fps
-    start_s = min(pulse.start_s for _, pulse in pulses)
-    end_s = max(pulse.start_s + len(pulse.bvp) / pulse.fps for _, pulse in pulses)
+    starts_s = np.sort([pulse.start_s for pulse in pulses])
+    if starts_s[-1] - starts_s[0] > MOST_JOINED_S:
+        n_within = np.searchsorted(starts_s, starts_s + MOST_JOINED_S, side="right") - np.arange(len(starts_s))
+        first_s = starts_s[np.argmax(n_within)]
+        pulses = [pulse for pulse in pulses if first_s <= pulse.start_s <= first_s + MOST_JOINED_S]
+    fps = pulses[0].fps
+    start_s = min(pulse.start_s for pulse in pulses)
+    end_s = max(pulse.start_s + len(pulse.bvp) / pulse.fps for pulse in pulses)
     n_samples = round((end_s - start_s) * fps)
     total, weight = np.zeros(n_samples), np.zeros(n_samples)
-    for _, pulse in pulses:
+    for pulse in pulses:
         wave = standardise(pulse.bvp)
         if pulse.fps != fps:
             t_s = np.arange(len(wave)) / pulse.fps

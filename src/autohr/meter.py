@@ -13,6 +13,7 @@ with the video, and the same frames give the same numbers whether they come from
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
@@ -141,6 +142,7 @@ class Meter:
         self._measured: set[int] = set()
         self._open: dict[int, _Segment] = {}
         self._segments_of: dict[int, int] = {}
+        self._last_t_s = -math.inf
 
     def push(self, frame: Frame, t_s: float, *, whole: bool = True) -> list[Reading]:
         """Take one frame (H, W, 3), RGB, seen at ``t_s`` seconds. Readings whose window it completes, often none.
@@ -148,12 +150,15 @@ class Meter:
         ``whole`` is False for a frame that its file codes as a change of others (``VideoFrame.whole``).
 
         Raises:
-            ValueError: a time that does not increase.
+            ValueError: a time that is no finite number or does not increase.
         """
+        if not math.isfinite(t_s) or t_s <= self._last_t_s:
+            raise ValueError(f"t_s={t_s} must be a finite time in seconds, after the last frame's {self._last_t_s:g}.")
         self.faces = self._tracker.update(frame, t_s)
         if self.box == "first":
             margin = FIRST_BOX_MARGIN if self.method.crop is None else self.method.crop.margin
             self.faces = [replace(face, box_xywh=grown(face.box_xywh, margin, frame)) for face in self.faces]
+        self._last_t_s = t_s
         self.n_frames += 1
         self.n_face += any(face.seen for face in self.faces)
         readings = self._close_stale(t_s)

@@ -473,7 +473,22 @@ def estimate(clip: FaceClip, pulse: Pulse, trusted: bool = True) -> Estimate:
         sure = min(sure, VETOED_CONFIDENCE)
     elif sure < RELIABLE_CONFIDENCE:
         why = why_unreliable(evidence)
-    return Estimate(rate.hr_bpm, sure, why is None, rate.snr_db, why, evidence, pulse, witness if of_net else None)
+    second = None
+    if why is None:
+        # POS and MVDR of the mean colour alone share most of their noise, so a formula is checked by MVDR of the parts
+        # of the face; the one formula that reads crops is MVDR itself.
+        second = witness if of_net or clip.clip is not None else _mvdr(clip)
+    return Estimate(
+        rate.hr_bpm,
+        sure,
+        why is None,
+        rate.snr_db,
+        why,
+        evidence,
+        pulse,
+        witness=witness if of_net else None,
+        second=second,
+    )
 
 
 def estimate_from_rate(clip: FaceClip, hr_bpm: float) -> Estimate:

@@ -47,7 +47,7 @@ def rmse(predicted: Float, true: Float) -> float:
 
 
 def sd(predicted: Float, true: Float) -> float:
-    """Standard deviation of the error about its own mean, with N - 1: the paper's SD (specs: SYSTEMS B4). NaN if N = 1.
+    """Standard deviation of the error about its own mean, with N - 1, as the paper's SD is taken here. NaN if N = 1.
 
     It does not see a bias: a method that is always 20 bpm too high has an SD of 0."""
     error = errors(predicted, true)
@@ -157,7 +157,8 @@ def snr(
 
     10 log10 of the power within ``half_width_hz`` of the rate and of its double, over the rest of ``band_hz``. The
     defaults are those of iPhys: a Hamming periodogram on a grid of at most 0.5 bpm. Tools differ in every one of them,
-    so an SNR means something only beside its definition (specs: EVALUATION 4d).
+    so an SNR means something only beside its definition. NaN where ``n_fft`` is so coarse that no line of the spectrum
+    lies within ``half_width_hz`` of the rate.
 
     Raises:
         ValueError: a rate that is not positive.
@@ -171,6 +172,8 @@ def snr(
     freqs_hz = np.fft.rfftfreq(n_fft, 1 / fs)
     hr_hz = true_hr_bpm / 60
     signal = (np.abs(freqs_hz - hr_hz) <= half_width_hz[0]) | (np.abs(freqs_hz - 2 * hr_hz) <= half_width_hz[1])
+    if not (np.abs(freqs_hz - hr_hz) <= half_width_hz[0]).any():
+        return float("nan")
     rest = (freqs_hz >= band_hz[0]) & (freqs_hz <= band_hz[1]) & ~signal
     inside, outside = float(power[signal].sum()), float(power[rest].sum())
     # A trillionth keeps silence and pure tones finite: -120 and 120 dB.

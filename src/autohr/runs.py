@@ -11,6 +11,7 @@ one. The log is only appended to; a last line cut short by a kill is left out wh
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import io
@@ -26,7 +27,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from autohr.errors import AutoHRError, BadRecipe
 
@@ -103,25 +104,29 @@ def open_output(path: Path) -> BinaryIO:
     handle = own_stream(path)
     if handle is None:
         return path.open("wb", buffering=0)
-    printed = {1: sys.stdout, 2: sys.stderr}.get(handle)
-    if printed is None:
-        return os.fdopen(os.dup(handle), "wb", buffering=0)
-    printed.flush()
-    return cast(BinaryIO, _PrintedStream(printed.buffer))
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    for number, ours, original in ((1, sys.stdout, sys.__stdout__), (2, sys.stderr, sys.__stderr__)):
+        if handle == number and ours is not None and ours is not original:
+            return cast(BinaryIO, _Replaced(ours))
+    return os.fdopen(os.dup(handle), "wb", buffering=0)
 
 
-class _PrintedStream(io.RawIOBase):
-    """A standard stream as a file that can be closed without closing the stream."""
+class _Replaced(io.RawIOBase):
+    """A ``sys.stdout`` or ``sys.stderr`` that a notebook or a test has put in place of the process's own: written to,
+    never closed."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
         self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def writable(self) -> bool:
         return True
 
     def write(self, content: Any) -> int:
-        self._stream.write(content)
-        self._stream.flush()
+        self._stream.write(self._decoder.decode(bytes(content)))
         return len(content)
 
 

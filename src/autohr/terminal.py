@@ -41,6 +41,8 @@ _DIGITS = {  # three by five dots each, drawn two dots to a character
     "9": ("###", "# #", "###", "  #", "###"),
     "-": ("   ", "   ", "###", "   ", "   "),
 }
+MOST_WAIT_S = 5.0
+"""Longest wait for a frame of a file: long enough that the picture says that no frame comes."""
 _BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """Unicode's bit of each of the 4 x 2 dots of a braille character, from U+2800 on."""
 
@@ -59,7 +61,8 @@ def watch(
 
     Args:
         frames: frame (H, W, 3), its time in seconds, and whether it was coded by itself.
-        paced: hold frames back until their time has come, so that a file plays like a camera.
+        paced: hold frames back until their time has come, so that a file plays like a camera; pauses of the recording
+            are cut short to ``MOST_WAIT_S``.
         fast: measure every frame as quickly as can be, and drop none.
         out: where to show it; stdout if None.
     """
@@ -86,7 +89,8 @@ def _feed(
         else:
             wait_s = began_s + t_s - time.monotonic() if paced else 0.0
             if wait_s > 0:
-                time.sleep(wait_s)
+                time.sleep(min(wait_s, MOST_WAIT_S))
+                began_s -= max(0.0, wait_s - MOST_WAIT_S)
             session.offer(frame, t_s, whole=whole)
             now_s = time.monotonic() - began_s
         if lines is not None and now_s >= next_line_s:

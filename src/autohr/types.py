@@ -124,6 +124,9 @@ class Estimate:
     """None for nets that regress the rate directly."""
     witness: Pulse | None = None
     """MVDR, where the method is a net: what a formula sees in the same window."""
+    second: Pulse | None = None
+    """Another method's wave of the same window, by which the timing of beats is checked: MVDR, or POS where the method
+    is MVDR. None where the rate is not reliable."""
 
 
 @dataclass(frozen=True)
@@ -169,18 +172,28 @@ class Window:
 
 @dataclass(frozen=True)
 class HRV:
-    """Heart-rate variability over ``duration_s`` seconds of accepted beats. Definitions: Task Force 1996."""
+    """Heart-rate variability. Definitions: Task Force 1996. Each figure comes with its error, and is None where the
+    beats could not be timed well enough for it (``signals.hrv.heart_rate_variability``)."""
 
     duration_s: float
+    """Sum of the accepted intervals between beats: seconds in which the pulse was followed, without pauses."""
     n_beats: int
     mean_hr_bpm: float
-    sdnn_ms: float
-    rmssd_ms: float
-    pnn50_pct: float
+    sdnn_ms: float | None
+    sdnn_error_ms: float | None
+    rmssd_ms: float | None
+    rmssd_error_ms: float | None
+    pnn50_pct: float | None
+    pnn50_error_pct: float | None
     lf_ms2: float | None
-    """None under two minutes: five periods of its lower edge (0.04 Hz) are the least that shows it."""
-    hf_ms2: float
+    """None under two minutes too: five periods of its lower edge (0.04 Hz) are the least that shows it."""
+    lf_error_ms2: float | None
+    hf_ms2: float | None
+    hf_error_ms2: float | None
     lf_hf: float | None
+    lf_hf_error: float | None
+    withheld: str | None = None
+    """The figures that are too uncertain to be given, with what was found: "RMSSD 24 ± 15 ms"."""
 
 
 @dataclass(frozen=True)
@@ -199,11 +212,26 @@ class FaceMeasurement:
     bvp: Pulse | None = None
     """The whole wave, windows overlapped and added; NaN over gaps that were too long to bridge."""
     beats_s: tuple[float, ...] = ()
+    """Times of the beats in reliable windows that a second reading of the same seconds confirms; none where their
+    timing is not good enough."""
+    beat_error_ms: float | None = None
+    """Standard deviation between the two readings of ``beats_s``; the error of the beats is seldom larger. None where
+    no beats are given."""
+    why_no_beats: str | None = None
     hrv: HRV | None = None
     why_no_hrv: str | None = None
     resp_bpm: float | None = None
     crop: Frame | None = None
     """(H, W, 3) one picture of the face, for reports; never in the JSON."""
+
+    @property
+    def measured_s(self) -> float:
+        """Seconds that lie in at least one window; pauses do not count."""
+        total_s, covered_to_s = 0.0, -math.inf
+        for window in sorted(self.windows, key=lambda window: window.start_s):
+            total_s += max(0.0, window.end_s - max(window.start_s, covered_to_s))
+            covered_to_s = max(covered_to_s, window.end_s)
+        return total_s
 
 
 @dataclass(frozen=True)
@@ -221,6 +249,20 @@ class Measurement:
     """One sentence for each thing that was repaired, left out or refused."""
     method_title: str | None = None
     """As papers spell it."""
+
+    @property
+    def face(self) -> FaceMeasurement:
+        """The face to take when only one is wanted: a reliable one before others, then the one measured longest.
+
+        In a video that one person leaves before the next one comes, ``faces[0]`` is who came first, which may be a
+        passer-by.
+
+        Raises:
+            ValueError: no face was measured; ``measure`` raises before that.
+        """
+        if not self.faces:
+            raise ValueError(f"No face was measured in {self.path!r}.")
+        return max(self.faces, key=lambda face: (face.hr_bpm is not None, face.reliable, face.measured_s))
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of DESIGN 3: plain numbers, lists and None. NaN becomes None."""
@@ -247,6 +289,8 @@ class Measurement:
                     "windows": [dataclasses.asdict(window) for window in face.windows],
                     "bvp": bvp,
                     "beats_s": list(face.beats_s),
+                    "beat_error_ms": face.beat_error_ms,
+                    "why_no_beats": face.why_no_beats,
                     "hrv": hrv,
                     "why_no_hrv": face.why_no_hrv,
                     "resp_bpm": face.resp_bpm,
@@ -262,6 +306,7 @@ class Measurement:
             "fps_mean": self.fps_mean,
             "frames": dataclasses.asdict(self.frames),
             "faces": faces,
+            "main_face_id": self.face.id if self.faces else None,
             "notes": list(self.notes),
         }
         plain: dict[str, Any] = _plain(whole)

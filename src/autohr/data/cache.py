@@ -49,6 +49,7 @@ from autohr.data.checks import Checks, compare_pulse, rate_jumps_s
 from autohr.data.folds import check_official_folds
 from autohr.data.recording import Recording, Reference
 from autohr.errors import AutoHRError, BadRecording, NoFace, SignalTooShort, VideoError
+from autohr.runs import read_json
 from autohr.signals.clock import FaceRows, nearest, on_clock
 from autohr.signals.filters import resample
 from autohr.signals.rate import BAND_BPM, estimate_heart_rate
@@ -842,8 +843,8 @@ def read_manifest(root: Path, config: CropConfig | None = None) -> Manifest:
 
 def _said(config_file: Path) -> str:
     try:
-        return str(CropConfig(**json.loads(config_file.read_text(encoding="utf-8"))["crop"]))
-    except (ValueError, KeyError, TypeError):
+        return str(CropConfig(**read_json(config_file)["crop"]))
+    except (AutoHRError, ValueError, KeyError, TypeError):
         return f"{config_file.parent.name} (settings not readable)"
 
 
@@ -862,7 +863,7 @@ def _entries(home: Path) -> list[Entry]:
 def _read_entry(file: Path, source: dict[str, Any] | None = None) -> Entry | None:
     """The entry of a finished recording; None where it is missing, damaged, or made from another ``source``."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file)
         if source is not None and record["source"] != source:
             return None
         fields = dict(record["entry"])
@@ -871,7 +872,7 @@ def _read_entry(file: Path, source: dict[str, Any] | None = None) -> Entry | Non
         checks = fields["checks"]
         fields["checks"] = Checks(**checks | {"jumps_s": tuple(checks["jumps_s"])})
         return Entry(**fields)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (AutoHRError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -16,30 +16,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autohr.errors import BadRecording
+from autohr.runs import read_limited
 from autohr.types import Float
 
 MOST_BACKWARD = 0.05
 """Share of samples that may be dropped because their time does not lie after all before; a clock that stumbles oftener
 is no clock. Ours."""
 
+MAX_TEXT_BYTES = 2**28
+"""Largest text file that is read, in bytes. Chosen by us: an hour of a wave at 1 kHz has about 70 MB."""
+
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file without their ends (LF or CRLF), and without blank lines at the end.
+    """Return the lines of a text file without their ends (LF or CRLF), and without blank lines at the end.
 
     Raises:
-        BadRecording: the file is missing, cannot be read, is no text, or is empty.
+        BadRecording: the file is missing, cannot be read, is larger than ``MAX_TEXT_BYTES``, is no text, or is empty.
     """
+    if not path.exists():
+        raise BadRecording(f"{str(path)!r} is missing; copy it again.")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise BadRecording(f"{str(path)!r} is missing; copy it again.") from None
+        text = read_limited(path, "text file", MAX_TEXT_BYTES, BadRecording).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadRecording(f"{str(path)!r} is not a text file; copy it again.") from None
-    except OSError as error:
-        raise BadRecording(f"{str(path)!r} cannot be read ({error.strerror or error}); look at it.") from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise BadRecording(f"{str(path)!r} is empty; copy it again.")
-    return text.rstrip().split("\n") if "\r" not in text else text.rstrip().splitlines()
+    return text.rstrip().split("\n")
 
 
 def to_numbers(line: str, path: Path, number: int, *, separator: str | None = ",") -> list[float]:

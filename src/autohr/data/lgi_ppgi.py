@@ -29,10 +29,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from autohr.data.columns import below_half_rate, frame_clock, known_rate
+from autohr.data.columns import MAX_TEXT_BYTES, below_half_rate, frame_clock, known_rate
 from autohr.data.recording import Absent, DatasetSpec, Listing, Recording, Reference
 from autohr.data.tree import find_home, missing
 from autohr.errors import BadRecording
+from autohr.runs import read_limited
 from autohr.types import Float
 
 FPS = 25.0
@@ -110,16 +111,14 @@ def _read_oximeter(folder: Path) -> Reference:
 def _read_samples(path: Path, names: tuple[str, ...]) -> Float:
     """(N, C): the C values ``names`` of every sample of an XML file."""
     try:
-        root = ElementTree.parse(path).getroot()
-    except FileNotFoundError:
-        raise BadRecording(f"{str(path)!r} is missing; copy it again.") from None
+        if not path.exists():
+            raise BadRecording(f"{str(path)!r} is missing; copy it again.")
+        root = ElementTree.fromstring(read_limited(path, "XML file", MAX_TEXT_BYTES, BadRecording))
     except ElementTree.ParseError as error:
         line = error.position[0]
         raise BadRecording(
             f"{str(path)!r}, line {line}: {error.msg}; it was cut off or is no XML. Copy it again."
         ) from None
-    except OSError as error:
-        raise BadRecording(f"{str(path)!r} cannot be read ({error.strerror or error}); look at it.") from None
     rows = []
     for number, sample in enumerate(child for child in root if len(child)):
         row = []

@@ -40,8 +40,10 @@ from typing import Any
 
 import numpy as np
 
+from autohr.data.columns import MAX_TEXT_BYTES
 from autohr.data.recording import Absent, DatasetSpec, Listing, Recording, Reference
 from autohr.errors import AutoHRError, BadRecording
+from autohr.runs import read_limited
 from autohr.signals.ecg import detect_r_peaks, pulse_of_beats, rate_between
 from autohr.types import Float
 
@@ -142,8 +144,8 @@ def _read_session(path: Path) -> Session:
     if not path.is_file():
         raise BadRecording("there is no session.xml; copy it")
     try:
-        root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError, ValueError) as error:
+        root = ElementTree.fromstring(read_limited(path, "XML file", MAX_TEXT_BYTES, BadRecording))
+    except (ElementTree.ParseError, ValueError) as error:
         raise BadRecording(f"session.xml cannot be read ({error}); copy it again") from None
 
     def number(name: str) -> float | None:

@@ -222,21 +222,21 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="reference",
             title="10 s windows, one every 5 s, every recording tested",
-            sure="ours: EVALUATION 4f; 10 s is what the live meter shows",
+            sure="ours; 10 s is what the live meter shows",
         ),
         Protocol(
             name="reference-30s",
             title="30 s windows, one every 15 s, every recording tested",
             window_s=30.0,
             stride_s=15.0,
-            sure="ours: EVALUATION 4f",
+            sure="ours",
         ),
         Protocol(
             name="reference-whole",
             title="each recording as one window",
             window_s=None,
             stride_s=None,
-            sure="ours: EVALUATION 4f",
+            sure="ours",
         ),
         Protocol(
             name="reference-folds",
@@ -248,7 +248,7 @@ PROTOCOLS: dict[str, Protocol] = {
             name="fixed-split",
             title="10 s windows, one every 5 s, 30 % of the subjects tested",
             split=FixedSplit(),
-            sure="ours; published splits (UBFC 30/12, PURE 6:4, MMPD 7:1:2) name no subjects in specs EVALUATION 4e",
+            sure="ours; published splits (UBFC 30/12, PURE 6:4, MMPD 7:1:2) do not name their subjects",
         ),
         Protocol(
             name="vipl-hr",
@@ -274,7 +274,7 @@ PROTOCOLS: dict[str, Protocol] = {
             crop=PAPER_CROP,
             preset="paper",
             source="Yu et al. 2020 (AutoHR), III C",
-            sure=_VIPL_SURE + "; that fold 1 is the one tested: the author's file names (SYSTEMS B1)",
+            sure=_VIPL_SURE + "; that fold 1 is the one tested: the author's file names",
         ),
         Protocol(
             name="mahnob-hci",
@@ -304,7 +304,7 @@ PROTOCOLS: dict[str, Protocol] = {
             preset="paper",
             source="Yu et al. 2020 (AutoHR), III D",
             sure="trained on VIPL-HR, all 102 videos: the paper. Inferred: pieces of 10 s, a rest under 5 s left out, "
-            "and their mean (SYSTEMS B3)",
+            "and their mean",
         ),
         Protocol(
             name="toolbox",
@@ -312,7 +312,7 @@ PROTOCOLS: dict[str, Protocol] = {
             window_s=None,
             stride_s=None,
             preset="toolbox-2024",
-            source="rPPG-Toolbox (EVALUATION 4a)",
+            source="rPPG-Toolbox, evaluation/post_process.py",
             sure="whole video: read in the source. Ours: face boxes, crops and clocks are this package's own",
         ),
         Protocol(
@@ -322,7 +322,7 @@ PROTOCOLS: dict[str, Protocol] = {
             stride_s=None,
             unit="recording",
             preset="physformer",
-            source="PhysFormer (EVALUATION 4b)",
+            source="PhysFormer, Inference_HRevaluation.m",
             sure="three parts: read in the source. Ours: no frames are cut at the start (theirs begins at frame 61), "
             "and a net is fed overlapping pieces in place of the middle 160 of 220",
         ),

@@ -5,9 +5,10 @@
 
 Nothing here was measured by this program. The rows of one table are not comparable with each other: only those of
 PhysNet and AutoHR were run by the paper's authors, the others are quoted from the papers of the methods, which differ
-in the videos, the length of a clip, the folds, and in what the true rate is (SYSTEMS A, from memory of those papers).
-The paper's text loses the columns of Table II; where its figures belong is SYSTEMS A's reading. Fig. 4 prints no
-figures: its values were read off the bars and curve of one copy, but for those that the text states (``stated``).
+in the videos, the length of a clip, the folds, and in what the true rate is (from memory of those papers).
+The paper's text loses the columns of Table II; where its figures belong was inferred from the papers that it quotes.
+Fig. 4 prints no figures: its values were read off the bars and curve of one copy, but for those that the text states
+(``stated``).
 """
 
 from __future__ import annotations

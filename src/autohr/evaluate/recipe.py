@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from autohr.evaluate.protocols import Protocol
 from autohr.evaluate.results import Account, Results
 from autohr.evaluate.run import evaluate_dataset, find_protocol
 from autohr.methods import METHODS, Method, load_method, ready_methods
+from autohr.recipes.files import read_recipe_table
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class EvaluateRecipe:
     root: str
     title: str = ""
     methods: tuple[str, ...] = ()
-    """Names of ``METHODS``. If empty and no weights are given, every method that needs none of yours."""
+    """Names of ``METHODS``; "all" is every method that needs no weights of yours, as is () without ``weights``."""
     weights: tuple[str, ...] = ()
-    """Files, or names of shipped weights; each is one more net, in place of a method of its name."""
+    """Files, or names of shipped weights; each is one more row."""
     protocol: str = "reference"
     protocol_config: dict[str, Any] = field(default_factory=dict)
     """Fields of the protocol that are changed; it is then called NAME-changed."""
@@ -49,16 +49,12 @@ class EvaluateRecipe:
 
 
 def read_recipe(path: Path) -> EvaluateRecipe:
-    """The recipe in a TOML file.
+    """Return the recipe in a TOML file, which is found as ``recipes.files.find_recipe`` does.
 
-    Raises BadRecipe, one line, for a file that is missing or no TOML, an unknown key, or a wrong type.
+    Raises:
+        BadRecipe: in one line, for a file that is missing or not TOML, an unknown key, or a wrong type.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadRecipe(f"Cannot read recipe {str(path)!r}: {error.strerror}.") from None
-    except ValueError as error:
-        raise BadRecipe(f"{str(path)!r} is not TOML: {error}") from None
+    table = read_recipe_table(path)
     known = [each.name for each in dataclasses.fields(EvaluateRecipe)]
     for key in table:
         if key not in known:
@@ -92,17 +88,19 @@ def protocol_of(recipe: EvaluateRecipe) -> Protocol:
 
 
 def load_methods(recipe: EvaluateRecipe) -> list[Method]:
-    """The recipe's methods, ready, in order of the table.
+    """Return the recipe's methods, ready, in order of the table.
 
-    Raises UnknownName and BadWeights as ``load_method``.
+    A network with the shipped weights and the same network with weights of the recipe are two methods.
+
+    Raises:
+        UnknownName, BadWeights: as ``load_method``.
     """
-    given = [load_method(None, weights, recipe.device) for weights in recipe.weights]
-    names = list(recipe.methods) or ([] if given else ready_methods())
-    named = [
-        load_method(name, None, recipe.device)
-        for name in dict.fromkeys(names)
-        if name not in {method.name for method in given}
-    ]
+    names = list(recipe.methods) or ([] if recipe.weights else ["all"])
+    names = [one for name in names for one in (ready_methods() if name == "all" else [name])]
+    named = [load_method(name, None, recipe.device) for name in dict.fromkeys(names)]
+    given = [load_method(None, weights, recipe.device) for weights in dict.fromkeys(recipe.weights)]
+    # Weights that are named beside their method, such as autohr beside autohr, are one method.
+    given = [one for one in given if (one.name, one.weights) not in {(each.name, each.weights) for each in named}]
     return sorted(named + given, key=lambda method: list(METHODS).index(method.name))
 
 
@@ -114,6 +112,7 @@ def evaluate_recipe(
     overwrite: bool = False,
     preparing: Callable[[int, int, Entry], None] | None = None,
     judging: Callable[[str, int, int, Account], None] | None = None,
+    failing: Callable[[str, str], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> tuple[Results, ...]:
     """Prepare and evaluate what the recipe says; see ``run.evaluate_dataset``.
@@ -131,5 +130,6 @@ def evaluate_recipe(
         overwrite=overwrite,
         preparing=preparing,
         judging=judging,
+        failing=failing,
         say=say,
     )

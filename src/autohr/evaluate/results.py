@@ -27,10 +27,13 @@ import numpy as np
 
 from autohr.errors import AutoHRError
 from autohr.methods import METHODS
-from autohr.runs import open_run, read_json, write_bytes, write_json
+from autohr.runs import check_file, open_run, read_json, write_bytes, write_json
 from autohr.types import Float
 
 SCHEMA = "autohr.results/1"
+
+MAX_WAVES_BYTES = 2**31
+"""Largest file of waves that is read, 2 GiB: a recording of 100 days in windows that do not overlap. Ours."""
 
 State = Literal["scored", "unscored", "excluded", "absent", "training", "pending"]
 """scored: at least one window has a rate and a truth. unscored: none has. excluded: preparation left it out. absent: it
@@ -58,7 +61,7 @@ class WindowResult:
     bvp: Float | None
     """(T,) the method's wave; None where there is none, or the method gives rates only."""
     hr_bpm: float | None
-    """By THE estimator (signals/rate.py), or by the net itself where it gives rates only."""
+    """Rate by ``signals.rate.estimate_heart_rate``, or by the net itself where it gives rates only."""
     confidence: float
     reliable: bool
     snr_db: float | None
@@ -71,7 +74,7 @@ class WindowResult:
     """Mean of the reference's rate over the window: the device's own where the dataset has it, otherwise of its wave;
     None where it is not known."""
     true_wave_hr_bpm: float | None
-    """THE estimator on ``true_bvp``."""
+    """Rate of ``true_bvp`` by ``signals.rate.estimate_heart_rate``."""
     method: str
     """The label under which the method's results are kept."""
     weights: str | None
@@ -197,11 +200,11 @@ def written_account(folder: Path, recording_id: str, stamp: Mapping[str, Any]) -
     """What became of a recording, if its results are there, whole, and made from the same ``stamp``."""
     stem = file_stem(recording_id)
     try:
-        record = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
+        record = read_json(folder / f"{stem}.json")
         if record["schema"] != SCHEMA or record["stamp"] != json.loads(json.dumps(stamp)):
             return None
         return Account(**record["account"]) if (folder / f"{stem}.npy").is_file() else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (AutoHRError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -266,6 +269,7 @@ def read_method_results(folder: Path, config: Mapping[str, Any]) -> Results:
         try:
             if record["schema"] != SCHEMA:
                 raise ValueError(f"schema {record['schema']!r}")
+            check_file(file.with_suffix(".npy"), "file of waves", MAX_WAVES_BYTES)
             waves = np.load(file.with_suffix(".npy"))
             accounts.append(Account(**record["account"]))
             windows += [_window(row, waves, info.label) for row in record["windows"]]

@@ -23,7 +23,7 @@ from autohr.data import DATASETS
 from autohr.data.cache import CachedRecording, CropConfig, Entry, open_cached
 from autohr.data.manifest import DatasetManifest, prepare_dataset
 from autohr.data.recording import Absent
-from autohr.errors import BadRecipe, BadRecording, BadWeights, SignalTooShort, UnknownName
+from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, SignalTooShort, UnknownName
 from autohr.evaluate.protocols import PROTOCOLS, Protocol, folds_of, layout
 from autohr.evaluate.results import (
     SCHEMA,
@@ -40,7 +40,7 @@ from autohr.evaluate.results import (
     written_account,
 )
 from autohr.methods import Method, shipped_weights
-from autohr.runs import Run, create_run
+from autohr.runs import CONFIG, Run, create_run, read_json
 from autohr.signals.rate import estimate_heart_rate
 from autohr.types import Float
 
@@ -130,6 +130,7 @@ def run(
     expected = {task.id: _digest_of(task) for task in tasks} | {one.id: "absent" for one in gone}
     if not tasks:
         raise BadRecording("There is no recording to evaluate; prepare some with autohr prepare.")
+    protocol = _as_stored(protocol, Path(out))
     config = {"schema": SCHEMA, "kind": "evaluation", "protocol": protocol.as_dict(), "recordings": expected}
     run_dir = create_run(Path(out), config, overwrite=overwrite)
     info = _begin(run_dir, method, label)
@@ -174,6 +175,7 @@ def evaluate_dataset(
     overwrite: bool = False,
     preparing: Callable[[int, int, Entry], None] | None = None,
     judging: Callable[[str, int, int, Account], None] | None = None,
+    failing: Callable[[str, str], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> tuple[Results, ...]:
     """Prepare a dataset as each method needs it, and evaluate them all: a folder in, results out.
@@ -181,21 +183,25 @@ def evaluate_dataset(
     Args:
         dataset: a name of ``DATASETS``.
         cache: for the crops; what is there already is not made again.
-        labels: of the methods in the results, one for each; as ``run`` makes them if None.
+        labels: of the methods in the results, one for each; if None, as ``run`` makes them, with folders of the weights
+            where two would be alike.
         preparing: called with (done, total, entry) while faces are looked for.
         judging: called with (label, done, total, account) after each recording of each method.
-        say: called with one line for each recording that is left out, and if something expected is missing.
+        failing: called with (label, reason) for each method that fails; the others are evaluated all the same. If None,
+            the first error ends it.
+        say: called with one line for each recording that is left out or missing, and for each note on the copy.
 
     Raises:
-        AutoHRError: as ``prepare_dataset`` and ``run``.
+        AutoHRError: as ``prepare_dataset`` and ``run``; with ``failing`` only where every method fails.
     """
     if dataset not in DATASETS:
         raise UnknownName("dataset", dataset, DATASETS)
     protocol = find_protocol(protocol)
     _refuse_foreign(protocol, [dataset])
+    labels = labels_of(methods) if labels is None else labels
     prepared: dict[CropConfig, DatasetManifest] = {}
-    results = []
-    for number, method in enumerate(methods):
+
+    def evaluate(method: Method, label: str, overwrite: bool) -> Results:
         crop = crop_of(protocol, method)
         if crop not in prepared:
             prepared[crop] = prepare_dataset(
@@ -206,21 +212,59 @@ def evaluate_dataset(
         manifest = prepared[crop]
         known = {entry.id for entry in manifest.entries}
         opened = open_cached(cache, crop, datasets={entry.dataset for entry in manifest.entries}) if known else []
-        label = _label(method, False) if labels is None else labels[number]
-        results.append(
-            run(
-                protocol,
-                method,
-                [one for one in opened if one.recording_id in known],
-                out,
-                entries=manifest.entries,
-                absent=manifest.absent,
-                label=label,
-                overwrite=overwrite and number == 0,
-                progress=None if judging is None else partial(judging, label),
-            )
+        return run(
+            protocol,
+            method,
+            [one for one in opened if one.recording_id in known],
+            out,
+            entries=manifest.entries,
+            absent=manifest.absent,
+            label=label,
+            overwrite=overwrite,
+            progress=None if judging is None else partial(judging, label),
         )
+
+    results: list[Results] = []
+    failures: dict[str, AutoHRError] = {}
+    for method, label in zip(methods, labels, strict=True):
+        try:
+            results.append(evaluate(method, label, overwrite and not results))
+        except AutoHRError as error:
+            if failing is None:
+                raise
+            failures[label] = error
+    if failures and not results:
+        raise next(iter(failures.values()))
+    for label, failure in failures.items():
+        assert failing is not None
+        failing(label, str(failure))
     return tuple(results)
+
+
+def labels_of(methods: Sequence[Method]) -> list[str]:
+    """Return the label of each method in results, no two alike.
+
+    A network has its name and the stem of its weights, as in "autohr-best"; where two weights have one stem, folders
+    of their paths precede it, as many as it takes: "autohr-s0-checkpoints-best" and "autohr-s1-checkpoints-best".
+    """
+    labels = [_label(method, False) for method in methods]
+    for number, label in enumerate(list(labels)):
+        twins = [k for k, other in enumerate(labels) if other == label]
+        if len(twins) < 2 or methods[number].weights is None:
+            continue
+        parts = [Path(str(methods[k].weights)).resolve().with_suffix("").parts for k in twins]
+        depth = next(
+            (n for n in range(2, 1 + max(map(len, parts))) if len({one[-n:] for one in parts}) == len(parts)), 1
+        )
+        for k, one in zip(twins, parts, strict=True):
+            labels[k] = _plain(f"{methods[k].name}-{'-'.join(one[-depth:])}")
+    # Labels are cut to 80 characters, and files may differ in their suffix alone.
+    seen: dict[str, int] = {}
+    for k, label in enumerate(labels):
+        seen[label] = seen.get(label, 0) + 1
+        if seen[label] > 1:
+            labels[k] = f"{label[:76]}-{seen[label]}"
+    return labels
 
 
 def _say_what_is_missing(manifest: DatasetManifest, say: Callable[[str], None]) -> None:
@@ -228,6 +272,8 @@ def _say_what_is_missing(manifest: DatasetManifest, say: Callable[[str], None]) 
         say(f"Excluded {entry.id}: {entry.reason}")
     for one in manifest.absent:
         say(f"Absent {one.id}: {one.reason}")
+    for note in manifest.notes:
+        say(f"Note: {note}")
 
 
 def find_protocol(protocol: Protocol | str) -> Protocol:
@@ -273,6 +319,19 @@ def _refuse_foreign(protocol: Protocol, datasets: Iterable[str]) -> None:
         )
 
 
+def _as_stored(protocol: Protocol, out: Path) -> Protocol:
+    """Return the protocol with the words of the run in ``out``, where they are all that differs.
+
+    An evaluation that an earlier version began goes on although a title or a source is worded otherwise now.
+    """
+    stored = read_json(out / CONFIG).get("protocol") if (out / CONFIG).is_file() else None
+    if not isinstance(stored, dict):
+        return protocol
+    words = {name: stored[name] for name in ("title", "source", "sure") if isinstance(stored.get(name), str)}
+    worded = replace(protocol, **words)
+    return worded if json.loads(json.dumps(worded.as_dict())) == stored else protocol
+
+
 def _begin(run_dir: Run, method: Method | Mapping[int, Method], label: str | None) -> MethodInfo:
     """Write, or check, which method the folder is of."""
     methods = dict(sorted(method.items())) if isinstance(method, Mapping) else {0: method}
@@ -303,7 +362,8 @@ def _begin(run_dir: Run, method: Method | Mapping[int, Method], label: str | Non
         ):
             raise BadRecipe(
                 f"{str(folder)!r} holds results of {before.name} with other weights "
-                f"({before.weights or dict(before.folds) or 'none'}). Give this method another label."
+                f"({before.weights or dict(before.folds) or 'none'}). Give this method another label, "
+                "or name another folder for the results."
             )
         info = replace(info, folds={**before.folds, **folds}, digests={**before.digests, **digests})
         if info == before:
@@ -315,13 +375,20 @@ def _begin(run_dir: Run, method: Method | Mapping[int, Method], label: str | Non
 def _label(method: Method, of_folds: bool) -> str:
     if of_folds or method.weights in (None, method.name):
         return method.name
-    stem = re.sub(r"[^A-Za-z0-9._+=-]+", "-", Path(str(method.weights)).stem)
-    return f"{method.name}-{stem}"[:80]
+    return _plain(f"{method.name}-{Path(str(method.weights)).stem}")
+
+
+def _plain(label: str) -> str:
+    """The label as it can name a folder."""
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "-", label)[:80]
 
 
 def _file_digest(weights: str) -> str:
     path = shipped_weights().get(weights, Path(weights))
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _digest_of(task: _Task) -> str:

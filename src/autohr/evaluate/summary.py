@@ -1,7 +1,8 @@
-"""Scores as one table: a row for each method, what was and was not scored below it."""
+"""Scores as one table: a row for each method, the oracle below them, and notes on what was and was not scored."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from autohr.evaluate.results import STATES
@@ -27,7 +28,9 @@ COLUMNS = (
 
 
 def scores_sheet(scores: Sequence[Scores], baseline: str | None = "pos") -> Sheet:
-    """The scores of several methods, all of one protocol, preset and truth.
+    """Return the scores of several methods, all of one protocol, preset and truth, as a table.
+
+    The foot of the table is the oracle: the reference's own wave, scored by the same rule.
 
     Args:
         baseline: label of the method that the others are tested against, if it is among them; None for no test.
@@ -42,10 +45,13 @@ def scores_sheet(scores: Sequence[Scores], baseline: str | None = "pos") -> Shee
         raise ValueError("These scores are of different protocols, presets or truths; make one table for each.")
     rule = find_preset(first.preset)
     truth = "the reference's rate" if first.truth == "device" else "the same rule's rate of the reference wave"
+    oracles = find_oracles(scores)
     notes = [
         f"Protocol {first.protocol}, scoring {first.preset}: {rule.title}. Source: {rule.source}.",
+        *([f"Limits of {rule.name}: {rule.limits}."] if rule.limits else []),
         f"Errors in bpm against {truth}, one reading for each {first.unit}; {100 * CONFIDENCE:.0f} % intervals by "
         f"drawing subjects. reliable: share of all readings that were scored and called reliable.",
+        *oracle_notes(oracles),
         *_counted(scores),
         *_tested(scores, baseline),
         *dict.fromkeys(note for one in scores for note in one.notes),
@@ -58,11 +64,38 @@ def scores_sheet(scores: Sequence[Scores], baseline: str | None = "pos") -> Shee
         rows=tuple((one.method.label + ("*" if one.rate_only else ""), *_cells(one.overall)) for one in scores),
         text_columns=frozenset({0}),
         notes=tuple(notes),
+        foot=tuple((one.method.title, *_cells(one.overall)) for one in oracles),
     )
 
 
+def find_oracles(scores: Sequence[Scores]) -> list[Scores]:
+    """Return the oracles of several methods' scores, each once: methods of other crops can have other windows."""
+    different: list[Scores] = []
+    for one in scores:
+        if one.oracle is not None and all(one.oracle.overall != other.overall for other in different):
+            different.append(one.oracle)
+    return different
+
+
+def oracle_notes(oracles: Sequence[Scores]) -> list[str]:
+    """Return the note that explains the oracle's row; [] without an oracle."""
+    if not oracles:
+        return []
+    about = (
+        "oracle: the reference's own wave in place of a method's, read by the same rule, against the device's rate. "
+        "Its error is that of the rule and of the reference themselves, on the readings that have a reference wave."
+    )
+    if not any(one.overall.n_scored for one in oracles):
+        reasons = Counter({why: n for one in oracles for why, n in one.reasons.items()})
+        most = next(iter(reasons), "no window")
+        return [f"{about} None could be scored here ({most}), so that the rule was not checked on these recordings."]
+    if len(oracles) > 1:
+        return [f"{about} It has several rows because the methods were given different windows."]
+    return [about]
+
+
 def groups_sheet(scores: Scores, group: str) -> Sheet:
-    """One method's figures for each value of a group.
+    """Return one method's figures for each value of a group as a table, and below it the oracle's.
 
     Raises:
         KeyError: the results have no such group, or only one value of it.
@@ -72,6 +105,13 @@ def groups_sheet(scores: Scores, group: str) -> Sheet:
         columns=(group, *COLUMNS[1:]),
         rows=tuple((value, *_cells(figures)) for value, figures in scores.groups[group].items()),
         text_columns=frozenset({0}),
+        foot=()
+        if scores.oracle is None
+        else tuple(
+            (f"{value}: {scores.oracle.method.label}", *_cells(figures))
+            for value, figures in scores.oracle.groups.get(group, {}).items()
+        ),
+        notes=tuple(oracle_notes([] if scores.oracle is None else [scores.oracle])),
     )
 
 
@@ -98,11 +138,11 @@ def _percent(share: float | None) -> str:
 
 
 MOST_REASONS = 5
-"""Shown below a table; the others are counted."""
+"""Reasons that are named below a table; the others are counted."""
 
 
 def _counted(scores: Sequence[Scores]) -> list[str]:
-    """Every recording and every window, once where all methods agree."""
+    """Return the counts of recordings and windows in words, once where all methods agree."""
     lines: dict[str, list[str]] = {}
     for one in scores:
         counts = one.counts

@@ -1,4 +1,4 @@
-"""A table of text cells as plain text, Markdown, LaTeX or HTML. Nothing in here knows what the cells mean."""
+"""Tables of text cells as plain text, Markdown, LaTeX or HTML, whatever the cells mean."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table. Every row has as many cells as there are columns."""
+    """Table of text cells. Every row has as many cells as there are columns."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     text_columns: frozenset[int]
-    """Columns that hold words, and not numbers; they are aligned to the left."""
+    """Numbers of the columns that hold words, aligned to the left."""
     notes: tuple[str, ...] = ()
-    """One sentence or more each, below the table."""
+    """Notes below the table, one sentence or more each."""
+    foot: tuple[tuple[str, ...], ...] = ()
+    """Rows below a line of their own, such as the oracle's, which is no method."""
 
     def __post_init__(self) -> None:
-        for row in self.rows:
+        for row in (*self.rows, *self.foot):
             if len(row) != len(self.columns):
                 raise ValueError(f"A row of {len(row)} cells, {row}, in a table of {len(self.columns)} columns.")
 
@@ -52,7 +54,7 @@ def render_sheet(sheet: Sheet, form: str) -> str:
 
 
 def _as_text(sheet: Sheet) -> str:
-    widths = [max(len(row[k]) for row in (sheet.columns, *sheet.rows)) for k in range(len(sheet.columns))]
+    widths = [max(len(row[k]) for row in (sheet.columns, *sheet.rows, *sheet.foot)) for k in range(len(sheet.columns))]
 
     def line(cells: Sequence[str]) -> str:
         aligned = [
@@ -63,7 +65,8 @@ def _as_text(sheet: Sheet) -> str:
 
     rule = "-" * len(line([" " * (width - 1) + "x" for width in widths]))
     notes = [textwrap.fill(note, TEXT_WIDTH, subsequent_indent="  ", break_on_hyphens=False) for note in sheet.notes]
-    return "\n".join([sheet.title, rule, line(sheet.columns), rule, *map(line, sheet.rows), rule, *notes])
+    foot = [*map(line, sheet.foot), rule] if sheet.foot else []
+    return "\n".join([sheet.title, rule, line(sheet.columns), rule, *map(line, sheet.rows), rule, *foot, *notes])
 
 
 def _as_markdown(sheet: Sheet) -> str:
@@ -72,16 +75,18 @@ def _as_markdown(sheet: Sheet) -> str:
 
     marks = ["---" if k in sheet.text_columns else "---:" for k in range(len(sheet.columns))]
     notes = [f"- {note}" for note in sheet.notes]
-    return "\n".join([f"**{sheet.title}**", "", line(sheet.columns), line(marks), *map(line, sheet.rows), "", *notes])
+    rows = [line(row) for row in (*sheet.rows, *sheet.foot)]
+    return "\n".join([f"**{sheet.title}**", "", line(sheet.columns), line(marks), *rows, "", *notes])
 
 
 def _as_latex(sheet: Sheet) -> str:
-    """For the package booktabs."""
+    """Render for the package booktabs."""
 
     def line(cells: Sequence[str]) -> str:
         return "  " + " & ".join(map(_escape_latex, cells)) + r" \\"
 
     kinds = "".join("l" if k in sheet.text_columns else "r" for k in range(len(sheet.columns)))
+    foot = [r"  \midrule", *map(line, sheet.foot)] if sheet.foot else []
     notes = [rf"  \par\footnotesize {_escape_latex(note)}" for note in sheet.notes]
     return "\n".join(
         [
@@ -92,6 +97,7 @@ def _as_latex(sheet: Sheet) -> str:
             line(sheet.columns),
             r"  \midrule",
             *map(line, sheet.rows),
+            *foot,
             r"  \bottomrule",
             r"  \end{tabular}",
             *notes,
@@ -114,10 +120,12 @@ def _as_html(sheet: Sheet) -> str:
         return f"<tr>{inside}</tr>"
 
     rows = "\n".join(line(row, "td") for row in sheet.rows)
+    foot = "\n".join(line(row, "td") for row in sheet.foot)
+    foot = f"<tfoot>\n{foot}\n</tfoot>\n" if foot else ""
     notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in sheet.notes)
     return (
         f"<table>\n<caption>{html.escape(sheet.title)}</caption>\n<thead>\n{line(sheet.columns, 'th')}\n</thead>\n"
-        f"<tbody>\n{rows}\n</tbody>\n</table>\n{notes}"
+        f"<tbody>\n{rows}\n</tbody>\n{foot}</table>\n{notes}"
     )
 
 

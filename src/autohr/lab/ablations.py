@@ -1,8 +1,8 @@
 """Fig. 4 of the paper as data: for each of its bars, what changes in a recipe.
 
 ``ABLATIONS`` is the visible table. A bar is trained on folds 2 to 5 of VIPL-HR and judged on fold 1, as the paper does
-("All ablation studies are conducted on Fold-1"; that this means tested on fold 1 is inferred, SYSTEMS B1). Its recipe
-says everything else; ``overrides`` are all that the bars of a panel differ in.
+("All ablation studies are conducted on Fold-1"; that this means tested on fold 1 is inferred from the author's file
+names). Its recipe says everything else; ``overrides`` are all that the bars of a panel differ in.
 
 The bars of panel (c) need cells that a search found. Where ``GENOTYPES`` has none of that name, ``ablate`` searches for
 one first, on the subjects that the bar may learn from.
@@ -15,20 +15,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autohr.errors import AutoHRError, BadRecipe, UnknownName
+from autohr.errors import AutoHRError, BadRecipe, Stopped, UnknownName
 from autohr.evaluate.protocols import PROTOCOLS, KFold, Protocol
 from autohr.evaluate.published import PANELS, PublishedBar
 from autohr.evaluate.run import find_protocol
-from autohr.evaluate.scoring import Figures, score
-from autohr.evaluate.tables import Sheet, figure
+from autohr.evaluate.scoring import ORACLE, Figures, Scores, check_protocol, find_preset, score
+from autohr.evaluate.tables import NOTHING, Sheet, figure
 from autohr.lab.folds import fold_overrides, judge_net, open_prepared, subjects_of_folds
 from autohr.lab.searches import search_cell, toml_inline
 from autohr.nets.genotype import GENOTYPES, Genotype
+from autohr.recipes.files import FOLDER, find_recipe, read_recipe_table
 from autohr.runs import read_json, write_json
 from autohr.train.fit import Progress, print_progress
 from autohr.train.recipe import read_recipe
 
 KIND = "ablation"
+NOT_ASKED = "not asked for"
+"""Reason of a bar that ``only`` leaves out."""
 
 PROTOCOL = "vipl-hr-fold1"
 """Of ``PROTOCOLS``."""
@@ -62,11 +65,11 @@ class Ablation:
 
     name: str
     recipe: str
-    """File in recipes/."""
+    """File among the recipes."""
     variants: tuple[Variant, ...]
     note: str
     search_recipe: str | None = None
-    """File in recipes/, of a panel with bars that need a search."""
+    """File among the recipes, of a panel with bars that need a search."""
     stand_in: StandIn | None = None
     """The same panel where VIPL-HR is not at hand."""
 
@@ -77,7 +80,7 @@ class StandIn:
     bar is lower there. It is not the paper's experiment."""
 
     recipes: dict[str, str]
-    """Key of a bar -> file in recipes/ by which it is trained; their budgets are equal."""
+    """Key of a bar -> file among the recipes by which it is trained; their budgets are equal."""
     search_recipe: str
     protocol: Protocol
     note: str
@@ -180,6 +183,16 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Oracle:
+    """Error of the reference's own wave, scored by the same rule as the bars."""
+
+    rmse_bpm: float | None
+    n_scored: int
+    n: int
+    """Recordings scored, and tested."""
+
+
+@dataclass(frozen=True)
 class AblationResult:
     """One panel as it came out here."""
 
@@ -191,13 +204,17 @@ class AblationResult:
     protocol: str
     preset: str
     bars: tuple[Bar, ...]
+    oracle: Oracle | None = None
+    """None where no bar was run, and in folders of versions before this field."""
+    scoring_notes: tuple[str, ...] = ()
+    """Notes on the scoring, one sentence or more each."""
 
 
 def ablate(
     name: str,
     out: Path,
     *,
-    recipes: Path = Path("recipes"),
+    recipes: Path | None = None,
     recipe: Path | None = None,
     overrides: Sequence[str] = (),
     search_recipe: Path | None = None,
@@ -214,7 +231,8 @@ def ablate(
     Args:
         out: folder of it all: ``out/KEY/search`` a search, ``out/KEY/fold_1`` a training, ``out/evaluation`` the
             results of all bars, ``out/ablation.json`` what is returned.
-        recipes: folder of the recipes that ``ABLATIONS`` names; ``recipe`` and ``search_recipe`` in place of them.
+        recipes: folder of the recipes that ``ABLATIONS`` names, the shipped ones if None; ``recipe`` and
+            ``search_recipe`` in place of them.
         overrides: of the recipe, for all bars; what a bar is about comes after them.
         search_overrides: of the searches' recipe. Its recordings and crops are the training's whatever it says, and
             the subjects that are tested are left out.
@@ -225,8 +243,11 @@ def ablate(
 
     Raises:
         UnknownName: no such ablation, bar, protocol or preset.
-        BadRecording: VIPL-HR, or the protocol's dataset, is not prepared.
-        BadRecipe, AutoHRError: as ``judge_net`` and as a search; also a panel that has no stand-in.
+        BadRecipe: a panel that has no stand-in.
+        WindowsTooShort: a preset that needs longer windows than the protocol has.
+        Stopped: a training or search was stopped by a signal; the same call goes on.
+        AutoHRError: no bar could be made: the error of the first, as of ``judge_net`` or a search. Where only some
+            fail, their ``why_not`` says why, and the others are made.
     """
     if name not in ABLATIONS:
         raise UnknownName("ablation", name, ABLATIONS)
@@ -241,48 +262,78 @@ def ablate(
         raise BadRecipe(f"Ablation {name} has no stand-in on synthetic recordings; these have: {having}.")
     rule = find_protocol(protocol or (PROTOCOL if stand_in is None else stand_in.protocol))
     preset = preset or rule.preset
+    scoring = find_preset(preset)
+    check_protocol(rule, preset)
     note, title = (
         (ablation.note, panel.title) if stand_in is None else (stand_in.note, f"{panel.title}, on synthetic recordings")
     )
-    bars = []
+    # A recipe that cannot be read is said once, and not once for each bar.
+    for given in (recipe, search_recipe):
+        if given is not None:
+            read_recipe_table(given)
+    bars: list[Bar] = []
+    failures: list[AutoHRError] = []
+    scores: list[Scores] = []
     for variant in ablation.variants:
         published = panel.bar(variant.key)
         if only and variant.key not in only:
-            bars.append(_bar(published, None, "not asked for"))
+            bars.append(_bar(published, None, NOT_ASKED))
             continue
-        path = recipe or recipes / (ablation.recipe if stand_in is None else stand_in.recipes[variant.key])
-        changes = [*overrides, *variant.overrides]
-        if variant.genotype is not None:
-            genotype = variant.genotype
-            if stand_in is not None or variant.why_not is not None:
-                file = ablation.search_recipe if stand_in is None else stand_in.search_recipe
-                found = _search(
-                    variant,
-                    search_recipe or recipes / str(file),
-                    search_overrides,
-                    read_of=(path, overrides),
-                    protocol=rule,
-                    out=out / variant.key / "search",
-                    progress=progress,
-                    say=say,
-                )
-                genotype = toml_inline(found.as_dict())
-            own = () if read_recipe(path).net == "autohr" else _TO_AUTOHR
-            # After the recipe has become AutoHR's, so that the net's size can be changed from outside.
-            changes = [*own, *overrides, f"net_config.genotype={genotype}"]
-        results = judge_net(
-            path,
-            changes,
-            rule,
-            out / variant.key,
-            out / "evaluation",
-            label=f"{name}-{variant.key}",
-            folds=[FOLD] if isinstance(rule.split, KFold) else None,
-            progress=progress,
-            say=say,
-        )
-        bars.append(_bar(published, score(results, preset).overall, None))
-    result = AblationResult(name, panel.panel, title, panel.source, note, rule.name, preset, tuple(bars))
+        try:
+            path = recipe or find_recipe(
+                ablation.recipe if stand_in is None else stand_in.recipes[variant.key], recipes or FOLDER
+            )
+            changes = [*overrides, *variant.overrides]
+            if variant.genotype is not None:
+                genotype = variant.genotype
+                if stand_in is not None or variant.why_not is not None:
+                    file = ablation.search_recipe if stand_in is None else stand_in.search_recipe
+                    found = _search(
+                        variant,
+                        search_recipe or find_recipe(str(file), recipes or FOLDER),
+                        search_overrides,
+                        read_of=(path, overrides),
+                        protocol=rule,
+                        out=out / variant.key / "search",
+                        progress=progress,
+                        say=say,
+                    )
+                    genotype = toml_inline(found.as_dict())
+                own = () if read_recipe(path).net == "autohr" else _TO_AUTOHR
+                # After the recipe has become AutoHR's, so that the net's size can be changed from outside.
+                changes = [*own, *overrides, f"net_config.genotype={genotype}"]
+            results = judge_net(
+                path,
+                changes,
+                rule,
+                out / variant.key,
+                out / "evaluation",
+                label=f"{name}-{variant.key}",
+                folds=[FOLD] if isinstance(rule.split, KFold) else None,
+                progress=progress,
+                say=say,
+            )
+        except Stopped:
+            raise
+        except AutoHRError as error:
+            failures.append(error)
+            bars.append(_bar(published, None, str(error)))
+            if say is not None:
+                say(f"{variant.key}: FAILED: {error}")
+            continue
+        scores.append(score(results, preset))
+        bars.append(_bar(published, scores[-1].overall, None))
+    if failures and all(bar.rmse_bpm is None for bar in bars):
+        raise failures[0]
+    oracle = None
+    if scores and scores[0].oracle is not None:
+        known = scores[0].oracle.overall
+        oracle = Oracle(known.rmse_bpm, known.n_scored, known.n)
+    notes = [f"Limits of {preset}: {scoring.limits}."] if scoring.limits else []
+    notes += dict.fromkeys(note for one in scores for note in one.notes)
+    result = AblationResult(
+        name, panel.panel, title, panel.source, note, rule.name, preset, tuple(bars), oracle, tuple(notes)
+    )
     write_json(out / "ablation.json", {"kind": KIND, **dataclasses.asdict(result)})
     return result
 
@@ -329,8 +380,16 @@ def read_ablation(out: Path) -> AblationResult:
     """
     said = read_json(out / "ablation.json")
     try:
-        fields = {field.name: said[field.name] for field in dataclasses.fields(AblationResult)}
-        return AblationResult(**fields | {"bars": tuple(Bar(**bar) for bar in said["bars"])})
+        # Folders of earlier versions lack the fields that have a default.
+        fields = {
+            field.name: said[field.name]
+            for field in dataclasses.fields(AblationResult)
+            if field.name in said or field.default is dataclasses.MISSING
+        }
+        fields["bars"] = tuple(Bar(**bar) for bar in said["bars"])
+        fields["oracle"] = Oracle(**said["oracle"]) if said.get("oracle") else None
+        fields["scoring_notes"] = tuple(said.get("scoring_notes", ()))
+        return AblationResult(**fields)
     except (KeyError, TypeError) as error:
         raise AutoHRError(f"{str(out / 'ablation.json')!r} is damaged ({error}); run the ablation again.") from None
 
@@ -368,6 +427,18 @@ def ablation_sheet(result: AblationResult) -> Sheet:
                 bar.why_not or "",
             )
         )
+    foot: tuple[tuple[str, ...], ...] = ()
+    if result.oracle is not None:
+        foot = (
+            (
+                ORACLE.title,
+                NOTHING,
+                figure(result.oracle.rmse_bpm),
+                "",
+                f"{result.oracle.n_scored} of {result.oracle.n}",
+                "" if result.oracle.n_scored else "no reference wave could be scored",
+            ),
+        )
     return Sheet(
         title=f"Fig. 4({result.panel}) {result.title}: RMSE, bpm",
         columns=("", "paper", "here", "95 %", "scored", "why not"),
@@ -377,5 +448,8 @@ def ablation_sheet(result: AblationResult) -> Sheet:
             f"paper: {result.source}. * read off the figure: good to about a tenth.",
             f"here: protocol {result.protocol}, scoring {result.preset}; the weights of the last step. {result.note}",
             "Differences of a tenth of a beat are below what one training differs from the next.",
+            *([] if result.oracle is None else ["oracle: the error of the rule and of the reference themselves."]),
+            *result.scoring_notes,
         ),
+        foot=foot,
     )

@@ -117,7 +117,7 @@ def watch_video(
             start_s=start_s,
             end_s=end_s,
         )
-        face = measured.faces[0]
+        face = measured.face
         assert face.bvp is not None
         arrays[f"net{number}_t_s"] = np.array(kept.t_s)
         arrays[f"net{number}_crops"] = np.stack(kept.crops)

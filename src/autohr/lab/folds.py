@@ -22,7 +22,7 @@ from autohr.data.cache import CachedRecording, CropConfig, Entry, open_cached, r
 from autohr.data.folds import subject_key
 from autohr.data.manifest import manifest_path
 from autohr.data.recording import Absent
-from autohr.errors import AutoHRError, BadRecipe, BadRecording
+from autohr.errors import BadRecipe, BadRecording, Stopped
 from autohr.evaluate.protocols import CrossDataset, KFold, Protocol, folds_of
 from autohr.evaluate.results import Results
 from autohr.evaluate.run import crop_of, run
@@ -122,7 +122,7 @@ def judge_net(
     Raises:
         BadRecording: a dataset of the protocol, or of the recipe, is not prepared.
         BadRecipe: see ``train``; or a recipe whose datasets are not those that the protocol trains on.
-        AutoHRError: training was stopped; the same call goes on.
+        Stopped: training was stopped; the same call goes on.
     """
     recipe = read_recipe(recipe_path, overrides)
     say = say or (lambda line: None)
@@ -220,7 +220,7 @@ def train_to_end(
 
     Raises:
         BadRecipe: see ``train``; also where ``folder`` holds a run of another recipe.
-        AutoHRError: training was stopped; the same call goes on.
+        Stopped: training was stopped; the same call goes on.
     """
     weights = folder / "checkpoints" / LAST
     recipe = read_recipe(recipe_path, overrides)
@@ -230,7 +230,7 @@ def train_to_end(
         return weights
     result = train(recipe_path, overrides, out=folder, progress=progress)
     if result.fit.stopped_by is not None:
-        raise AutoHRError(
+        raise Stopped(
             f"Stopped by {result.fit.stopped_by} after step {result.fit.step} of {str(folder)!r}; "
             "the same command goes on from there."
         )

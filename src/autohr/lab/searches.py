@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 
 from autohr.data.folds import subject_key
-from autohr.errors import AutoHRError, BadRecipe, UnknownName
+from autohr.errors import AutoHRError, BadRecipe, Stopped, UnknownName
 from autohr.evaluate.tables import NOTHING, Sheet, figure
 from autohr.lab.folds import has_ended, train_to_end
 from autohr.nets import NETS, make_config
 from autohr.nets.autohr import AutoHRConfig
 from autohr.nets.genotype import GENOTYPES, SPACE, SPACE_WITHOUT_TDC, Genotype, Op, read_genotype
+from autohr.recipes.files import find_recipe
 from autohr.runs import read_json, write_json
 from autohr.search.optimiser import GENOTYPE
 from autohr.search.optimiser import RESULT as SEARCH
@@ -41,6 +42,8 @@ from autohr.train.fit import Progress, print_progress
 from autohr.train.recipe import DATA, Recipe, open_recordings, read_recipe
 
 KIND = "comparison"
+NOT_YET = "not trained yet"
+"""Reason of a cell whose training was not asked for."""
 RESULT = "comparison.json"
 GROUPS: dict[str, str] = {
     "searched": "found by a search",
@@ -193,8 +196,9 @@ def compare_genotypes(
             the work.
 
     Raises:
-        AutoHRError: no such cell, two of one label, a search without a result; or training was stopped or diverged:
-            the same call goes on.
+        AutoHRError: no such cell, two of one label, a search without a result; or no cell could be trained: the error
+            of the first. Where only some fail, their ``why_not`` says why, and the others are trained.
+        Stopped: training was stopped by a signal; the same call goes on.
         BadRecipe: another net, or a run in ``out`` of another recipe.
     """
     say = say or (lambda line: None)
@@ -214,16 +218,25 @@ def compare_genotypes(
             raise UnknownName("cell", label, labels)
     config = _net_config(recipe, recipe_path)
     results: list[CellResult] = []
+    failures: list[AutoHRError] = []
     for one in candidates:
-        trainings, why = [], None
+        trainings: list[Training] = []
+        why = None
         for seed in seeds:
             folder = out / f"{one.label}-seed{seed}"
             changes = [*overrides, f"net_config.genotype={toml_inline(one.genotype.as_dict())}", f"fit.seed={seed}"]
             if only and one.label not in only and not has_ended(folder):
-                why = "not trained yet"
+                why = why or NOT_YET
                 continue
             say(f"{one.label} ({one.group}), seed {seed}: {folder}")
-            trainings.append(_train(recipe_path, changes, folder, seed, progress))
+            try:
+                trainings.append(_train(recipe_path, changes, folder, seed, progress))
+            except Stopped:
+                raise
+            except AutoHRError as error:
+                why = f"seed {seed}: {error}"
+                failures.append(error)
+                say(f"{one.label}: FAILED: {error}")
         parameters, gflop_per_s = cost(one.genotype, config, recipe)
         results.append(
             CellResult(
@@ -237,6 +250,8 @@ def compare_genotypes(
                 why_not=why,
             )
         )
+    if failures and not any(cell.trainings for cell in results):
+        raise failures[0]
     result = _summarise(recipe_path, recipe, overrides, seeds, candidates, results, out)
     (out / "results").mkdir(parents=True, exist_ok=True)
     write_json(out / "results" / RESULT, {"kind": KIND, **dataclasses.asdict(result)})
@@ -306,11 +321,11 @@ def search_cell(
 
     Raises:
         BadRecipe: see ``search.recipe.search``; also where ``out`` holds a search of another recipe.
-        AutoHRError: the search was stopped by a signal; the same call goes on.
+        Stopped: the search was stopped by a signal; the same call goes on.
     """
     found = run_search(recipe_path, overrides, out=out, progress=progress, say=say)
     if found.search.genotype is None or not found.genotype.exists():
-        raise AutoHRError(
+        raise Stopped(
             f"Stopped by {found.search.stopped_by} after step {found.search.step} of {str(out)!r}; the same command "
             "goes on from there."
         )
@@ -402,13 +417,13 @@ def _train(
     clock = folder / "results" / "wall.json"
     before_s = float(read_json(clock)["wall_s"]) if clock.exists() else 0.0
     ended = folder / "results" / "fit.json"
-    was = ended.read_bytes() if ended.exists() else None
+    was = read_json(ended) if ended.exists() else None
     began_s = time.monotonic()
     try:
         train_to_end(recipe_path, overrides, folder, progress)
     finally:
         # A training that had ended already took no time now.
-        if clock.parent.is_dir() and not (ended.exists() and ended.read_bytes() == was and clock.exists()):
+        if clock.parent.is_dir() and not (ended.exists() and read_json(ended) == was and clock.exists()):
             write_json(clock, {"wall_s": before_s + time.monotonic() - began_s})
     said = read_json(ended)
     last = said["last"]
@@ -472,7 +487,7 @@ def _summarise(
         if name != "searched" and searched and others:
             comparisons.append(compare_groups(searched, others, name))
     return ComparisonResult(
-        recipe=recipe_path.name,
+        recipe=find_recipe(recipe_path).name,
         overrides=tuple(overrides),
         n_steps=max((one.n_steps for cell in results for one in cell.trainings), default=None),
         batch_size=recipe.fit.batch_size,

@@ -20,15 +20,16 @@ from pathlib import Path
 
 from autohr.data import DATASETS
 from autohr.data.cache import Entry, open_cached
-from autohr.errors import BadRecipe, BadRecording, UnknownName
+from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, UnknownName
 from autohr.evaluate.results import Account, Results
 from autohr.evaluate.run import crop_of, evaluate_dataset, find_protocol
-from autohr.evaluate.scoring import Figures, Scores, score
+from autohr.evaluate.scoring import ORACLE, Figures, Scores, score
 from autohr.evaluate.summary import scores_sheet
 from autohr.evaluate.tables import NOTHING, Sheet, figure, render_sheet
 from autohr.lab.costs import Asked, Cost, measure_costs
 from autohr.lab.folds import train_to_end
 from autohr.methods import METHODS, Method, load_method, shipped_weights
+from autohr.recipes.files import FOLDER, find_recipe
 from autohr.runs import read_json, write_bytes, write_json
 from autohr.train.fit import BEST, Progress, print_progress
 from autohr.train.recipe import DATA
@@ -64,13 +65,14 @@ def compare_methods(
     *,
     train_cache: Path,
     test_cache: Path | None = None,
-    recipes: Path = Path("recipes"),
+    recipes: Path | None = None,
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     workers: int | None = None,
     progress: Callable[[Progress], None] | None = print_progress,
     preparing: Callable[[int, int, Entry], None] | None = None,
     judging: Callable[[str, int, int, Account], None] | None = None,
+    failing: Callable[[str, str], None] | None = None,
     say: Say | None = None,
 ) -> tuple[Sheet, ...]:
     """Train every net that has a recipe, judge all methods on the recordings in ``root``, and measure what they cost.
@@ -79,17 +81,21 @@ def compare_methods(
         root: folder of synthetic recordings (``autohr synth``) of people that nobody was trained on.
         train_cache: that ``autohr prepare`` wrote of the training recordings.
         test_cache: for the crops of the test; ``out/cache`` if None.
+        recipes: folder of the recipes; the shipped ones if None.
         overrides: of every recipe.
         only: names of ``METHODS``; all if empty.
         workers: processes that look for faces.
+        failing: called with (label, reason) for each method that failed. The others are judged all the same, and a note
+            of the first table names those that failed.
 
     Returns:
         All methods with their cost; their mean errors by group; the trainings.
 
     Raises:
         UnknownName: no such method.
-        BadRecipe: a recipe is missing; or a person of the test is in the training.
-        AutoHRError: as training and ``evaluate_dataset``.
+        BadRecipe: a person of the test is in the training.
+        Stopped: a training was stopped by a signal; the same call goes on.
+        AutoHRError: every method failed: the error of the first.
     """
     say = say or (lambda line: None)
     for name in only:
@@ -97,7 +103,19 @@ def compare_methods(
             raise UnknownName("method", name, METHODS)
     names = list(only) or list(METHODS)
     people = {one.subject for one in DATASETS[DATASET].list_recordings(Path(root)).recordings}
-    entrants = [_entrant(name, out, train_cache, recipes, overrides, progress, say) for name in names]
+    failures: dict[str, AutoHRError] = {}
+    entrants = []
+    for name in names:
+        try:
+            entrants.append(_entrant(name, out, train_cache, recipes, overrides, progress, say))
+        except Stopped:
+            raise
+        except AutoHRError as error:
+            failures[name] = error
+            say(f"{name}: FAILED: {error}")
+    if failures and not entrants:
+        raise next(iter(failures.values()))
+    why = {label: str(error) for label, error in failures.items()}
     for entrant in entrants:
         _refuse_same_people(entrant, people)
     entrants += [
@@ -118,14 +136,25 @@ def compare_methods(
         workers=workers,
         preparing=preparing,
         judging=judging,
+        failing=why.__setitem__,
         say=say,
     )
-    costs = _costs(entrants, methods, cache, out / COSTS, say)
-    sheets = standing_sheets(results, costs)
+    judged = {one.method.label for one in results}
+    ready = [(one, method) for one, method in zip(entrants, methods, strict=True) if one.label in judged]
+    entrants = [one for one, _ in ready]
+    costs = _costs(entrants, [method for _, method in ready], cache, out / COSTS, say)
+    first, *others = standing_sheets(results, costs)
+    sheets = (
+        replace(first, notes=(*(f"{label}: FAILED: {said}" for label, said in why.items()), *first.notes)),
+        *others,
+    )
     sheets += (training_sheet(entrants),)
     page = "\n\n".join(render_sheet(sheet, "markdown") for sheet in sheets) + "\n"
     (out / "results").mkdir(parents=True, exist_ok=True)
     write_bytes(out / "results" / PAGE, page.encode())
+    if failing is not None:
+        for label, said in why.items():
+            failing(label, said)
     return sheets
 
 
@@ -133,7 +162,7 @@ def _entrant(
     name: str,
     out: Path,
     cache: Path,
-    recipes: Path,
+    recipes: Path | None,
     overrides: Sequence[str],
     progress: Callable[[Progress], None] | None,
     say: Say,
@@ -141,9 +170,7 @@ def _entrant(
     """A formula as it is; a net trained to its end."""
     if not METHODS[name].is_net:
         return Entrant(name, name, None, None)
-    recipe = recipes / RECIPE.format(net=name)
-    if not recipe.is_file():
-        raise BadRecipe(f"There is no {str(recipe)!r} to train {name} by; name another folder, or leave {name} out.")
+    recipe = find_recipe(RECIPE.format(net=name), recipes or FOLDER)
     say(f"{name}: training")
     run = out / name
     train_to_end(recipe, [f"data.cache='{cache}'", *overrides], run, progress)
@@ -208,6 +235,7 @@ def standing_sheets(results: Sequence[Results], costs: Sequence[Cost]) -> tuple[
     whole = scores_sheet(scores)
     columns = ("parameters", "GFLOP/s", "ms/s", "MiB")
     rows = tuple((*row, *_cost_cells(by_label[one.method.label])) for row, one in zip(whole.rows, scores, strict=True))
+    foot = tuple((*row, *[NOTHING] * len(columns)) for row in whole.foot)
     notes = (
         *whole.notes,
         "parameters: that training changed. GFLOP/s: billions of operations of one pass of the net, for a second of "
@@ -222,13 +250,15 @@ def standing_sheets(results: Sequence[Results], costs: Sequence[Cost]) -> tuple[
         rows=rows,
         text_columns=whole.text_columns,
         notes=notes,
+        foot=foot,
     )
     return (first, strata_sheet(scores))
 
 
 def strata_sheet(scores: Sequence[Scores]) -> Sheet:
-    """Mean error of every method in every group, the smallest of a row marked."""
+    """Return the mean error of every method in every group, the smallest of a row marked, and that of the oracle."""
     rows = []
+    oracle = scores[0].oracle
     for group, values in scores[0].groups.items():
         for value in values:
             told = [one.groups.get(group, {}).get(value) for one in scores]
@@ -236,13 +266,19 @@ def strata_sheet(scores: Sequence[Scores]) -> Sheet:
             best = min((error for error in errors if error is not None), default=None)
             cells = (figure(error, 1) + ("*" if error is not None and error == best else "") for error in errors)
             shown = value.split(" ", 1)[1] if value[:1].isdigit() and " " in value else value
-            rows.append((f"{group}: {shown}", str(_most(told)), *cells))
+            known = None if oracle is None else oracle.groups.get(group, {}).get(value)
+            rows.append(
+                (f"{group}: {shown}", str(_most(told)), *cells, figure(None if known is None else known.mae_bpm, 1))
+            )
     return Sheet(
         title="Mean absolute error in bpm, by group",
-        columns=("group", "n", *(one.method.label for one in scores)),
+        columns=("group", "n", *(one.method.label for one in scores), ORACLE.label),
         rows=tuple(rows),
         text_columns=frozenset({0}),
-        notes=("n: readings laid out. *: the smallest of the row.",),
+        notes=(
+            "n: readings laid out. *: the smallest of the row. oracle: the reference's own wave, read by the same "
+            "rule.",
+        ),
     )
 
 

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autohr.data import DATASETS
-from autohr.errors import BadRecording, UnknownName
+from autohr.errors import AutoHRError, Stopped, UnknownName
 from autohr.evaluate.protocols import PROTOCOLS, Protocol
 from autohr.evaluate.published import TABLES, PublishedRow, PublishedTable
 from autohr.evaluate.results import Results, read_results
 from autohr.evaluate.run import find_protocol
-from autohr.evaluate.scoring import Scores, score
+from autohr.evaluate.scoring import ORACLE, Scores, check_windows, find_preset, score
+from autohr.evaluate.summary import find_oracles, oracle_notes
 from autohr.evaluate.tables import NOTHING, Sheet, figure
 from autohr.lab.folds import judge_formula, judge_net
 from autohr.methods import METHODS
+from autohr.recipes.files import FOLDER, find_recipe
 from autohr.train.fit import Progress, print_progress
 
 PROTOCOL_OF: dict[int, str] = {1: "vipl-hr", 2: "mahnob-hci", 3: "mmse-hr"}
@@ -31,7 +33,7 @@ class Way:
     """How a net of a table is trained."""
 
     recipe: str
-    """File in recipes/."""
+    """File among the recipes."""
     overrides: tuple[str, ...] = ()
     """What the table changes in it."""
     inferred: str = ""
@@ -104,7 +106,7 @@ def make_table(
     out: Path,
     *,
     cache: Path = Path("cache"),
-    recipes: Path = Path("recipes"),
+    recipes: Path | None = None,
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     protocol: str | Protocol | None = None,
@@ -116,17 +118,18 @@ def make_table(
     Args:
         out: folder; ``out/METHOD/fold_1`` and so on are the trainings.
         cache: that ``autohr prepare`` wrote; it replaces the recipes' own.
-        recipes: folder of the recipes that ``WAYS`` names.
+        recipes: folder of the recipes that ``WAYS`` names; the shipped ones if None.
         overrides: of every recipe.
         only: names of the methods to make; all that can be if empty. Others of ``METHODS`` may be among them.
         protocol: in place of the table's.
 
     Returns:
-        method -> why it was not made, for the rows that were not.
+        method -> why it was not made, for the rows that were not: those of ``why_not``, and those whose data, training
+        or test failed. The other rows are made all the same.
 
     Raises:
         UnknownName: no such table, method or protocol.
-        BadRecipe, AutoHRError: as ``judge_net``, but for what is not prepared: that is a reason.
+        Stopped: training was stopped by a signal; the same call goes on.
     """
     table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
     say = say or (lambda line: None)
@@ -147,7 +150,7 @@ def make_table(
             else:
                 way = WAYS[number][name]
                 judge_net(
-                    recipes / way.recipe,
+                    find_recipe(way.recipe, recipes or FOLDER),
                     [f"data.cache='{cache}'", *way.overrides, *overrides],
                     rule,
                     out / name,
@@ -156,8 +159,11 @@ def make_table(
                     progress=progress,
                     say=say,
                 )
-        except BadRecording as missing:
-            why[name] = str(missing)
+        except Stopped:
+            raise
+        except AutoHRError as error:
+            why[name] = str(error)
+            say(f"{name}: FAILED: {error}")
     return why
 
 
@@ -185,9 +191,10 @@ def table_sheet(
     preset: str | None = None,
     protocol: str | Protocol | None = None,
 ) -> Sheet:
-    """A table: the published figures of every row, and those of the results in ``runs``.
+    """Return a table with the published figures of every row, and those of the results in ``runs``.
 
-    Methods that the paper's table does not have follow after its rows.
+    Methods that the paper's table does not have follow after its rows. The foot of the table is the oracle: the
+    reference's own wave, scored by the same rule.
 
     Args:
         runs: run directories of evaluations; those of another protocol are named below the table and left out.
@@ -197,10 +204,12 @@ def table_sheet(
 
     Raises:
         UnknownName: no such table, preset or protocol.
+        WindowsTooShort: a preset that needs longer windows than the protocol has.
         AutoHRError: a run that cannot be read.
     """
     table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
     preset = preset or rule.preset
+    scoring = find_preset(preset)
     notes: list[str] = []
     scored: list[Scores] = []
     for folder in runs:
@@ -211,15 +220,24 @@ def table_sheet(
                     f"{results.protocol.get('name')} and not {rule.name}."
                 )
                 continue
+            check_windows(results, preset)
             scored.append(score(results, preset))
             notes += _completeness(results, table)
     rows: list[tuple[str, ...]] = []
+
+    def failed(one: Scores) -> str:
+        """Why the row was not made now, if what is shown of it was made before."""
+        return (why or {}).get(one.method.label, "")
+
     for published in table.rows:
         own = [one for one in scored if one.method.name == published.method]
         reason = (why or {}).get(published.method) or why_not(number, published.method) or _how(number, runs)
-        rows += [_row(table, published, one, "") for one in own] or [_row(table, published, None, reason)]
+        rows += [_row(table, published, one, failed(one)) for one in own] or [_row(table, published, None, reason)]
+    oracles = find_oracles(scored)
     in_paper = {row.method for row in table.rows}
-    rows += [_row(table, None, one, "") for one in scored if one.method.name not in in_paper]
+    rows += [_row(table, None, one, failed(one)) for one in scored if one.method.name not in in_paper]
+    told = in_paper | {one.method.name for one in scored}
+    rows += [_row(table, None, None, reason, name) for name, reason in (why or {}).items() if name not in told]
     made = {one.method.name for one in scored}
     inferred = [way.inferred for name, way in WAYS[number].items() if name in made and way.inferred]
     return Sheet(
@@ -239,15 +257,20 @@ def table_sheet(
             f"paper: {table.source}; bpm, r without unit. Its rows are quoted from many papers, each with its own "
             f"protocol, but for PhysNet and AutoHR: they do not compare with each other.",
             *_contradictions(table),
-            f"here: protocol {rule.name} ({rule.title}), scoring {preset}. {_first_up(rule.sure)}.",
+            f"here: protocol {rule.name} ({rule.title}), scoring {preset} ({scoring.title}). {_first_up(rule.sure)}.",
+            *([f"Limits of {preset}: {scoring.limits}."] if scoring.limits else []),
+            *oracle_notes(oracles),
             *inferred,
-            *dict.fromkeys(notes),
+            *dict.fromkeys([*notes, *(note for one in scored for note in one.notes)]),
         ),
+        foot=tuple(_row(table, None, one, "") for one in oracles),
     )
 
 
-def _row(table: PublishedTable, published: PublishedRow | None, own: Scores | None, reason: str) -> tuple[str, ...]:
-    title = published.title if published is not None else own.method.title if own is not None else ""
+def _row(
+    table: PublishedTable, published: PublishedRow | None, own: Scores | None, reason: str, name: str = ""
+) -> tuple[str, ...]:
+    title = published.title if published is not None else own.method.title if own is not None else METHODS[name].title
     if published is not None and published.contradicts_itself:
         title += " +"
     paper = [_printed(published, column) for column in table.columns]
@@ -258,7 +281,7 @@ def _row(table: PublishedTable, published: PublishedRow | None, own: Scores | No
         low_high = own.overall.intervals.get("rmse_bpm")
         interval = "" if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f}"
         videos = f"{own.overall.n_scored} of {own.overall.n}"
-        remark = _remark(own)
+        remark = "; ".join(filter(None, (_remark(own) if own.method.name != ORACLE.name else "", reason)))
     kind = "" if published is None else KINDS[published.kind]
     return (title, kind, *paper, *(figure(value) for value in here), interval, videos, remark)
 

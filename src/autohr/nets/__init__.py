@@ -1,5 +1,6 @@
 """Nets, one visible table: name -> what it is and how it is built. Importing it imports torch."""
 
+import autohr.nets.fork  # noqa: F401, makes torch work in forked children
 from autohr.nets.autohr import PRESETS, AutoHR, AutoHRConfig
 from autohr.nets.deepphys import DeepPhys, DeepPhysConfig
 from autohr.nets.hrcnn import HRCNN, HRCNNConfig

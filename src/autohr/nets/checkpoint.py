@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from autohr.errors import BadWeights, UnknownName
 from autohr.nets.spec import make_net
-from autohr.runs import write_bytes
+from autohr.runs import check_file, write_bytes
 
 SCHEMA = "autohr.weights/1"
 HEADER: dict[str, str] = {
@@ -38,6 +38,8 @@ HEADER: dict[str, str] = {
     "measured_accuracy": "what was measured, on what",
 }
 """Every header has these keys; a caller who leaves one out gets null there."""
+MAX_WEIGHTS_BYTES = 2**31
+"""Largest weights file that is opened, 2 GiB. The largest network here, I3D, has 50 MB; ours."""
 _WRITTEN_HERE = ("net", "config", "genotype")
 
 
@@ -152,13 +154,13 @@ def trained_crop(path: Path, header: Mapping[str, Any]) -> tuple[int, int, Liter
 
 def _open(path: Path) -> Any:
     """The file, opened by safetensors, which reads its table of contents and checks that the size fits."""
+    check_file(path, "weights file", MAX_WEIGHTS_BYTES, BadWeights)
     try:
         with path.open("rb") as file:
             start = file.read(8)
-    except OSError as error:
-        raise BadWeights(f"Cannot read weights {str(path)!r}: {error.strerror}.") from error
-    try:
         return safe_open(path, framework="pt")
+    except OSError as error:
+        raise BadWeights(f"Cannot read weights {str(path)!r}: {error.strerror or error}.") from error
     except SafetensorError as error:
         # Only now: a sound safetensors file starts with its table's length, which may look like a pickle's first byte.
         if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
@@ -178,7 +180,7 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> tuple[dict[str, A
         raise BadWeights(f"{str(path)!r} is a safetensors file, but not of autohr: it has no autohr header.")
     try:
         header = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadWeights(f"{str(path)!r}: its header is not JSON ({in_short(error)}). Fetch it again.") from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         schema = header.get("schema") if isinstance(header, dict) else None

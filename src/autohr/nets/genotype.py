@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from autohr.errors import BadRecipe
+from autohr.runs import read_limited_text
 
 SCHEMA = "autohr.genotype/1"
 N_BLOCKS = 4
@@ -155,17 +156,27 @@ class Genotype:
         return cls(**{name: values[name] for name in fields})
 
 
+MAX_GENOTYPE_BYTES = 1_000_000
+"""Largest genotype file that is read. One of four cells has 3 kB; ours."""
+
+
 def write_genotype(path: Path, genotype: Genotype) -> None:
     path.write_text(json.dumps(genotype.as_dict(), indent=2) + "\n")
 
 
 def read_genotype(path: Path) -> Genotype:
-    """A genotype from its JSON file. Raises BadRecipe with the path and what is wrong."""
+    """Return the genotype of a JSON file.
+
+    Raises:
+        BadRecipe: no regular file of at most ``MAX_GENOTYPE_BYTES`` of UTF-8 text, or not a genotype; the message says
+            what is wrong.
+    """
+    text = read_limited_text(path, "genotype", MAX_GENOTYPE_BYTES, BadRecipe)
     try:
-        return Genotype.from_dict(json.loads(path.read_text()))
-    except OSError as error:
-        raise BadRecipe(f"Cannot read genotype {str(path)!r}: {error.strerror}.") from error
-    except ValueError as error:
+        return Genotype.from_dict(json.loads(text))
+    except RecursionError:
+        raise BadRecipe(f"{str(path)!r} is not a genotype: its lists are nested too deeply.") from None
+    except (ValueError, TypeError) as error:
         raise BadRecipe(f"{str(path)!r} is not a genotype: {error}") from error
 
 

@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 
 from autohr.errors import AutoHRError
 from autohr.reports.page import Chart, colour, draw, hide_password, picture, render, time_axis
-from autohr.runs import open_run, read_json
+from autohr.runs import check_file, open_run, read_json
 from autohr.types import Float
 
 N_MOMENTS = 7
@@ -55,6 +55,10 @@ class _Net:
     levels: tuple[tuple[str, tuple[Markup, ...]], ...]
 
 
+MAX_ACTIVATIONS_BYTES = 2**31
+"""Largest file of activations that is read, 2 GiB; ours."""
+
+
 def render_activations_page(run_dir: Path, *, made_at: str | None = None) -> str:
     """The page of a run directory, as text.
 
@@ -65,6 +69,8 @@ def render_activations_page(run_dir: Path, *, made_at: str | None = None) -> str
     video = hide_password(str(run.config.get("video", "")))
     file = run.results / "activations.npz"
     try:
+        if file.exists():
+            check_file(file, "file of activations", MAX_ACTIVATIONS_BYTES)
         with np.load(file) as stored:
             arrays = {name: np.asarray(stored[name]) for name in stored.files}
         said = read_json(run.results / "activations.json")["nets"]

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from autohr.evaluate.results import Results, read_results
-from autohr.evaluate.scoring import Figures, Scores, compare, find_preset, score
+from autohr.evaluate.scoring import Figures, Scores, check_windows, compare, find_preset, score
+from autohr.evaluate.summary import find_oracles, oracle_notes
 from autohr.evaluate.tables import NOTHING
 from autohr.reports.page import Chart, Sizes, colour, count_words, draw, is_number, render
 from autohr.types import Float
@@ -86,15 +88,19 @@ def render_evaluation_page(
     Raises:
         AutoHRError: no such run, no results in it, or damaged ones.
         UnknownName: no such preset.
+        WindowsTooShort: a preset that needs longer windows.
     """
     everything = read_results(run_dir)
     protocol = everything[0].protocol
     rule = find_preset(preset or str(protocol.get("preset") or "reference"))
+    for results in everything:
+        check_windows(results, rule)
     scores = [score(results, rule) for results in everything]
     base = next((one for one in scores if one.method.label == baseline), scores[0])
     views = tuple(
         _view(number, results, one, base) for number, (results, one) in enumerate(zip(everything, scores, strict=True))
     )
+    oracles = [_oracle_view(one) for one in find_oracles(scores)]
     return render(
         "evaluation.html.j2",
         {
@@ -106,6 +112,8 @@ def render_evaluation_page(
             "rate_columns": [(heading, what) for _, heading, _, what in RATE_COLUMNS],
             "other_columns": [(heading, what) for _, heading, _, what in OTHER_COLUMNS],
             "methods": views,
+            "oracles": oracles,
+            "oracle_notes": oracle_notes(find_oracles(scores)),
             "groups": _groups(scores),
             "base": base,
             "max_listed": MAX_LISTED,
@@ -134,6 +142,15 @@ def _view(number: int, results: Results, scores: Scores, base: Scores) -> _Metho
     )
 
 
+def _oracle_view(oracle: Scores) -> Mapping[str, Any]:
+    return {
+        "title": oracle.method.title,
+        "figures": oracle.overall,
+        "rates": [_cell(oracle.overall, field, digits) for field, _, digits, _ in RATE_COLUMNS],
+        "others": [_cell(oracle.overall, field, digits) for field, _, digits, _ in OTHER_COLUMNS],
+    }
+
+
 def _cell(figures: Figures, field: str, digits: int) -> _Cell:
     value = getattr(figures, field)
     low_high = figures.intervals.get(field)
@@ -157,12 +174,13 @@ def _against(scores: Scores, base: Scores) -> str:
 
 
 def _groups(scores: Sequence[Scores]) -> list[tuple[str, list[tuple[str, list[str]]]]]:
-    """(group, (value, a cell for each method)...): MAE and, in brackets, scored of all readings."""
+    """Return (group, (value, a cell for each method and oracle)...): MAE and, in brackets, scored of all readings."""
     names = sorted({name for one in scores for name in one.groups})
     tables = []
     for name in names:
         values = sorted({value for one in scores for value in one.groups.get(name, {})})
-        rows = [(value, [_group_cell(one.groups.get(name, {}), value) for one in scores]) for value in values]
+        tables_of = [one.groups.get(name, {}) for one in [*scores, *find_oracles(scores)]]
+        rows = [(value, [_group_cell(table, value) for table in tables_of]) for value in values]
         tables.append((name, rows))
     return tables
 

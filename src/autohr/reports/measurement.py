@@ -137,7 +137,9 @@ def _view_file(result: Measurement | Refusal, anchor: str) -> _FileView:
     name = re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path
     if isinstance(result, Refusal):
         return _FileView(path, name, anchor, None, _no_rate(hide_password(result.reason)))
-    faces = tuple(_view_face(face, result.duration_s, f"{anchor}-face-{i + 1}") for i, face in enumerate(result.faces))
+    # The face to take when only one is wanted comes first.
+    ordered = sorted(result.faces, key=lambda face: face is not result.face)
+    faces = tuple(_view_face(face, result.duration_s, f"{anchor}-face-{i + 1}") for i, face in enumerate(ordered))
     verdict = None if faces else _no_rate("no face was measured in this video")
     # "--" keeps a file whose name starts with a dash from being read as an option.
     learned = "" if result.weights is None else f"--weights {shlex.quote(result.weights)} "

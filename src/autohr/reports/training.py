@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from autohr.errors import AutoHRError
 from autohr.reports.page import Chart, colour, draw, render
-from autohr.runs import Run, open_run
+from autohr.runs import Run, open_run, read_json
 from autohr.types import Float
 
 Record = dict[str, Any]
@@ -66,9 +66,9 @@ def _data(run: Run) -> dict[str, Any]:
     """How many recordings trained, validated and did neither, and why not."""
     file = run.results / "data.json"
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
+        said = read_json(file)
         return {"n_train": len(said["train"]), "n_val": len(said["val"]), "left_out": dict(said["left_out"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (AutoHRError, ValueError, KeyError, TypeError):
         return {"n_train": None, "n_val": None, "left_out": {}}
 
 

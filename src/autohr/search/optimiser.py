@@ -12,6 +12,7 @@ uninterrupted one; n processes under torchrun see the clips that one would have 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import sys
 import time
@@ -42,11 +43,15 @@ from autohr.search.space import (
     strengths,
 )
 from autohr.train.fit import (
+    MAX_SKIPPED_IN_ROW,
     RESUME,
     FitConfig,
     Progress,
     Source,
+    TrainingState,
+    advice,
     ahead,
+    decide_precision,
     draw_batch,
     in_precision,
     learning_rate,
@@ -57,6 +62,7 @@ from autohr.train.fit import (
     save_state,
     stop_signals,
     validate,
+    weights_are_finite,
 )
 from autohr.train.losses import LossConfig
 from autohr.train.steps import STEPS, Batch, Moment
@@ -101,6 +107,7 @@ class SearchConfig:
     order: Literal[1, 2] = 1
     """2: through one step of the weights, as DARTS does at first (``unrolled_gradient``); four times the work."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    """See ``FitConfig.precision``."""
     seed: int = 0
     """Decides the initial weights, alphas and betas, and every clip."""
     device: str = "cpu"
@@ -186,6 +193,10 @@ class SearchResult:
     """Name of a signal, or "collapse"; None where the search ran to its end."""
     collapse: str | None
     """What was unsound at the end, if something was."""
+    precision: str = "fp32"
+    """Precision of the steps: fp32 or bf16."""
+    n_skipped: int = 0
+    """Steps that were left out because a gradient was not finite."""
 
 
 def search(
@@ -208,7 +219,8 @@ def search(
     Writes to ``run``: a log line of losses every ``log_every`` steps; after each epoch a line with the architecture,
     its entropies and the cell that it stands for, and that cell as results/genotype_epoch_NN.json; and, when it is
     over, results/genotype.json and results/search.json. SIGTERM and SIGINT end it after the current step, with a
-    checkpoint; a second one kills.
+    checkpoint; a second one kills. A step of the weights or of the architecture whose gradient is not finite is left
+    out and logged.
 
     Args:
         weight_half, alpha_half: clips of different subjects.
@@ -219,7 +231,8 @@ def search(
 
     Raises:
         ValueError: a config that does not fit the machine.
-        AutoHRError: the loss or a gradient stopped being a number; or no cell is within the budget.
+        AutoHRError: the weights are not finite, or ``MAX_SKIPPED_IN_ROW`` steps in a row, or all, were left out; or no
+            cell is within the budget.
         BadWeights: the run's resume.safetensors is damaged or belongs to another supernet.
     """
     loss, learning, space = loss or LossConfig(), STEPS["autohr"], net.space
@@ -252,11 +265,12 @@ def search(
             },
         ]
     )
-    step, kept = 0, dict[str, Any](_NOTHING_KEPT)
+    state = TrainingState()
     resume_path = run.checkpoints / RESUME
     if resume_path.exists():
-        step, best, _ = load_state(resume_path, net, None, optimiser)
-        kept = best or kept
+        state = load_state(resume_path, net, None, optimiser)
+    step, n_skipped, in_row = state.step, state.n_skipped, state.n_skipped_in_row
+    kept = state.best or dict[str, Any](_NOTHING_KEPT)
     if world > 1:
         dist.barrier()
         for value in (*net.parameters(), *net.buffers()):
@@ -264,6 +278,20 @@ def search(
     if rank == 0:
         run.keep_log(lambda record: record.get("step", 0) <= step)
     earlier_s = max((record.get("wall_s", 0.0) for record in run.read_log()), default=0.0)
+
+    def work(tried: nn.Module, in_bf16: bool) -> Tensor:
+        batch = draw_batch(weight_half, as_fit, step, rank, world, half=[0])
+        as_said = in_precision(tried, dataclasses.replace(as_fit, precision="bf16" if in_bf16 else "fp32"), device)
+        return learning.learn(as_said, net_input(batch.frames, device), batch, loss, Moment(step, n_steps)).total
+
+    works = [work] if step < n_steps and not kept["over"] else []
+    precision, note = decide_precision(state.precision or config.precision, net, works, device, world, "search")
+    as_fit = dataclasses.replace(as_fit, precision=precision)
+    if note is not None and rank == 0:
+        # Of the step to come, so that a run that begins again does not keep the line.
+        run.log({"step": step + 1, "precision": precision, "note": note})
+        if progress is not None:
+            progress(Progress(step, n_steps, math.nan, 0.0, 0.0, note=note))
     forward = in_precision(net, as_fit, device)
     first_step, started_s = step, time.monotonic()
 
@@ -286,6 +314,7 @@ def search(
             moment = Moment(step, n_steps)
             lr = learning_rate(step, n_steps, as_fit)
             optimiser.param_groups[0]["lr"] = lr
+            buffers = [buffer.clone() for buffer in net.buffers()]
             net.train()
 
             alpha_total = None
@@ -317,32 +346,49 @@ def search(
             total_of, parts_of = total_loss(weight_batch, moment)
             _take(weights, _average(torch.autograd.grad(total_of, weights), world))
             grad_norm = float(nn.utils.clip_grad_norm_(weights, config.clip_norm or math.inf))
-            total, of_alphas, n_stop, *values = mean_over_processes(
+            total, of_alphas, n_stop, n_bad, *values = mean_over_processes(
                 [
                     total_of,
                     torch.zeros(()) if alpha_total is None else alpha_total,
                     torch.tensor(float(bool(stop))),
+                    torch.tensor(float(not math.isfinite(grad_norm))),
                     *(parts_of[part] for part in learning.parts),
                 ],
                 device,
                 world,
             )
-            if not all(map(math.isfinite, (total, of_alphas, grad_norm, alpha_norm))):
-                raise AutoHRError(
-                    f"The search stopped at step {step}: loss {total:g}, of the architecture {of_alphas:g}, gradients "
-                    f"{grad_norm:g} and {alpha_norm:g}. Lower search.lr (now {lr:g}), set search.clip_norm, or use "
-                    "search.precision = 'fp32'; the last checkpoint stands."
-                )
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+            # From sums over the processes, so that all of them leave out the same steps.
+            weights_fit = n_bad == 0 and math.isfinite(total)
             step += 1
+            if weights_fit:
+                optimiser.step()
+            else:
+                with torch.no_grad():
+                    for buffer, before in zip(net.buffers(), buffers, strict=True):
+                        buffer.copy_(before)
+            optimiser.zero_grad(set_to_none=True)
+            skipped = not (weights_fit and math.isfinite(of_alphas) and math.isfinite(alpha_norm))
+            in_row = in_row + 1 if skipped else 0
+            said = f"loss {total:g}, of the architecture {of_alphas:g}, gradients {grad_norm:g} and {alpha_norm:g}"
+            if skipped:
+                n_skipped += 1
+                if in_row >= MAX_SKIPPED_IN_ROW or n_skipped == n_steps or not weights_are_finite(net):
+                    raise AutoHRError(
+                        f"The search stopped at step {step - 1}: {said}; {in_row} in a row could not be "
+                        f"used. {advice(as_fit, lr, 'search')} The last checkpoint stands."
+                    )
 
             stopped = n_stop > 0
             at_epoch = step % per_epoch == 0
             gone_s = time.monotonic() - started_s
             clips_per_s = (step - first_step) * config.batch_size / max(gone_s, 1e-9)
             where = Progress(step, n_steps, total, clips_per_s, (n_steps - step) * config.batch_size / clips_per_s)
-            if rank == 0 and (step % config.log_every == 0 or at_epoch or stopped):
+            if rank == 0 and skipped:
+                run.log({"step": step, "skipped": n_skipped, "note": said, "wall_s": round(earlier_s + gone_s, 3)})
+                if progress is not None:
+                    note = f"left out, as it is not finite: {said}; {n_skipped} left out so far"
+                    progress(dataclasses.replace(where, note=note))
+            elif rank == 0 and (step % config.log_every == 0 or at_epoch or stopped):
                 run.log(
                     {
                         "step": step,
@@ -375,15 +421,17 @@ def search(
             # A signal that came during a long validation; alone, nobody else need agree.
             stopped = stopped or (world == 1 and bool(stop))
             if rank == 0 and (at_epoch or stopped or step % config.checkpoint_every == 0):
-                save_state(resume_path, net, None, optimiser, step=step, best=kept, last=None)
+                state = TrainingState(step, kept, None, as_fit.precision, n_skipped, in_row)
+                save_state(resume_path, net, None, optimiser, state)
         stopped_by = stop[0] if stop else ("another process" if stopped else None)
 
     epochs = step // per_epoch
     if step < n_steps and not kept["over"]:
-        return SearchResult(step, n_steps, epochs, None, stopped_by, kept["why"])
+        return SearchResult(step, n_steps, epochs, None, stopped_by, kept["why"], as_fit.precision, n_skipped)
     chosen = kept["sound"] if config.collapse == "stop" and kept["why"] and kept["sound"] else kept["now"]
     genotype = Genotype.from_dict(chosen["genotype"])
-    result = SearchResult(step, n_steps, epochs, genotype, "collapse" if kept["over"] else None, kept["why"])
+    over = "collapse" if kept["over"] else None
+    result = SearchResult(step, n_steps, epochs, genotype, over, kept["why"], as_fit.precision, n_skipped)
     if rank == 0:
         wall_s = max((record.get("wall_s", 0.0) for record in run.read_log()), default=0.0)
         with replacing(run.results / GENOTYPE) as aside:
@@ -405,6 +453,8 @@ def search(
                 "n_parameters_supernet": sum(weight.numel() for weight in weights),
                 "cost": cost_of(genotype, costs),
                 "n_processes": world,
+                "precision": as_fit.precision,
+                "n_skipped": n_skipped,
             },
         )
     return result

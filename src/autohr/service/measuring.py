@@ -136,8 +136,8 @@ def measurement_files(result: Measurement, command: str | None = None) -> dict[s
 
 
 def summary_of(result: Measurement) -> dict[str, Any]:
-    """The answer for the largest face, for the page's first line."""
-    face = result.faces[0]
+    """Return the answer for the page's first line: of ``Measurement.face``, with the other faces named."""
+    face = result.face
     return {
         "hr_bpm": face.hr_bpm,
         "confidence": face.confidence,
@@ -145,6 +145,11 @@ def summary_of(result: Measurement) -> dict[str, Any]:
         "why": face.why_unreliable,
         "duration_s": result.duration_s,
         "method": result.method,
+        "others": [
+            {"hr_bpm": other.hr_bpm, "reliable": other.reliable, "start_s": other.start_s, "end_s": other.end_s}
+            for other in result.faces
+            if other is not face
+        ],
     }
 
 

@@ -42,6 +42,7 @@ from autohr.nets.inference import as_channels_last
 from autohr.runs import Run, replacing
 from autohr.signals.rate import estimate_heart_rate
 from autohr.train.losses import LossConfig
+from autohr.train.precision import find_bf16_fault
 from autohr.train.steps import STEPS, Batch, Forward, Learned, Moment, Step
 from autohr.types import Float
 
@@ -49,6 +50,11 @@ RESUME = "resume.safetensors"
 BEST = "best.safetensors"
 LAST = "last.safetensors"
 RESUME_FORMAT = "autohr.resume/1"
+
+MAX_SKIPPED_IN_ROW = 10
+"""Steps in a row without a finite gradient that end a run. Chosen by us: the fault of bf16 that ``find_bf16_fault``
+looks for gave infinity in about one step of ten, so ten in a row by chance are one in 1e10; a net that has diverged
+gives it in every step."""
 
 T = TypeVar("T")
 
@@ -115,7 +121,8 @@ class FitConfig:
     clip_norm: float = 0.0
     """Longest allowed gradient (2-norm over all parameters); 0 leaves it alone."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: autocast; weights, optimiser and loss stay in float32."""
+    """bf16: autocast; weights, optimiser and loss stay in float32. On a CPU whose gradients in bf16 are wrong
+    (``find_bf16_fault``) the training is in fp32 all the same, and says so."""
     ema: float = 0.0
     """Decay of a running mean of the weights, which is then what is validated and saved; 0 for none."""
     seed: int = 0
@@ -172,6 +179,8 @@ class Progress:
     eta_s: float
     val: dict[str, float | None] | None = None
     """The validation that was just made, if one was."""
+    note: str | None = None
+    """A sentence to show in place of the numbers: a step that was left out, or a change of precision."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,24 @@ class FitResult:
     """The validation of the best weights, with its ``step``."""
     stopped_by: str | None
     """Name of the signal that ended training early; None where it ran to its end."""
+    precision: str = "fp32"
+    """Precision of the steps: fp32 or bf16."""
+    n_skipped: int = 0
+    """Steps that were left out because their gradient was not finite."""
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Numbers that a run goes on from, beside its tensors."""
+
+    step: int = 0
+    best: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    precision: Literal["fp32", "bf16"] | None = None
+    """Precision of the steps so far; None in files that were written before it was kept."""
+    n_skipped: int = 0
+    n_skipped_in_row: int = 0
+    """Steps left out just before ``step``, without one between that was not."""
 
 
 def fit(
@@ -204,7 +231,8 @@ def fit(
     """Train ``net`` in place, from where ``run`` left off.
 
     Writes to ``run``: a log line of losses every ``log_every`` steps and of each validation; resume.safetensors;
-    and, through ``save_weights(path, net, measured)``, best.safetensors (lowest validation MAE) and last.safetensors.
+    and, through ``save_weights(path, net, measured)``, best.safetensors (lowest validation MAE; of a net that learns in
+    stages, in the last stage) and last.safetensors. A step whose loss or gradient is not finite is left out and logged.
     SIGTERM and SIGINT end training after the current step, with a checkpoint; a second one kills.
 
     Args:
@@ -215,7 +243,7 @@ def fit(
 
     Raises:
         ValueError: a config that does not fit the machine or the data.
-        AutoHRError: the loss or its gradient stopped being a number.
+        AutoHRError: the weights are not finite, or ``MAX_SKIPPED_IN_ROW`` steps in a row, or all, were left out.
         BadWeights: the run's resume.safetensors is damaged or belongs to another net.
     """
     loss = loss or LossConfig()
@@ -239,10 +267,14 @@ def fit(
     averaged = copy.deepcopy(net).requires_grad_(False) if config.ema else None
     judged = averaged if averaged is not None else net
 
-    step, best, last = 0, None, None
+    state = TrainingState()
     resume_path = run.checkpoints / RESUME
     if resume_path.exists():
-        step, best, last = load_state(resume_path, net, averaged, optimiser)
+        state = load_state(resume_path, net, averaged, optimiser)
+    step, best, last, n_skipped, in_row = state.step, state.best, state.last, state.n_skipped, state.n_skipped_in_row
+    if best is not None and not counts_for_best(learning, best["step"], n_steps):
+        # Written before the rule that only the last stage counts.
+        best = None
     if world > 1:
         dist.barrier()
     if rank == 0:
@@ -252,6 +284,24 @@ def fit(
         # Where parts rest, DDP must look which; elsewhere that would cost time.
         rests = learning.rates is not None
         model = DistributedDataParallel(net, [device] if device.type == "cuda" else None, find_unused_parameters=rests)
+
+    def work(moment: Moment, tried: nn.Module, in_bf16: bool) -> Tensor:
+        torch.manual_seed(_step_seed(config.seed, moment.step, rank))
+        batch = draw_batch(train, config, moment.step, rank, world)
+        as_said = in_precision(tried, dataclasses.replace(config, precision="bf16" if in_bf16 else "fp32"), device)
+        return learning.learn(as_said, net_input(batch.frames, device), batch, loss, moment).total
+
+    starts = {math.ceil(share * n_steps) for share in learning.stages}
+    moments = [Moment(at, n_steps) for at in sorted({step} | {at for at in starts if step < at}) if at < n_steps]
+    precision, note = decide_precision(
+        state.precision or config.precision, net, [partial(work, at) for at in moments], device, world, "fit"
+    )
+    config = dataclasses.replace(config, precision=precision)
+    if note is not None and rank == 0:
+        # Of the step to come, so that a run that begins again does not keep the line.
+        run.log({"step": step + 1, "precision": precision, "note": note})
+        if progress is not None:
+            progress(Progress(step, n_steps, math.nan, 0.0, 0.0, note=note))
     forward = in_precision(model, config, device)
 
     first_step, started_s = step, time.monotonic()
@@ -267,6 +317,7 @@ def fit(
             for prefix, group in zip(groups, optimiser.param_groups, strict=True):
                 group["lr"] = lr * factors[prefix]
 
+            buffers = [buffer.clone() for buffer in net.buffers()]
             model.train()
             learned: Learned = learning.learn(forward, net_input(batch.frames, device), batch, loss, moment)
             optimiser.zero_grad(set_to_none=True)
@@ -277,30 +328,50 @@ def fit(
                     for parameter in parameters:
                         parameter.grad = None
             grad_norm = nn.utils.clip_grad_norm_(net.parameters(), config.clip_norm or math.inf)
-            total, n_stop, *values = mean_over_processes(
-                [learned.total, torch.tensor(float(bool(stop))), *(learned.parts[name] for name in learning.parts)],
+            is_bad = not math.isfinite(float(grad_norm))
+            total, n_stop, n_bad, *values = mean_over_processes(
+                [
+                    learned.total,
+                    torch.tensor(float(bool(stop))),
+                    torch.tensor(float(is_bad)),
+                    *(learned.parts[name] for name in learning.parts),
+                ],
                 device,
                 world,
             )
             parts = dict(zip(learning.parts, values, strict=True))
-            if not (math.isfinite(total) and math.isfinite(float(grad_norm))):
-                said = ", ".join(f"{name} {value:g}" for name, value in parts.items())
-                raise AutoHRError(
-                    f"Training stopped at step {step}: loss {total:g} ({said}), gradient {float(grad_norm):g}. "
-                    f"Lower fit.lr (now {lr:g}), set fit.clip_norm, or use "
-                    "fit.precision = 'fp32'; the last checkpoint stands."
-                )
-            optimiser.step()
+            # From sums over the processes, so that all of them leave out the same steps.
+            skipped = n_bad > 0 or not math.isfinite(total)
             step += 1
-            if averaged is not None:
-                update_average(averaged, net, config.ema, step)
+            if skipped:
+                n_skipped, in_row = n_skipped + 1, in_row + 1
+                with torch.no_grad():
+                    for buffer, before in zip(net.buffers(), buffers, strict=True):
+                        buffer.copy_(before)
+                said = ", ".join(f"{name} {value:g}" for name, value in parts.items())
+                said = f"loss {total:g} ({said}), gradient {float(grad_norm):g}"
+                if in_row >= MAX_SKIPPED_IN_ROW or n_skipped == n_steps or not weights_are_finite(net):
+                    raise AutoHRError(
+                        f"Training stopped at step {step - 1}: {said}; {in_row} in a row could not be "
+                        f"used. {advice(config, lr, 'fit')} The last checkpoint stands."
+                    )
+            else:
+                in_row = 0
+                optimiser.step()
+                if averaged is not None:
+                    update_average(averaged, net, config.ema, step)
 
             # Every process must leave the loop at the same step, or the others would wait for it for ever.
             stopped = n_stop > 0
             at_end = step == n_steps
             clips_per_s = (step - first_step) * config.batch_size / max(time.monotonic() - started_s, 1e-9)
             where = Progress(step, n_steps, total, clips_per_s, (n_steps - step) * config.batch_size / clips_per_s)
-            if rank == 0 and (step % config.log_every == 0 or at_end or stopped):
+            if rank == 0 and skipped:
+                run.log({"step": step, "skipped": n_skipped, "note": said})
+                if progress is not None:
+                    note = f"left out, as it is not finite: {said}; {n_skipped} left out so far"
+                    progress(dataclasses.replace(where, note=note))
+            elif rank == 0 and (step % config.log_every == 0 or at_end or stopped):
                 run.log(
                     {
                         "step": step,
@@ -321,7 +392,7 @@ def fit(
                     "step": step,
                     **validate(judged, val, config, loss, guess_bpm, device, rank, world, learning=learning),
                 }
-                is_best = best is None or _mae(last) < _mae(best)
+                is_best = counts_for_best(learning, step, n_steps) and (best is None or _mae(last) < _mae(best))
                 best = last if is_best else best
                 if rank == 0:
                     run.log({"step": step, "val": last})
@@ -332,12 +403,68 @@ def fit(
             # A signal that came during a long validation; alone, nobody else need agree.
             stopped = stopped or (world == 1 and bool(stop))
             if rank == 0 and (due or stopped or step % config.checkpoint_every == 0):
-                save_state(resume_path, net, averaged, optimiser, step=step, best=best, last=last)
+                state = TrainingState(step, best, last, config.precision, n_skipped, in_row)
+                save_state(resume_path, net, averaged, optimiser, state)
         stopped_by = stop[0] if stop else ("another process" if stopped else None)
 
     if rank == 0 and save_weights is not None:
         save_weights(run.checkpoints / LAST, judged, last or {})
-    return FitResult(step, n_steps, last, best, stopped_by)
+    return FitResult(step, n_steps, last, best, stopped_by, config.precision, n_skipped)
+
+
+def counts_for_best(learning: Step, step: int, n_steps: int) -> bool:
+    """Return whether a validation after ``step`` steps may choose the best weights.
+
+    Of a net that learns in stages only those of the last stage do, for the net is not whole before. The end of training
+    always counts, so that a run too short for its last stage has best weights as well.
+    """
+    return step == n_steps or Moment(step - 1, n_steps).share >= max(learning.stages, default=0.0)
+
+
+# A gradient that is not finite -----------------------------------------------------------------------------------
+
+
+def decide_precision(
+    precision: Literal["fp32", "bf16"],
+    net: nn.Module,
+    works: Sequence[Callable[[nn.Module, bool], Tensor]],
+    device: torch.device,
+    world: int,
+    section: str,
+) -> tuple[Literal["fp32", "bf16"], str | None]:
+    """Return the precision to train in, and a line that says so where it is not the one asked for.
+
+    bf16 on a CPU is checked with ``find_bf16_fault``, at resuming too, because a run may be moved to another processor;
+    fp32 stays fp32. All processes decide alike: for fp32 where one of them finds a fault.
+
+    Args:
+        works: compute the loss, see ``find_bf16_fault``; one for each stage that is to come.
+        section: of the recipe, for the line.
+    """
+    if precision == "fp32" or device.type != "cpu" or not works:
+        return precision, None
+    faults = (find_bf16_fault(net, work) for work in works)
+    fault = next((found for found in faults if found is not None), None)
+    (share,) = mean_over_processes([torch.tensor(float(fault is not None))], device, world)
+    if share == 0:
+        return "bf16", None
+    why = fault or "another process found it"
+    return "fp32", f"bf16 is wrong on this processor ({why}); going on with {section}.precision = 'fp32'"
+
+
+def weights_are_finite(net: nn.Module) -> bool:
+    """Return whether every parameter is finite."""
+    return all(bool(torch.isfinite(value).all()) for value in net.parameters())
+
+
+def advice(config: FitConfig, lr: float, section: str) -> str:
+    """Return what to do about gradients that are not finite: the options of the recipe that are not yet set so."""
+    ways = [f"Lower {section}.lr (now {lr:g}), such as --set {section}.lr={lr / 10:g}"]
+    if config.clip_norm == 0:
+        ways.append(f"use --set {section}.clip_norm=1")
+    if config.precision == "bf16":
+        ways.append(f"use --set {section}.precision=fp32")
+    return f"{', or '.join(ways)}."
 
 
 def parameter_groups(net: nn.Module, learning: Step, n_steps: int) -> dict[str, list[nn.Parameter]]:
@@ -488,7 +615,7 @@ def validate(
             if not torch.isfinite(pred).all():
                 raise AutoHRError(
                     f"The net's {learning.kind} is not finite on validation window {windows[row]}. "
-                    f"Lower fit.lr (now {config.lr:g}) or set fit.clip_norm."
+                    f"{advice(config, config.lr, 'fit')}"
                 )
             if learning.kind == "wave":
                 table[row, 0] = estimate_heart_rate(pred[0].double().numpy(), clip.fps).hr_bpm or 0.0
@@ -535,10 +662,7 @@ def save_state(
     net: nn.Module,
     averaged: nn.Module | None,
     optimiser: torch.optim.Optimizer,
-    *,
-    step: int,
-    best: dict[str, Any] | None,
-    last: dict[str, Any] | None,
+    state: TrainingState,
 ) -> None:
     """All that ``load_state`` needs, in one safetensors file that replaces the one before at once.
 
@@ -547,12 +671,12 @@ def save_state(
     tensors = {f"net.{name}": value for name, value in net.state_dict().items()}
     if averaged is not None:
         tensors |= {f"average.{name}": value for name, value in averaged.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
+    for index, memory in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": value for name, value in memory.items()}
     # A copy each: safetensors refuses tensors that share memory, and those of channels_last layout.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     # One entry, because safetensors writes several in random order and equal states should make equal files.
-    header = {"autohr": json.dumps({"format": RESUME_FORMAT, "step": step, "best": best, "last": last})}
+    header = {"autohr": json.dumps({"format": RESUME_FORMAT, **dataclasses.asdict(state)})}
     try:
         with replacing(path) as aside:
             save_file(tensors, aside, header)
@@ -562,8 +686,8 @@ def save_state(
 
 def load_state(
     path: Path, net: nn.Module, averaged: nn.Module | None, optimiser: torch.optim.Optimizer
-) -> tuple[int, dict[str, Any] | None, dict[str, Any] | None]:
-    """Put the state of ``save_state`` back in place, bit for bit; returns step, best and last.
+) -> TrainingState:
+    """Put the tensors of ``save_state`` back in place, bit for bit, and return its numbers.
 
     Raises BadWeights where the file is damaged, or belongs to another net or config.
     """
@@ -599,7 +723,9 @@ def load_state(
             if value.shape == parameter.shape:
                 value = torch.empty_like(parameter, requires_grad=False).copy_(value)
             optimiser.state[parameter][name.removeprefix(prefix)] = value
-    return state["step"], state["best"], state["last"]
+    # Files of before lack the newer fields.
+    known = {field.name for field in dataclasses.fields(TrainingState)}
+    return TrainingState(**{name: value for name, value in state.items() if name in known})
 
 
 # Around the loop -------------------------------------------------------------------------------------------------
@@ -623,7 +749,9 @@ def join_processes(device: str) -> Iterator[int]:
 def print_progress(progress: Progress) -> None:
     """One plain line on stderr: about twenty for the losses of a run, and one for each validation."""
     every = max(1, progress.n_steps // 20)
-    if progress.val is not None:
+    if progress.note is not None:
+        said = progress.note
+    elif progress.val is not None:
         val = progress.val
         r = "-" if val["pearson_r"] is None else f"{val['pearson_r']:.2f}"
         said = (

@@ -39,6 +39,7 @@ from autohr.errors import BadRecipe, BadRecording, UnknownName
 from autohr.nets import NETS, make_net
 from autohr.nets.checkpoint import load_net, save_weights
 from autohr.nets.genotype import read_genotype
+from autohr.recipes.files import read_recipe_table
 from autohr.runs import Run, create_run, open_run, read_json, write_json
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS
 from autohr.train.curves import draw_curves
@@ -47,6 +48,14 @@ from autohr.train.losses import LossConfig
 from autohr.train.steps import STEPS
 
 T = TypeVar("T")
+
+REPLACES: dict[str, tuple[str, ...]] = {
+    "fit.steps": ("fit.epochs",),
+    "fit.epochs": ("fit.steps",),
+    "data.val_share": ("data.fold", "data.val_subjects"),
+    "data.fold": ("data.val_subjects",),
+}
+"""Key of an override -> keys of the file that it replaces: those that contradict it, or that would win over it."""
 
 DATA = "data.json"
 """In a run's results: which recordings trained, which validated, and which did neither and why."""
@@ -139,9 +148,13 @@ class TrainResult:
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a TOML file, after ``overrides`` such as "fit.lr=3e-4" (the value in TOML, or else plain text).
+    """Return the recipe in a TOML file, after ``overrides``.
 
-    A genotype may be given as the path of its .json file; the recipe then holds what is in it.
+    Args:
+        path: the file, or the name of a shipped recipe. A genotype in it may be given as the path of a .json file; the
+            recipe then holds what is in that file.
+        overrides: such as "fit.lr=3e-4", with a value in TOML or else plain text. An override of one of two fields that
+            contradict each other, such as fit.steps and fit.epochs, removes the other one of the file (``REPLACES``).
 
     Raises BadRecipe, one line, for a file that is missing or no TOML, an unknown key, a wrong type, a contradiction.
     """
@@ -155,15 +168,21 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What a TOML file holds, after ``overrides`` as of ``read_recipe``. Raises BadRecipe for what is no TOML."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadRecipe(f"Cannot read recipe {str(path)!r}: {error.strerror}.") from None
-    except ValueError as error:
-        raise BadRecipe(f"{str(path)!r} is not TOML: {error}") from None
-    for override in overrides:
-        _override(table, override)
+    """Return what the TOML file of a recipe holds, after ``overrides`` as of ``read_recipe``.
+
+    Args:
+        path: as ``find_recipe`` takes it, a file or the name of a shipped recipe.
+
+    Raises:
+        BadRecipe: no such recipe, or a file that cannot be read or is not TOML; or an override that is malformed.
+    """
+    table = read_recipe_table(path)
+    given = [_override(table, override) for override in overrides]
+    for key in given:
+        for other in REPLACES.get(key, ()):
+            section, _, name = other.partition(".")
+            if other not in given and section not in given and isinstance(table.get(section), dict):
+                table[section].pop(name, None)
     return table
 
 
@@ -189,8 +208,8 @@ def parse_as(kind: type[T], table: Mapping[str, Any], name: str) -> T:
         raise BadRecipe(f"{name}: {error}; use numbers, text, lists and tables.") from None
 
 
-def _override(table: dict[str, Any], override: str) -> None:
-    """Put one "a.b=value" into the table."""
+def _override(table: dict[str, Any], override: str) -> str:
+    """Put one "a.b=value" into the table, and return its key, "a.b"."""
     keys, equals, text = override.partition("=")
     *parents, last = [key.strip() for key in keys.split(".")]
     if not equals or not last or not all(parents):
@@ -204,6 +223,7 @@ def _override(table: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise BadRecipe(f"--set {override!r}: {parent!r} is a value, not a section.")
     table[last] = value
+    return ".".join((*parents, last))
 
 
 def _refuse_unknown(kind: type[Any], table: Mapping[str, Any], name: str, section: str) -> None:

@@ -85,6 +85,9 @@ class Step:
     rates: Callable[[Moment], Mapping[str, float]] | None = None
     """Parameters, by the beginning of their names -> by what their learning rate is multiplied at a moment; 0 leaves
     them as they are. The keys are always the same, and every parameter has one. None: 1 for all."""
+    stages: tuple[float, ...] = ()
+    """Shares of training at which the second and later stages begin; () where the net learns the same all the time.
+    The best weights come from the last stage."""
 
 
 def learn_wave(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
@@ -229,11 +232,13 @@ STEPS: dict[str, Step] = {
         own_loss="the correlation of its waves and by masks of skin",
     ),
     "i3d": Step(learn_rate, "rate", ("rate",), needs_bvp=False, own_loss=_RATE_LOSS),
-    "hrcnn": Step(learn_hrcnn, "rate", ("frequency", "rate"), needs_bvp=False, rates=hrcnn_rates),
+    "hrcnn": Step(learn_hrcnn, "rate", ("frequency", "rate"), needs_bvp=False, rates=hrcnn_rates, stages=HRCNN_STAGES),
     "rhythmnet": Step(
         learn_rhythmnet, "rate", ("rate", "smooth"), needs_bvp=False, own_loss=f"{_RATE_LOSS} and its smoothness"
     ),
-    "synrhythm": Step(learn_synrhythm, "rate", ("rate",), needs_bvp=False, own_loss=_RATE_LOSS),
+    "synrhythm": Step(
+        learn_synrhythm, "rate", ("rate",), needs_bvp=False, own_loss=_RATE_LOSS, stages=(SYNTHETIC_SHARE,)
+    ),
 }
 """Net -> how it learns; every net of ``NETS``."""
 

@@ -6,24 +6,30 @@ with the length of the video. PyAV reads files, pictures and addresses; OpenCV r
 Conventions, all of them ours unless said otherwise:
 
 * Time 0 is the stamp of the first frame that the decoder gives. A camera's clock starts at its first grab.
-* Stamps come from the container. A missing one is filled from decoding times or the spacing of its neighbours and the
-  frame is marked ``repaired``; a frame whose stamp was already taken, or lies behind, is dropped and counted. A clock
-  that falls back by more than a second was restarted, and goes on where it was.
+* Stamps come from the container. A missing or stray one is filled from decoding times or the spacing of its neighbours
+  and the frame is marked ``repaired``; a frame whose stamp was already taken, or lies behind, is dropped and counted. A
+  clock that falls back by more than a second was restarted, and goes on where it was; one that leaps forward by more
+  than an hour in all does too (``stamps.py``).
+* Slow motion and time lapse that say so are put on the clock by which they were filmed (``capture.py``).
 * Untagged colour is BT.601 below 720 lines and BT.709 from 720 up, limited range: what players do. Tagged colour is
   taken at its word. Transfer curves (HDR) are not undone; a note says so.
-* Frames are turned upright as the file asks; ``width`` and ``height`` are those after turning.
+* Frames are turned and mirrored as the file asks; ``width`` and ``height`` are those after turning.
+* A picture size that changes for good is followed. Smaller frames of the same shape are scaled up to that before, so
+  that a face is not lost where a stream is given less room; a few frames of another shape are dropped and counted.
+* Of several picture streams the real film is read (``_choose_stream``).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import mimetypes
 import os
 import queue
 import re
 import stat
-import statistics
+import struct
 import threading
 import time
 from collections import deque
@@ -31,21 +37,27 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import NamedTuple, Protocol, Self, cast
 
 import av
 import av.codec
 import av.container
 import cv2
 import numpy as np
+from av.buffer import Buffer
+from av.container import InputContainer
+from av.sidedata import sidedata
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from autohr.errors import VideoError
+from autohr.errors import VideoError, with_notes
 from autohr.types import Frame
+from autohr.video.capture import LEAST_LAPSE_FPS, Capture, read_capture, time_factor
+from autohr.video.stamps import NoClock, StampClock, Timed
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -89,8 +101,22 @@ SEEK_FROM_S = 2.0
 NOT_VIDEO_FORMATS = frozenset({"tty", "concat", "hls", "dash", "image2", "bin", "xbin", "adf", "idf", "lavfi"})
 """What FFmpeg would open as a video from a local file and is none: text, play lists, single pictures."""
 
-CLOCK_RESTART_S = 1.0
-"""A stamp further back than this is a restarted clock (a joined file, a stream that came back), not a stray frame."""
+SAME_SHAPE = 0.01
+"""Sizes whose ratios of width to height differ by less than this are one picture at two scales."""
+CONFIRMING_SIZE = 3
+"""Frames in a row of another size and shape that are believed; fewer are strays (a thumbnail among pictures)."""
+STREAM_SHARE = 0.5
+"""A picture stream with fewer frames, or less time, than this share of the longest is no film: a cover or preview."""
+PROBED_PACKETS = 600
+"""Packets counted to tell films from previews where the header does not say how long they are: some seconds."""
+RATE_PACKETS = 120
+"""Packets from whose stamps the rate of a file with a tag of slow motion is taken."""
+LEAST_BYTES_PER_S = 100
+"""A header that promises more time than the file has bytes for is not believed: the emptiest frames take 10 bytes."""
+MOST_CHANGES = 5
+"""Changes of the size of the picture that are noted one by one."""
+FASTEST_FPS = 1000.0
+"""A file whose stamps say more frames per second than this has a clock that went wrong; a note says so."""
 MAX_BAD_PACKETS = 1000
 """So many packets in a row without one frame end the reading; the longest usual key frame distance is 250."""
 GAP_S = 0.5
@@ -101,11 +127,14 @@ TRUNCATED_SLACK_S = 0.5
 _UNSPECIFIED, _BT709, _BT470BG = 2, 1, 5  # AVColorSpace
 _LIMITED = 1  # AVColorRange
 _NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS
+_MATRIX_BYTES = 36  # of AV_FRAME_DATA_DISPLAYMATRIX
 _HDR_CURVES = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 # Without ACCURATE_RND swscale takes a quick path that is up to 2.6 of 255 too dark, green most (measured on flat
 # colours, by the equations of BT.601); exact planes are right to 0.5 and cost 0.5 ms more a frame at 640x480.
 _EXACT = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND)
 _GRAY_FROM_LIMITED: NDArray[np.uint8] = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
+
+_WEBP_ANIMATED = 0x02  # in the flags of VP8X (RFC 9649, 2.7)
 
 _IMAGE_CODECS = (  # first bytes -> decoder; the suffix of a picture is not trusted
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -115,6 +144,19 @@ _IMAGE_CODECS = (  # first bytes -> decoder; the suffix of a picture is not trus
     (b"II*\0", "tiff"),
     (b"MM\0*", "tiff"),
 )
+
+
+def _unnamed_side_data(cls: type[sidedata.Type], value: int) -> sidedata.Type:
+    """Return a member for a kind of side data that PyAV has no name for."""
+    member = object.__new__(cls)
+    member._name_ = f"UNNAMED_{value}"
+    member._value_ = value  # type: ignore[assignment]
+    return member
+
+
+# PyAV 18 raises ValueError for all side data of a frame, its display matrix too, where one kind is newer than its list:
+# FFmpeg 8 attaches EXIF to pictures, and views to stereo video.
+sidedata.Type._missing_ = classmethod(_unnamed_side_data)  # type: ignore[assignment, method-assign]
 
 
 @dataclass(frozen=True)
@@ -155,11 +197,17 @@ class _Source(Protocol):
     fps_nominal: float | None
     ended_by: str | None
     notes: list[str]
+    is_live: bool
+    """Whether frames are stamped by this machine as they come, so that none may be held back."""
 
     def raws(self) -> Iterator[_Raw]: ...
 
     def seek(self, start_s: float) -> float | None:
         """Go to a key frame at or before this time and return the stamp of time 0; None where that is not safe."""
+        ...
+
+    def rewind(self) -> None:
+        """Begin again at the first frame, after a seek."""
         ...
 
     def close(self) -> None: ...
@@ -205,7 +253,7 @@ def _open_source(source: str | Path | int, fps: float | None) -> _Source:
     if isinstance(source, int):
         return _CameraSource(source, fps)
     if isinstance(source, str) and "://" in source:
-        return _FileSource(source, is_url=True)
+        return _FileSource(source, is_url=True, fps=fps)
     path = local_path(source)
     try:
         mode = path.stat().st_mode
@@ -228,9 +276,29 @@ def _open_source(source: str | Path | int, fps: float | None) -> _Source:
         raise VideoError(f"{str(source)!r} cannot be read: {_reason(error)}. Check its permissions.") from None
     if not head:
         raise VideoError(f"{str(source)!r} is empty (0 bytes). Copy or record it again.")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise VideoError(f"{str(source)!r} is a single picture; a pulse needs a video or a folder of pictures.")
-    return _FileSource(str(path), is_url=False)
+    if path.suffix.lower() in IMAGE_SUFFIXES or _is_webp(head):
+        _check_is_moving(str(source), head)
+    return _FileSource(str(path), is_url=False, fps=fps)
+
+
+def _check_is_moving(name: str, head: bytes) -> None:
+    """Refuse a single picture, and an animated one that cannot be read; GIF and animated PNG are read as videos."""
+    if _is_webp(head):
+        if head[12:16] == b"VP8X" and head[20] & _WEBP_ANIMATED:
+            raise VideoError(
+                f"{name!r} is an animated WebP, which FFmpeg here cannot read. Convert it to mp4, gif or animated png."
+            )
+    elif head.startswith(b"\x89PNG"):
+        # The chunk that says how many frames there are stands before the first picture.
+        if b"acTL" in head.split(b"IDAT")[0]:
+            return
+    elif not any(head.startswith(magic) for magic, _ in _IMAGE_CODECS):
+        return
+    raise VideoError(f"{name!r} is a single picture; a pulse needs a video or a folder of pictures.")
+
+
+def _is_webp(head: bytes) -> bool:
+    return head[:4] == b"RIFF" and head[8:12] == b"WEBP" and len(head) > 20
 
 
 def read_ahead(video: VideoReader, n_frames: int = 8) -> Generator[VideoFrame, None, None]:
@@ -512,11 +580,17 @@ class VideoReader:
         self._start_s = start_s
         self._end_s = math.inf if end_s is None else end_s
         self._fps = fps
+        self._size = (self.width, self.height)
+        self._odd: list[_Sized] = []
+        self._changes: list[str] = []
         self._n_damaged = 0
         self._n_late = 0
         self._n_resized = 0
-        self._n_restarts = 0
+        self._n_scaled = 0
         self._gaps_s: list[float] = []
+        self._first_t_s = self._last_t_s = self._given_t_s = 0.0
+        self._clock: StampClock[_Raw] | None = None
+        self._has_noted = False
         self._frames = self._read()
 
     def __enter__(self) -> Self:
@@ -544,37 +618,102 @@ class VideoReader:
         self._source.close()
 
     def _read(self) -> Generator[VideoFrame, None, None]:
-        last_t_s = end_t_s = given_t_s = 0.0
-        whole = True
-        for raw, t_s, repaired in self._timed():
-            if t_s is None or raw.rgb is None or raw.size != (self.width, self.height):
-                if (last_t_s if t_s is None else t_s) >= self._start_s:
-                    self._n_late += t_s is None
-                    self._n_damaged += t_s is not None and raw.rgb is None
-                    self._n_resized += t_s is not None and raw.rgb is not None
-                    self.n_dropped = self._n_late + self._n_damaged + self._n_resized
-                continue
-            last_t_s, end_t_s = t_s, t_s + (raw.step_s or 0.0)
-            if t_s >= self._end_s:
-                whole = False
-                break
-            if t_s < self._start_s:
-                continue
-            if self.n_read and t_s - given_t_s > max(GAP_S, 3 / (self.fps_nominal or math.inf)):
-                self._gaps_s.append(t_s - given_t_s)
-            given_t_s = t_s
-            frame = VideoFrame(rgb=raw.rgb(), t_s=t_s, index=self.n_read, repaired=repaired, whole=raw.whole)
-            self.n_read += 1
-            self.n_repaired += repaired
-            yield frame
+        try:
+            end_t_s = yield from self._given()
+        except VideoError as error:
+            self._source.close()
+            self._write_notes(None)
+            raise VideoError(with_notes(str(error), self.notes)) from None
+        except BaseException:
+            # The caller has seen enough: what was noticed so far still holds.
+            self._write_notes(None)
+            raise
         self._source.close()
-        self._write_notes(end_t_s if whole else None)
+        self._write_notes(end_t_s)
         if self.n_read == 0:
             end = "its end" if self._end_s == math.inf else f"{self._end_s:g} s"
-            raise VideoError(
+            reason = (
                 f"{self.path!r} has no usable frame between {self._start_s:g} s and {end}: "
-                f"frames were seen up to {last_t_s:.2f} s."
+                f"frames were seen up to {self._last_t_s:.2f} s."
             )
+            raise VideoError(with_notes(reason, self.notes))
+
+    def _given(self) -> Generator[VideoFrame, None, float | None]:
+        """The frames wanted; returns the end of the last frame of the file, None where reading stopped before."""
+        end_t_s = 0.0
+        for raw, t_s, repaired in self._timed():
+            if t_s is None or raw.rgb is None:
+                if (self._last_t_s if t_s is None else t_s) >= self._start_s:
+                    self._n_late += t_s is None
+                    self._n_damaged += t_s is not None
+                    self._count_dropped()
+                continue
+            self._last_t_s, end_t_s = t_s, t_s + (raw.step_s or 0.0)
+            if t_s >= self._end_s:
+                yield from map(self._give, self._settle_odd())
+                return None
+            if t_s >= self._start_s:
+                yield from map(self._give, self._sized(_Sized(raw.rgb, raw, t_s, repaired)))
+        yield from map(self._give, self._settle_odd())
+        return end_t_s
+
+    def _give(self, sized: _Sized) -> VideoFrame:
+        """Convert a frame, and count it."""
+        frame = VideoFrame(sized.rgb(), sized.t_s, self.n_read, sized.repaired, sized.raw.whole)
+        if self.n_read == 0:
+            self._first_t_s = sized.t_s
+        elif sized.t_s - self._given_t_s > max(GAP_S, 3 / (self.fps_nominal or math.inf)):
+            self._gaps_s.append(sized.t_s - self._given_t_s)
+        self._given_t_s = sized.t_s
+        self.n_read += 1
+        self.n_repaired += sized.repaired
+        return frame
+
+    def _sized(self, frame: _Sized) -> list[_Sized]:
+        """Return the frames that can be given now that this one has come, at the size of the picture."""
+        size = frame.raw.size
+        if size == self._size:
+            return [*self._settle_odd(), frame]
+        if self._is_same_shape(size) and size[0] < self._size[0]:
+            return [*self._settle_odd(), self._at_size(frame)]
+        settled = self._settle_odd() if self._odd and self._odd[-1].raw.size != size else []
+        if not _is_size_allowed(*size):
+            # What cannot be measured is dropped at once: of many such frames none is kept.
+            settled += self._settle_odd()
+            self._n_resized += 1
+            self._count_dropped()
+            return settled
+        self._odd.append(frame)
+        if len(self._odd) < CONFIRMING_SIZE:
+            return settled
+        (width, height), (new_width, new_height) = self._size, size
+        self._changes.append(
+            f"From {self._odd[0].t_s:.2f} s on the picture is {new_width}x{new_height} and no longer {width}x{height}; "
+            "faces are looked for anew."
+        )
+        self._size = size
+        odd, self._odd = self._odd, []
+        return [*settled, *odd]
+
+    def _settle_odd(self) -> list[_Sized]:
+        """Give the frames whose size did not last: scaled where they have the shape of the others, else dropped."""
+        odd, self._odd = self._odd, []
+        kept = [self._at_size(frame) for frame in odd if self._is_same_shape(frame.raw.size)]
+        self._n_resized += len(odd) - len(kept)
+        self._count_dropped()
+        return kept
+
+    def _is_same_shape(self, size: tuple[int, int]) -> bool:
+        (width, height), (new_width, new_height) = self._size, size
+        return abs(new_width * height - width * new_height) <= SAME_SHAPE * width * new_height
+
+    def _at_size(self, frame: _Sized) -> _Sized:
+        """Return the frame scaled to the present size."""
+        self._n_scaled += 1
+        return frame._replace(rgb=functools.partial(_scaled, frame.rgb, self._size))
+
+    def _count_dropped(self) -> None:
+        self.n_dropped = self._n_late + self._n_damaged + self._n_resized
 
     def _timed(self) -> Iterator[tuple[_Raw, float | None, bool]]:
         """Every frame with its time and whether that was filled in; the time is None where it was already taken."""
@@ -582,113 +721,117 @@ class VideoReader:
             for n, raw in enumerate(self._source.raws()):
                 yield raw, n / self._fps, False
             return
+        if self._source.is_live:
+            yield from self._timed_live()
+            return
         zero_s = self._source.seek(self._start_s) if self._start_s >= SEEK_FROM_S else None
+        yield from self._timed_by_stamps(zero_s)
+        if zero_s is not None and self._last_t_s < self._start_s:
+            # The index led past a clock that fell back: begin again and skip frame by frame.
+            self._source.rewind()
+            yield from self._timed_by_stamps(None)
+
+    def _timed_by_stamps(self, zero_s: float | None) -> Iterator[tuple[_Raw, float | None, bool]]:
         nominal_s = 1 / self._source.fps_nominal if self._source.fps_nominal else None
-        clock = _Clock(zero_s=zero_s, nominal_step_s=nominal_s)
+        self._clock = clock = StampClock[_Raw](zero_s=zero_s, nominal_step_s=nominal_s)
+
+        def settled(frames: list[Timed[_Raw]]) -> Iterator[tuple[_Raw, float | None, bool]]:
+            for timed in frames:
+                yield timed.item, timed.t_s, timed.repaired
+
+        try:
+            for raw in self._source.raws():
+                if raw.rgb is None and raw.stamp_s is None and raw.dts_s is None:
+                    yield raw, clock.last_t_s or 0.0, False
+                    continue
+                yield from settled(clock.push(raw, raw.stamp_s, raw.dts_s, raw.step_s))
+            yield from settled(clock.flush())
+        except NoClock as why:
+            raise VideoError(f"{self.path!r} has no usable clock: {why}. Say its frames per second: --fps.") from None
+
+    def _timed_live(self) -> Iterator[tuple[_Raw, float | None, bool]]:
+        """Frames that this machine stamped itself, by a clock that only goes forward: none is held."""
+        zero_s = last_t_s = None
         for raw in self._source.raws():
-            if raw.rgb is None and raw.stamp_s is None and raw.dts_s is None:
-                yield raw, clock.last_t_s or 0.0, False
+            stamp_s = raw.stamp_s or 0.0
+            zero_s = stamp_s if zero_s is None else zero_s
+            t_s = stamp_s - zero_s
+            if last_t_s is not None and t_s <= last_t_s + 1e-6:
+                yield raw, None, False
                 continue
-            try:
-                t_s, repaired = clock.read(raw.stamp_s, raw.dts_s, raw.step_s)
-            except _NoClock:
-                raise VideoError(f"{self.path!r} has no time stamps. Say its frames per second: --fps.") from None
-            self._n_restarts = clock.n_restarts
-            yield raw, t_s, repaired
+            last_t_s = t_s
+            yield raw, t_s, False
 
     def _write_notes(self, end_t_s: float | None) -> None:
-        """``end_t_s`` is the end of the last frame of the file; None when reading stopped at ``end_s``."""
+        """``end_t_s`` is the end of the last frame of the file; None when reading stopped before."""
+        if self._has_noted:
+            return
+        self._has_noted = True
         say = self.notes.append
         self.notes.extend(self._source.notes)
-        if self.n_repaired:
-            say(f"{_frames(self.n_repaired)} had no usable time stamp; the times were filled in from the neighbours.")
-        if self._n_restarts:
-            say(f"The clock of the video fell back {self._n_restarts} time(s); it was carried on where it was.")
+        clock = self._clock
+        n_filled = self.n_repaired - (clock.n_crawling if clock is not None else 0)
+        if n_filled > 0:
+            say(f"{_frames(n_filled)} had no usable time stamp; the times were filled in from the neighbours.")
+        if clock is not None and clock.n_crawling:
+            say(
+                f"The time stamps of {_frames(clock.n_crawling)} crawled at a fraction of the usual distance; the "
+                "usual one was put in their place. If the rate is not right, give it with --fps."
+            )
+        if clock is not None and clock.n_restarts:
+            say(f"The clock of the video fell back {clock.n_restarts} time(s); it was carried on where it was.")
+        if clock is not None and clock.n_taken_out:
+            say(
+                f"The clock of the video leapt forward {clock.n_taken_out} time(s), by {clock.taken_out_s:.0f} s in "
+                "all; it was carried on where it was. If the times are not right, give the rate with --fps."
+            )
         if self._n_late:
-            say(f"{_frames(self._n_late)} dropped: the time stamp was already taken or ran backwards.")
+            hint = " If the times are not right, give the rate with --fps." if self._n_late > self.n_read else ""
+            say(f"{_frames(self._n_late)} dropped: the time stamp was already taken or ran backwards.{hint}")
         if self._n_damaged:
             say(f"{_frames(self._n_damaged)} dropped: damaged (corrupt), or not decodable.")
         if self._n_resized:
-            say(f"{_frames(self._n_resized)} dropped: not of the first frame's size, {self.width}x{self.height}.")
+            say(f"{_frames(self._n_resized)} dropped: not of the size of the others, {self.width}x{self.height}.")
+        if self._n_scaled:
+            say(f"{_frames(self._n_scaled)} of another size were scaled to {self._size[0]}x{self._size[1]}.")
+        self.notes.extend(self._changes[:MOST_CHANGES])
+        if len(self._changes) > MOST_CHANGES:
+            say(f"The size of the picture changed {len(self._changes)} times in all.")
         if self._gaps_s:
             say(f"Between frames there are {len(self._gaps_s)} gap(s), the longest of {max(self._gaps_s):.2f} s.")
+        span_s = self._last_t_s - self._first_t_s
+        if self._fps is None and self.n_read > 30 and self.n_read - 1 > FASTEST_FPS * span_s:
+            say(
+                f"By its time stamps the video has {self.n_read} frames in {span_s:.3f} s. "
+                "If that is not its rate, give it with --fps."
+            )
         if end_t_s is None:
             return
         if self._source.ended_by is not None:
             say(self._source.ended_by)
         promised_s = self.duration_s
-        if self._fps is None and promised_s is not None and end_t_s < promised_s - TRUNCATED_SLACK_S:
+        there_s = end_t_s + (clock.taken_out_s if clock is not None else 0.0)
+        if self._fps is None and promised_s is not None and there_s < promised_s - TRUNCATED_SLACK_S:
             say(
                 f"The header says {promised_s:.2f} s but the last frame ends at {end_t_s:.2f} s: "
                 "the file is truncated, or its sound is longer than its picture."
             )
 
 
-class _NoClock(Exception):
-    """Neither stamps nor anything to fill them from."""
+class _Sized(NamedTuple):
+    """A frame whose size is being looked at."""
+
+    rgb: Callable[[], Frame]
+    raw: _Raw
+    t_s: float
+    repaired: bool
 
 
-class _Clock:
-    """Container stamps to seconds since the first frame, strictly increasing."""
-
-    def __init__(self, *, zero_s: float | None, nominal_step_s: float | None) -> None:
-        self.last_t_s: float | None = None
-        self.n_restarts = 0
-        self._zero_s = zero_s
-        self._sought = zero_s is not None
-        self._nominal_step_s = nominal_step_s
-        self._last_dts_s: float | None = None
-        self._last_step_s: float | None = None
-        self._steps_s: deque[float] = deque(maxlen=15)
-
-    def read(self, stamp_s: float | None, dts_s: float | None, step_s: float | None) -> tuple[float | None, bool]:
-        """The time of the next frame and whether it was filled in; (None, False) when it is already taken.
-
-        Args:
-            stamp_s: presentation stamp on the container's clock, None if missing.
-            dts_s: decoding stamp, on a clock that may lie apart from the former: only its differences are used.
-            step_s: how long the frame is shown, None if unknown.
-
-        Raises:
-            _NoClock: the stamp is missing and nothing says how far apart frames are.
-        """
-        last = self.last_t_s
-        repaired = False
-        if stamp_s is None:
-            if last is None and self._sought:
-                return None, False
-            if last is None:
-                t_s = 0.0
-            elif dts_s is not None and self._last_dts_s is not None and dts_s > self._last_dts_s:
-                t_s = last + dts_s - self._last_dts_s
-            else:
-                t_s = last + self._spacing_s()
-            repaired = True
-        else:
-            if self._zero_s is None:
-                self._zero_s = stamp_s if last is None else stamp_s - last - self._spacing_s()
-            t_s = stamp_s - self._zero_s
-            if last is not None and t_s < last - CLOCK_RESTART_S:
-                t_s = last + self._spacing_s()
-                self._zero_s = stamp_s - t_s
-                self.n_restarts += 1
-                repaired = True
-            elif last is not None and t_s <= last + 1e-6:
-                return None, False
-        if last is not None and not repaired:
-            self._steps_s.append(t_s - last)
-        self.last_t_s, self._last_dts_s, self._last_step_s = t_s, dts_s, step_s
-        return t_s, repaired
-
-    def _spacing_s(self) -> float:
-        """The likeliest distance from the last frame to the next."""
-        if self._last_step_s is not None:
-            return self._last_step_s
-        if self._steps_s:
-            return statistics.median(self._steps_s)
-        if self._nominal_step_s is not None:
-            return self._nominal_step_s
-        raise _NoClock
+def _scaled(rgb: Callable[[], Frame], size: tuple[int, int]) -> Frame:
+    """The picture at another size (width, height): means of pixels where it shrinks, linear where it grows."""
+    picture = rgb()
+    how = cv2.INTER_AREA if size[0] < picture.shape[1] else cv2.INTER_LINEAR
+    return np.ascontiguousarray(cv2.resize(picture, size, interpolation=how), dtype=np.uint8)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -696,10 +839,27 @@ class _Clock:
 
 
 class _ToRgb:
-    """Decoded pictures of any pixel format to upright RGB. Keeps one scaler: one per frame takes twice as long."""
+    """Decoded pictures of any pixel format to upright RGB. Keeps its scalers: one per frame takes twice as long."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
+        self._thumbnailer = VideoReformatter()
+
+    def orientation(self, frame: av.VideoFrame) -> _Orientation:
+        """Return the orientation that the container, the stream or EXIF asks for; FFmpeg makes a matrix of each."""
+        # PyAV's side data and their frame hold each other, so the picture would stay in memory until Python looks for
+        # cycles: gigabytes of 4K. A copy of a few pixels has the same side data, and takes 0.03 ms.
+        try:
+            small = self._thumbnailer.reformat(frame, width=16, height=16, format="gray8", interpolation="POINT")
+            side = small.side_data.get("DISPLAYMATRIX")
+        except (av.FFmpegError, ValueError):
+            return _AS_IT_IS
+        matrix = b"" if side is None else bytes(cast(Buffer, side))
+        return _orientation_of(matrix) if len(matrix) == _MATRIX_BYTES else _AS_IT_IS
+
+    def upright_size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        """Return width and height after turning."""
+        return (frame.height, frame.width) if self.orientation(frame).transposed else (frame.width, frame.height)
 
     def __call__(self, frame: av.VideoFrame) -> Frame:
         is_gray = frame.format.name.startswith("gray")
@@ -713,25 +873,55 @@ class _ToRgb:
         rgb = cv2.merge([red, green, blue])
         if is_gray and frame.color_range == _LIMITED:
             rgb = _GRAY_FROM_LIMITED[rgb]  # swscale takes all gray as full range, whatever its tag
-        turn = _TURNS.get(_quarter_turns(frame))
-        if turn is not None:
-            rgb = cv2.rotate(rgb, turn)
-        return np.ascontiguousarray(rgb, dtype=np.uint8)
+        return np.ascontiguousarray(_upright(np.asarray(rgb, dtype=np.uint8), self.orientation(frame)))
 
 
-_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
+class _Orientation(NamedTuple):
+    """How a picture is brought upright: first rows and columns are exchanged, then rows, then columns are reversed."""
+
+    transposed: bool
+    rows_reversed: bool
+    columns_reversed: bool
+    turn_deg: float
+    """What the file asks for beyond that, in degrees counterclockwise: 0 but for damaged or odd files."""
 
 
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    """How often the picture must be turned by 90 degrees counterclockwise to stand upright: 0, 1, 2 or 3.
+_AS_IT_IS = _Orientation(False, False, False, 0.0)
+_LEAST_ODD_DEG = 1.0
+"""Turns that are left out are noted from here on; a matrix in fixed point is exact to a hundredth of this."""
 
-    The sign was checked against OpenCV, which turns by itself, on files with a display matrix.
+
+@functools.lru_cache(maxsize=64)
+def _orientation_of(matrix: bytes) -> _Orientation:
+    """Return the orientation nearest to a display matrix.
+
+    Args:
+        matrix: nine int32 as FFmpeg keeps them, in the byte order of the machine: a b u, c d v, x y w. A point (x, y)
+            of the picture is shown at (a x + c y, b x + d y), y downwards. Scales and shifts are left out.
+
+    Returns:
+        one of the eight orientations, the nearest one where the matrix is none of them (a turn by an odd angle).
     """
-    return round(frame.rotation / 90) % 4
+    a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
+    if not any((a, b, c, d)):
+        return _AS_IT_IS
+    transposed = abs(b) + abs(c) > abs(a) + abs(d)
+    rows_reversed, columns_reversed = (b < 0, c < 0) if transposed else (d < 0, a < 0)
+    # The direction in which the first pixel row runs, against that of the orientation chosen.
+    along, across = (b * (-1 if rows_reversed else 1), a) if transposed else (a * (-1 if columns_reversed else 1), b)
+    return _Orientation(transposed, rows_reversed, columns_reversed, math.degrees(math.atan2(abs(across), along)))
 
 
-def _upright_size(frame: av.VideoFrame) -> tuple[int, int]:
-    return (frame.height, frame.width) if _quarter_turns(frame) % 2 else (frame.width, frame.height)
+def _upright(rgb: Frame, how: _Orientation) -> Frame:
+    if how.transposed:
+        rgb = rgb.transpose(1, 0, 2)
+    if how.rows_reversed:
+        rgb = rgb[::-1]
+    return rgb[:, ::-1] if how.columns_reversed else rgb
+
+
+def _is_size_allowed(width: int, height: int) -> bool:
+    return min(width, height) >= MIN_SIDE_PX and max(width, height) <= MAX_SIDE_PX and width * height <= MAX_PIXELS
 
 
 def _check_size(path: str, width: int, height: int) -> None:
@@ -754,11 +944,14 @@ def _check_size(path: str, width: int, height: int) -> None:
 class _FileSource:
     """A file or an address, through PyAV."""
 
-    def __init__(self, path: str, *, is_url: bool) -> None:
+    is_live = False
+
+    def __init__(self, path: str, *, is_url: bool, fps: float | None = None) -> None:
         self.path = path
         self.ended_by: str | None = None
         self.notes: list[str] = []
         self._is_url = is_url
+        self._fps = fps
         self._to_rgb = _ToRgb()
         self._pending: deque[_Raw] = deque()
         self._open()
@@ -769,6 +962,12 @@ class _FileSource:
             raise
 
     def _open(self) -> None:
+        try:
+            self._container = self._opened()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise VideoError(self._why_not(error)) from None
+
+    def _opened(self) -> InputContainer:
         options = {"max_pixels": str(MAX_PIXELS)}
         if self._is_url:
             scheme = self.path.split("://")[0].lower()
@@ -783,10 +982,7 @@ class _FileSource:
             # Absolute, so that a colon in a name is no protocol; files only, so that a play list cannot call out.
             name, timeout = str(Path(self.path).absolute()), None
             options["protocol_whitelist"] = "file"
-        try:
-            self._container = av.open(name, "r", options=options, timeout=timeout, metadata_errors="replace")
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise VideoError(self._why_not(error)) from None
+        return av.open(name, "r", options=options, timeout=timeout, metadata_errors="replace")
 
     def _look(self) -> None:
         """Choose the stream, check the header, decode up to the first sound frame."""
@@ -794,12 +990,7 @@ class _FileSource:
         formats = set(container.format.name.split(","))
         if not self._is_url and (formats & NOT_VIDEO_FORMATS or any(name.endswith("_pipe") for name in formats)):
             raise VideoError(f"{self.path!r} is no video: its content is of kind {container.format.name!r}.")
-        pictures = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
-        streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
-        if not streams:
-            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-            raise VideoError(f"{self.path!r} has no moving picture; it holds: {kinds}.")
-        self._stream = stream = streams[0]
+        self._stream = stream = self._choose_stream()
         if stream.codec_context is None:
             raise VideoError(f"{self.path!r} is in a format that this FFmpeg cannot decode. Convert it to mp4 (h264).")
         if stream.width and stream.height:
@@ -808,26 +999,137 @@ class _FileSource:
         stream.thread_type = "AUTO"
         # Formats without stamps (.h264) get invented ones, at 25 frames per second, from the demuxer.
         self._has_stamps = not container.format.flags & _NO_TIMESTAMPS
-        rate = stream.average_rate or stream.guessed_rate
-        self.fps_nominal = float(rate) if rate and self._has_stamps else None
+        self.fps_nominal = _nominal_fps(stream) if self._has_stamps else None
         self.duration_s: float | None = None
         if stream.duration and stream.time_base and self._has_stamps:
             self.duration_s = float(stream.duration * stream.time_base)
         elif container.duration and self._has_stamps:
             self.duration_s = container.duration / av.time_base
+        if self.duration_s is not None and not self._is_url:
+            n_bytes = Path(self.path).stat().st_size
+            if not 0 <= self.duration_s * LEAST_BYTES_PER_S <= n_bytes:
+                self.duration_s = None
+        self._set_time_factor()
         self._decoding = self._decoded()
         for raw in self._decoding:
             self._pending.append(raw)
             if raw.rgb is not None:
                 break
         else:
-            raise VideoError(
-                f"{self.path!r} has a picture stream, but no frame of it can be decoded. {self.ended_by or ''}"
-            )
+            reason = f"{self.path!r} has a picture stream, but no frame of it can be decoded."
+            raise VideoError(with_notes(reason, [*self.notes, *([self.ended_by] if self.ended_by else [])]))
         self.width, self.height = raw.size
         _check_size(self.path, self.width, self.height)
         if not self._is_url and _is_cut(Path(self.path)):
             self.notes.append("The file is truncated: bytes are missing at its end.")
+
+    def _choose_stream(self) -> VideoStream:
+        """The film among the picture streams.
+
+        Covers, still pictures and thumbnails are left out where the file marks them so, and so are streams much shorter
+        than the longest one. Of the rest, that with the most pixels; of equal ones the default, then the first.
+        """
+        container = self._container
+        pictures = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+        streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
+        if not streams:
+            kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+            raise VideoError(f"{self.path!r} has no moving picture; it holds: {kinds}.")
+        if len(streams) == 1:
+            return streams[0]
+        lengths = self._stream_lengths(streams)
+        films = [stream for stream in streams if lengths[stream.index] >= STREAM_SHARE * max(lengths.values())]
+        films = [stream for stream in films if stream.codec_context is not None] or films
+
+        def rank(stream: VideoStream) -> tuple[int, bool, int]:
+            return stream.width * stream.height, bool(stream.disposition & Disposition.default), -stream.index
+
+        chosen = max(films, key=rank)
+        others = ", ".join(f"{stream.width}x{stream.height}" for stream in streams if stream is not chosen)
+        self.notes.append(
+            f"The file has {len(streams)} picture streams; number {chosen.index} of {chosen.width}x{chosen.height} is "
+            f"measured (left out: {others})."
+        )
+        return chosen
+
+    def _stream_lengths(self, streams: list[VideoStream]) -> dict[int, float]:
+        """How much film each stream holds, by index, all in one unit: frames or seconds by the header, or packets."""
+        for length in (_n_frames_said, _seconds_said):
+            said = {stream.index: length(stream) for stream in streams}
+            if all(said.values()):
+                return said
+        counts = dict.fromkeys((stream.index for stream in streams), 0.0)
+        if self._is_url:
+            return dict.fromkeys(counts, 1.0)
+        try:
+            with self._opened() as probe:
+                for packet in itertools.islice(probe.demux([probe.streams[k] for k in counts]), PROBED_PACKETS):
+                    counts[packet.stream.index] += packet.size > 0
+        except (av.FFmpegError, OSError, ValueError, IndexError):
+            pass  # what was counted until then is what there is
+        return counts
+
+    def _set_time_factor(self) -> None:
+        """Find out whether the stamps are stretched (slow motion, time lapse), and say so.
+
+        Raises:
+            VideoError: a time lapse that no pulse can be read from, or parts filmed at different rates.
+        """
+        self._time_factor = 1.0
+        if self._fps is not None or not self._has_stamps:
+            return
+        tags = (self._container.metadata, self._stream.metadata)
+        capture = read_capture(tags, None if self._is_url else Path(self.path))
+        if capture is None:
+            return
+        if capture.is_mixed:
+            raise VideoError(
+                f"{self.path!r} is super slow motion ({capture.tag}): its parts were filmed at different rates, so "
+                "it has no one clock. Film at normal speed, or give the true frames per second: --fps."
+            )
+        stored_fps = self._stored_fps() or self.fps_nominal
+        factor = time_factor(capture, stored_fps)
+        if capture.fps is None:
+            self.notes.append(
+                f"The file is marked as slow or fast motion ({capture.tag}), but does not say its rate; its time "
+                "stamps were taken as they are. If they are not right, give the true frames per second: --fps."
+            )
+        elif factor != 1.0:
+            self._stretched(capture, capture.fps, factor)
+
+    def _stretched(self, capture: Capture, fps: float, factor: float) -> None:
+        stored = f"stored at {fps / factor:.4g}"
+        if fps < LEAST_LAPSE_FPS:
+            raise VideoError(
+                f"{self.path!r} is a time lapse, filmed at {fps:g} frames per second and {stored} ({capture.tag}): no "
+                "pulse is left in it. Film at normal speed, or, if the tag is wrong, give the true rate: --fps."
+            )
+        self._time_factor = factor
+        if self.duration_s is not None:
+            self.duration_s /= factor
+        if self.fps_nominal is not None:
+            self.fps_nominal *= factor
+        self.notes.append(
+            f"{'Slow motion' if factor > 1 else 'Time lapse'}: filmed at {fps:g} frames per second and {stored} "
+            f"({capture.tag}); its times were put right. If the tag is wrong, give the true rate: --fps."
+        )
+
+    def _stored_fps(self) -> float | None:
+        """Frames per second by the first stamps: the header's mean counts pauses too. None if they do not say."""
+        base = self._stream.time_base
+        if self._is_url or base is None:
+            return None
+        try:
+            with self._opened() as probe:
+                packets = itertools.islice(probe.demux(probe.streams[self._stream.index]), RATE_PACKETS)
+                stamps_s = [float(packet.pts * base) for packet in packets if packet.pts is not None]
+        except (av.FFmpegError, OSError, ValueError, IndexError):
+            return None
+        steps_s = np.diff(np.sort(stamps_s))
+        usual_s = float(np.median(steps_s)) if len(steps_s) else 0.0
+        # The mean of the usual steps: in milliseconds, the median of 30 frames per second is 33.
+        near = steps_s[(steps_s > 0.5 * usual_s) & (steps_s < 1.5 * usual_s)]
+        return float(1 / near.mean()) if usual_s > 0 else None
 
     def _why_not(self, error: BaseException) -> str:
         if self._is_url:
@@ -888,13 +1190,32 @@ class _FileSource:
             stamp_s = None if frame.pts is None else frame.pts * num / den
             dts_s = None if frame.dts is None else frame.dts * num / den
             step_s = frame.duration * num / den if frame.duration else None
+            if self._time_factor != 1.0:
+                stamp_s, dts_s, step_s = (
+                    None if value is None else value / self._time_factor for value in (stamp_s, dts_s, step_s)
+                )
         if frame.is_corrupt:
             return _Raw(None, stamp_s=stamp_s, dts_s=dts_s, step_s=step_s)
-        if frame.color_trc in _HDR_CURVES and not self.notes:
-            self.notes.append(f"The video is HDR ({_HDR_CURVES[frame.color_trc]}); its transfer curve is not undone.")
+        self._note_look(frame)
         rgb = functools.partial(self._to_rgb, frame)
         whole = frame.pict_type in (PictureType.I, PictureType.SI, PictureType.NONE)
-        return _Raw(rgb, size=_upright_size(frame), stamp_s=stamp_s, dts_s=dts_s, step_s=step_s, whole=whole)
+        return _Raw(
+            rgb, size=self._to_rgb.upright_size(frame), stamp_s=stamp_s, dts_s=dts_s, step_s=step_s, whole=whole
+        )
+
+    def _note_look(self, frame: av.VideoFrame) -> None:
+        """Note, once each, what the picture asks for that is not done."""
+        if frame.color_trc in _HDR_CURVES:
+            self._note_once(f"The video is HDR ({_HDR_CURVES[frame.color_trc]}); its transfer curve is not undone.")
+        turn_deg = self._to_rgb.orientation(frame).turn_deg
+        if turn_deg >= _LEAST_ODD_DEG:
+            self._note_once(
+                f"The file asks for a turn by {turn_deg:.0f} degrees more than was done: only quarters are."
+            )
+
+    def _note_once(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def seek(self, start_s: float) -> float | None:
         first_s = self._pending[0].stamp_s if self._pending else None
@@ -904,7 +1225,7 @@ class _FileSource:
             return None
         target_s = first_s + start_s
         try:
-            self._container.seek(math.floor(target_s / base), stream=self._stream, backward=True)
+            self._container.seek(math.floor(target_s * self._time_factor / base), stream=self._stream, backward=True)
             self._decoding = self._decoded()
             landed = next((raw for raw in self._decoding if raw.stamp_s is not None and raw.rgb is not None), None)
         except (av.FFmpegError, OSError):
@@ -913,15 +1234,40 @@ class _FileSource:
             self._pending = deque([landed])
             return first_s
         # A bad index threw us past the start, or out of the file: begin again and skip frame by frame.
+        self.rewind()
+        return None
+
+    def rewind(self) -> None:
         self.close()
         self.ended_by = None
+        self.notes.clear()
         self._pending.clear()
         self._open()
         self._look()
-        return None
 
     def close(self) -> None:
         self._container.close()
+
+
+def _nominal_fps(stream: VideoStream) -> float | None:
+    """Frames per second by the header: the mean, or FFmpeg's guess where the mean is that of a clock gone wrong."""
+    rates = [float(rate) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    return next((rate for rate in rates if 1 <= rate <= FASTEST_FPS), rates[0] if rates else None)
+
+
+def _n_frames_said(stream: VideoStream) -> float:
+    return float(stream.frames or 0)
+
+
+def _seconds_said(stream: VideoStream) -> float:
+    """Return the length by the stream's tag, as mkv has it, or by the header; 0 if neither says it."""
+    said = next((value for name, value in stream.metadata.items() if name.upper().startswith("DURATION")), "")
+    found = re.fullmatch(r"([0-9]+):([0-9]+):([0-9]+(?:[.][0-9]*)?)", said.strip())
+    if found is not None:
+        hours, minutes, seconds = found.groups()
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    # After the tag: FFmpeg gives a stream of one picture the length of the whole mkv.
+    return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
 
 
 def _is_cut(path: Path) -> bool:
@@ -944,6 +1290,8 @@ def _is_cut(path: Path) -> bool:
 
 class _FolderSource:
     """A folder of pictures in natural order, one frame each, ``fps`` of them a second."""
+
+    is_live = False
 
     def __init__(self, folder: Path, fps: float | None) -> None:
         self.path = str(folder)
@@ -971,10 +1319,13 @@ class _FolderSource:
             if frame is None:
                 yield _Raw(None)
             else:
-                yield _Raw(functools.partial(self._to_rgb, frame), size=_upright_size(frame))
+                yield _Raw(functools.partial(self._to_rgb, frame), size=self._to_rgb.upright_size(frame))
 
     def seek(self, start_s: float) -> float | None:
         return None
+
+    def rewind(self) -> None:
+        """Nothing to do: this source cannot seek."""
 
     def close(self) -> None:
         self._pictures = []
@@ -1008,6 +1359,8 @@ def _decode_picture(path: Path) -> av.VideoFrame | None:
 
 class _CameraSource:
     """A camera, through OpenCV, stamped when the picture was grabbed. It ends when the camera stops."""
+
+    is_live = True
 
     def __init__(self, index: int, fps: float | None) -> None:
         if isinstance(index, bool) or index < 0:
@@ -1063,6 +1416,9 @@ class _CameraSource:
 
     def seek(self, start_s: float) -> float | None:
         return None
+
+    def rewind(self) -> None:
+        """Nothing to do: this source cannot seek."""
 
     def close(self) -> None:
         self._capture.release()

@@ -70,6 +70,16 @@ function reportFrame(id) {
 }
 
 export function inWords(summary) {
+  return [mainInWords(summary), ...(summary.others ?? []).map(otherInWords)].join(" ");
+}
+
+function otherInWords(other) {
+  const rate = other.hr_bpm === null ? "no heart rate" : `${other.hr_bpm.toFixed(1)} beats per minute`;
+  const doubt = other.hr_bpm === null || other.reliable ? "" : ", not reliable";
+  return `Another face, from ${other.start_s.toFixed(0)} to ${other.end_s.toFixed(0)} s: ${rate}${doubt}.`;
+}
+
+function mainInWords(summary) {
   if (summary.hr_bpm === null) return `No heart rate: ${summary.why ?? "nothing could be measured"}.`;
   const rate = `${summary.hr_bpm.toFixed(1)} beats per minute, confidence ${Math.round(100 * summary.confidence)} %`;
   return summary.reliable ? `${rate}: reliable.` : `${rate}: not reliable (${summary.why}). Do not use this number.`;
