@@ -1352,20 +1352,24 @@ def _list_batch(paths: Sequence[str], *, has_fps: bool) -> _Batch:
         if _is_camera(path):
             found.append(_Item(int(path)))
         elif "://" not in path and _is_folder(place):
-            items, about = _list_folder(path, place, has_fps=has_fps)
-            found += items
+            inside, about = _list_folder(path, place, has_fps=has_fps)
+            found += inside
             remarks += about
         else:
             found.append(_Item(path))
-    items, repeated = [], []
-    taken: set[str] = set()
+    items: list[_Item] = []
+    repeated: list[str] = []
+    places: dict[str, int] = {}
     for item in found:
-        if isinstance(item.source, str) and _exists(local_path(item.source)):
-            place_taken = os.path.realpath(local_path(item.source))
-            if place_taken in taken:
-                repeated.append(item.source)
+        if isinstance(item.source, str) and "://" not in item.source:
+            place = local_path(item.source)
+            at = places.setdefault(os.path.realpath(place), len(items))
+            if at < len(items):
+                # A link gives way to the file itself, so that results are named as the file is.
+                if not place.is_symlink() and Path(str(items[at].source)).is_symlink():
+                    items[at], item = item, items[at]
+                repeated.append(str(item.source))
                 continue
-            taken.add(place_taken)
         items.append(item)
     if repeated:
         remarks.append(f"Given more than once and measured once: {_listed_names(repeated)}.")

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from autohr.errors import AutoHRError
+from autohr.errors import AutoHRError, escape_controls
 from autohr.reports.readings import readings_csv
 from autohr.runs import cannot_write, make_folder, open_output, own_stream, replacing, utf8, work_file
 from autohr.types import MEASUREMENT_SCHEMA, Measurement, Refusal
@@ -147,6 +148,14 @@ def _is_plain(path: Path) -> bool:
         return False
 
 
+def _is_terminal(path: Path) -> bool:
+    handle = own_stream(path)
+    try:
+        return handle is not None and os.isatty(handle)
+    except OSError:
+        return False
+
+
 class _WorkFile:
     """Lines of text in a file, or in memory where there is no file or the disk refuses."""
 
@@ -216,7 +225,10 @@ class _CsvFile:
         self._error: OSError | None = None
 
     def append(self, result: Measurement | Refusal) -> None:
-        self._waiting += utf8(readings_csv([result], header=not self._begun))
+        text = readings_csv([result], header=not self._begun)
+        if _is_terminal(self._path):
+            text = escape_controls(text, keep_newlines=True)
+        self._waiting += utf8(text)
         self._begun = True
         self._write()
 
