@@ -316,7 +316,7 @@ def measure(
     screen = _Screen(is_quiet=outputs.has_stdout)
     n_done = n_refused = 0
     errors: list[str] = []
-    ended_by: _Stopped | BrokenPipeError | None = None
+    ended_by: BaseException | None = None
     with _Stops() as stops:
         try:
             for item in batch.items:
@@ -327,7 +327,8 @@ def measure(
                     n_done += 1
                     n_refused += bool(kind)
                 screen.show(result, bug)
-        except (_Stopped, BrokenPipeError) as ended:
+        except BaseException as ended:
+            # Whatever ends the batch, the results until then are written.
             ended_by = ended
         try:
             with stops.held():
@@ -336,11 +337,11 @@ def measure(
             ended_by = ended_by or stopped
     for error in errors:
         _say_error(error)
-    if isinstance(ended_by, BrokenPipeError):
-        raise ended_by
-    if ended_by is not None:
+    if isinstance(ended_by, _Stopped):
         _say_error(f"Stopped by {ended_by.name} after {n_done} of {len(batch.items)} files; what was done is written.")
         raise typer.Exit(ended_by.exit_code)
+    if ended_by is not None:
+        raise ended_by
     if many:
         screen.print(f"Measured {n_done - n_refused} of {n_done} files; {n_refused} refused.")
     if n_refused < n_done:
@@ -1467,6 +1468,10 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def _is_device(path: Path) -> bool:
+    return _exists(path) and not path.is_file()
+
+
 @dataclass(frozen=True)
 class _Outputs:
     """Where results go. Standard output is ``STDOUT``."""
@@ -1492,7 +1497,7 @@ class _Outputs:
             _check_writable(out, option)
         for option, out in outs.items():
             for other, another in outs.items():
-                if option < other and (out == another or (_same_file(out, another) and out.is_file())):
+                if option < other and _same_file(out, another) and (out == STDOUT or not _is_device(out)):
                     what = "standard output" if out == STDOUT else repr(str(out))
                     raise typer.BadParameter(f"{other} and {option} both name {what}. Give each its own file.")
         return cls(*(outs.get(option) for option in given))
@@ -1502,22 +1507,25 @@ class _Outputs:
         return STDOUT in (self.json, self.csv, self.html)
 
     def refuse_inputs(self, inputs: Sequence[str | int]) -> None:
-        """Raise typer.BadParameter if an output would overwrite one of the inputs, or a picture of one."""
-        from autohr.video.decode import IMAGE_SUFFIXES, local_path
+        """Refuse outputs that would overwrite an input, or any other video or picture.
+
+        Raises:
+            typer.BadParameter: naming the output.
+        """
+        from autohr.video.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES, local_path
 
         for option, out in (("--json", self.json), ("--csv", self.csv), ("--html", self.html)):
-            if out is None or out == STDOUT or not _exists(out):
+            if out is None or out == STDOUT or not out.is_file():
                 continue
-            for given in inputs:
-                if isinstance(given, int):
-                    continue
-                place = local_path(given)
-                is_picture = out.suffix.lower() in IMAGE_SUFFIXES and _same_file(out.parent, place)
-                if is_picture or (_same_file(out, place) and out.is_file()):
-                    raise typer.BadParameter(
-                        f"{str(out)!r} is an input of this command and would be overwritten. Name another file.",
-                        param_hint=option,
-                    )
+            what = None
+            if any(_same_file(out, local_path(given)) for given in inputs if isinstance(given, str)):
+                what = "an input of this command"
+            elif out.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES and out.stat().st_size:
+                what = "a video or a picture"
+            if what is not None:
+                raise typer.BadParameter(
+                    f"{str(out)!r} is {what} and would be overwritten. Name another file.", param_hint=option
+                )
 
 
 STDOUT = Path("/dev/stdout")
@@ -1539,8 +1547,8 @@ def _check_writable(out: Path, option: str | None = None) -> None:
     """
     from autohr.runs import own_stream
 
-    reason = "its name is empty" if str(out) in ("", ".") else None
-    if reason is None and own_stream(out) is None:
+    reason = None
+    if own_stream(out) is None:
         try:
             reason = _why_not_writable(out)
         except OSError as error:
@@ -1686,6 +1694,9 @@ class _Screen:
             sys.stdout.flush()
         except BrokenPipeError:
             raise
+        except SystemExit as gone:
+            # This is how rich says that the reader of a pipe went away.
+            raise BrokenPipeError from gone
         except OSError as error:
             self.has_failed = True
             _say_error(f"The output cannot be printed: {error.strerror}. Files are still written.")
