@@ -354,6 +354,8 @@ def test_a_bar_without_a_cell_is_searched_on_those_it_may_learn_from(
 
     class NoFigures:
         overall = None
+        oracle = None
+        notes = ()
 
     monkeypatch.setattr(ablations, "search_cell", pretend_search)
     monkeypatch.setattr(ablations, "judge_net", pretend_judge)
