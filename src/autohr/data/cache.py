@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -40,7 +41,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -608,6 +609,26 @@ def _mean_fps(t_s: Float) -> float:
     return float(len(steps_s) / steps_s.sum()) if len(steps_s) else 0.0
 
 
+def _new_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """Make a ``.npy`` file of zeros with its room on the disk reserved, and return it mapped into memory.
+
+    Without the reservation a disk that fills up while the array is written ends the process by SIGBUS.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            except OSError as error:
+                # Other errors say that this file system cannot reserve.
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise
+    return cast(np.memmap[Any, Any], array)
+
+
 def _write_segments(
     recording: Recording, reference: Reference, desk: Path, config: CropConfig, seen: _Seen
 ) -> list[Segment]:
@@ -662,16 +683,12 @@ def _write_segments(
         rate_bpm = hr_bpm[part] if reference.hr_bpm is not None else _rates(bvp[part], fps, path)
         if reference.bvp is not None:
             _compare(bvp[part], rate_bpm, fps, path, number, seen)
-        frames = np.lib.format.open_memmap(
-            desk / f"frames_{number}.npy", mode="w+", dtype=np.uint8, shape=(end - first, *crops.shape[1:])
-        )
+        frames = _new_array(desk / f"frames_{number}.npy", np.dtype(np.uint8), (end - first, *crops.shape[1:]))
         for begin in range(first, end, 256):
             upto = min(end, begin + 256)
             frames[begin - first : upto - first] = crops[shown[begin:upto]]
         frames.flush()
-        colours = np.lib.format.open_memmap(
-            desk / f"colours_{number}.npy", mode="w+", dtype=COLOURS, shape=(end - first,)
-        )
+        colours = _new_array(desk / f"colours_{number}.npy", np.dtype(COLOURS), (end - first,))
         _write_colours(read, t_s, clock_s[part], at[part], there[part], colours)
         colours.flush()
         np.savez(desk / f"labels_{number}.npz", bvp=bvp[part], hr_bpm=rate_bpm, found=found[part])
@@ -879,7 +896,9 @@ def _read_entry(file: Path, source: dict[str, Any] | None = None) -> Entry | Non
 def _folder_name(recording_id: str) -> str:
     """A name that any file system takes; the digest keeps ids apart that differ only in what was replaced."""
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", recording_id).strip("-.")[:80]
-    return f"{plain}-{hashlib.sha256(recording_id.encode()).hexdigest()[:8]}"
+    # Names of files that are no UTF-8 hold surrogates.
+    digest = hashlib.sha256(recording_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{plain}-{digest[:8]}"
 
 
 def _source(recording: Recording, label: Reference | BadRecording | None) -> dict[str, Any]:

@@ -240,8 +240,13 @@ def prepare_dataset(
         findings=judge(entries, listing.absent, spec.n_recordings),
     )
     path = manifest_path(out, config, spec.name)
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, manifest.as_dict())
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, manifest.as_dict())
+    except OSError as error:
+        raise AutoHRError(
+            f"Cannot write {str(path)!r}: {error.strerror or error}. Make room, and run again; the cache is finished."
+        ) from error
     return manifest
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from autohr.errors import AutoHRError
 from autohr.methods import METHODS
-from autohr.runs import check_file, open_run, read_json, write_bytes, write_json
+from autohr.runs import check_file, make_folder, open_run, read_json, write_bytes, write_json
 from autohr.types import Float
 
 SCHEMA = "autohr.results/1"
@@ -154,7 +154,9 @@ class Results:
 def file_stem(recording_id: str) -> str:
     """A name that any file system takes; the digest keeps ids apart that differ only in what was replaced."""
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", recording_id).strip("-.")[:80]
-    return f"{plain}-{hashlib.sha256(recording_id.encode()).hexdigest()[:8]}"
+    # Names of files that are no UTF-8 hold surrogates.
+    digest = hashlib.sha256(recording_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{plain}-{digest[:8]}"
 
 
 def method_folder(run_dir: Path, label: str) -> Path:
@@ -210,7 +212,7 @@ def written_account(folder: Path, recording_id: str, stamp: Mapping[str, Any]) -
 
 def write_method(folder: Path, info: MethodInfo) -> None:
     """Write which method a folder's results are of."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_json(folder / "method.json", {"schema": SCHEMA, **{name: getattr(info, name) for name in _METHOD}})
 
 

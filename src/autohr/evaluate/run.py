@@ -399,7 +399,8 @@ def _digest_of(task: _Task) -> str:
         for values in (part.bvp, part.hr_bpm):
             digest.update(np.ascontiguousarray(values, np.float64).tobytes())
     if task.entry is not None:
-        digest.update(f"{task.entry.start_s} {task.entry.duration_s} {task.entry.reason}".encode())
+        said = f"{task.entry.start_s} {task.entry.duration_s} {task.entry.reason}"
+        digest.update(said.encode("utf-8", "surrogatepass"))
     groups = (task.entry or task.segments[0]).groups
     digest.update(json.dumps([task.fold, sorted(groups.items())]).encode())
     return digest.hexdigest()[:16]

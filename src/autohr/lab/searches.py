@@ -33,7 +33,7 @@ from autohr.nets import NETS, make_config
 from autohr.nets.autohr import AutoHRConfig
 from autohr.nets.genotype import GENOTYPES, SPACE, SPACE_WITHOUT_TDC, Genotype, Op, read_genotype
 from autohr.recipes.files import find_recipe
-from autohr.runs import read_json, write_json
+from autohr.runs import make_folder, read_json, write_json
 from autohr.search.optimiser import GENOTYPE
 from autohr.search.optimiser import RESULT as SEARCH
 from autohr.search.recipe import search as run_search
@@ -253,7 +253,7 @@ def compare_genotypes(
     if failures and not any(cell.trainings for cell in results):
         raise failures[0]
     result = _summarise(recipe_path, recipe, overrides, seeds, candidates, results, out)
-    (out / "results").mkdir(parents=True, exist_ok=True)
+    make_folder(out / "results")
     write_json(out / "results" / RESULT, {"kind": KIND, **dataclasses.asdict(result)})
     return result
 

@@ -30,7 +30,7 @@ from autohr.lab.costs import Asked, Cost, measure_costs
 from autohr.lab.folds import train_to_end
 from autohr.methods import METHODS, Method, load_method, shipped_weights
 from autohr.recipes.files import FOLDER, find_recipe
-from autohr.runs import read_json, write_bytes, write_json
+from autohr.runs import make_folder, read_json, write_json, write_text
 from autohr.train.fit import BEST, Progress, print_progress
 from autohr.train.recipe import DATA
 
@@ -150,8 +150,8 @@ def compare_methods(
     )
     sheets += (training_sheet(entrants),)
     page = "\n\n".join(render_sheet(sheet, "markdown") for sheet in sheets) + "\n"
-    (out / "results").mkdir(parents=True, exist_ok=True)
-    write_bytes(out / "results" / PAGE, page.encode())
+    make_folder(out / "results")
+    write_text(out / "results" / PAGE, page)
     if failing is not None:
         for label, said in why.items():
             failing(label, said)

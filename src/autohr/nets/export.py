@@ -293,7 +293,8 @@ def _difference(path: Path, net: nn.Module, kind: str, clips: tuple[tuple[int, i
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # Its content, for onnxruntime takes no name that is no UTF-8.
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own have no common base
         raise AutoHRError(
             f"onnxruntime {onnxruntime.__version__} cannot read what torch {torch.__version__} wrote "

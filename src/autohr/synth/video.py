@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autohr.errors import BadRecording
+from autohr.errors import BadRecording, VideoError
 from autohr.signals.simulate import CHANNEL_RATIO, simulate_pulse
 from autohr.synth.face import DISPLAY_GAMMA, FaceTexture, Identity, Illumination, Image, draw_face, random_identity
 from autohr.synth.life import HeadMotion, HeadPose, move_head, wander
@@ -282,7 +282,10 @@ def write_scene(
             for one in truths
         ],
     }
-    truth_path(path).write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+    try:
+        truth_path(path).write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+    except OSError as error:
+        raise VideoError(f"{str(truth_path(path))!r} cannot be written: {error.strerror or error}.") from error
     return truths[0]
 
 

@@ -195,6 +195,8 @@ def parse_as(kind: type[T], table: Mapping[str, Any], name: str) -> T:
     """A frozen dataclass from a parsed TOML table, its sections dataclasses of their own. BadRecipe, one line."""
     _refuse_unknown(kind, table, name, "")
     try:
+        # A name of a file that is no UTF-8 would be refused below as if its JSON were wrong.
+        json.dumps(table, ensure_ascii=False).encode()
         # Through JSON because only there does strict mean: tables become dataclasses, lists tuples, and nothing else
         # is converted ("4" is no number).
         return TypeAdapter(kind).validate_json(json.dumps(table), strict=True)
@@ -204,6 +206,8 @@ def parse_as(kind: type[T], table: Mapping[str, Any], name: str) -> T:
         said = first["msg"].removeprefix("Value error, ")
         given = "" if first["type"] in ("value_error", "missing") else f" (given {first['input']!r})"
         raise BadRecipe(f"{name}: {where + ': ' if where else ''}{said}{given}") from None
+    except UnicodeEncodeError:
+        raise BadRecipe(f"{name}: a value is not UTF-8 text. Rename the file or folder that it names.") from None
     except (TypeError, ValueError) as error:
         raise BadRecipe(f"{name}: {error}; use numbers, text, lists and tables.") from None
 
