@@ -113,7 +113,7 @@ class ResultFiles:
         if self._is_array:
             yield "["
         for number, line in enumerate(self._lines):
-            text = json.dumps(json.loads(line), indent=1) if is_file else line
+            text = json.dumps(json.loads(line), indent=1) if is_file else line.rstrip("\n")
             if not self._is_array:
                 yield text
             elif is_file:
@@ -163,6 +163,7 @@ class _WorkFile:
         self._path = path
         self._file: BinaryIO | None = None
         self._n_bytes = 0
+        self._line_bytes: list[int] = []
         self._in_memory: list[str] = []
 
     def append(self, line: str) -> None:
@@ -176,22 +177,18 @@ class _WorkFile:
                 self._file = self._path.open("wb+", buffering=0)
             _write_all(self._file, content, self._n_bytes)
             self._n_bytes += len(content)
+            self._line_bytes.append(len(content))
         except OSError:
             self._in_memory.append(line)
 
     def __iter__(self) -> Iterator[str]:
         if self._file is not None:
-            at = 0
-            while at < self._n_bytes:
-                # Read through the open file: it is there also when the folder was removed meanwhile.
-                self._file.seek(at)
+            # Read through the open file: it is there also when the folder was removed meanwhile.
+            self._file.seek(0)
+            for n_bytes in self._line_bytes:
                 line = b""
-                while not line.endswith(b"\n"):
-                    more = self._file.readline()
-                    if not more:
-                        return
+                while len(line) < n_bytes and (more := self._file.read(n_bytes - len(line))):
                     line += more
-                at += len(line)
                 yield line.decode()
         yield from self._in_memory
 
@@ -237,7 +234,7 @@ class _CsvFile:
         try:
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = open_output(self._path)
+                self._file = self._path.open("wb+", buffering=0) if self._is_plain else open_output(self._path)
             _write_all(self._file, self._waiting, self._n_bytes if self._is_plain else None)
         except BrokenPipeError:
             self._waiting = b""
@@ -248,9 +245,23 @@ class _CsvFile:
         self._n_bytes += len(self._waiting)
         self._waiting, self._error = b"", None
 
+    def _take_back(self) -> None:
+        """Let the rows wait again if the file was removed meanwhile, as with its folder."""
+        if self._file is None or not self._is_plain or os.fstat(self._file.fileno()).st_nlink:
+            return
+        self._file.seek(0)
+        self._waiting = self._file.read(self._n_bytes) + self._waiting
+        self._file.close()
+        self._file, self._n_bytes = None, 0
+
     def close(self) -> None:
-        """Raises AutoHRError where rows could not be written."""
+        """Write what still waits.
+
+        Raises:
+            AutoHRError: some rows could not be written.
+        """
         try:
+            self._take_back()
             if self._waiting:
                 self._write()
             if self._file is not None:
