@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import csv
+import errno
+import importlib
+import io
 import json
 import os
+import re
+import shutil
+import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,15 +25,16 @@ import torch
 
 import autohr
 from autohr import methods
-from autohr.cli import _Count
+from autohr.cli import _Count, _Progress, _Stops, main
 from autohr.data import DATASETS
+from autohr.errors import VideoError
 from autohr.methods import DEFAULT_METHOD, METHODS, shipped_weights
 from autohr.nets import make_net
 from autohr.nets.checkpoint import save_weights
 from autohr.reports.readings import CSV_COLUMNS
 from autohr.synth.life import HeadMotion
 from autohr.synth.video import SceneConfig, decoys, truth, write_scene
-from autohr.types import MEASUREMENT_SCHEMA
+from autohr.types import MEASUREMENT_SCHEMA, FaceMeasurement, Frames, Measurement, Window
 from autohr.video.encode import write_video
 from made import run
 
@@ -159,6 +167,416 @@ def test_a_folder_is_measured_file_by_file(capsys: pytest.CaptureFixture[str], f
     good, bad = json.loads((tmp_path / "all.json").read_text())
     assert good["faces"][0]["reliable"] and bad["error"]["kind"] == "VideoError"
     assert "b.mp4" in (tmp_path / "all.html").read_text()
+
+
+# -- outputs, names and signals, with a measurement that costs nothing
+
+
+def measured(path: str) -> Measurement:
+    window = Window(0.0, 10.0, 72.0, 0.9, True, 5.0)
+    face = FaceMeasurement(0, 72.0, 0.9, True, 5.0, None, 0.0, 10.0, windows=(window,))
+    return Measurement(path, "pos", None, 10.0, 30.0, Frames(300, 300), (face,))
+
+
+Fake = Callable[..., Measurement]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fake], None]:
+    """``measure`` replaced by a function of the source; at first one that gives 72 bpm for all but missing files."""
+
+    def replace(fake: Fake) -> None:
+        monkeypatch.setattr(sys.modules["autohr.measure"], "measure", fake)
+
+    def always(source: str | int, *_: object, **__: object) -> Measurement:
+        if not os.path.exists(str(source)):  # noqa: PTH110 (a name that is too long is missing too)
+            raise VideoError(f"There is no file {source!r}.")
+        return measured(str(source))
+
+    importlib.import_module("autohr.measure")
+    replace(always)
+    return replace
+
+
+@pytest.fixture
+def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with three files in it."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (folder / name).write_bytes(b"video")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+ODD_NAMES = (b"caf\xe9.mp4", b"esc\x1b[31m.mp4", b"line\nbreak.mp4", b"[red].mp4", "\u202egpj.mp4".encode())
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are no bytes there")
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_no_name_ends_a_batch(
+    quick: Callable[[Fake], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ODD_NAMES:
+        (folder / os.fsdecode(name)).write_bytes(b"video")
+    (folder / "\u5fc3.mp4").write_bytes(b"video")
+    (folder / "[").mkdir()
+    (folder / "[" / "b].mp4").write_bytes(b"video")
+    (folder / os.fsdecode(b"note\xff\x1b[2J.txt")).touch()
+    (folder / os.fsdecode(b"gone\xff.mp4")).symlink_to("nowhere")
+    outs = [tmp_path / f"out.{kind}" for kind in ("json", "csv", "html")]
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    words = ("measure", folder, "--method", "pos", "--json", outs[0], "--csv", outs[1], "--html", outs[2])
+    monkeypatch.setattr(sys, "argv", ["autohr", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    out, err = (stream.buffer.getvalue().decode(encoding) for stream in flushed(streams))
+    assert "Measured 7 of 8 files; 1 refused." in out
+    assert not CONTROLS.search(out.replace("\n", "")) and not CONTROLS.search(err.replace("\n", ""))
+    assert "caf\\udce9.mp4" in out and "esc\\x1b[31m.mp4" in out and "line\\nbreak.mp4" in out and "[red].mp4" in out
+    assert "[/b].mp4" in out
+    assert "gone\\udcff.mp4" in err and "note\\udcff" in err
+
+    results = json.loads(outs[0].read_text(encoding="ascii"))
+    names = {os.fsencode(Path(one["path"]).name) for one in results}
+    assert names == {*ODD_NAMES, "\u5fc3.mp4".encode(), b"gone\xff.mp4", b"b].mp4"}
+    rows = list(csv.DictReader(io.StringIO(outs[1].read_text(encoding="utf-8"), newline="")))
+    assert len(rows) == 8 and any(row["path"].endswith("caf\\udce9.mp4") for row in rows)
+    assert "caf\ufffd.mp4" in outs[2].read_text(encoding="utf-8")
+
+
+def flushed(streams: Sequence[Any]) -> Sequence[Any]:
+    for stream in streams:
+        stream.flush()
+    return streams
+
+
+def test_progress_shows_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    clock = [0.0]
+    monkeypatch.setattr("autohr.cli.time.monotonic", lambda: clock[0])
+    with _Progress("x/[red]caf\udce9\x1b[31m.mp4", shown=True) as progress:
+        clock[0] = 2.0
+        progress(1.0, 10.0)
+        assert progress._bar is not None
+        assert progress._bar.tasks[0].description == r"\[red]caf\udce9\x1b[31m.mp4"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.skipif(os.name != "posix", reason="stops by signal")
+def test_a_stopped_batch_keeps_what_was_measured(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, name: str
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def fake(source: str, *_: object, **__: object) -> Measurement:
+        if source == "b.mp4":
+            (work,) = videos.glob("out.json.*.partial.jsonl")
+            seen.append((len(work.read_text().splitlines()), len((videos / "out.csv").read_text().splitlines())))
+            os.kill(os.getpid(), getattr(signal, name))
+        return measured(source)
+
+    quick(fake)
+    before = signal.getsignal(getattr(signal, name))
+    outs = ("--json", "out.json", "--csv", "out.csv", "--html", "out.html")
+    code, out, err = run(capsys, "measure", "a.mp4", "b.mp4", "c.mp4", "--method", "pos", *outs)
+    assert code == 128 + getattr(signal, name)
+    assert seen == [(1, 2)], "the first result is saved before the second file is measured"
+    assert "after 1 of 3 files" in one_line(err) and "Measured" not in out
+    assert [one["path"] for one in json.loads((videos / "out.json").read_text())] == ["a.mp4"]
+    assert [row["path"] for row in csv.DictReader((videos / "out.csv").read_text().splitlines())] == ["a.mp4"]
+    assert "a.mp4" in (videos / "out.html").read_text()
+    assert sorted(path.name for path in videos.iterdir() if path.name.startswith("out")) == [
+        *("out.csv", "out.html", "out.json")
+    ]
+    assert signal.getsignal(getattr(signal, name)) is before
+
+
+def test_a_stop_before_the_first_result_leaves_old_outputs(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
+) -> None:
+    def fake(*_: object, **__: object) -> Measurement:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError
+
+    quick(fake)
+    (videos / "out.json").write_text("old")
+    code, _, err = run(capsys, "measure", "a.mp4", "--method", "pos", "--json", "out.json")
+    assert code == 130 and "Ctrl-C" in one_line(err)
+    assert (videos / "out.json").read_text() == "old"
+
+
+def test_a_signal_while_saving_waits_for_its_end() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), _Stops() as stops:
+        with stops.held():
+            signal.raise_signal(signal.SIGINT)
+            done.append("saved")
+        done.append("went on")
+    assert done == ["saved"]
+    with pytest.raises(KeyboardInterrupt), _Stops() as stops, stops.held():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        done.append("second one waited too")
+    assert done == ["saved"]
+
+
+def test_a_bug_in_one_file_costs_no_other(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
+) -> None:
+    def fake(source: str, *_: object, **__: object) -> Measurement:
+        if source == "b.mp4":
+            raise ZeroDivisionError("ours")
+        return measured(source)
+
+    quick(fake)
+    code, out, err = run(capsys, "measure", ".", "--method", "pos", "--json", "out.json", "--csv", "out.csv")
+    assert code == 1 and "Measured 2 of 3 files; 1 refused." in out and "ZeroDivisionError" in err
+    kinds = [one.get("error", {}).get("kind") for one in json.loads((videos / "out.json").read_text())]
+    assert kinds == [None, "ZeroDivisionError", None]
+    with pytest.raises(ZeroDivisionError):
+        run(capsys, "measure", "b.mp4", "--method", "pos")
+
+
+full = pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs a device that is always full")
+
+
+@full
+@pytest.mark.parametrize("bad", ["--json", "--csv", "--html"])
+def test_an_output_that_fails_costs_no_other(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, bad: str
+) -> None:
+    outs = {"--json": "out.json", "--csv": "out.csv", "--html": "out.html"} | {bad: "/dev/full"}
+    words = [word for pair in outs.items() for word in pair]
+    code, out, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", *words)
+    assert code == 1 and "Measured 2 of 2 files" in out
+    assert "Cannot write '/dev/full': No space left on device" in one_line(err)
+    assert sorted(path.name for path in videos.glob("out*")) == sorted(
+        name for name in outs.values() if name != "/dev/full"
+    )
+
+
+def test_results_of_a_json_that_cannot_be_written_are_kept_beside_it(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", no_room)
+    code, _, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", "--json", "out.json")
+    (kept,) = videos.glob("out.json.*.partial.jsonl")
+    assert code == 1 and "No space left" in err and repr(kept.name) in one_line(err)
+    assert [json.loads(line)["path"] for line in kept.read_text().splitlines()] == ["a.mp4", "b.mp4"]
+
+
+def test_a_folder_that_vanishes_is_made_again(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
+) -> None:
+    def fake(source: str, *_: object, **__: object) -> Measurement:
+        if source == "c.mp4":
+            shutil.rmtree("out")
+        return measured(source)
+
+    quick(fake)
+    outs = ("--json", "out/x.json", "--csv", "out/x.csv", "--html", "out/x.html")
+    code, _, err = run(capsys, "measure", "a.mp4", "b.mp4", "c.mp4", "--method", "pos", *outs)
+    assert (code, err) == (0, "")
+    assert [one["path"] for one in json.loads((videos / "out" / "x.json").read_text())] == ["a.mp4", "b.mp4", "c.mp4"]
+    assert len((videos / "out" / "x.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "paths"),
+    [
+        (OSError(28, "No space left on device"), ["a.mp4", "b.mp4"]),
+        (BrokenPipeError(32, "Broken pipe"), ["a.mp4"]),
+        (SystemExit(1), ["a.mp4"]),  # how rich reports a broken pipe
+    ],
+    ids=["full", "pipe", "rich"],
+)
+def test_a_screen_that_is_gone_costs_no_result(
+    quick: Callable[[Fake], None],
+    videos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    paths: list[str],
+) -> None:
+    def gone(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("autohr.cli._print_measurement", gone)
+    monkeypatch.setattr("autohr.cli._drop_output", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["autohr", *"measure a.mp4 b.mp4 --method pos --json out.json".split()])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    # Nobody reads on after a broken pipe: the batch ends, and what was done is kept.
+    assert [one["path"] for one in json.loads((videos / "out.json").read_text())] == paths
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--html"])
+def test_no_output_overwrites_a_video(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, option: str
+) -> None:
+    (videos / "link").symlink_to("b.mp4")
+    (videos / "hard").hardlink_to("a.mp4")
+    (videos / "pictures").mkdir()
+    for name in ("1.png", "2.png"):
+        (videos / "pictures" / name).write_bytes(b"picture")
+    for out in ("a.mp4", "./b.mp4", str(videos / "a.mp4"), "link", "hard", "c.mp4", "pictures/1.png"):
+        code, _, err = run(capsys, "measure", "a.mp4", "b.mp4", "pictures", "--fps", 9, "--method", "pos", option, out)
+        assert code == 2 and "would be overwritten" in " ".join(err.replace("│", "").split()), out
+    code, _, err = run(capsys, "measure", ".", "--method", "pos", option, "b.mp4")
+    assert code == 2
+    assert {(videos / name).read_bytes() for name in ("a.mp4", "b.mp4", "c.mp4")} == {b"video"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--json", "x", "--csv", "./x"),
+        ("--json", "-", "--csv", "/dev/stdout"),
+        ("--csv", "-", "--html", "-"),
+        ("--csv", "a.mp4/x.csv"),
+        ("--json", "y" * 300 + ".json"),
+        ("--html", "new/" + "y" * 300),
+        ("--csv", ""),
+        ("--html", "."),
+    ],
+    ids=" ".join,
+)
+def test_outputs_that_cannot_be_are_refused_before_the_work(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, words: tuple[str, ...]
+) -> None:
+    code, out, err = run(capsys, "measure", "a.mp4", "--method", "pos", *words)
+    assert code == 2 and out == "" and "Traceback" not in err
+    assert sorted(path.name for path in videos.iterdir()) == ["a.mp4", "b.mp4", "c.mp4"]
+
+
+@pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="needs /dev/null")
+def test_streams_and_devices_are_outputs(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
+) -> None:
+    nowhere = ("--json", "/dev/null", "--csv", "/dev/null", "--html", "/dev/null")
+    code, _, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", *nowhere)
+    assert (code, err) == (0, "") and Path("/dev/null").is_char_device()
+    for out in ("-", "/dev/stdout"):
+        code, said, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", "--csv", out)
+        assert code == 0 and [row["path"] for row in csv.DictReader(said.splitlines())] == ["a.mp4", "b.mp4"]
+        code, said, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", "--json", out)
+        assert code == 0 and [one["path"] for one in json.loads(said)] == ["a.mp4", "b.mp4"]
+        assert len(said.splitlines()) == 1
+    run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", "--json", "out.json")
+    objects = [measured(name).as_dict() for name in ("a.mp4", "b.mp4")]
+    assert (videos / "out.json").read_text() == json.dumps(objects, indent=1) + "\n"
+    run(capsys, "measure", "a.mp4", "--method", "pos", "--json", "out.json")
+    assert (videos / "out.json").read_text() == json.dumps(objects[0], indent=1) + "\n"
+
+
+# -- which files a batch holds
+
+
+def test_a_folder_is_searched_and_says_what_it_leaves_out(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
+) -> None:
+    (videos / "inside").mkdir()
+    (videos / "inside" / "v10.3gpp").write_bytes(b"video")
+    (videos / "inside" / "v9.f4v").write_bytes(b"video")
+    (videos / "inside" / "loop").symlink_to(videos, target_is_directory=True)
+    (videos / "also.foo").write_bytes(b"\0\0\0\x18ftypisom")
+    for number in range(1, 13):
+        (videos / f"n{number}.txt").touch()
+    code, _, err = run(capsys, "measure", ".", "inside", "a.mp4", "./a.mp4", "--method", "pos", "--json", "o.json")
+    paths = ["a.mp4", "b.mp4", "c.mp4", "inside/v9.f4v", "inside/v10.3gpp"]
+    assert code == 0 and [one["path"] for one in json.loads((videos / "o.json").read_text())] == paths
+    said = err.splitlines()
+    names = ", ".join(repr(f"n{number}.txt") for number in range(1, 10))
+    assert said[0] == f"autohr: Left out of '.', no video by suffix: 12 .txt, 1 .foo ('also.foo', {names} and 3 more)."
+    assert said[1] == "autohr: Left out of '.', but video by content: 'also.foo'; give it by name to measure it."
+    assert "Given more than once and measured once: " in said[-1] and "'./a.mp4'" in said[-1]
+
+
+def test_folders_of_pictures_inside_need_their_rate(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
+) -> None:
+    rates: dict[str, float | None] = {}
+
+    def fake(source: str, *_: object, fps: float | None = None, **__: object) -> Measurement:
+        rates[source] = fps
+        return measured(source)
+
+    quick(fake)
+    (videos / "take").mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        (videos / "take" / name).write_bytes(b"picture")
+    code, _, err = run(capsys, "measure", ".", "--method", "pos")
+    assert code == 0 and list(rates) == ["a.mp4", "b.mp4", "c.mp4"]
+    assert one_line(err) == (
+        "autohr: Left out of '.', folders of pictures: 'take'; say their rate with --fps to measure them."
+    )
+    rates.clear()
+    code, _, err = run(capsys, "measure", ".", "--fps", 25, "--method", "pos")
+    assert code == 0 and "keep their own clocks" in one_line(err)
+    assert rates == {"a.mp4": None, "b.mp4": None, "c.mp4": None, "take": 25.0}
+    rates.clear()
+    code, _, err = run(capsys, "measure", "a.mp4", "--fps", 25, "--method", "pos")
+    assert rates == {"a.mp4": 25.0} and err == ""
+
+
+def test_what_is_missing_or_empty_costs_no_other(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
+) -> None:
+    (videos / "empty").mkdir()
+    (videos / "-dash.mp4").write_bytes(b"video")
+    long, home = "y" * 300 + ".mp4", "~nobody-of-this-name.mp4"
+    words = ("--method", "pos", "--json", "o.json", "--", "gone.mp4", "empty", long, home, "-dash.mp4", "a.mp4")
+    code, out, err = run(capsys, "measure", *words)
+    assert code == 1 and "Measured 2 of 6 files; 4 refused." in out and len(err.splitlines()) == 4
+    kinds = [one.get("error", {}).get("kind") for one in json.loads((videos / "o.json").read_text())]
+    assert kinds == ["VideoError"] * 4 + [None, None]
+
+
+@pytest.mark.parametrize("path", ["", "-"])
+def test_no_path_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, path: str
+) -> None:
+    for command in (("measure", "--method", "pos", path, "a.mp4"), ("live", "--camera", path)):
+        code, out, err = run(capsys, *command)
+        assert code == 2 and out == "" and "PATH" in err
+
+
+def test_errors_of_the_machine_are_one_line_and_others_are_bugs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails_with(error: OSError) -> None:
+        def fail() -> None:
+            raise error
+
+        monkeypatch.setattr("autohr.methods.default_method", fail)
+
+    for error, says in (
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left"),
+        (OSError(errno.EROFS, "Read-only file system", "x.json"), "'x.json'"),
+        (PermissionError(errno.EACCES, "Permission denied", "y\x1b.json"), r"'y\x1b.json'"),
+    ):
+        fails_with(error)
+        code, _, err = run(capsys, "list", "methods")
+        assert code == 1 and says in one_line(err)
+    for bug in (
+        OSError("no number"),
+        FileNotFoundError(errno.ENOENT, "No such file", "ours"),
+        OSError(errno.EINVAL, ""),
+    ):
+        fails_with(bug)
+        with pytest.raises(OSError):
+            run(capsys, "list", "methods")
 
 
 # -- nets

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
+import os
 import pickle
 import sys
 from collections.abc import Iterator, Sequence
@@ -588,3 +590,27 @@ def test_a_cached_recording_pickles_by_its_path(scene_file: Path, tmp_path: Path
     packed = pickle.dumps(one)
     assert len(packed) < one.frames.nbytes / 20
     assert (pickle.loads(packed).frames == one.frames).all()
+
+
+def test_a_full_disk_is_noticed_before_an_array_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write into a mapped file without room on the disk would end the process by a signal."""
+
+    def refuse(number: int) -> None:
+        def reserve(*_: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "posix_fallocate", reserve, raising=False)
+
+    refuse(errno.ENOSPC)
+    with pytest.raises(OSError, match="No space left"):
+        cache._new_array(tmp_path / "a.npy", np.dtype(np.uint8), (4, 2))
+    # A file system that cannot reserve.
+    refuse(errno.EINVAL)
+    assert cache._new_array(tmp_path / "b.npy", np.dtype(np.uint8), (4, 2)).shape == (4, 2)
+
+
+def test_names_that_are_no_utf_8_have_folders_of_their_own(scene_file: Path, tmp_path: Path) -> None:
+    one, other = (cache._folder_name(f"folder/caf{mark}/x") for mark in ("\udce9", "\udce8"))
+    assert one != other and one.isascii()
+    entry = prepare([recording(scene_file, subject="caf\udce9")], tmp_path, SMALL).entries[0]
+    assert entry.state == "ok" and [found.subject for found in open_cached(tmp_path, SMALL)] == ["caf\udce9"]

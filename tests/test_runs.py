@@ -15,13 +15,18 @@ from autohr.errors import AutoHRError, BadRecipe
 from autohr.runs import (
     check_file,
     create_run,
+    make_folder,
+    open_output,
     open_run,
+    own_stream,
     read_json,
     read_limited,
     read_limited_text,
     replacing,
+    work_file,
     write_bytes,
     write_json,
+    write_text,
 )
 
 CONFIG = {"fit": {"lr": 1e-3, "steps": 10}, "sizes": (1, 2)}
@@ -179,3 +184,59 @@ def test_json_nested_too_deeply_is_refused_in_one_line(tmp_path: Path) -> None:
     path.write_text("[" * 200_000)
     with pytest.raises(AutoHRError, match="nested too deeply"):
         read_json(path)
+
+
+def test_devices_are_written_into_and_links_followed(tmp_path: Path) -> None:
+    (tmp_path / "target.txt").write_text("old")
+    (tmp_path / "link").symlink_to("target.txt")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target.txt").read_text() == "new"
+    with pytest.raises(AutoHRError, match="Is a directory.*Name a file in it"):
+        write_text(tmp_path, "x")
+    if Path("/dev/null").is_char_device():
+        write_text(Path("/dev/null"), "x")
+        assert Path("/dev/null").is_char_device()
+    if Path("/dev/full").is_char_device():
+        with pytest.raises(AutoHRError, match="Cannot write '/dev/full': No space left"):
+            write_text(Path("/dev/full"), "x")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes with names")
+def test_a_pipe_gets_the_whole_content(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE) as reader:
+        write_text(tmp_path / "pipe", "all of it\n" * 1000)
+        assert reader.communicate()[0] == b"all of it\n" * 1000
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_open_streams_have_names(capfd: pytest.CaptureFixture[str]) -> None:
+    assert own_stream(Path("/dev/stdout")) == 1 and own_stream(Path("/dev/fd/7")) == 7
+    assert own_stream(Path("/dev/null")) is None
+    with open_output(Path("/dev/stdout")) as stream:
+        stream.write(b"told\n")
+    assert capfd.readouterr().out == "told\n"
+
+
+def test_long_names_are_written_and_too_long_ones_are_said(tmp_path: Path) -> None:
+    longest = tmp_path / ("\u00e9" * 125 + ".json")
+    write_json(longest, 1)
+    assert read_json(longest) == 1 and list(tmp_path.iterdir()) == [longest]
+    assert len(os.fsencode(work_file(longest).name)) <= 255
+    too_long = tmp_path / ("x" * 300)
+    for write in (
+        lambda: write_json(too_long, 1),
+        lambda: create_run(too_long, CONFIG),
+        lambda: make_folder(too_long),
+    ):
+        with pytest.raises(AutoHRError, match=r"File name too long\. Choose a shorter name"):
+            write()
+    with pytest.raises(AutoHRError, match="File name too long"):
+        open_run(too_long)
+
+
+def test_text_that_is_no_unicode_is_written_with_escapes(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "caf\udce9 \u5fc3")
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "caf\\udce9 \u5fc3"
+    write_json(tmp_path / "b", {"path": "caf\udce9"})
+    assert read_json(tmp_path / "b") == {"path": "caf\udce9"}

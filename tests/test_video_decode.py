@@ -28,7 +28,7 @@ from av.stream import Disposition
 from autohr.errors import VideoError
 from autohr.types import Frame
 from autohr.video import decode
-from autohr.video.decode import is_image_folder, list_videos, open_video, read_ahead
+from autohr.video.decode import find_videos, is_image_folder, list_videos, open_video, read_ahead
 from autohr.video.encode import write_video
 from autohr.video.stamps import NoClock, StampClock
 
@@ -1114,6 +1114,84 @@ def test_folders_are_told_apart(tmp_path: Path) -> None:
     assert "3 video file(s)" in _refused(videos, fps=10)
     with pytest.raises(VideoError, match="cannot be listed"):
         list_videos(tmp_path / "none")
+
+
+def test_every_common_suffix_is_a_video(tmp_path: Path) -> None:
+    suffixes = (
+        ".3gpp .3gp2 .f4v .m1v .m2v .mpv .mpe .divx .xvid .mod .tod .m2t .trp .mp4v .mpg4 .mk3d .rm .rmvb .dv .amv"
+    )
+    suffixes += " .ogm .insv .lrv .dav .av1 .ivf .obu .apng .MOV .Ty+"
+    for suffix in suffixes.split():
+        (tmp_path / f"a{suffix}").write_bytes(b"x")
+    assert {path.suffix for path in list_videos(tmp_path)} == set(suffixes.split())
+    assert {path.suffix for path in find_videos(tmp_path).videos} == set(suffixes.split())
+
+
+def test_videos_are_found_in_folders_inside_and_all_else_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for folder in ("b10", "b9/deep", "pictures", ".hidden", "empty"):
+        (root / folder).mkdir(parents=True)
+    write_video(root / "b10" / "x.mp4", _frames(2), fps=25)
+    video = (root / "b10" / "x.mp4").read_bytes()
+    for name in ("b9/y2.3gpp", "b9/y10.f4v", "b9/deep/z.m2t", "._a.mp4", ".hidden/h.mp4", "same.foo", "bare"):
+        (root / name).write_bytes(video)
+    for name in ("pictures/1.png", "pictures/2.png", "cover.jpg", "notes.txt", "pictures/times.csv", "song.m4a"):
+        (root / name).write_bytes(b"x")
+    (root / "code.ts").write_text("export const x = 1;\n")
+    (root / "go.mod").write_text("module x\n")
+    (root / "stream.ts").write_bytes(b"G" + bytes(187) + b"G\n")
+    (root / "gone.mp4").symlink_to("nowhere")
+    (root / "b9" / "loop").symlink_to(root, target_is_directory=True)
+
+    def names(paths: tuple[Path, ...]) -> list[str]:
+        return [path.relative_to(root).as_posix() for path in paths]
+
+    found = find_videos(root)
+    expected = ["b9/deep/z.m2t", "b9/y2.3gpp", "b9/y10.f4v", "b10/x.mp4", "gone.mp4", "stream.ts"]
+    assert names(found.videos) == expected
+    assert names(found.image_folders) == ["pictures"]
+    left_out = {"bare", "code.ts", "cover.jpg", "go.mod", "notes.txt", "pictures/times.csv", "same.foo", "song.m4a"}
+    assert set(names(found.left_out)) == left_out
+    assert names(found.videos_by_content) == ["bare", "same.foo"]
+    assert found.unreadable == ()
+    ((place, reason),) = find_videos(tmp_path / "none").unreadable
+    assert place == tmp_path / "none" and "No such file" in reason
+
+
+@pytest.mark.parametrize(
+    ("head", "is_video"),
+    [
+        (b"\0\0\0\x18ftypisom", True),
+        (b"\0\0\0\x18ftypM4A ", False),
+        (b"\0\0\0\x18ftypheic", False),
+        (b"\x1aE\xdf\xa3", True),
+        (b"RIFF\0\0\0\0AVI LIST", True),
+        (b"RIFF\0\0\0\0WAVEfmt ", False),
+        (b"OggS" + bytes(24) + b"\x80theora", True),
+        (b"OggS" + bytes(24) + b"OpusHead", False),
+        ((b"G" + bytes(187)) * 3, True),
+        (bytes(4) + (b"G" + bytes(191)) * 3, True),
+        (b"G" * 20, False),
+        (b"\x89PNG\r\n\x1a\n" + bytes(25) + b"\0\0\0\x08acTL", True),
+        (b"\x89PNG\r\n\x1a\n" + bytes(25) + b"\0\0\0\x08IDAT", False),
+        (b"hello", False),
+    ],
+)
+def test_files_of_unknown_suffix_are_told_by_their_first_bytes(tmp_path: Path, head: bytes, is_video: bool) -> None:
+    (tmp_path / "a.unknown").write_bytes(head)
+    assert bool(find_videos(tmp_path).videos_by_content) == is_video
+
+
+def test_a_tilde_is_a_home_only_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_video(tmp_path / "~x.mp4", _frames(3), fps=25)
+    with open_video("~x.mp4") as video:
+        assert len(list(video)) == 3
+    with open_video(f"~/{'~x.mp4'}") as video:
+        assert len(list(video)) == 3
+    assert "There is no file '~nobody-of-this-name.mp4'" in _refused("~nobody-of-this-name.mp4")
+    assert "too long" in _refused("y" * 300 + ".mp4")
 
 
 # ---- addresses

@@ -491,7 +491,8 @@ def _suffix_says_no_video(path: Path) -> bool:
     kind, packed = mimetypes.guess_type(f"x{path.suffix.lower()}")
     if packed is not None:
         return True
-    return kind is not None and kind != "audio/ogg" and kind.split("/")[0] in ("audio", "image", "text")
+    is_open = kind in ("audio/ogg", "image/png")  # these may hold moving pictures
+    return kind is not None and not is_open and kind.split("/")[0] in ("audio", "image", "text")
 
 
 def _begins_as_video(head: bytes) -> bool:
@@ -501,6 +502,8 @@ def _begins_as_video(head: bytes) -> bool:
         return head[8:12] == b"AVI "
     if head[:4] == b"OggS":
         return b"theora" in head or b"OVP80" in head
+    if head[:4] == b"\x89PNG":
+        return b"acTL" in head
     if head[4:8] in (b"moov", b"mdat") or head.startswith(_VIDEO_MAGIC):
         return True
     # Transport streams: a sync byte at the start of each packet, of 188 bytes or, from cameras, 4 + 188.
