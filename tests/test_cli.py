@@ -819,6 +819,50 @@ def test_wrong_usage_is_exit_2(capsys: pytest.CaptureFixture[str], arguments: li
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
+def test_an_output_that_cannot_be_written_keeps_no_other_from_it(
+    capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path
+) -> None:
+    """A name too long for the file system, and a device without room: one line each, exit 1, the others whole."""
+    table = tmp_path / "rates.csv"
+    for name in (tmp_path / ("x" * 300 + ".json"), Path("/dev/full")):
+        if name.parent == Path("/dev") and not name.exists():
+            continue
+        table.unlink(missing_ok=True)
+        code, out, err = run(capsys, "measure", face, "--method", "pos", "--json", name, "--csv", table)
+        assert code == 1 and "Cannot write" in one_line(err) and "bpm" in out
+        assert table.read_text().count("\n") > 1
+    code, _, err = run(capsys, "measure", tmp_path / ("y" * 300 + ".mp4"))
+    assert code == 1 and one_line(err)
+    code, _, err = run(capsys, "measure", "~nobody-of-this-name.mp4")
+    assert code == 1 and one_line(err)
+
+
+@pytest.mark.slow
+def test_a_name_that_no_terminal_can_show_ends_no_batch(
+    capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path
+) -> None:
+    """A name in no UTF-8, and one with an escape that would act on the terminal."""
+    folder = tmp_path / "names"
+    (folder / "below").mkdir(parents=True)
+    names = [b"caf\xe9.mp4", b"red\x1b[31m.mp4", b"below/last.3gpp"]
+    try:
+        for name in names:
+            (folder / os.fsdecode(name)).write_bytes(face.read_bytes())
+    except OSError:
+        pytest.skip("This file system takes no such names.")
+    table, answers, page = tmp_path / "t.csv", tmp_path / "a.json", tmp_path / "p.html"
+    code, out, err = run(
+        capsys, "measure", folder, "--method", "pos", "--csv", table, "--json", answers, "--html", page, "--end-s", 9
+    )
+    assert code == 0, err
+    assert "\x1b" not in out + err and "Measured 3 of 3 files" in out
+    assert {os.fsencode(one["path"]) for one in json.loads(answers.read_text())} == {
+        os.fsencode(folder / os.fsdecode(name)) for name in names
+    }
+    assert all(str(folder) in text.read_text() for text in (table, page))
+
+
 def test_no_input_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys)
     assert code == 2 and "Usage" in out + err

@@ -346,7 +346,7 @@ def measure(
         screen.print(f"Measured {n_done - n_refused} of {n_done} files; {n_refused} refused.")
     if n_refused < n_done:
         screen.print(NOT_MEDICAL)
-    if n_refused or errors or screen.has_failed:
+    if n_refused or errors or screen.has_failed or outputs.has_failed:
         raise typer.Exit(1)
 
 
@@ -442,7 +442,7 @@ def live(
     if stopped is not None and stopped.number != signal.SIGINT:
         _say_error(f"Stopped by {stopped.name}; what was measured is written.")
         raise typer.Exit(stopped.exit_code)
-    if errors or screen.has_failed:
+    if errors or screen.has_failed or outputs.has_failed:
         raise typer.Exit(1)
 
 
@@ -1479,13 +1479,17 @@ class _Outputs:
     json: Path | None
     csv: Path | None
     html: Path | None
+    has_failed: bool = False
+    """Whether one of the outputs asked for cannot be written; the others are."""
 
     @classmethod
     def check(cls, json_out: str | None, csv_out: Path | None, html_out: Path | None) -> _Outputs:
         """Check every output before minutes are spent on measuring.
 
+        One that the system refuses is said and left out, so that the others are written all the same.
+
         Raises:
-            typer.BadParameter: one cannot be written, or two are the same file.
+            typer.BadParameter: one can be no file, or two are the same file.
         """
         given = {"--json": json_out, "--csv": csv_out, "--html": html_out}
         outs = {
@@ -1493,14 +1497,20 @@ class _Outputs:
             for option, out in given.items()
             if out is not None
         }
-        for option, out in outs.items():
-            _check_writable(out, option)
+        has_failed = False
+        for option, out in list(outs.items()):
+            try:
+                _check_writable(out, option)
+            except AutoHRError as error:
+                _say_error(str(error))
+                has_failed = True
+                del outs[option]
         for option, out in outs.items():
             for other, another in outs.items():
                 if option < other and _same_file(out, another) and (out == STDOUT or not _is_device(out)):
                     what = "standard output" if out == STDOUT else repr(str(out))
                     raise typer.BadParameter(f"{other} and {option} both name {what}. Give each its own file.")
-        return cls(*(outs.get(option) for option in given))
+        return cls(outs.get("--json"), outs.get("--csv"), outs.get("--html"), has_failed)
 
     @property
     def has_stdout(self) -> bool:
@@ -1543,16 +1553,19 @@ def _check_writable(out: Path, option: str | None = None) -> None:
     """Refuse an output that cannot be written before minutes are spent on measuring.
 
     Raises:
-        typer.BadParameter: with the reason.
+        typer.BadParameter: it names something that can be no file, such as a folder.
+        AutoHRError: the system refuses it: no permission, a read-only place, a name that is too long.
     """
-    from autohr.runs import own_stream
+    from autohr.runs import cannot_write, own_stream
 
     reason = None
     if own_stream(out) is None:
         try:
             reason = _why_not_writable(out)
+        except NotADirectoryError as error:
+            reason = error.strerror
         except OSError as error:
-            reason = error.strerror or str(error)
+            raise cannot_write(out, error) from None
         except ValueError as error:
             reason = str(error)
     if reason is not None:
@@ -1562,7 +1575,7 @@ def _check_writable(out: Path, option: str | None = None) -> None:
 
 
 def _why_not_writable(out: Path) -> str | None:
-    """Return why a file cannot be written, None if nothing speaks against it.
+    """Return why a path can be no file, None if nothing speaks against it.
 
     Raises:
         OSError: the system's reason.
@@ -1575,7 +1588,7 @@ def _why_not_writable(out: Path) -> str | None:
         if out.is_dir():
             return "it is a folder"
         if not os.access(out, os.W_OK):
-            return "it may not be written"
+            raise PermissionError(errno.EACCES, "it may not be written")
         if not out.is_file():
             return None
     place = Path(os.path.realpath(out))
@@ -1584,9 +1597,9 @@ def _why_not_writable(out: Path) -> str | None:
         return f"{str(folder)!r} is a file"
     most = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
     if any(len(os.fsencode(part)) > most for part in place.parts):
-        return f"a name in it is longer than {most} bytes"
+        raise OSError(errno.ENAMETOOLONG, f"a name in it is longer than {most} bytes")
     if not os.access(folder, os.W_OK):
-        return f"the folder {str(folder)!r} may not be written"
+        raise PermissionError(errno.EACCES, f"the folder {str(folder)!r} may not be written")
     try:
         # Where permissions are not the whole truth (root, network and immutable folders), only trying tells.
         tempfile.TemporaryFile(dir=folder).close()

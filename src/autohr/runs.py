@@ -419,7 +419,8 @@ def cannot_write(path: Path, error: OSError) -> AutoHRError:
         advice = "Choose a shorter name."
     elif error.errno == errno.EISDIR:
         advice = "Name a file in it."
-    return AutoHRError(f"Cannot write {str(path)!r}: {error.strerror or error}. {advice}")
+    shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:100]}...{str(path)[-60:]}"
+    return AutoHRError(f"Cannot write {shown!r}: {error.strerror or error}. {advice}")
 
 
 def _strict(value: Any) -> Any:
