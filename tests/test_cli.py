@@ -445,8 +445,6 @@ def test_no_output_overwrites_a_video(
         ("--json", "-", "--csv", "/dev/stdout"),
         ("--csv", "-", "--html", "-"),
         ("--csv", "a.mp4/x.csv"),
-        ("--json", "y" * 300 + ".json"),
-        ("--html", "new/" + "y" * 300),
         ("--csv", ""),
         ("--html", "."),
     ],
@@ -458,6 +456,15 @@ def test_outputs_that_cannot_be_are_refused_before_the_work(
     code, out, err = run(capsys, "measure", "a.mp4", "--method", "pos", *words)
     assert code == 2 and out == "" and "Traceback" not in err
     assert sorted(path.name for path in videos.iterdir()) == ["a.mp4", "b.mp4", "c.mp4"]
+
+
+@pytest.mark.parametrize("out", ["y" * 300 + ".json", "new/" + "y" * 300])
+def test_a_name_that_is_too_long_costs_no_other_output(
+    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, out: str
+) -> None:
+    code, _, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", "--json", out, "--csv", "out.csv")
+    assert code == 1 and "Cannot write" in one_line(err)
+    assert len((videos / "out.csv").read_text().splitlines()) == 3
 
 
 @pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="needs /dev/null")

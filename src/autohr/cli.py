@@ -233,8 +233,8 @@ def measure(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Video files, folders of videos, a folder of images (with --fps), a camera index such as 0, "
-            "or an address.",
+            help="Video files, folders with videos (searched with the folders inside), a folder of images (with "
+            "--fps), a camera index such as 0, or an address.",
             show_default=False,
         ),
     ],
@@ -271,7 +271,8 @@ def measure(
     """Measure the heart rate of the face in a video, or refuse with the reason.
 
     A face must be followed for 4 s to get a number and for 8 s to get one that can be called reliable. For several
-    files every one is measured, one that fails does not stop the others, and the exit code is 1 if any failed."""
+    files every one is measured, one that fails does not stop the others, and the exit code is 1 if any failed.
+    Results are saved as they come: Ctrl-C keeps what was measured. OUT may be - for the terminal."""
     if stride_s > window_s:
         raise typer.BadParameter(
             f"{stride_s:g} s must not be longer than --window-s {window_s:g}.", param_hint="--stride-s"
