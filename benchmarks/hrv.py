@@ -1,4 +1,4 @@
-"""How well are beats timed, and what are the figures of variability worth, from video to RMSSD?
+"""Accuracy and coverage of beats and of the figures of heart-rate variability, measured from video to RMSSD.
 
     python benchmarks/hrv.py --clips 40 --portraits DIR --out runs/hrv    measure: coverage and error of each figure
     python benchmarks/hrv.py --clips 60 --portraits DIR --out FILE --fit  the ratios behind signals.hrv.NOISE_SHARE_NET

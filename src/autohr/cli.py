@@ -1327,7 +1327,7 @@ class _Item:
 
     source: str | int
     uses_fps: bool = True
-    """Whether --fps is meant for it."""
+    """True where --fps is meant for it."""
     refusal: str | None = None
 
 
@@ -1481,7 +1481,7 @@ class _Outputs:
     csv: Path | None
     html: Path | None
     has_failed: bool = False
-    """Whether one of the outputs asked for cannot be written; the others are."""
+    """True where an output that was asked for cannot be written; the others are."""
 
     @classmethod
     def check(cls, json_out: str | None, csv_out: Path | None, html_out: Path | None) -> _Outputs:

@@ -132,6 +132,6 @@ class DatasetSpec:
     n_recordings: int | None = None
     """How many recordings the whole dataset has that this reader reads; None where any number is right."""
     sure: str = "layout read in real files"
-    """How sure the reader is: from real files, or from other people's loaders."""
+    """Source of the reader's knowledge: real files, or other people's loaders."""
     needs: tuple[str, ...] = ()
     """Python modules of the extra ``datasets`` that its files need."""

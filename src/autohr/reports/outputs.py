@@ -141,7 +141,7 @@ def as_json(result: Measurement | Refusal, error_kind: str) -> dict[str, Any]:
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether a path names a regular file, or none yet, and not a device, pipe or stream."""
+    """Return True where a path names a regular file, or none yet, and not a device, pipe or stream."""
     try:
         return own_stream(path) is None and (path.is_file() or not path.exists())
     except OSError:
