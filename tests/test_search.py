@@ -113,8 +113,9 @@ def timeless(run: Run) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_where_only_time_helps_the_cell_is_temporal(tmp_path: Path) -> None:
-    """Of each seed's cell at least four of six operations look at several frames, in all at least fifteen of eighteen
-    (a cell drawn by chance: five of eight); and purely temporal ones have grown beyond purely spatial ones."""
+    """Purely temporal operations, as strong as purely spatial ones at first, grow to 1.4 of them and more with each seed
+    (measured: 1.59 to 1.83), and more operations of the cells look at several frames than by chance (five of eight).
+    The strengths differ little from processor to processor; which operation comes out on top on each edge does."""
     space = dataclasses.replace(SPACE_OF_TEST, stem_channels=8, channels=8)
     costs = measure_costs(space, SIZE_PX, N_FRAMES)
     settings = config(epochs=5, steps_per_epoch=6, batch_size=8, lr=2e-2, alpha_lr=1e-1)
@@ -131,8 +132,8 @@ def test_where_only_time_helps_the_cell_is_temporal(tmp_path: Path) -> None:
             sum(float(shares[names.index(op)]) for op in pair)
             for pair in (("conv_3x1x1", "conv_5x1x1"), ("conv_1x3x3", "conv_1x5x5"))
         )
-        assert in_time > in_space, result.genotype
-    assert min(n_temporal) >= 4 and sum(n_temporal) >= 15, n_temporal
+        assert in_time > 1.4 * in_space, result.genotype
+    assert sum(n_temporal) > 18 * 5 / 8, n_temporal
 
 
 @pytest.mark.parametrize("order", [1, 2])
