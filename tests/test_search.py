@@ -114,7 +114,7 @@ def timeless(run: Run) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_where_only_time_helps_the_cell_is_temporal(tmp_path: Path) -> None:
     """Purely temporal operations, as strong as purely spatial ones at first, grow to 1.4 of them with each seed, and
-    beyond (measured: 1.59 to 1.83), and more operations of the cells look at several frames than by chance (five of eight).
+    beyond (measured: 1.59 to 1.83), and more operations of the cells look at several frames than by chance (5 of 8).
     The strengths differ little from processor to processor; which operation comes out on top on each edge does."""
     space = dataclasses.replace(SPACE_OF_TEST, stem_channels=8, channels=8)
     costs = measure_costs(space, SIZE_PX, N_FRAMES)
