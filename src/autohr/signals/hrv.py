@@ -49,7 +49,7 @@ MAX_BEAT_ERROR_MS = 30.0
 NOISE_SHARE_NET, NOISE_SHARE_FORMULA = 1.1, 1.35
 """Largest noise of beats, of intervals and of their successive differences over the disagreement of the two waves in
 them: 95 % of 60 synthetic recordings lie below, for AutoHR beside MVDR, and for GREEN, ICA, CHROM and POS beside MVDR
-or MVDR beside POS (benchmarks/hrv.py). The least is 0.2: the second wave's part of it cannot be known."""
+or MVDR beside POS (docs/LOG.md, 2026-11-27). The least is 0.2: the second wave's part of it cannot be known."""
 SLACK, POWER_SLACK = 0.06, 0.5
 """Share by which SDNN and RMSSD, and LF and HF power, may exceed what was measured although noise adds: noise and
 variation correlate by chance, and the overlapped windows of a network's wave smooth fast changes. The largest on the

@@ -57,7 +57,7 @@ _CONTAINERS = (b"moov", b"udta", b"meta", b"smta")
 
 @dataclass(frozen=True)
 class Capture:
-    """What a file says about the rate at which it was filmed."""
+    """Rate at which a video was filmed, as its file states it."""
 
     fps: float | None = None
     """Frames per second of the camera; None where only the kind of recording is said."""
@@ -66,7 +66,7 @@ class Capture:
     tag: str = ""
     """Name of the place, for notes."""
     is_mixed: bool = False
-    """Whether parts of the video were filmed at different rates."""
+    """True where parts of the video were filmed at different rates."""
 
 
 def read_capture(tags: Sequence[Mapping[str, str]], path: Path | None) -> Capture | None:
@@ -119,7 +119,7 @@ def _rate(text: str | None) -> float | None:
 
 
 def _read_boxes(path: Path) -> Capture | None:
-    """What Samsung's and Sony's boxes of an mp4 or mov say; None if there are none."""
+    """Return what Samsung's and Sony's boxes of an mp4 or mov say; None if there are none."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)

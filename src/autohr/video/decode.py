@@ -198,7 +198,7 @@ class _Source(Protocol):
     ended_by: str | None
     notes: list[str]
     is_live: bool
-    """Whether frames are stamped by this machine as they come, so that none may be held back."""
+    """True where frames are stamped by this machine as they come, so that none may be held back."""
 
     def raws(self) -> Iterator[_Raw]: ...
 
@@ -477,7 +477,7 @@ def _head(path: Path, n_bytes: int = 512) -> bytes:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether the first bytes of a file are lines of UTF-8 text."""
+    """Return True where the first bytes of a file are lines of UTF-8 text."""
     if b"\n" not in head or re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", head):
         return False
     try:
