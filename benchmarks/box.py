@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, write_scene
 from autohr.measure import measure
 from autohr.methods import METHODS
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, write_scene
 
 BOXES = ("tracked", "first")
 MOTIONS = (0.0, 0.25, 0.5, 1.0)

@@ -32,14 +32,17 @@ import cv2
 import numpy as np
 from scipy.optimize import minimize
 
+from autohr.confidence.model import NET_WEIGHTS, RELIABLE_CONFIDENCE, WEIGHTS, confidence, features
+from autohr.confidence.verdict import TRUSTED_S, impostor
+from autohr.files import in_workers
+from autohr.frontend import Crop
+from autohr.lab.synth import portrait
+from autohr.lab.synth.life import HeadMotion, Rhythm
+from autohr.lab.synth.recordings import TEST_EVERY, Picture, usable_portraits
+from autohr.lab.synth.video import SceneConfig, SceneTruth, write_scene
 from autohr.measure import summarise
 from autohr.meter import Meter, MeterConfig
-from autohr.methods import METHODS, Crop, Method, load_method, shipped_weights
-from autohr.signals.quality import NET_WEIGHTS, RELIABLE_CONFIDENCE, TRUSTED_S, WEIGHTS, confidence, features, impostor
-from autohr.synth import portrait
-from autohr.synth.life import HeadMotion, Rhythm
-from autohr.synth.recordings import TEST_EVERY, Picture, in_workers, usable_portraits
-from autohr.synth.video import SceneConfig, SceneTruth, write_scene
+from autohr.methods import METHODS, Method, load_method, shipped_weights
 from autohr.types import Estimate, Evidence, FaceClip, Frame, Reading
 from autohr.video.decode import open_video
 from autohr.video.encode import write_video

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from autohr.errors import SignalTooShort
+from autohr.lab.synth.recordings import Picture
+from autohr.lab.synth.video import SceneConfig, write_scene
 from autohr.measure import _beats_twice, summarise
 from autohr.methods import load_method
 from autohr.signals.hrv import confirm_beats, heart_rate_variability
-from autohr.synth.recordings import Picture
-from autohr.synth.video import SceneConfig, write_scene
 from autohr.types import FaceClip, Float, Reading
 from autohr.video.rois import REGIONS
 from confidence import (

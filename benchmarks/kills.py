@@ -29,10 +29,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from autohr.data.cache import CropConfig, open_cached
 from autohr.errors import BadRecording
-from autohr.evaluate.results import read_results
-from autohr.synth.recordings import write_recordings
+from autohr.lab.datasets.cache import CropConfig, open_cached
+from autohr.lab.evaluate.results import read_results
+from autohr.lab.synth.recordings import write_recordings
 
 AUTOHR = (sys.executable, "-m", "autohr")
 N_SUBJECTS, DURATION_S, SIZE_PX = 4, 6.0, 40

@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 import psutil
 
-from autohr.live import LiveConfig, LiveSession
+from autohr.lab.synth.video import SceneConfig, write_scene
+from autohr.live.session import LiveConfig, LiveSession
 from autohr.methods import METHODS, load_method, ready_methods
-from autohr.synth.video import SceneConfig, write_scene
 from autohr.video.decode import open_video, read_ahead
 
 CRF = 14

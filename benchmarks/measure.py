@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from autohr.lab.synth.video import SceneConfig, write_scene
 from autohr.methods import METHODS, ready_methods
-from autohr.synth.video import SceneConfig, write_scene
 from autohr.video.decode import open_video
 from autohr.video.encode import VideoWriter
 
@@ -40,9 +40,9 @@ def repeat(short: Path, long: Path, times: int) -> None:
 def run(video: Path, method: str, weights: str | None) -> tuple[float, float, float, str]:
     """Seconds in all, seconds once the libraries are loaded, peak MiB and table line of a fresh ``autohr measure``."""
     code = (
-        "import resource, sys, time; from autohr.cli import main\n"
+        "import resource, sys, time; from autohr.cli.main import main\n"
         "import autohr.measure; from autohr.video.faces import FaceDetector; FaceDetector()\n"
-        + ("import autohr.nets.inference\n" if METHODS[method].is_net else "")
+        + ("import autohr.lab.nets._inference\n" if METHODS[method].is_net else "")
         + "began = time.perf_counter()\n"
         "try: main()\n"
         "except SystemExit: pass\n"

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from autohr.nets import NETS, Preset, make_net
-from autohr.nets.checkpoint import save_weights
-from autohr.nets.export import export_onnx
-from autohr.nets.inference import fold
+from autohr.lab.nets import NETS, Preset, make_net
+from autohr.lab.nets._checkpoint import save_weights
+from autohr.lab.nets._export import export_onnx
+from autohr.lab.nets._inference import fold
 
 FPS = 30.0
 

@@ -19,8 +19,8 @@ import time
 import torch
 from torch import Tensor
 
-from autohr.nets.inference import as_channels_last
-from autohr.search.space import SearchCell, SearchNet, SpaceConfig
+from autohr.lab.nets._inference import as_channels_last
+from autohr.lab.search.space import SearchCell, SearchNet, SpaceConfig
 
 
 def seconds(device: torch.device) -> float:

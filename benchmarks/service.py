@@ -39,9 +39,9 @@ import psutil
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 from websockets.sync.client import ClientConnection, connect
 
+from autohr.lab.synth.video import SceneConfig, render
 from autohr.service.camera import IN_FLIGHT
 from autohr.service.frames import HEAD, JPEG, RGB, pack_frame
-from autohr.synth.video import SceneConfig, render
 
 FPS, WIDTH, HEIGHT = 30.0, 640, 480
 HELD_FPS = 0.9 * FPS

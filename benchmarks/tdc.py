@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autohr.nets.tdc import TemporalDifferenceConv3d
+from autohr.lab.nets._tdc import TemporalDifferenceConv3d
 
 THETA = 0.2
 

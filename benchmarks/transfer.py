@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.recordings import Picture
+from autohr.lab.synth.strata import STRATA, Facts, skin_luminance, strata
+from autohr.lab.synth.video import SceneConfig, SceneTruth, read_truth, truth_path, write_scene
 from autohr.measure import summarise
 from autohr.methods import METHODS, Method
-from autohr.synth.life import HeadMotion
-from autohr.synth.recordings import Picture
-from autohr.synth.strata import STRATA, Facts, skin_luminance, strata
-from autohr.synth.video import SceneConfig, SceneTruth, read_truth, truth_path, write_scene
 from autohr.types import Float
 from autohr.video.decode import open_video
 from confidence import (

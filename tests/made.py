@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autohr.cli import main
-from autohr.data.cache import CachedRecording
+from autohr.cli.main import main
+from autohr.lab.datasets.cache import CachedRecording
 from autohr.types import Float, Frame
 from autohr.video.faces import Detection
 
@@ -77,7 +77,7 @@ def made_recording(subject: int, n_frames: int = 80, fps: float = 16.0, *, has_b
 
 def pretend_cached(monkeypatch: pytest.MonkeyPatch, recordings: Sequence[CachedRecording]) -> None:
     """Recipes of trainings and searches find ``recordings`` in their cache; its folder need only exist."""
-    monkeypatch.setattr("autohr.train.recipe.open_cached", lambda *_, **__: list(recordings))
+    monkeypatch.setattr("autohr.lab.train.recipe.open_cached", lambda *_, **__: list(recordings))
 
 
 def write_recipe(folder: Path) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from autohr.classic.colour import pos
-from autohr.data.augment import (
+from autohr.lab.datasets.augment import (
     GREY,
     PAPER_AUGMENT,
     AugmentConfig,
@@ -22,12 +22,12 @@ from autohr.data.augment import (
     tempo_factor,
     tempo_span,
 )
-from autohr.data.cache import CachedRecording
-from autohr.data.clips import Clip, ClipSource
+from autohr.lab.datasets.cache import CachedRecording
+from autohr.lab.datasets.clips import Clip, ClipSource
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, render, truth
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, render, truth
 from autohr.types import Float, Frame
 from autohr.video.rois import face_patch
 from made import in_memory

@@ -25,15 +25,15 @@ import torch
 
 import autohr
 from autohr import methods
-from autohr.cli import _Count, _Progress, _Stops, main
-from autohr.data import DATASETS
+from autohr.cli.main import _Count, _Progress, _Stops, main
 from autohr.errors import VideoError
+from autohr.lab.datasets import DATASETS
+from autohr.lab.nets import make_net
+from autohr.lab.nets._checkpoint import save_weights
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, decoys, truth, write_scene
 from autohr.methods import DEFAULT_METHOD, METHODS, shipped_weights
-from autohr.nets import make_net
-from autohr.nets.checkpoint import save_weights
 from autohr.reports.readings import CSV_COLUMNS
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, decoys, truth, write_scene
 from autohr.types import MEASUREMENT_SCHEMA, FaceMeasurement, Frames, Measurement, Window
 from autohr.video.encode import write_video
 from made import run
@@ -888,7 +888,7 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_loads_no_heavy_library() -> None:
-    code = "import sys, autohr.cli; print([m for m in ('torch', 'scipy', 'cv2', 'av') if m in sys.modules])"
+    code = "import sys, autohr.cli.main; print([m for m in ('torch', 'scipy', 'cv2', 'av') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

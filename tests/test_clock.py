@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from autohr.data.cache import CachedRecording
-from autohr.data.clips import at_clock
+from autohr.lab.datasets.cache import CachedRecording
+from autohr.lab.datasets.clips import at_clock
 from autohr.types import Frame
 from autohr.video.pace import clock_change, denser
 from test_augment import rendered

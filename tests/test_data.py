@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autohr.data import DATASETS, cache
-from autohr.data.cache import (
+from autohr.errors import AutoHRError, BadRecording, SignalTooShort
+from autohr.frontend import Crop
+from autohr.lab.datasets import DATASETS, cache
+from autohr.lab.datasets.cache import (
     PAPER_CROP,
     CachedRecording,
     CropConfig,
@@ -25,16 +27,15 @@ from autohr.data.cache import (
     open_cached,
     read_manifest,
 )
-from autohr.data.clips import ClipSource, at_clock
-from autohr.data.folds import holdout, k_folds, split_subjects
-from autohr.data.recording import Recording, Reference
-from autohr.errors import AutoHRError, BadRecording, SignalTooShort
+from autohr.lab.datasets.clips import ClipSource, at_clock
+from autohr.lab.datasets.folds import holdout, k_folds, split_subjects
+from autohr.lab.datasets.recording import Recording, Reference
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, render, truth, write_scene
 from autohr.meter import Meter, MeterConfig
-from autohr.methods import METHODS, Crop
+from autohr.methods import METHODS
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, render, truth, write_scene
 from autohr.types import FaceClip, Float, Frame, Pulse
 from autohr.video.decode import VideoFrame, open_video
 from autohr.video.encode import write_video

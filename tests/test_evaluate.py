@@ -14,26 +14,26 @@ import numpy as np
 import pytest
 import torch
 
-from autohr.cli import main
-from autohr.data import cache
-from autohr.data.cache import CachedRecording, CropConfig, Entry, open_cached
-from autohr.data.recording import Absent, Recording, Reference
+from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, UnknownName
-from autohr.evaluate import run as evaluate_run
-from autohr.evaluate.protocols import PROTOCOLS, FixedSplit, KFold, Protocol, folds_of, layout
-from autohr.evaluate.recipe import EvaluateRecipe, load_methods, protocol_of, read_recipe
-from autohr.evaluate.results import Account, MethodInfo, Results, method_folder, read_results, write_results
-from autohr.evaluate.run import crop_of, labels_of, run
-from autohr.evaluate.scoring import PRESETS, score
-from autohr.evaluate.summary import scores_sheet
-from autohr.evaluate.tables import render_sheet
+from autohr.lab.datasets import cache
+from autohr.lab.datasets.cache import CachedRecording, CropConfig, Entry, open_cached
+from autohr.lab.datasets.recording import Absent, Recording, Reference
+from autohr.lab.evaluate import run as evaluate_run
+from autohr.lab.evaluate.protocols import PROTOCOLS, FixedSplit, KFold, Protocol, folds_of, layout
+from autohr.lab.evaluate.recipe import EvaluateRecipe, load_methods, protocol_of, read_recipe
+from autohr.lab.evaluate.results import Account, MethodInfo, Results, method_folder, read_results, write_results
+from autohr.lab.evaluate.run import crop_of, labels_of, run
+from autohr.lab.evaluate.scoring import PRESETS, score
+from autohr.lab.evaluate.summary import scores_sheet
+from autohr.lab.evaluate.tables import render_sheet
+from autohr.lab.nets import make_net
+from autohr.lab.nets._checkpoint import save_weights
+from autohr.lab.recipes.files import shipped_recipes
+from autohr.lab.runs import create_run
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, render, truth
 from autohr.methods import METHODS, Method, load_method
-from autohr.nets import make_net
-from autohr.nets.checkpoint import save_weights
-from autohr.recipes.files import shipped_recipes
-from autohr.runs import create_run
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, render, truth
 from autohr.types import Frame
 from autohr.video.encode import write_video
 from made import MiddleDetector

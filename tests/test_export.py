@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from autohr.errors import AutoHRError, BadWeights
+from autohr.lab.nets import NETS, make_net
+from autohr.lab.nets import _export as export
+from autohr.lab.nets._checkpoint import HEADER, read_header, save_weights
+from autohr.lab.nets._export import SCHEMA, TOLERANCE, Exported, export_onnx
+from autohr.lab.nets._rates import SPREAD_BPM
 from autohr.methods import load_method
-from autohr.nets import NETS, export, make_net
-from autohr.nets.checkpoint import HEADER, read_header, save_weights
-from autohr.nets.export import SCHEMA, TOLERANCE, Exported, export_onnx
-from autohr.nets.rates import SPREAD_BPM
 from made import run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -220,7 +221,7 @@ def test_bad_input_is_one_clear_line(
 def test_without_the_extra_one_line_brings_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "autohr.nets.export")
+    monkeypatch.delitem(sys.modules, "autohr.lab.nets._export")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     code, said, err = run(capsys, "export", "autohr", tmp_path / "x.onnx")
     assert code == 1 and said == ""

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autohr import data
-from autohr.cli import main
-from autohr.data import DATASETS, cache, csv_table
-from autohr.data.csv_table import read_table
-from autohr.data.recording import Absent, Listing, Reference
+from autohr.cli.main import main
 from autohr.errors import BadRecording
+from autohr.lab import datasets as data
+from autohr.lab.datasets import DATASETS, cache, csv_table
+from autohr.lab.datasets.csv_table import read_table
+from autohr.lab.datasets.recording import Absent, Listing, Reference
 from autohr.video.encode import write_video
 
 list_recordings = DATASETS["folder"].list_recordings

@@ -13,29 +13,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autohr.cli import main
-from autohr.data import cache, mahnob_hci, mmse_hr, vipl_hr
-from autohr.data.cache import PAPER_CROP, CropConfig, open_cached
-from autohr.data.folds import subject_key
+from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, UnknownName, WindowsTooShort
-from autohr.evaluate.protocols import PROTOCOLS
-from autohr.evaluate.published import PANELS, TABLES, PublishedRow
-from autohr.evaluate.results import read_results
-from autohr.evaluate.scoring import ORACLE, score
-from autohr.evaluate.tables import FORMATS, NOTHING, Sheet, figure, render_sheet
-from autohr.lab import ablations, tables
-from autohr.lab.ablations import ABLATIONS, Variant, ablate, ablation_sheet, read_ablation
-from autohr.lab.folds import has_ended, judge_net, open_prepared
-from autohr.lab.tables import PROTOCOL_OF, WAYS, make_table, table_sheet, why_not
+from autohr.files import write_json
+from autohr.lab.datasets import cache, mahnob_hci, mmse_hr, vipl_hr
+from autohr.lab.datasets.cache import PAPER_CROP, CropConfig, open_cached
+from autohr.lab.datasets.folds import subject_key
+from autohr.lab.evaluate.protocols import PROTOCOLS
+from autohr.lab.evaluate.published import PANELS, TABLES, PublishedRow
+from autohr.lab.evaluate.results import read_results
+from autohr.lab.evaluate.scoring import ORACLE, score
+from autohr.lab.evaluate.tables import FORMATS, NOTHING, Sheet, figure, render_sheet
+from autohr.lab.experiments import ablations, tables
+from autohr.lab.experiments.ablations import ABLATIONS, Variant, ablate, ablation_sheet, read_ablation
+from autohr.lab.experiments.folds import has_ended, judge_net, open_prepared
+from autohr.lab.experiments.tables import PROTOCOL_OF, WAYS, make_table, table_sheet, why_not
+from autohr.lab.nets import make_net
+from autohr.lab.nets._checkpoint import read_header
+from autohr.lab.nets._genotype import GENOTYPES
+from autohr.lab.reports.ablation import ablation_svg, render_ablation_page
+from autohr.lab.reports.run import write_run_page
+from autohr.lab.train.fit import Progress
+from autohr.lab.train.recipe import read_recipe, run_config, train
 from autohr.methods import METHODS
-from autohr.nets import make_net
-from autohr.nets.checkpoint import read_header
-from autohr.nets.genotype import GENOTYPES
-from autohr.reports.ablation import ablation_svg, render_ablation_page
-from autohr.reports.run import write_run_page
-from autohr.runs import write_json
-from autohr.train.fit import Progress
-from autohr.train.recipe import read_recipe, run_config, train
 from made import FACE_OF_TREE, MiddleDetector
 from trees import mahnob_hci_tree, mmse_hr_tree, vipl_hr_tree
 

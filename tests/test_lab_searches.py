@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autohr.cli import main
-from autohr.data import cache, vipl_hr
-from autohr.data.cache import PAPER_CROP
+from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, UnknownName
-from autohr.evaluate.published import PANELS
-from autohr.evaluate.tables import render_sheet
-from autohr.lab import ablations, searches
-from autohr.lab.ablations import ABLATIONS, ablate
-from autohr.lab.searches import (
+from autohr.files import write_json
+from autohr.lab.datasets import cache, vipl_hr
+from autohr.lab.datasets.cache import PAPER_CROP
+from autohr.lab.evaluate.published import PANELS
+from autohr.lab.evaluate.tables import render_sheet
+from autohr.lab.experiments import ablations, searches
+from autohr.lab.experiments.ablations import ABLATIONS, ablate
+from autohr.lab.experiments.searches import (
     CellResult,
     Training,
     compare_genotypes,
@@ -35,9 +36,8 @@ from autohr.lab.searches import (
     read_comparison,
     toml_inline,
 )
-from autohr.nets.autohr import PRESETS, AutoHR
-from autohr.nets.checkpoint import read_header
-from autohr.nets.genotype import (
+from autohr.lab.nets._checkpoint import read_header
+from autohr.lab.nets._genotype import (
     GENOTYPES,
     SPACE,
     SPACE_WITHOUT_TDC,
@@ -46,11 +46,12 @@ from autohr.nets.genotype import (
     read_genotype,
     write_genotype,
 )
-from autohr.reports.comparison import render_comparison_page
-from autohr.reports.run import write_run_page
-from autohr.runs import create_run, write_json
-from autohr.train.fit import Progress
-from autohr.train.recipe import Recipe, read_recipe
+from autohr.lab.nets.autohr import PRESETS, AutoHR
+from autohr.lab.reports.comparison import render_comparison_page
+from autohr.lab.reports.run import write_run_page
+from autohr.lab.runs import create_run
+from autohr.lab.train.fit import Progress
+from autohr.lab.train.recipe import Recipe, read_recipe
 from made import FACE_OF_TREE, MiddleDetector
 from test_reports import read, words_of
 from test_search_report import random_cell, search_run

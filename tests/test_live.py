@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autohr import live
+from autohr.confidence.verdict import LEAST_S, TRUSTED_S
 from autohr.errors import NoFace, SignalTooShort
-from autohr.live import LiveConfig, LiveSession, Sight, advise
+from autohr.live import session as live
+from autohr.live.session import LiveConfig, LiveSession, Sight, advise
 from autohr.measure import answer
 from autohr.meter import Meter, MeterConfig, TooShort
-from autohr.methods import LEAST_S, METHODS
-from autohr.signals.quality import TRUSTED_S
+from autohr.methods import METHODS
 from autohr.types import Estimate, Evidence, FaceClip, Frame, Frames, Measurement, Pulse, Reading
 from test_meter import Knows, video
 

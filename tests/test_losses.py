@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autohr.train.losses import LossConfig, frequency_loss, overall_loss, rate_spectrum, time_loss
+from autohr.lab.train.losses import LossConfig, frequency_loss, overall_loss, rate_spectrum, time_loss
 
 
 def sine(bpm: float, fps: float, n_frames: int) -> Tensor:
@@ -44,7 +44,7 @@ def test_author_form_has_two_softmaxes(monkeypatch: pytest.MonkeyPatch) -> None:
     spectra[1, 35] = 1
     spectra[2, 110] = 1
     for row, loss in zip(spectra, (4.94164, 3.95384, 4.95384), strict=True):
-        monkeypatch.setattr("autohr.train.losses.rate_spectrum", lambda *_, row=row: row[None])
+        monkeypatch.setattr("autohr.lab.train.losses.rate_spectrum", lambda *_, row=row: row[None])
         got = frequency_loss(torch.zeros(1, 160, dtype=torch.float64), one(75.9), one(30))
         assert got.item() == pytest.approx(loss, abs=1e-5)
 

@@ -13,16 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autohr.data import DATASETS, folder
-from autohr.data.cache import CropConfig, Entry, open_cached
-from autohr.data.checks import Checks, lag_between, rate_jumps_s
-from autohr.data.manifest import KINDS, DatasetManifest, Finding, check_needs, judge, manifest_path, prepare_dataset
-from autohr.data.recording import Absent, DatasetSpec, Listing, Recording
 from autohr.errors import AutoHRError, BadRecording
-from autohr.reports.manifest import render_manifest_page, write_manifest_page
+from autohr.lab.datasets import DATASETS, folder
+from autohr.lab.datasets.cache import CropConfig, Entry, open_cached
+from autohr.lab.datasets.checks import Checks, lag_between, rate_jumps_s
+from autohr.lab.datasets.manifest import (
+    KINDS,
+    DatasetManifest,
+    Finding,
+    check_needs,
+    judge,
+    manifest_path,
+    prepare_dataset,
+)
+from autohr.lab.datasets.recording import Absent, DatasetSpec, Listing, Recording
+from autohr.lab.reports.manifest import render_manifest_page, write_manifest_page
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, truth, write_scene
 from autohr.signals.simulate import simulate_pulse
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, truth, write_scene
 from autohr.types import Float
 from made import MiddleDetector
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import autohr
+from autohr.confidence.verdict import LEAST_S, estimate
 from autohr.errors import NoFace, SignalTooShort, VideoError
 from autohr.measure import join_waves, summarise
-from autohr.methods import LEAST_S, estimate
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
 from autohr.types import Estimate, FaceClip, FaceMeasurement, Frames, Measurement, Pulse, Reading
 from autohr.video.encode import write_video

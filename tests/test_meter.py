@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from autohr.confidence.verdict import LEAST_S
 from autohr.errors import UnknownName
 from autohr.measure import join_waves
 from autohr.meter import BRIDGE_S, Meter, MeterConfig
-from autohr.methods import LEAST_S, METHODS, load_method
+from autohr.methods import METHODS, load_method
 from autohr.signals.simulate import CHANNEL_RATIO, simulate_pulse
 from autohr.types import Frame, Reading
 from autohr.video.faces import Detection

@@ -16,18 +16,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from autohr import methods
+from autohr import methods, runtime
 from autohr.classic import CLASSIC
-from autohr.data.augment import Look, show
-from autohr.data.cache import CropConfig, open_cached, prepare
-from autohr.data.recording import Recording, Reference
+from autohr.confidence.verdict import estimate, estimate_from_rate
 from autohr.errors import AutoHRError, BadWeights, UnknownName
+from autohr.lab.datasets.augment import Look, show
+from autohr.lab.datasets.cache import CropConfig, open_cached, prepare
+from autohr.lab.datasets.recording import Recording, Reference
+from autohr.lab.nets import NETS as TABLE
+from autohr.lab.nets import make_net
+from autohr.lab.nets._checkpoint import load_net, save_weights
 from autohr.measure import measure
 from autohr.meter import Meter, MeterConfig
-from autohr.methods import METHODS, Method, default_method, estimate, estimate_from_rate, load_method, ready_methods
-from autohr.nets import NETS as TABLE
-from autohr.nets import make_net
-from autohr.nets.checkpoint import load_net, save_weights
+from autohr.methods import METHODS, Method, default_method, load_method, ready_methods
 from autohr.signals.filters import bandpass
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
@@ -205,7 +206,7 @@ def test_a_video_slower_than_the_training_gets_frames_in_between(tmp_path: Path)
 
 @pytest.mark.parametrize("n_frames", [100, 149, 150, 151, 400])
 def test_a_long_clip_is_fed_in_pieces_that_join(monkeypatch: pytest.MonkeyPatch, n_frames: int) -> None:
-    monkeypatch.setattr(methods, "PIECE_FRAMES", 150)
+    monkeypatch.setattr(runtime, "PIECE_FRAMES", 150)
     lengths = []
 
     def brightness(fed: NDArray[np.float32]) -> Float:
@@ -215,7 +216,7 @@ def test_a_long_clip_is_fed_in_pieces_that_join(monkeypatch: pytest.MonkeyPatch,
 
     given = clip(n_frames / 15.0, 15.0)
     whole = given.as_net_input().mean(axis=(1, 3, 4), dtype=np.float64)[0]
-    joined = methods._in_pieces(given, range(given.n_frames), brightness)
+    joined = runtime.in_pieces(given, range(given.n_frames), brightness)
     assert joined.shape == (5, n_frames)
     np.testing.assert_allclose(joined[0], whole, rtol=1e-9)
     np.testing.assert_allclose(joined[1:].mean(axis=0), whole, rtol=1e-6)
@@ -389,7 +390,7 @@ def test_a_net_that_has_run_runs_in_a_forked_child_too() -> None:
     code = """
 import multiprocessing, numpy as np, torch
 from autohr.methods import find_weights
-from autohr.nets.inference import load_inference
+from autohr.lab.nets._inference import load_inference
 
 torch.set_num_threads(2)
 infer = load_inference(find_weights("autohr", None)[0])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autohr import metrics
+from autohr.lab import metrics
 
 ORACLES = Path(__file__).parents[1].parent / "shared" / "data" / "oracles" / "pyvhr"
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from autohr.errors import UnknownName
-from autohr.nets import NETS, make_net
-from autohr.nets.autohr import AutoHR, AutoHRConfig, SearchedCell
-from autohr.nets.genotype import GENOTYPES, N_BLOCKS, Edge, Genotype
-from autohr.nets.hrcnn import HRCNN, HRCNNConfig
-from autohr.nets.inference import fold
-from autohr.nets.inputs import INPUTS, prepare_input
-from autohr.nets.rates import SPREAD_BPM
-from autohr.nets.rppgnet import RPPGNet
-from autohr.nets.tdc import TemporalDifferenceConv3d
+from autohr.lab.nets import NETS, make_net
+from autohr.lab.nets._genotype import GENOTYPES, N_BLOCKS, Edge, Genotype
+from autohr.lab.nets._inference import fold
+from autohr.lab.nets._inputs import INPUTS, prepare_input
+from autohr.lab.nets._rates import SPREAD_BPM
+from autohr.lab.nets._tdc import TemporalDifferenceConv3d
+from autohr.lab.nets.autohr import AutoHR, AutoHRConfig, SearchedCell
+from autohr.lab.nets.hrcnn import HRCNN, HRCNNConfig
+from autohr.lab.nets.rppgnet import RPPGNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

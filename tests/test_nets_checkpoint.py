@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from autohr.errors import BadWeights
-from autohr.nets import NETS, make_net
-from autohr.nets.checkpoint import HEADER, _checksum, load_net, read_header, save_weights
-from autohr.nets.inference import as_channels_last, fold
+from autohr.lab.nets import NETS, make_net
+from autohr.lab.nets._checkpoint import HEADER, _checksum, load_net, read_header, save_weights
+from autohr.lab.nets._inference import as_channels_last, fold
 
 QUICK: dict[str, Any] = {"hrcnn": {"channels": [1, 2, 2, 2]}, "rhythmnet": {"hidden": 8}}
 """Nets whose full size is too slow for a test -> a config."""
@@ -261,7 +261,7 @@ def test_a_save_that_fails_leaves_the_old_file(saved: Path, monkeypatch: pytest.
     def full_disk(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("autohr.nets.checkpoint.save", full_disk)
+    monkeypatch.setattr("autohr.lab.nets._checkpoint.save", full_disk)
     with pytest.raises(OSError, match="No space"):
         save_weights(saved, tiny_net(), name="autohr", header={})
     assert saved.read_bytes() == whole and [saved] == list(saved.parent.iterdir())

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from autohr.errors import BadRecipe
-from autohr.nets.genotype import (
+from autohr.lab.nets._genotype import (
     GENOTYPES,
     N_BLOCKS,
     OP_NAMES,
@@ -27,7 +27,7 @@ from autohr.nets.genotype import (
     read_genotype,
     write_genotype,
 )
-from autohr.nets.operations import OPS
+from autohr.lab.nets._operations import OPS
 
 V1 = GENOTYPES["fig5_plausible_v1"]
 VARIED = Genotype(name="four", kind="varied", cells=V1.cells * N_BLOCKS, origin="a test")

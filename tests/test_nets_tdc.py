@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autohr.nets.tdc import TemporalDifferenceConv3d, Triple
+from autohr.lab.nets._tdc import TemporalDifferenceConv3d, Triple
 
 
 def literal_equation_1(

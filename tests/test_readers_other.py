@@ -16,10 +16,10 @@ import h5py
 import numpy as np
 import pytest
 
-from autohr.data import DATASETS
-from autohr.data.columns import below_half_rate, increasing, read_columns, read_lines
-from autohr.data.recording import Listing, Recording
 from autohr.errors import AutoHRError, BadRecording
+from autohr.lab.datasets import DATASETS
+from autohr.lab.datasets.columns import below_half_rate, increasing, read_columns, read_lines
+from autohr.lab.datasets.recording import Listing, Recording
 from autohr.signals.filters import bandpass, resample
 from autohr.signals.rate import estimate_heart_rate
 from autohr.types import Float
@@ -458,7 +458,7 @@ def test_frames_come_a_block_at_a_time(copies: Callable[[str], Copy], monkeypatc
     recording = copies("scamps").recording("scamps/P000001/1")
     assert recording.open_frames is not None
     at_once = [frame.rgb for frame in recording.open_frames()]
-    monkeypatch.setattr("autohr.data.scamps.BLOCK_BYTES", 96 * 72 * 3 * 4 * 7)
+    monkeypatch.setattr("autohr.lab.datasets.scamps.BLOCK_BYTES", 96 * 72 * 3 * 4 * 7)
     by_seven = [frame.rgb for frame in recording.open_frames()]
     assert np.array_equal(at_once, by_seven)
 

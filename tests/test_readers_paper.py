@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from autohr.data import DATASETS, mahnob_hci, mmse_hr, vipl_hr
-from autohr.data.cache import CropConfig, prepare
-from autohr.data.recording import Listing, Recording, Reference
 from autohr.errors import AutoHRError, BadRecording
+from autohr.lab.datasets import DATASETS, mahnob_hci, mmse_hr, vipl_hr
+from autohr.lab.datasets.cache import CropConfig, prepare
+from autohr.lab.datasets.recording import Listing, Recording, Reference
 from autohr.signals.filters import bandpass, resample
 from autohr.signals.rate import estimate_heart_rate
 from autohr.types import Float

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from autohr.data import augment, cache
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, UnknownName
-from autohr.evaluate.recipe import read_recipe as read_evaluation
-from autohr.nets import NETS, make_net
-from autohr.nets.checkpoint import load_net, read_header
-from autohr.recipes.files import find_recipe
-from autohr.search.recipe import read_search_recipe
-from autohr.train.fit import Progress
-from autohr.train.recipe import parse_recipe, read_recipe, train
+from autohr.lab.datasets import augment, cache
+from autohr.lab.evaluate.recipe import read_recipe as read_evaluation
+from autohr.lab.nets import NETS, make_net
+from autohr.lab.nets._checkpoint import load_net, read_header
+from autohr.lab.recipes.files import find_recipe
+from autohr.lab.search.recipe import read_search_recipe
+from autohr.lab.train.fit import Progress
+from autohr.lab.train.recipe import parse_recipe, read_recipe, train
 from made import made_recording, pretend_cached
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,11 +18,11 @@ pytest.importorskip("playwright", reason="driving a browser needs pip install pl
 
 from playwright.sync_api import sync_playwright
 
-from autohr.lab.searches import CellResult, ComparisonResult, Training, compare_groups, group_cells
-from autohr.nets.genotype import GENOTYPES
-from autohr.reports.manifest import render_manifest_page
+from autohr.lab.experiments.searches import CellResult, ComparisonResult, Training, compare_groups, group_cells
+from autohr.lab.nets._genotype import GENOTYPES
+from autohr.lab.reports.manifest import render_manifest_page
+from autohr.lab.reports.run import render_run_page
 from autohr.reports.measurement import render_measurement_page
-from autohr.reports.run import render_run_page
 from autohr.types import Refusal
 from test_report_pages import ablation, activations, evaluation, training
 from test_reports import A_HRV, make_face, make_measurement

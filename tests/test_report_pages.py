@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 import torch
 
-from autohr.cli import main
+from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, UnknownName, WindowsTooShort
-from autohr.evaluate.protocols import PROTOCOLS
-from autohr.evaluate.published import PANELS
-from autohr.evaluate.results import Account, MethodInfo, Results, WindowResult, write_results
-from autohr.lab.activations import find_truth, head_motion, watch_video
-from autohr.nets import NETS, make_net
-from autohr.nets.activations import LEVELS, WATCHED, activation_maps, load_activations
-from autohr.nets.checkpoint import save_weights
-from autohr.reports.evaluation import render_evaluation_page
-from autohr.reports.run import render_run_page, write_run_page
-from autohr.runs import Run, create_run
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, write_scene
+from autohr.lab.evaluate.protocols import PROTOCOLS
+from autohr.lab.evaluate.published import PANELS
+from autohr.lab.evaluate.results import Account, MethodInfo, Results, WindowResult, write_results
+from autohr.lab.experiments.activations import find_truth, head_motion, watch_video
+from autohr.lab.nets import NETS, make_net
+from autohr.lab.nets._activations import LEVELS, WATCHED, activation_maps, load_activations
+from autohr.lab.nets._checkpoint import save_weights
+from autohr.lab.reports.evaluation import render_evaluation_page
+from autohr.lab.reports.run import render_run_page, write_run_page
+from autohr.lab.runs import Run, create_run
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, write_scene
 from test_reports import read, words_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -213,7 +213,7 @@ def test_an_evaluation_shows_scores_counts_groups_and_reasons(runs: dict[str, Pa
 def test_an_evaluation_of_thousands_of_windows_stays_small(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autohr.reports.evaluation.MAX_POINTS", 10)
+    monkeypatch.setattr("autohr.lab.reports.evaluation.MAX_POINTS", 10)
     said = words_of(render_run_page(runs["evaluation"])[0])
     assert "24 readings scored of 24; 8 of them drawn" in said
 

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from autohr.data.clips import LABEL_BAND_HZ, ClipSource
-from autohr.data.repulse import lay_in, new_pulse, skin_of, take_out
+from autohr.lab.datasets.clips import LABEL_BAND_HZ, ClipSource
+from autohr.lab.datasets.repulse import lay_in, new_pulse, skin_of, take_out
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
 from test_augment import NOTHING, rate_of, rendered, wave_of

@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 
 from autohr.errors import AutoHRError, BadRecipe
-from autohr.runs import (
+from autohr.files import (
     check_file,
-    create_run,
     make_folder,
     open_output,
-    open_run,
     own_stream,
     read_json,
     read_limited,
@@ -28,6 +26,7 @@ from autohr.runs import (
     write_json,
     write_text,
 )
+from autohr.lab.runs import create_run, open_run
 
 CONFIG = {"fit": {"lr": 1e-3, "steps": 10}, "sizes": (1, 2)}
 
@@ -123,7 +122,7 @@ def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="kills by signal")
 def test_a_kill_while_writing_leaves_a_whole_file(tmp_path: Path) -> None:
     program = (
-        "import itertools, sys; from pathlib import Path; from autohr.runs import write_json\n"
+        "import itertools, sys; from pathlib import Path; from autohr.files import write_json\n"
         "path = Path(sys.argv[1])\n"
         "for n in itertools.count(): write_json(path, [n] * 20000); print(n, flush=True)\n"
     )

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autohr import metrics
 from autohr.errors import AutoHRError, UnknownName, WindowsTooShort
-from autohr.evaluate.results import Account, MethodInfo, Results, WindowResult
-from autohr.evaluate.scoring import PRESETS, Figures, check_rule, check_windows, compare, misread_rates, score
-from autohr.evaluate.summary import COLUMNS, groups_sheet, scores_sheet
-from autohr.evaluate.tables import FORMATS, render_sheet
+from autohr.lab import metrics
+from autohr.lab.evaluate.results import Account, MethodInfo, Results, WindowResult
+from autohr.lab.evaluate.scoring import PRESETS, Figures, check_rule, check_windows, compare, misread_rates, score
+from autohr.lab.evaluate.summary import COLUMNS, groups_sheet, scores_sheet
+from autohr.lab.evaluate.tables import FORMATS, render_sheet
 from autohr.signals.simulate import simulate_pulse
 from autohr.types import Float
 
@@ -145,7 +145,7 @@ def test_the_toolboxs_filter_is_the_published_one() -> None:
     """(I + 100^2 D'D)^-1 as a dense inverse, then filtfilt of order 1, written out."""
     from scipy.signal import butter, filtfilt
 
-    from autohr.evaluate.scoring import _toolbox_filter
+    from autohr.lab.evaluate.scoring import _toolbox_filter
 
     wave = np.cumsum(np.random.default_rng(1).standard_normal(200))
     second = np.diff(np.eye(200), 2, axis=0)
@@ -382,7 +382,7 @@ def test_a_perfect_wave_is_read_right_to_the_stated_grid_or_doubled_as_the_prese
 def test_the_papers_clips_are_read_by_the_spectrum_of_its_loss() -> None:
     """The peak of ``train.losses.rate_spectrum``, at any length and frame rate, on waves with and without an offset."""
     torch = pytest.importorskip("torch")
-    from autohr.train.losses import BAND_BPM, rate_spectrum
+    from autohr.lab.train.losses import BAND_BPM, rate_spectrum
 
     rng = np.random.default_rng(4)
     for k, (seconds, fps) in enumerate(((5.0, 30.0), (10.0, 23.854083), (10.0, 61.0), (29.0, 20.0))):

@@ -19,19 +19,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autohr.data.cache import PAPER_CROP
-from autohr.data.folds import subject_key
 from autohr.errors import AutoHRError, BadRecipe, BadWeights
-from autohr.nets.genotype import SPACE, Genotype, read_genotype, write_genotype
-from autohr.runs import Run, create_run
-from autohr.search import recipe as following
-from autohr.search.optimiser import SearchConfig, SearchResult, find_collapse, search, unrolled_gradient
-from autohr.search.recipe import SearchRecipe, halves, read_search_recipe
-from autohr.search.space import EDGES, SearchNet, SpaceConfig, cost_of, derive, measure_costs, strengths
-from autohr.train import precision
-from autohr.train.fit import Progress, join_processes
-from autohr.train.losses import LossConfig
-from autohr.train.recipe import parse_as, read_recipe, train
+from autohr.lab.datasets.cache import PAPER_CROP
+from autohr.lab.datasets.folds import subject_key
+from autohr.lab.nets._genotype import SPACE, Genotype, read_genotype, write_genotype
+from autohr.lab.runs import Run, create_run
+from autohr.lab.search import recipe as following
+from autohr.lab.search.optimiser import SearchConfig, SearchResult, find_collapse, search, unrolled_gradient
+from autohr.lab.search.recipe import SearchRecipe, halves, read_search_recipe
+from autohr.lab.search.space import EDGES, SearchNet, SpaceConfig, cost_of, derive, measure_costs, strengths
+from autohr.lab.train import precision
+from autohr.lab.train.fit import Progress, join_processes
+from autohr.lab.train.losses import LossConfig
+from autohr.lab.train.recipe import parse_as, read_recipe, train
 from autohr.types import Float
 from made import made_recording, pretend_cached, write_recipe
 

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from autohr.errors import AutoHRError
-from autohr.nets.genotype import GENOTYPES, SPACE, SPACE_WITHOUT_TDC, Cell, Edge, Genotype, Node, Op
-from autohr.reports import cells, page, search
-from autohr.reports.cells import RADIUS, cell_words, draw_cells, find_layout
+from autohr.files import write_json
+from autohr.lab.nets._genotype import GENOTYPES, SPACE, SPACE_WITHOUT_TDC, Cell, Edge, Genotype, Node, Op
+from autohr.lab.reports import cells, search
+from autohr.lab.reports.cells import RADIUS, cell_words, draw_cells, find_layout
+from autohr.lab.reports.run import write_run_page
+from autohr.lab.reports.search import read_search, render_search_page
+from autohr.lab.runs import create_run
+from autohr.reports import page
 from autohr.reports.page import standalone
-from autohr.reports.run import write_run_page
-from autohr.reports.search import read_search, render_search_page
-from autohr.runs import create_run, write_json
 from test_reports import read, words_of
 
 EDGES = [(node, source) for node in range(3) for source in range(2 + node)]

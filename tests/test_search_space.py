@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autohr.errors import AutoHRError
-from autohr.nets.autohr import AutoHR
-from autohr.nets.genotype import GENOTYPES, N_BLOCKS, SPACE, SPACE_WITHOUT_TDC, Edge, Genotype, Op
-from autohr.nets.operations import OPS
-from autohr.search.space import (
+from autohr.lab.nets._genotype import GENOTYPES, N_BLOCKS, SPACE, SPACE_WITHOUT_TDC, Edge, Genotype, Op
+from autohr.lab.nets._operations import OPS
+from autohr.lab.nets.autohr import AutoHR
+from autohr.lab.search.space import (
     EDGES,
     N_NODES,
     READINGS,

@@ -24,10 +24,10 @@ import pytest
 
 import autohr
 from autohr.errors import AutoHRError, VideoError
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, write_scene
 from autohr.methods import load_method
 from autohr.reports.measurement import render_measurement_page
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, write_scene
 from autohr.types import Frame
 from autohr.video.decode import open_video
 from autohr.video.encode import write_video
@@ -39,7 +39,7 @@ pytest.importorskip("websockets", reason="the page needs pip install 'autohr[ser
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from autohr.cli import main
+from autohr.cli.main import main
 from autohr.service.app import PAGE_FILES, Service
 from autohr.service.config import ServiceConfig
 from autohr.service.frames import HEAD, JPEG, RGB, pack_frame, parse_frame

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 import pytest
 
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, render
 from autohr.methods import load_method
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, render
 from autohr.types import Frame
 from autohr.video.encode import write_video
 

@@ -10,6 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
+from autohr.confidence.evidence import (
+    agreement_of_regions,
+    halves_differ_bpm,
+    shared_line,
+    shared_with,
+    skin_over_light,
+)
+from autohr.confidence.keyframes import at_key_frames, key_frame_comb, key_frame_steps
+from autohr.confidence.model import confidence, features
+from autohr.confidence.verdict import impostor, why_unreliable
 from autohr.errors import SignalTooShort
 from autohr.signals.filters import analytic, bandpass, detrend, remove_line, resample, standardise
 from autohr.signals.hrv import (
@@ -19,20 +29,6 @@ from autohr.signals.hrv import (
     find_tops,
     heart_rate_variability,
     timed_beats,
-)
-from autohr.signals.quality import (
-    agreement_of_regions,
-    at_key_frames,
-    confidence,
-    features,
-    halves_differ_bpm,
-    impostor,
-    key_frame_comb,
-    key_frame_steps,
-    shared_line,
-    shared_with,
-    skin_over_light,
-    why_unreliable,
 )
 from autohr.signals.rate import (
     BAND_BPM,

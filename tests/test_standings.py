@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from autohr.cli import main
-from autohr.data import DATASETS, cache
-from autohr.data.cache import CropConfig
+from autohr.cli.main import main
 from autohr.errors import BadRecipe, UnknownName
-from autohr.evaluate.tables import render_sheet
-from autohr.lab.costs import Cost
-from autohr.lab.standings import COSTS, SHIPPED, Entrant, compare_methods, standing_sheets, training_sheet
+from autohr.files import read_json
+from autohr.lab.datasets import DATASETS, cache
+from autohr.lab.datasets.cache import CropConfig
+from autohr.lab.evaluate.tables import render_sheet
+from autohr.lab.experiments.costs import Cost
+from autohr.lab.experiments.standings import COSTS, SHIPPED, Entrant, compare_methods, standing_sheets, training_sheet
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, write_scene
 from autohr.methods import shipped_weights
-from autohr.runs import read_json
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, write_scene
 
 SCENE = SceneConfig(
     seed=11,

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from autohr.nets import NETS, make_net
-from autohr.nets.hrcnn import LEAST_SIGNAL
-from autohr.nets.maps import ROWS, hide_some, scaled_rows
-from autohr.nets.rates import as_hr_bpm, at_30_fps
-from autohr.nets.synrhythm import synthetic_maps
-from autohr.runs import Run, create_run
-from autohr.train.fit import FitConfig, FitResult, Progress, collate, fit, in_precision, net_input, parameter_groups
-from autohr.train.losses import LossConfig, frequency_loss, rate_spectrum
-from autohr.train.steps import STEPS, Batch, Moment, hrcnn_rates, skin_masks
+from autohr.lab.nets import NETS, make_net
+from autohr.lab.nets._maps import ROWS, hide_some, scaled_rows
+from autohr.lab.nets._rates import as_hr_bpm, at_30_fps
+from autohr.lab.nets.hrcnn import LEAST_SIGNAL
+from autohr.lab.nets.synrhythm import synthetic_maps
+from autohr.lab.runs import Run, create_run
+from autohr.lab.train.fit import FitConfig, FitResult, Progress, collate, fit, in_precision, net_input, parameter_groups
+from autohr.lab.train.losses import LossConfig, frequency_loss, rate_spectrum
+from autohr.lab.train.steps import STEPS, Batch, Moment, hrcnn_rates, skin_masks
 from autohr.types import Float
 
 pytestmark = pytest.mark.usefixtures("one_thread")

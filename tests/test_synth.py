@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 from autohr.errors import BadRecording
-from autohr.synth import face as faces
-from autohr.synth import video as scenes
-from autohr.synth.face import DISPLAY_GAMMA, Identity, Illumination, draw_face, random_identity
-from autohr.synth.life import HeadMotion
-from autohr.synth.portrait import LANDMARKS_FILE
-from autohr.synth.video import SceneConfig, decoys, read_truth, render, truth, truth_path, write_scene
+from autohr.lab.synth import face as faces
+from autohr.lab.synth import video as scenes
+from autohr.lab.synth.face import DISPLAY_GAMMA, Identity, Illumination, draw_face, random_identity
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.portrait import LANDMARKS_FILE
+from autohr.lab.synth.video import SceneConfig, decoys, read_truth, render, truth, truth_path, write_scene
 from autohr.types import Float, Frame
 
 Mask = NDArray[np.bool_]

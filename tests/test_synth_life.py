@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autohr.synth.life import BLINK_S, HeadMotion, HeadPose, move_head, wander
+from autohr.lab.synth.life import BLINK_S, HeadMotion, HeadPose, move_head, wander
 from autohr.types import Float
 
 FPS = 60.0

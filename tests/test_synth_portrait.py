@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from autohr.errors import BadRecording
-from autohr.synth.face import DISPLAY_GAMMA, EYES, FaceTexture, Identity, draw_face
-from autohr.synth.portrait import (
+from autohr.lab.synth.face import DISPLAY_GAMMA, EYES, FaceTexture, Identity, draw_face
+from autohr.lab.synth.portrait import (
     LANDMARKS_FILE,
     Portrait,
     load_portraits,

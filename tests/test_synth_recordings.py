@@ -15,13 +15,13 @@ import numpy as np
 import psutil
 import pytest
 
-from autohr.data import DATASETS
 from autohr.errors import BadRecording
-from autohr.synth import recordings as making
-from autohr.synth.face import DISPLAY_GAMMA, Identity, draw_face
-from autohr.synth.life import HeadMotion
-from autohr.synth.portrait import LANDMARKS_FILE
-from autohr.synth.recordings import (
+from autohr.lab.datasets import DATASETS
+from autohr.lab.synth import recordings as making
+from autohr.lab.synth.face import DISPLAY_GAMMA, Identity, draw_face
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.portrait import LANDMARKS_FILE
+from autohr.lab.synth.recordings import (
     CODECS,
     FACE_PX,
     HARD,
@@ -38,7 +38,7 @@ from autohr.synth.recordings import (
     usable_portraits,
     write_recordings,
 )
-from autohr.synth.video import SceneConfig, read_truth, truth_path, write_scene
+from autohr.lab.synth.video import SceneConfig, read_truth, truth_path, write_scene
 from autohr.types import Float
 from autohr.video.decode import open_video
 
@@ -280,7 +280,7 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     script = tmp_path / "wait.py"
     script.write_text(
         "import time\n"
-        "from autohr.synth.recordings import in_workers\n"
+        "from autohr.lab.synth.recordings import in_workers\n"
         "if __name__ == '__main__':\n"
         "    list(in_workers(time.sleep, [600.0, 601.0], 2))\n"
     )

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from autohr.errors import BadRecording
-from autohr.synth.face import random_identity
-from autohr.synth.life import HeadMotion
-from autohr.synth.strata import STRATA, Facts, skin_luminance, strata
-from autohr.synth.video import SceneConfig, read_strata, truth_path, write_scene
+from autohr.lab.synth.face import random_identity
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.strata import STRATA, Facts, skin_luminance, strata
+from autohr.lab.synth.video import SceneConfig, read_strata, truth_path, write_scene
 
 STILL = SceneConfig(
     duration_s=2.0,

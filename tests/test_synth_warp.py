@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy.interpolate import LinearNDInterpolator
 
-from autohr.synth import video as scenes
-from autohr.synth.face import EYES, OVAL, FaceTexture, Identity, Illumination, Image, draw_face
-from autohr.synth.life import HeadMotion, HeadPose
-from autohr.synth.video import SceneConfig
-from autohr.synth.warp import STILL_RING, Rig, full_size, lid_outlines, make_rig, mouth_opening, pose_mesh, sampling
+from autohr.lab.synth import video as scenes
+from autohr.lab.synth.face import EYES, OVAL, FaceTexture, Identity, Illumination, Image, draw_face
+from autohr.lab.synth.life import HeadMotion, HeadPose
+from autohr.lab.synth.video import SceneConfig
+from autohr.lab.synth.warp import STILL_RING, Rig, full_size, lid_outlines, make_rig, mouth_opening, pose_mesh, sampling
 from autohr.types import Float
 
 STATUE = HeadMotion(0, 0, 0, 0, 0)
@@ -111,7 +111,7 @@ def test_the_solution_holds_where_the_picture_is_stretched_most(monkeypatch: pyt
     size = texture(200).alpha.shape[1::-1]
     at = pose_mesh(rigged(200), pose(yaw_rad=np.radians(18)))[0]
     few = sampling(rigged(200), at, HERE, size)
-    monkeypatch.setattr("autohr.synth.warp.INVERSE_STEPS", 30)
+    monkeypatch.setattr("autohr.lab.synth.warp.INVERSE_STEPS", 30)
     many = sampling(rigged(200), at, HERE, size)
     miss = np.hypot(few.source_x - many.source_x, few.source_y - many.source_y)
     assert np.percentile(miss, 99) < 0.2

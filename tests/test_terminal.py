@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from autohr import terminal
-from autohr.live import LiveConfig, LiveFrames, LiveSession, LiveState
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, write_scene
+from autohr.live import terminal
+from autohr.live.session import LiveConfig, LiveFrames, LiveSession, LiveState
+from autohr.live.terminal import WAVE_SD, big, confidence_bar, drawn, plain_line, watch, wave_lines
 from autohr.meter import MeterConfig
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, write_scene
-from autohr.terminal import WAVE_SD, big, confidence_bar, drawn, plain_line, watch, wave_lines
 from autohr.types import Pulse
 from made import run
 from test_cli import one_line

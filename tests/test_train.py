@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autohr.errors import AutoHRError, BadWeights
-from autohr.runs import Run, create_run
-from autohr.train import fit as fitting
-from autohr.train import precision
-from autohr.train.fit import (
+from autohr.lab.runs import Run, create_run
+from autohr.lab.train import fit as fitting
+from autohr.lab.train import precision
+from autohr.lab.train.fit import (
     FitConfig,
     FitResult,
     Progress,
@@ -39,8 +39,8 @@ from autohr.train.fit import (
     print_progress,
     score_rates,
 )
-from autohr.train.losses import LossConfig
-from autohr.train.steps import STEPS, Step
+from autohr.lab.train.losses import LossConfig
+from autohr.lab.train.steps import STEPS, Step
 from autohr.types import FaceClip, Float
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -384,7 +384,7 @@ def test_progress_tells_rate_and_time_left(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize("validated", [True, False])
 @pytest.mark.slow
 def test_curves_are_drawn_from_the_log_alone(tmp_path: Path, validated: bool) -> None:
-    from autohr.train import curves
+    from autohr.lab.train import curves
 
     run, _ = run_fit(tmp_path, tiny_net(), config(), **({} if validated else {"val": None}))
     svg, png = curves.draw_curves(run)
@@ -392,7 +392,7 @@ def test_curves_are_drawn_from_the_log_alone(tmp_path: Path, validated: bool) ->
 
 
 def test_curves_of_an_empty_log_are_refused(tmp_path: Path) -> None:
-    from autohr.train import curves
+    from autohr.lab.train import curves
 
     with pytest.raises(AutoHRError, match="no training step yet"):
         curves.draw_curves(create_run(tmp_path, {}))

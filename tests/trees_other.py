@@ -20,8 +20,8 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.io import savemat
 
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, render, truth
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, render, truth
 from autohr.types import Float, Frame
 from autohr.video.encode import write_video
 

@@ -1,6 +1,6 @@
 """``python -m autohr`` is ``autohr``."""
 
-from autohr.cli import main
+from autohr.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from autohr.confidence.verdict import LEAST_S
 from autohr.errors import NoFace, SignalTooShort, with_notes
 from autohr.meter import Meter, MeterConfig, TooShort
-from autohr.methods import LEAST_S, Method, load_method
+from autohr.methods import Method, load_method
 from autohr.signals.filters import standardise
 from autohr.signals.hrv import (
     NOISE_SHARE_FORMULA,

@@ -20,8 +20,9 @@ from typing import Literal
 
 import numpy as np
 
+from autohr.confidence.verdict import LEAST_FPS, LEAST_S
 from autohr.errors import AutoHRError, BadWeights
-from autohr.methods import LEAST_FPS, LEAST_S, Method, load_method
+from autohr.methods import Method, load_method
 from autohr.signals.clock import FaceRows, nearest, on_clock
 from autohr.types import FaceClip, Float, Frame, Reading
 from autohr.video.faces import Detects, FaceTracker, TrackedFace

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from autohr.errors import AutoHRError, escape_controls
+from autohr.files import cannot_write, make_folder, open_output, own_stream, replacing, utf8, work_file
 from autohr.reports.readings import readings_csv
-from autohr.runs import cannot_write, make_folder, open_output, own_stream, replacing, utf8, work_file
 from autohr.types import MEASUREMENT_SCHEMA, Measurement, Refusal
 
 

@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from autohr.runs import cannot_write, make_folder, write_text
+from autohr.files import cannot_write, make_folder, write_text
 from autohr.types import Frame
 
 CROP_PX = 128
@@ -220,15 +220,20 @@ def picture(crop: Frame) -> Markup:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
-    folder = resources.files("autohr.reports")
+def _environment(package: str) -> jinja2.Environment:
+    folders = [resources.files(name) for name in dict.fromkeys((package, "autohr.reports"))]
+
+    def read(name: str) -> str | None:
+        found = (folder.joinpath(name) for folder in folders)
+        return next((file.read_text(encoding="utf-8") for file in found if file.is_file()), None)
+
     env = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=printable,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
+        loader=jinja2.FunctionLoader(read),
     )
     env.filters.update(
         unit=unit_words, share=share_words, time=time_words, percent=percent, clause=clause, count=count_words
@@ -238,14 +243,17 @@ def _environment() -> jinja2.Environment:
     return env
 
 
-def render(template: str, values: Mapping[str, Any]) -> str:
-    """The page of a template of this room, such as "measurement.html.j2".
+def render(template: str, values: Mapping[str, Any], package: str = "autohr.reports") -> str:
+    """Return the page of a template such as "measurement.html.j2".
+
+    Args:
+        package: folder of the template; what it extends or includes may lie in ``autohr.reports`` too.
 
     Raises:
         KeyError: the values lack a name that the template shows; callers know whose file is damaged.
     """
     try:
-        return _environment().get_template(template).render(values)
+        return _environment(package).get_template(template).render(values)
     except jinja2.UndefinedError as error:
         raise KeyError(str(error)) from error
 

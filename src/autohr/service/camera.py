@@ -24,7 +24,7 @@ from typing import Any
 from fastapi import WebSocket
 
 from autohr.errors import AutoHRError, VideoError
-from autohr.live import LiveConfig, LiveSession
+from autohr.live.session import LiveConfig, LiveSession
 from autohr.methods import Method
 from autohr.service.config import ServiceConfig
 from autohr.service.frames import parse_frame

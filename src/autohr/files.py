@@ -1,0 +1,346 @@
+"""Files written whole or not at all, files read within limits, and work shared out to processes."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import io
+import json
+import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO, TypeVar, cast
+
+from autohr.errors import AutoHRError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+MAX_JSON_BYTES = 2**28
+"""Largest JSON file that is read, in bytes. Chosen by us: a results file of an hour of video has about 1 MB."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to; on leaving without an error, that file takes the place of ``path`` at once.
+
+    The content reaches the disk before the name does: a crash of the machine, too, leaves the old file or the new one.
+    A link is followed. A device, a pipe or one of the process's own streams (``/dev/stdout``) is not replaced: the
+    finished content is written into it.
+
+    Raises:
+        AutoHRError: the disk is full, the folder cannot be written, or ``path`` is a folder.
+        BrokenPipeError: the reader of a pipe went away.
+    """
+    aside: Path | None = None
+    try:
+        target = Path(os.path.realpath(path)) if path.is_symlink() and own_stream(path) is None else path
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        in_place = own_stream(path) is not None or (target.exists() and not target.is_file())
+        if in_place:
+            handle, name = tempfile.mkstemp(prefix="autohr-")
+            os.close(handle)
+            aside = Path(name)
+        else:
+            aside = target.with_name(f".{_shortened(target.name)}.{os.getpid()}-{threading.get_ident()}.part")
+        yield aside
+        if in_place:
+            with open_output(path) as stream, aside.open("rb") as finished:
+                shutil.copyfileobj(finished, stream)
+            return
+        with aside.open("rb+") as written:
+            os.fsync(written.fileno())
+        aside.replace(target)
+        if os.name == "posix":
+            # Some file systems cannot do this for a folder; the file itself is on the disk.
+            with contextlib.suppress(OSError):
+                folder = os.open(target.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if aside is not None:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+
+
+def open_output(path: Path) -> BinaryIO:
+    """Open a file, device or pipe for writing from its start, unbuffered.
+
+    One of the process's own streams is written on at its place, after what was printed before.
+
+    Raises:
+        OSError: as ``open`` does.
+    """
+    handle = own_stream(path)
+    if handle is None:
+        return path.open("wb", buffering=0)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    for number, ours, original in ((1, sys.stdout, sys.__stdout__), (2, sys.stderr, sys.__stderr__)):
+        if handle == number and ours is not None and ours is not original:
+            return cast(BinaryIO, _Replaced(ours))
+    return os.fdopen(os.dup(handle), "wb", buffering=0)
+
+
+class _Replaced(io.RawIOBase):
+    """A ``sys.stdout`` or ``sys.stderr`` that a notebook or a test has put in place of the process's own: written to,
+    never closed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._stream.write(self._decoder.decode(bytes(content)))
+        return len(content)
+
+
+def own_stream(path: Path) -> int | None:
+    """Return the number of the open file that a name such as ``/dev/stdout`` or ``/dev/fd/3`` stands for, else None."""
+    name = path.as_posix()
+    if name in ("/dev/stdout", "/dev/stderr"):
+        return 1 if name == "/dev/stdout" else 2
+    found = re.fullmatch(r"/(?:dev|proc/self)/fd/([0-9]{1,6})", name)
+    return None if found is None else int(found[1])
+
+
+def _shortened(name: str, n_bytes: int = 150) -> str:
+    """The start of a file name, so that a longer name made of it fits the 255 bytes that file systems take."""
+    return os.fsdecode(os.fsencode(name)[:n_bytes])
+
+
+def work_file(path: Path) -> Path:
+    """Return where results wait beside ``path`` until that file is written whole; it is named by the process."""
+    return path.with_name(f"{_shortened(path.name)}.{os.getpid()}.partial.jsonl")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; one that is there already is kept.
+
+    Raises:
+        AutoHRError: it cannot be made, or is a file.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a kill leaves the old content or the new, never a part.
+
+    Raises:
+        AutoHRError: as ``replacing``.
+    """
+    with replacing(path) as aside:
+        aside.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, all of it or nothing; see ``utf8`` for text that is no Unicode.
+
+    Raises:
+        AutoHRError: as ``replacing``.
+    """
+    write_bytes(path, utf8(text))
+
+
+def utf8(text: str) -> bytes:
+    """Return the text as UTF-8; lone surrogates (bytes of a file name that are no UTF-8) as ``\\udce9``."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as strict JSON (NaN and infinities become null), all of it or nothing."""
+    write_bytes(path, (json.dumps(strict_json(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def check_file(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> None:
+    """Check that a path names a regular file of at most ``max_bytes`` bytes, without reading it.
+
+    For files that a library opens itself. ``read_limited`` checks and reads.
+
+    Args:
+        what: noun for the file in the message, such as "recipe".
+
+    Raises:
+        AutoHRError: of the class ``error``, in one line, where the path is missing, a folder, a device, a pipe or a
+            socket, cannot be read, or holds more bytes.
+    """
+    with _open_limited(path, what, max_bytes, error):
+        pass
+
+
+def read_limited(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> bytes:
+    """Return the bytes of a regular file that holds at most ``max_bytes`` of them.
+
+    Never waits on a pipe and never reads more than ``max_bytes + 1`` bytes, even of a file that grows or whose size
+    is unknown.
+
+    Args:
+        what: noun for the file in the message, such as "recipe".
+
+    Raises:
+        AutoHRError: of the class ``error``, in one line, as in ``check_file``.
+    """
+    with _open_limited(path, what, max_bytes, error) as file:
+        try:
+            content = file.read(max_bytes + 1)
+        except OSError as cause:
+            raise error(f"Cannot read {what} {str(path)!r}: {cause.strerror or cause}.") from cause
+    if len(content) > max_bytes:
+        raise _too_large(path, what, f"more than {max_bytes}", max_bytes, error)
+    return content
+
+
+def read_limited_text(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> str:
+    """Return the text of a UTF-8 file of at most ``max_bytes`` bytes; a byte order mark at its start is left out.
+
+    Raises:
+        AutoHRError: of the class ``error``, in one line, as in ``check_file``, and where the file is not UTF-8.
+    """
+    try:
+        return read_limited(path, what, max_bytes, error).decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise error(
+            f"The {what} {str(path)!r} is not UTF-8 text (byte {cause.start} does not fit). "
+            "Give a text file, or save it as UTF-8."
+        ) from None
+
+
+def read_json(path: Path, what: str = "file", max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Return the content of a JSON file of at most ``max_bytes`` bytes.
+
+    Raises:
+        AutoHRError: the file is missing, not a regular file, too large, not UTF-8 or not JSON.
+    """
+    text = read_limited_text(path, what, max_bytes)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise AutoHRError(f"{str(path)!r} is JSON nested too deeply; remove it or write it again.") from None
+    except ValueError as error:
+        raise AutoHRError(f"{str(path)!r} is not JSON ({error}); remove it or write it again.") from None
+
+
+def _open_limited(path: Path, what: str, max_bytes: int, error: type[AutoHRError]) -> BinaryIO:
+    """Open a regular file of at most ``max_bytes`` bytes. Opening a pipe does not wait for its writer."""
+    # The kind is asked of the open file, not of the path, which may change in between; O_NONBLOCK is for pipes.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
+    try:
+        if path.is_dir():
+            raise error(f"{str(path)!r} is a folder; give the {what} itself, a file.")
+        handle = os.open(path, flags)
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(f"There is no {what} {str(path)!r}. Check the path.") from None
+    except (OSError, ValueError) as cause:  # ValueError: a zero byte in the path
+        said = cause.strerror if isinstance(cause, OSError) and cause.strerror else cause
+        raise error(f"Cannot read {what} {str(path)!r}: {said}.") from cause
+    file = os.fdopen(handle, "rb")
+    try:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise error(f"{str(path)!r} is a device, pipe or socket; give the {what} as a regular file.")
+        if state.st_size > max_bytes:
+            raise _too_large(path, what, str(state.st_size), max_bytes, error)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _too_large(path: Path, what: str, found: str, max_bytes: int, error: type[AutoHRError]) -> AutoHRError:
+    return error(f"{str(path)!r} has {found} bytes; a {what} has at most {max_bytes}. Give another file.")
+
+
+def cannot_write(path: Path, error: OSError) -> AutoHRError:
+    """Return the error that says in one line which file could not be written, why, and what to do."""
+    advice = "Make room or choose another folder, and run again."
+    if error.errno == errno.ENAMETOOLONG:
+        advice = "Choose a shorter name."
+    elif error.errno == errno.EISDIR:
+        advice = "Name a file in it."
+    shown = str(path) if len(str(path)) <= 200 else f"{str(path)[:100]}...{str(path)[-60:]}"
+    return AutoHRError(f"Cannot write {shown!r}: {error.strerror or error}. {advice}")
+
+
+def strict_json(value: Any) -> Any:
+    """What strict JSON can hold: tuples as lists, paths as text, NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {str(key): strict_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict_json(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def in_workers(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
+    """(job, work(job)) for each of ``jobs``, in the order in which they end, by up to ``workers`` processes.
+
+    One worker or one job is done in this process. ``work`` and what it takes and gives must pickle.
+
+    Raises:
+        AutoHRError: a worker was killed.
+    """
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        for job in jobs:
+            yield job, work(job)
+        return
+    # Spawned, not forked: a fork copies locks that other threads (torch's) may hold, and waits for them for ever.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    try:
+        tasks = {pool.submit(work, job): job for job in jobs}
+        for task in as_completed(tasks):
+            yield tasks[task], task.result()
+    except BrokenProcessPool:
+        raise AutoHRError(
+            f"One of {workers} worker processes was killed, perhaps for want of memory. "
+            "Run again, with fewer workers; what was finished is kept."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """Limit OpenCV to one thread in a worker, and end the worker when its parent is killed."""
+    # The first is for an OpenCV that is imported later, the second for one that is there already.
+    os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(parent_sentinel: int) -> None:
+    multiprocessing.connection.wait([parent_sentinel])
+    os._exit(1)

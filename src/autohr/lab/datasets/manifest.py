@@ -1,0 +1,352 @@
+"""The manifest of a dataset: every recording that it should have, what became of it, and what looks wrong.
+
+    spec, folder -> prepare_dataset -> CACHE/<key>/<dataset>/manifest.json        a page of it: reports/manifest.py
+
+The preparation measures (``checks``); this file judges, by the thresholds below. A finding names what looks wrong and
+changes nothing: no label is shifted, scaled or left out because of it. Findings of the kinds that are marked as
+``refused`` make ``autohr prepare`` fail unless it is told to go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autohr.errors import AutoHRError
+from autohr.lab.datasets.cache import (
+    CLOCK_SLACK,
+    CONTRADICTION_BPM,
+    CropConfig,
+    Entry,
+    prepare,
+    read_manifest,
+    write_json,
+)
+from autohr.lab.datasets.checks import LAG_RANGE_S, RATE_JUMP_BPM
+from autohr.lab.datasets.recording import Absent, DatasetSpec
+from autohr.video.faces import Detects
+
+MANIFEST_SCHEMA = "autohr.manifest/1"
+
+LENGTH_SLACK_S, LENGTH_SLACK = 1.5, 0.02
+"""A label may begin or end this many seconds, or this share of the video, from where the video does. Ours: a rate given
+once a second lacks up to one at either end, and two clocks of one computer drift by far less than two in a hundred."""
+LAG_NOTED_S = 0.5
+"""Shift between label and face that is called a finding. Ours: blood is in the finger 0.1 to 0.2 s after the face, and
+sensors average over some tenths; half a second is most of a beat."""
+LAG_LEAST_R, LAG_LEAST_S = 0.5, 15.0
+"""Below this correlation, or from a shorter stretch, the shift is told but not believed. Ours: unrelated waves of 20 s
+reach about 0.4 at the best of all shifts, and in 8 s a rhythm that hardly varies fits a beat later just as well."""
+FACE_SNR_DB, FACE_R = 2.0, 0.3
+"""A face whose pulse is at least this clear, and whose wave is at most this much like the label's, is believed against
+a label of another rate. Ours: noise without a pulse reads about -4 dB, and 2 dB is what POS reads on 8 s of a still,
+well lit face whose rate varies."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding."""
+
+    title: str
+    about: str
+    refused: bool = False
+    """Whether ``autohr prepare`` fails because of it."""
+
+
+KINDS: dict[str, Kind] = {
+    "missing": Kind("Missing", "The dataset should hold it and this copy does not.", refused=True),
+    "damaged": Kind(
+        "Excluded: damaged", "A file is missing or damaged, or two files contradict each other.", refused=True
+    ),
+    "duplicate": Kind("The same video twice", "One of them is not the recording that it is called.", refused=True),
+    "unusable": Kind("Excluded: not usable", "No face, or too little of it; the files are as they should be."),
+    "frames": Kind("Frames missing", "The video ends before the protocol or the frame clock does."),
+    "length": Kind(
+        "Video and label differ in length",
+        f"By more than {LENGTH_SLACK_S:g} s and {100 * LENGTH_SLACK:g} %: cut short, shifted, or a wrong clock.",
+    ),
+    "contradiction": Kind(
+        "Wave and rate contradict each other",
+        f"The label's wave beats at a rate that differs by more than {CONTRADICTION_BPM:g} bpm from the label's rate.",
+    ),
+    "face": Kind(
+        "Face and label contradict each other",
+        f"The face's pulse (POS) is clear and differs by more than {CONTRADICTION_BPM:g} bpm from its label.",
+    ),
+    "lag": Kind(
+        "Label shifted",
+        f"The label's wave fits the face's better when it is moved by more than {LAG_NOTED_S:g} s. It was not moved.",
+    ),
+    "jump": Kind(
+        "Rate jumps", f"The label's rate changes by more than {RATE_JUMP_BPM:g} bpm within a second; no heart does."
+    ),
+    "gap": Kind("Known gaps", "The dataset itself does not have it."),
+}
+"""In the order in which they are told."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that looks wrong, or is missing, in one recording or between two."""
+
+    kind: str
+    """Of ``KINDS``."""
+    ids: tuple[str, ...]
+    says: str
+    """One sentence."""
+
+
+@dataclass(frozen=True)
+class DatasetManifest:
+    """Every recording that a dataset should have: in ``entries``, or in ``absent``."""
+
+    dataset: str
+    title: str
+    crop: CropConfig
+    entries: tuple[Entry, ...]
+    absent: tuple[Absent, ...]
+    notes: tuple[str, ...]
+    """About the copy as a whole."""
+    findings: tuple[Finding, ...]
+    """In the order of ``KINDS``."""
+
+    @property
+    def kept(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.state == "ok"]
+
+    @property
+    def excluded(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.state == "excluded"]
+
+    def counts(self) -> dict[str, int]:
+        """How many findings there are of each kind that has any."""
+        return {kind: n for kind in KINDS if (n := sum(finding.kind == kind for finding in self.findings))}
+
+    def refusal(self) -> str | None:
+        """Why this copy is not complete, in one line; None where it is."""
+        wrong = [finding for finding in self.findings if KINDS[finding.kind].refused]
+        if not wrong:
+            return None
+        counts = ", ".join(
+            f"{n} {KINDS[kind].title.lower()}" for kind, n in self.counts().items() if KINDS[kind].refused
+        )
+        return f"{self.title} is not complete: {counts}. First: {wrong[0].says}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``manifest.json`` holds: plain numbers, lists and None."""
+        kinds: dict[str, list[str]] = {}
+        for finding in self.findings:
+            for one in finding.ids:
+                kinds.setdefault(one, []).append(finding.kind)
+        rows = [_row(entry, kinds.get(entry.id, [])) for entry in self.entries]
+        rows += [
+            {"id": one.id, "state": "absent", "reason": one.reason, "known_gap": one.known_gap} for one in self.absent
+        ]
+        return {
+            "schema": MANIFEST_SCHEMA,
+            "dataset": self.dataset,
+            "title": self.title,
+            "crop": dataclasses.asdict(self.crop),
+            "counts": {
+                "expected": len(rows),
+                "ok": len(self.kept),
+                "excluded": len(self.excluded),
+                "missing": sum(not one.known_gap for one in self.absent),
+                "known_gaps": sum(one.known_gap for one in self.absent),
+                "subjects": len({entry.subject for entry in self.kept}),
+                "kept_s": round(sum(entry.kept_s for entry in self.kept), 1),
+            },
+            "explained": LAG_EXPLAINED,
+            "notes": list(self.notes),
+            "kinds": {kind: dataclasses.asdict(KINDS[kind]) | {"n": n} for kind, n in self.counts().items()},
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "recordings": sorted(rows, key=lambda row: str(row["id"])),
+        }
+
+
+def _row(entry: Entry, kinds: list[str]) -> dict[str, Any]:
+    checks = entry.checks
+    label_s = checks.label_s
+    differ_s = None if label_s is None or not entry.n_frames else round(label_s - entry.duration_s, 3)
+    return {
+        "id": entry.id,
+        "state": entry.state,
+        "reason": entry.reason,
+        "damaged": entry.damaged,
+        "findings": kinds,
+        "subject": entry.subject,
+        "session": entry.session,
+        "groups": dict(entry.groups),
+        "fold": entry.fold,
+        "video_s": entry.duration_s,
+        "label_s": None if label_s is None else round(label_s, 3),
+        "label_minus_video_s": differ_s,
+        "fps": round(entry.fps, 4),
+        "n_frames": entry.n_frames,
+        "found_share": entry.found_share,
+        "has_bvp": entry.has_bvp,
+        "kept_s": round(entry.kept_s, 3),
+        "segments": [dataclasses.asdict(segment) for segment in entry.segments],
+        **dataclasses.asdict(checks),
+        "notes": [*entry.reader_notes, *entry.notes],
+    }
+
+
+def manifest_path(out: Path, config: CropConfig, dataset: str) -> Path:
+    """Where the manifest of a dataset lies in a cache."""
+    return Path(out) / config.key() / dataset / "manifest.json"
+
+
+def prepare_dataset(
+    spec: DatasetSpec,
+    root: Path,
+    out: Path,
+    config: CropConfig | None = None,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int, Entry], None] | None = None,
+    detector: Detects | None = None,
+) -> DatasetManifest:
+    """List a dataset, prepare every recording (``cache.prepare``), judge what was found, and write ``manifest.json``.
+
+    Args:
+        root: folder of the dataset.
+        out: folder of the cache.
+        config, workers, progress, detector: as ``cache.prepare`` has them.
+
+    Raises:
+        BadRecording: the folder is not this dataset, or a subject is in two official folds.
+        AutoHRError: a module that its files need is not installed, or the cache cannot be written.
+    """
+    config = config or CropConfig()
+    check_needs(spec)
+    listing = spec.list_recordings(Path(root))
+    entries = prepare(listing.recordings, out, config, workers=workers, progress=progress, detector=detector).entries
+    listed = {entry.id for entry in entries}
+    others = [
+        entry.id
+        for entry in read_manifest(out, config).kept
+        if entry.dataset in {spec.name, *(one.dataset for one in listing.recordings)} and entry.id not in listed
+    ]
+    notes = list(listing.notes)
+    if others:
+        notes.append(
+            f"{len(others)} other recording(s) of this dataset lie in the same cache and will be read from it too, "
+            f"first {others[0]}. Choose another cache if they do not belong here."
+        )
+    manifest = DatasetManifest(
+        dataset=spec.name,
+        title=spec.title,
+        crop=config,
+        entries=entries,
+        absent=listing.absent,
+        notes=tuple(notes),
+        findings=judge(entries, listing.absent, spec.n_recordings),
+    )
+    path = manifest_path(out, config, spec.name)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, manifest.as_dict())
+    except OSError as error:
+        raise AutoHRError(
+            f"Cannot write {str(path)!r}: {error.strerror or error}. Make room, and run again; the cache is finished."
+        ) from error
+    return manifest
+
+
+def check_needs(spec: DatasetSpec) -> None:
+    """Raises AutoHRError with the pip line where a module is missing that the files of a dataset need."""
+    missing = [name for name in spec.needs if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AutoHRError(f"{spec.title} needs {', '.join(missing)} to be read: pip install 'autohr[datasets]'.")
+
+
+def judge(entries: Sequence[Entry], absent: Sequence[Absent], n_recordings: int | None = None) -> tuple[Finding, ...]:
+    """All findings, in the order of ``KINDS`` and, within one kind, of recording ids.
+
+    ``n_recordings`` is how many the dataset has; a copy with fewer whose reader does not say which are absent is found
+    incomplete as a whole.
+    """
+    findings = [Finding("gap" if one.known_gap else "missing", (one.id,), f"{one.id}: {one.reason}") for one in absent]
+    if n_recordings is not None and not absent and len(entries) < n_recordings:
+        findings.append(Finding("missing", (), f"The dataset has {n_recordings} recordings, this copy {len(entries)}."))
+    for entry in entries:
+        findings += _judge_one(entry)
+    same: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.checks.digest is not None:
+            same.setdefault(entry.checks.digest, []).append(entry.id)
+    for ids in same.values():
+        if len(ids) > 1:
+            findings.append(
+                Finding("duplicate", tuple(sorted(ids)), f"{' and '.join(sorted(ids))} show the same pictures.")
+            )
+    order = list(KINDS)
+    return tuple(sorted(findings, key=lambda finding: (order.index(finding.kind), finding.ids)))
+
+
+def _judge_one(entry: Entry) -> list[Finding]:
+    checks, found = entry.checks, []
+
+    def say(kind: str, says: str) -> None:
+        found.append(Finding(kind, (entry.id,), f"{entry.id}: {says}"))
+
+    length = _length(entry)
+    if entry.state == "excluded":
+        # Too short while the label goes on: not a short recording but one that was cut.
+        damaged = entry.damaged or (length is not None and "no face" not in str(entry.reason).lower())
+        say("damaged" if damaged else "unusable", str(entry.reason))
+    if checks.frames_missing > CLOCK_SLACK:
+        say("frames", f"{checks.frames_missing} frames are missing at the end of the video.")
+    if length is not None:
+        say("length", length)
+    label_bpm, wave_bpm, pulse_bpm, lag_s = checks.label_bpm, checks.wave_bpm, checks.pulse_bpm, checks.lag_s
+    if label_bpm is not None and wave_bpm is not None and abs(wave_bpm - label_bpm) > CONTRADICTION_BPM:
+        say("contradiction", f"the wave beats at {wave_bpm:.0f} bpm, the rate says {label_bpm:.0f}.")
+    if (
+        label_bpm is not None
+        and pulse_bpm is not None
+        and abs(pulse_bpm - label_bpm) > CONTRADICTION_BPM
+        and (checks.pulse_snr_db or 0.0) >= FACE_SNR_DB
+        and (checks.lag_r is None or checks.lag_r <= FACE_R)
+    ):
+        say("face", f"the face beats at {pulse_bpm:.0f} bpm, the label says {label_bpm:.0f}.")
+    longest_s = max((segment.n_frames / entry.fps for segment in entry.segments), default=0.0)
+    believed = (checks.lag_r or 0.0) >= LAG_LEAST_R and longest_s >= LAG_LEAST_S
+    if lag_s is not None and abs(lag_s) > LAG_NOTED_S and believed:
+        way = "after" if lag_s > 0 else "before"
+        say("lag", f"the label shows each beat {abs(lag_s):.2f} s {way} the face (correlation {checks.lag_r:.2f}).")
+    if checks.jumps_s:
+        times = ", ".join(f"{jump_s:.0f}" for jump_s in checks.jumps_s[:5])
+        more = f" and {len(checks.jumps_s) - 5} more" if len(checks.jumps_s) > 5 else ""
+        say("jump", f"the rate jumps at {times}{more} s.")
+    return found
+
+
+def _length(entry: Entry) -> str | None:
+    """What is wrong with where the label begins and ends; None where nothing is."""
+    start_s, end_s = entry.checks.label_start_s, entry.checks.label_end_s
+    if start_s is None or end_s is None or not entry.n_frames or not entry.fps:
+        return None
+    slack_s = max(LENGTH_SLACK_S, LENGTH_SLACK * entry.duration_s)
+    early_s, late_s = start_s - entry.start_s, end_s - (entry.start_s + entry.duration_s)
+    wrong = []
+    if early_s > slack_s or (early_s < -slack_s and not entry.checks.is_part):
+        wrong.append(f"the label begins {abs(early_s):.1f} s {'after' if early_s > 0 else 'before'} the video")
+    if late_s < -slack_s or (late_s > slack_s and not entry.checks.is_part):
+        wrong.append(f"the label ends {abs(late_s):.1f} s {'after' if late_s > 0 else 'before'} the video")
+    if not wrong:
+        return None
+    lasts = f"the video lasts {entry.duration_s:.1f} s, the label {end_s - start_s:.1f} s"
+    return f"{lasts}: {', '.join(wrong)}."
+
+
+LAG_EXPLAINED = (
+    "Lag: how much later the label's wave shows a beat than the face does (POS on the mean skin colour, both waves "
+    f"band-passed, shifts up to {LAG_RANGE_S:g} s). Above 0 the label is late. A regular pulse fits itself again one "
+    "beat later, so a lag is known only up to whole beats where the rhythm does not vary. Nothing was shifted."
+)

@@ -1,0 +1,303 @@
+"""Results as files: every window of every recording, with the wave, its clock, the rate and the truth.
+
+    RUN/config.json                         the protocol and every recording expected, written first
+    RUN/log.jsonl                           what was done, in the order in which it happened
+    RUN/results/pos/                        one folder for each method
+        method.json                         name, title, weights and their digest, written first
+        ubfc-s1-vid-9c41d2aa.json           one recording: its state, and its windows
+        ubfc-s1-vid-9c41d2aa.npy            the waves of those windows, one after the other, float32
+
+No table, plot or page needs more than these files: neither a model nor a video. A recording's .npy is written before
+its .json, each whole or not at all, so a recording is either there or not; a killed evaluation goes on behind the last
+one. The bytes do not depend on when, or in how many pieces, they were made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from autohr.errors import AutoHRError
+from autohr.files import check_file, make_folder, read_json, write_bytes, write_json
+from autohr.lab.runs import open_run
+from autohr.methods import METHODS
+from autohr.types import Float
+
+SCHEMA = "autohr.results/1"
+
+MAX_WAVES_BYTES = 2**31
+"""Largest file of waves that is read, 2 GiB: a recording of 100 days in windows that do not overlap. Ours."""
+
+State = Literal["scored", "unscored", "excluded", "absent", "training", "pending"]
+"""scored: at least one window has a rate and a truth. unscored: none has. excluded: preparation left it out. absent: it
+is not in this copy of the dataset. training: the protocol's split trains on it and does not test it. pending: it is
+still to be evaluated."""
+STATES: tuple[State, ...] = get_args(State)
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """What one method said of one window, beside the truth. A window that could not be scored says why."""
+
+    recording_id: str
+    dataset: str
+    subject: str
+    session: str
+    fold: int | None
+    """Of the protocol, counted from 1; None without folds."""
+    groups: Mapping[str, str]
+    start_s: float
+    """Time of the first frame in the video."""
+    end_s: float
+    fps: float
+    """Of the uniform clock of both waves."""
+    bvp: Float | None
+    """(T,) the method's wave; None where there is none, or the method gives rates only."""
+    hr_bpm: float | None
+    """Rate by ``signals.rate.estimate_heart_rate``, or by the net itself where it gives rates only."""
+    confidence: float
+    reliable: bool
+    snr_db: float | None
+    """Around ``hr_bpm``, not around the truth: known without it. Presets compute theirs around the truth."""
+    why: str | None
+    """Why there is no rate or no truth or, where both are there, why the rate is not called reliable."""
+    true_bvp: Float | None
+    """(T,) reference wave as recorded, on the same clock; None where the reference has none."""
+    true_hr_bpm: float | None
+    """Mean of the reference's rate over the window: the device's own where the dataset has it, otherwise of its wave;
+    None where it is not known."""
+    true_wave_hr_bpm: float | None
+    """Rate of ``true_bvp`` by ``signals.rate.estimate_heart_rate``."""
+    method: str
+    """The label under which the method's results are kept."""
+    weights: str | None
+
+    @property
+    def duration_s(self) -> float:
+        return self.end_s - self.start_s
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is a rate and a truth to hold it against."""
+        return self.hr_bpm is not None and self.true_hr_bpm is not None
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of one recording under one method. Every recording that was expected has one."""
+
+    recording_id: str
+    state: State
+    reason: str | None
+    """Why it is not scored; None for ``scored``."""
+    n_windows: int
+    """The protocol's windows in it; 0 for a recording that gives none."""
+    n_scored: int
+    """Those with a rate and a truth."""
+    dataset: str = ""
+    subject: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """Which method gave the results."""
+
+    label: str
+    """Folder of the results, and name in tables."""
+    name: str
+    """Of ``METHODS``."""
+    title: str
+    """As papers spell it."""
+    weights: str | None = None
+    folds: Mapping[str, str | None] = field(default_factory=dict)
+    """Fold -> weights, where every fold has its own net."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """File of weights -> first 16 digits of its SHA-256."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that one method gave under one protocol."""
+
+    method: MethodInfo
+    protocol: Mapping[str, Any]
+    """The protocol's fields as in config.json (``evaluate.protocols.Protocol``)."""
+    windows: tuple[WindowResult, ...]
+    """In order of recording and time; those not scored included."""
+    accounts: tuple[Account, ...]
+
+    @property
+    def rate_only(self) -> bool:
+        """Whether the method gives rates and no wave: presets cannot re-score it, and tables mark it."""
+        return bool(self.windows) and all(w.bvp is None for w in self.windows) and any(w.scored for w in self.windows)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """state -> recordings, for the states that occur, then windows and scored windows."""
+        states = [account.state for account in self.accounts]
+        said = {state: states.count(state) for state in dict.fromkeys(states)}
+        return said | {"windows": len(self.windows), "scored_windows": sum(w.scored for w in self.windows)}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+def file_stem(recording_id: str) -> str:
+    """A name that any file system takes; the digest keeps ids apart that differ only in what was replaced."""
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", recording_id).strip("-.")[:80]
+    # Names of files that are no UTF-8 hold surrogates.
+    digest = hashlib.sha256(recording_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{plain}-{digest[:8]}"
+
+
+def method_folder(run_dir: Path, label: str) -> Path:
+    """Where the results of one method lie.
+
+    Raises:
+        ValueError: a label that cannot name a folder.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}", label):
+        raise ValueError(f"label={label!r} must be 1 to 80 letters, digits or any of ._+=-, a letter or digit first.")
+    return run_dir / "results" / label
+
+
+def write_recording(folder: Path, account: Account, windows: Sequence[WindowResult], stamp: Mapping[str, Any]) -> None:
+    """Write one recording's windows into a method's folder.
+
+    Args:
+        stamp: what the results depend on; ``written_account`` finds them again by it.
+    """
+    stem = file_stem(account.recording_id)
+    waves: list[Float] = []
+    rows = []
+    at = 0
+    for window in windows:
+        row = {name: getattr(window, name) for name in _PLAIN}
+        for name in _WAVES:
+            wave = getattr(window, name)
+            row[name] = None
+            if wave is not None:
+                row[name] = [at, at + len(wave)]
+                at += len(wave)
+                waves.append(wave)
+        rows.append(row)
+    joined = np.concatenate(waves) if waves else np.zeros(0)
+    content = io.BytesIO()
+    np.save(content, joined.astype(np.float32))
+    write_bytes(folder / f"{stem}.npy", content.getvalue())
+    said = {name: getattr(account, name) for name in _ACCOUNT}
+    write_json(folder / f"{stem}.json", {"schema": SCHEMA, "stamp": stamp, "account": said, "windows": rows})
+
+
+def written_account(folder: Path, recording_id: str, stamp: Mapping[str, Any]) -> Account | None:
+    """What became of a recording, if its results are there, whole, and made from the same ``stamp``."""
+    stem = file_stem(recording_id)
+    try:
+        record = read_json(folder / f"{stem}.json")
+        if record["schema"] != SCHEMA or record["stamp"] != json.loads(json.dumps(stamp)):
+            return None
+        return Account(**record["account"]) if (folder / f"{stem}.npy").is_file() else None
+    except (AutoHRError, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_method(folder: Path, info: MethodInfo) -> None:
+    """Write which method a folder's results are of."""
+    make_folder(folder)
+    write_json(folder / "method.json", {"schema": SCHEMA, **{name: getattr(info, name) for name in _METHOD}})
+
+
+def read_method(folder: Path) -> MethodInfo:
+    """Raises AutoHRError where it is missing or damaged."""
+    record = read_json(folder / "method.json")
+    try:
+        return MethodInfo(**{name: record[name] for name in _METHOD})
+    except (KeyError, TypeError):
+        raise AutoHRError(f"{str(folder / 'method.json')!r} is damaged; remove its folder, evaluate again.") from None
+
+
+def write_results(run_dir: Path, results: Results, stamp: Mapping[str, Any] | None = None) -> None:
+    """Write all results of a method into a run directory that exists (``runs.create_run``)."""
+    folder = method_folder(run_dir, results.method.label)
+    write_method(folder, results.method)
+    for account in results.accounts:
+        own = [window for window in results.windows if window.recording_id == account.recording_id]
+        write_recording(folder, account, own, stamp or {})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def read_results(run_dir: Path) -> tuple[Results, ...]:
+    """The results of every method in a run directory, in the order of ``METHODS``, then of label.
+
+    Raises:
+        AutoHRError: no run directory, no results in it, or a damaged file.
+    """
+    run = open_run(Path(run_dir))
+    folders = sorted(path.parent for path in run.results.glob("*/method.json"))
+    if not folders:
+        raise AutoHRError(f"{str(run_dir)!r} holds no results of an evaluation; make some with autohr evaluate.")
+    everything = [read_method_results(folder, run.config) for folder in folders]
+    order = {name: place for place, name in enumerate(METHODS)}
+    return tuple(sorted(everything, key=lambda one: (order.get(one.method.name, len(order)), one.method.label)))
+
+
+def read_method_results(folder: Path, config: Mapping[str, Any]) -> Results:
+    """The results of one method from its folder; ``config`` is the run's.
+
+    Raises:
+        AutoHRError: a damaged file, or a run that is no evaluation.
+    """
+    protocol, expected = config.get("protocol"), config.get("recordings")
+    if not isinstance(protocol, dict) or not isinstance(expected, dict):
+        raise AutoHRError(f"{str(folder.parent.parent)!r} is a run, but no evaluation.")
+    info = read_method(folder)
+    accounts, windows = [], []
+    for file in sorted(folder.glob("*.json")):
+        if file.name == "method.json" or file.name.startswith("."):
+            continue
+        record = read_json(file)
+        try:
+            if record["schema"] != SCHEMA:
+                raise ValueError(f"schema {record['schema']!r}")
+            check_file(file.with_suffix(".npy"), "file of waves", MAX_WAVES_BYTES)
+            waves = np.load(file.with_suffix(".npy"))
+            accounts.append(Account(**record["account"]))
+            windows += [_window(row, waves, info.label) for row in record["windows"]]
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise AutoHRError(f"{str(file)!r} or its waves are damaged ({error}); remove it, evaluate again.") from None
+    missing = sorted(set(expected) - {account.recording_id for account in accounts})
+    accounts += [Account(one, "pending", "not evaluated yet", 0, 0) for one in missing]
+    accounts.sort(key=lambda account: account.recording_id)
+    windows.sort(key=lambda window: (window.recording_id, window.start_s, window.end_s))
+    return Results(info, protocol, tuple(windows), tuple(accounts))
+
+
+def _window(row: Mapping[str, Any], waves: Float, label: str) -> WindowResult:
+    fields = {name: row[name] for name in _PLAIN}
+    for name in _WAVES:
+        fields[name] = None
+        if row[name] is not None:
+            first, end = row[name]
+            if end > len(waves):
+                raise ValueError("fewer samples than the windows need")
+            fields[name] = waves[first:end].astype(np.float64)
+    return WindowResult(**fields, method=label)
+
+
+_WAVES = ("bvp", "true_bvp")
+_PLAIN = tuple(name for name in WindowResult.__dataclass_fields__ if name not in (*_WAVES, "method"))
+_ACCOUNT = tuple(Account.__dataclass_fields__)
+_METHOD = tuple(MethodInfo.__dataclass_fields__)

@@ -1,0 +1,251 @@
+"""A net under a protocol: trained by a recipe for each fold, tested on the subjects of that fold.
+
+    OUT/fold_1/             the training of fold 1, as ``autohr train`` leaves it
+    OUT/fold_2/ ...
+    EVALUATION/results/     what all folds' nets say of their test subjects (``evaluate.results``)
+
+Training and testing take their folds from one place, ``evaluate.protocols.folds_of``, so no net is tested on a face
+that it was trained on. Within a training, the fold's subjects are watched as it goes on, but they choose nothing: the
+weights of the last step are tested, not the best by validation, which would be the best by test.
+
+Everything goes on where it was stopped, by the same call: a training in its steps, an evaluation in its recordings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autohr.errors import BadRecipe, BadRecording, Stopped
+from autohr.files import read_json
+from autohr.lab.datasets import DATASETS
+from autohr.lab.datasets.cache import CachedRecording, CropConfig, Entry, open_cached, read_manifest
+from autohr.lab.datasets.folds import subject_key
+from autohr.lab.datasets.manifest import manifest_path
+from autohr.lab.datasets.recording import Absent
+from autohr.lab.evaluate.protocols import CrossDataset, KFold, Protocol, folds_of
+from autohr.lab.evaluate.results import Results
+from autohr.lab.evaluate.run import crop_of, run
+from autohr.lab.runs import create_run
+from autohr.lab.train.fit import LAST, Progress, print_progress
+from autohr.lab.train.recipe import Recipe, read_recipe, run_config, train
+from autohr.methods import Method, load_method
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a cache holds of a protocol's datasets, and what it lacks."""
+
+    recordings: tuple[CachedRecording, ...]
+    entries: tuple[Entry, ...]
+    absent: tuple[Absent, ...]
+
+
+def open_prepared(cache: Path, datasets: Collection[str], crop: CropConfig) -> Prepared:
+    """Everything that ``autohr prepare`` left of some datasets, excluded and absent recordings included.
+
+    Raises:
+        BadRecording: one of them was not prepared with this crop; the message names the command that does it.
+    """
+    recordings: list[CachedRecording] = []
+    entries: list[Entry] = []
+    absent: list[Absent] = []
+    for name in datasets:
+        try:
+            found = open_cached(cache, crop, datasets=[name])
+        except BadRecording:
+            found = []
+        if not found:
+            title = DATASETS[name].title if name in DATASETS else name
+            raise BadRecording(
+                f"{title} is not prepared in {str(cache)!r}: autohr prepare {name} FOLDER --out {cache} "
+                f"--size-px {crop.size_px} --box {crop.box} --margin {crop.margin:g}"
+            )
+        recordings += found
+        entries += [entry for entry in read_manifest(cache, crop).entries if entry.dataset == name]
+        absent += _absent(cache, crop, name)
+    return Prepared(tuple(recordings), tuple(entries), tuple(absent))
+
+
+def _absent(cache: Path, crop: CropConfig, dataset: str) -> list[Absent]:
+    path = manifest_path(cache, crop, dataset)
+    if not path.exists():
+        return []
+    rows = read_json(path)["recordings"]
+    return [Absent(row["id"], row["reason"], row["known_gap"]) for row in rows if row["state"] == "absent"]
+
+
+def judge_formula(
+    method: Method, protocol: Protocol, evaluation: Path, *, cache: Path, label: str | None = None
+) -> Results:
+    """What a method that learns nothing says of every recording of the protocol.
+
+    Raises:
+        BadRecording: the protocol's datasets are not prepared.
+    """
+    prepared = open_prepared(cache, protocol.datasets, crop_of(protocol, method))
+    return run(
+        protocol,
+        method,
+        prepared.recordings,
+        evaluation,
+        entries=prepared.entries,
+        absent=prepared.absent,
+        label=label,
+    )
+
+
+def judge_net(
+    recipe_path: Path,
+    overrides: Sequence[str],
+    protocol: Protocol,
+    out: Path,
+    evaluation: Path,
+    *,
+    label: str,
+    folds: Collection[int] | None = None,
+    progress: Callable[[Progress], None] | None = print_progress,
+    say: Say | None = None,
+) -> Results:
+    """Train and test a net as a protocol has it.
+
+    Args:
+        recipe_path, overrides: as ``train`` takes them. Their fold and their share of validation subjects are replaced
+            by the protocol's; the cache is the recipe's.
+        out: folder of the trainings.
+        evaluation: run directory of the results; several methods of one protocol may share it.
+        label: of the net in the results.
+        folds: of a protocol with folds, those to train and test now; all if None. The others stay pending.
+
+    Raises:
+        BadRecording: a dataset of the protocol, or of the recipe, is not prepared.
+        BadRecipe: see ``train``; or a recipe whose datasets are not those that the protocol trains on.
+        Stopped: training was stopped; the same call goes on.
+    """
+    recipe = read_recipe(recipe_path, overrides)
+    say = say or (lambda line: None)
+    _refuse_other_data(recipe, protocol, recipe_path)
+    tested = open_prepared(Path(recipe.data.cache), protocol.datasets or recipe.data.datasets, recipe.crop)
+    if isinstance(protocol.split, CrossDataset):
+        say(f"{label}: training on {', '.join(recipe.data.datasets)}")
+        weights = train_to_end(recipe_path, [*overrides, *_watched(recipe)], out / "all", progress)
+        method: Method | dict[int, Method] = _load(recipe, weights)
+    else:
+        subjects_of = subjects_of_folds(protocol, tested)
+        numbers = sorted(subjects_of)
+        chosen = numbers if folds is None else sorted(folds)
+        if set(chosen) - set(numbers):
+            raise BadRecipe(f"Folds {chosen} are not all among those of these recordings, {numbers}.")
+        method = {}
+        for fold in chosen:
+            subjects = subjects_of[fold]
+            if not subjects:
+                raise BadRecording(f"Fold {fold} of {protocol.name} has no recording that could be used.")
+            say(f"{label}: training for fold {fold} of {len(numbers)}, tested on {len(subjects)} subject(s)")
+            weights = train_to_end(
+                recipe_path,
+                [*overrides, *fold_overrides(fold, len(numbers), protocol, subjects)],
+                out / f"fold_{fold}",
+                progress,
+            )
+            method[fold] = _load(recipe, weights)
+    say(f"{label}: testing")
+    return run(
+        protocol,
+        method,
+        tested.recordings,
+        evaluation,
+        entries=tested.entries,
+        absent=tested.absent,
+        crop=recipe.crop,
+        label=label,
+    )
+
+
+def _refuse_other_data(recipe: Recipe, protocol: Protocol, recipe_path: Path) -> None:
+    split = protocol.split
+    wanted = split.trained_on if isinstance(split, CrossDataset) else protocol.datasets
+    if wanted and set(recipe.data.datasets) != set(wanted):
+        raise BadRecipe(
+            f"{recipe_path}: data.datasets are {', '.join(recipe.data.datasets)}, but protocol {protocol.name} trains "
+            f"on {', '.join(wanted)}. Change the recipe, or choose another protocol."
+        )
+
+
+def subjects_of_folds(protocol: Protocol, prepared: Prepared) -> dict[int, list[str]]:
+    """Fold -> the subjects that are tested in it and have a recording that can be used, as dataset/subject.
+
+    Raises:
+        BadRecipe: the protocol has no folds.
+    """
+    known = {one.recording_id: one for one in prepared.recordings} | {one.id: one for one in prepared.entries}
+    home = folds_of(protocol, known)
+    usable = {one.recording_id for one in prepared.recordings}
+    # None where the protocol has no folds; 0 is only trained on.
+    numbers = sorted({fold for fold in home.values() if fold})
+    if not numbers:
+        raise BadRecipe(f"Protocol {protocol.name} has no folds, so it cannot train a net; choose another one.")
+    return {
+        fold: sorted({subject_key(known[one]) for one, its in home.items() if its == fold and one in usable})
+        for fold in numbers
+    }
+
+
+def fold_overrides(fold: int, n_folds: int, protocol: Protocol, subjects: Sequence[str]) -> list[str]:
+    """Of a recipe, so that nobody of ``subjects``, whom ``fold`` tests, is learned from."""
+    k = max(n_folds, protocol.split.k if isinstance(protocol.split, KFold) else 1)
+    return [f"data.fold={fold}", f"data.n_folds={k}", f"data.val_subjects={_toml(subjects)}"]
+
+
+def _watched(recipe: Recipe) -> list[str]:
+    """Of a net that is tested elsewhere: the last subject by name watches its training, all others are learned from.
+
+    The paper trains on all of VIPL-HR. Our trainings need somebody who says whether they learn: one subject of 107.
+    """
+    found = open_prepared(Path(recipe.data.cache), recipe.data.datasets, recipe.crop).recordings
+    return [f"data.val_subjects={_toml([max(subject_key(one) for one in found)])}"]
+
+
+def _toml(texts: Sequence[str]) -> str:
+    """A list of texts as TOML has it; names of subjects hold no quotes."""
+    return "[" + ", ".join(f"'{text}'" for text in texts) + "]"
+
+
+def train_to_end(
+    recipe_path: Path, overrides: Sequence[str], folder: Path, progress: Callable[[Progress], None] | None
+) -> Path:
+    """The weights of the last step. A training that has ended is not repeated: its weights are tested as they are.
+
+    Raises:
+        BadRecipe: see ``train``; also where ``folder`` holds a run of another recipe.
+        Stopped: training was stopped; the same call goes on.
+    """
+    weights = folder / "checkpoints" / LAST
+    recipe = read_recipe(recipe_path, overrides)
+    if has_ended(folder):
+        # Refuses a run of another recipe.
+        create_run(folder, run_config(recipe))
+        return weights
+    result = train(recipe_path, overrides, out=folder, progress=progress)
+    if result.fit.stopped_by is not None:
+        raise Stopped(
+            f"Stopped by {result.fit.stopped_by} after step {result.fit.step} of {str(folder)!r}; "
+            "the same command goes on from there."
+        )
+    return weights
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether a training came to its last step; one that was stopped has results too."""
+    ended = folder / "results" / "fit.json"
+    if not (ended.exists() and (folder / "checkpoints" / LAST).exists()):
+        return False
+    said = read_json(ended)
+    return bool(said["step"] >= said["n_steps"])
+
+
+def _load(recipe: Recipe, weights: Path) -> Method:
+    return load_method(recipe.net, weights, recipe.fit.device)

@@ -1,0 +1,334 @@
+"""Tables I, II and III of the paper: every published row, and beside it what was measured here under one protocol.
+
+``table_sheet`` reads run directories and prints. ``make_table`` makes what is missing first: formulas are evaluated,
+nets are trained by the recipes of ``WAYS`` and tested. A row that cannot be made says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autohr.errors import AutoHRError, Stopped, UnknownName
+from autohr.lab.datasets import DATASETS
+from autohr.lab.evaluate.protocols import PROTOCOLS, Protocol
+from autohr.lab.evaluate.published import TABLES, PublishedRow, PublishedTable
+from autohr.lab.evaluate.results import Results, read_results
+from autohr.lab.evaluate.run import find_protocol
+from autohr.lab.evaluate.scoring import ORACLE, Scores, check_windows, find_preset, score
+from autohr.lab.evaluate.summary import find_oracles, oracle_notes
+from autohr.lab.evaluate.tables import NOTHING, Sheet, figure
+from autohr.lab.experiments.folds import judge_formula, judge_net
+from autohr.lab.recipes.files import FOLDER, find_recipe
+from autohr.lab.train.fit import Progress, print_progress
+from autohr.methods import METHODS
+
+PROTOCOL_OF: dict[int, str] = {1: "vipl-hr", 2: "mahnob-hci", 3: "mmse-hr"}
+"""Table -> the protocol of ``PROTOCOLS`` that is its."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a net of a table is trained."""
+
+    recipe: str
+    """File among the recipes."""
+    overrides: tuple[str, ...] = ()
+    """What the table changes in it."""
+    inferred: str = ""
+    """What is not in the paper but follows from it, or is ours."""
+
+
+_TIME_ALONE = ("loss.time_weight=1.0", "loss.frequency_weight=0.0")
+_TIME_ALONE_WHY = (
+    "PhysNet is trained with its own time loss, without augmentation: inferred, for Table I has the RMSE that "
+    "Fig. 4(a) has for that loss (14.8)."
+)
+_MAHNOB = ('data.datasets=["mahnob_hci"]', "data.most_fps=31.0")
+_RATES_ONLY = "gives rates and no wave"
+
+WAYS: dict[int, dict[str, Way]] = {
+    1: {
+        "autohr": Way("autohr_paper.toml", (), "AutoHR's cell is a reconstruction: the paper's is not public."),
+        "physnet": Way("physnet_paper.toml", _TIME_ALONE, _TIME_ALONE_WHY),
+        "deepphys": Way("deepphys_paper.toml", (), "DeepPhys normalises each clip, where its paper has the video."),
+        "i3d": Way("i3d_paper.toml", (), f"I3D {_RATES_ONLY}; how the paper's was trained is not published."),
+        "rhythmnet": Way(
+            "rhythmnet_paper.toml",
+            (),
+            f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
+        ),
+    },
+    2: {
+        "deepphys": Way(
+            "deepphys_paper.toml", _MAHNOB, "DeepPhys normalises each clip, where its paper has the video."
+        ),
+        "rppgnet": Way(
+            "rppgnet_paper.toml", _MAHNOB, "rPPGNet learns from our own masks of skin, and has no video enhancer."
+        ),
+        "hrcnn": Way(
+            "hrcnn_paper.toml", _MAHNOB, f"HR-CNN {_RATES_ONLY}; the layers of its estimator are another's and ours."
+        ),
+        "rhythmnet": Way(
+            "rhythmnet_paper.toml",
+            _MAHNOB,
+            f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
+        ),
+        "synrhythm": Way(
+            "synrhythm_paper.toml", _MAHNOB, f"SynRhythm {_RATES_ONLY}; reconstructed from a poster and descriptions."
+        ),
+        "autohr": Way(
+            "autohr_paper.toml",
+            _MAHNOB,
+            "Trained on MAHNOB-HCI alone, every second frame (30.5 per second), on a wave made of the ECG's beats: "
+            "ours; the author's later practice was to fine-tune a net from VIPL-HR.",
+        ),
+    },
+    3: {
+        "rhythmnet": Way(
+            "rhythmnet_paper.toml",
+            (),
+            f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
+        ),
+        "autohr": Way("autohr_paper.toml", (), "One subject of VIPL-HR watches the training and is not learned from."),
+        "physnet": Way("physnet_paper.toml", _TIME_ALONE, _TIME_ALONE_WHY),
+    },
+}
+"""Table -> net -> how it is trained. Nets that are in no line cannot be trained for that table yet."""
+
+HEADINGS = {"sd_bpm": "SD", "mae_bpm": "MAE", "rmse_bpm": "RMSE", "pearson_r": "r"}
+KINDS = {"traditional": "traditional", "learned": "learned, not end-to-end", "end-to-end": "end-to-end"}
+
+
+def make_table(
+    number: int,
+    out: Path,
+    *,
+    cache: Path = Path("cache"),
+    recipes: Path | None = None,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    protocol: str | Protocol | None = None,
+    progress: Callable[[Progress], None] | None = print_progress,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, str]:
+    """Evaluate every row of a table that can be, into ``out/evaluation``; what is there already is not made again.
+
+    Args:
+        out: folder; ``out/METHOD/fold_1`` and so on are the trainings.
+        cache: that ``autohr prepare`` wrote; it replaces the recipes' own.
+        recipes: folder of the recipes that ``WAYS`` names; the shipped ones if None.
+        overrides: of every recipe.
+        only: names of the methods to make; all that can be if empty. Others of ``METHODS`` may be among them.
+        protocol: in place of the table's.
+
+    Returns:
+        method -> why it was not made, for the rows that were not: those of ``why_not``, and those whose data, training
+        or test failed. The other rows are made all the same.
+
+    Raises:
+        UnknownName: no such table, method or protocol.
+        Stopped: training was stopped by a signal; the same call goes on.
+    """
+    table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
+    say = say or (lambda line: None)
+    names = list(only) or [row.method for row in table.rows]
+    for name in only:
+        if name not in METHODS:
+            raise UnknownName("method", name, METHODS)
+    why: dict[str, str] = {}
+    for name in names:
+        reason = why_not(number, name)
+        if reason is not None:
+            why[name] = reason
+            continue
+        try:
+            if not METHODS[name].is_net:
+                say(f"{name}: testing")
+                judge_formula(METHODS[name], rule, out / "evaluation", cache=cache)
+            else:
+                way = WAYS[number][name]
+                judge_net(
+                    find_recipe(way.recipe, recipes or FOLDER),
+                    [f"data.cache='{cache}'", *way.overrides, *overrides],
+                    rule,
+                    out / name,
+                    out / "evaluation",
+                    label=name,
+                    progress=progress,
+                    say=say,
+                )
+        except Stopped:
+            raise
+        except AutoHRError as error:
+            why[name] = str(error)
+            say(f"{name}: FAILED: {error}")
+    return why
+
+
+def why_not(number: int, method: str) -> str | None:
+    """Why this version cannot make a row; None where it can, given the data."""
+    if method not in METHODS:
+        return "this version does not have it"
+    if METHODS[method].is_net and method not in WAYS[number]:
+        return "no recipe for this table"
+    return None
+
+
+def find_table(number: int) -> PublishedTable:
+    """Raises UnknownName where the paper has no such table."""
+    if number not in TABLES:
+        raise UnknownName("table", str(number), map(str, TABLES))
+    return TABLES[number]
+
+
+def table_sheet(
+    number: int,
+    runs: Sequence[Path],
+    *,
+    why: Mapping[str, str] | None = None,
+    preset: str | None = None,
+    protocol: str | Protocol | None = None,
+) -> Sheet:
+    """Return a table with the published figures of every row, and those of the results in ``runs``.
+
+    Methods that the paper's table does not have follow after its rows. The foot of the table is the oracle: the
+    reference's own wave, scored by the same rule.
+
+    Args:
+        runs: run directories of evaluations; those of another protocol are named below the table and left out.
+        why: reasons of ``make_table`` for rows without results.
+        preset: scoring; the protocol's own if None.
+        protocol: in place of the table's.
+
+    Raises:
+        UnknownName: no such table, preset or protocol.
+        WindowsTooShort: a preset that needs longer windows than the protocol has.
+        AutoHRError: a run that cannot be read.
+    """
+    table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
+    preset = preset or rule.preset
+    scoring = find_preset(preset)
+    notes: list[str] = []
+    scored: list[Scores] = []
+    for folder in runs:
+        for results in read_results(folder):
+            if results.protocol.get("name") != rule.name:
+                notes.append(
+                    f"Left out: {results.method.label} in {folder}, judged by protocol "
+                    f"{results.protocol.get('name')} and not {rule.name}."
+                )
+                continue
+            check_windows(results, preset)
+            scored.append(score(results, preset))
+            notes += _completeness(results, table)
+    rows: list[tuple[str, ...]] = []
+
+    def failed(one: Scores) -> str:
+        """Why the row was not made now, if what is shown of it was made before."""
+        return (why or {}).get(one.method.label, "")
+
+    for published in table.rows:
+        own = [one for one in scored if one.method.name == published.method]
+        reason = (why or {}).get(published.method) or why_not(number, published.method) or _how(number, runs)
+        rows += [_row(table, published, one, failed(one)) for one in own] or [_row(table, published, None, reason)]
+    oracles = find_oracles(scored)
+    in_paper = {row.method for row in table.rows}
+    rows += [_row(table, None, one, failed(one)) for one in scored if one.method.name not in in_paper]
+    told = in_paper | {one.method.name for one in scored}
+    rows += [_row(table, None, None, reason, name) for name, reason in (why or {}).items() if name not in told]
+    made = {one.method.name for one in scored}
+    inferred = [way.inferred for name, way in WAYS[number].items() if name in made and way.inferred]
+    return Sheet(
+        title=f"Table {table.roman} of the paper: {table.title}",
+        columns=(
+            "method",
+            "kind",
+            *(f"paper {HEADINGS[column]}" for column in table.columns),
+            *(f"here {HEADINGS[column]}" for column in table.columns),
+            "95 % of RMSE",
+            "videos",
+            "remark",
+        ),
+        rows=tuple(rows),
+        text_columns=frozenset({0, 1, 4 + 2 * len(table.columns)}),
+        notes=(
+            f"paper: {table.source}; bpm, r without unit. Its rows are quoted from many papers, each with its own "
+            f"protocol, but for PhysNet and AutoHR: they do not compare with each other.",
+            *_contradictions(table),
+            f"here: protocol {rule.name} ({rule.title}), scoring {preset} ({scoring.title}). {_first_up(rule.sure)}.",
+            *([f"Limits of {preset}: {scoring.limits}."] if scoring.limits else []),
+            *oracle_notes(oracles),
+            *inferred,
+            *dict.fromkeys([*notes, *(note for one in scored for note in one.notes)]),
+        ),
+        foot=tuple(_row(table, None, one, "") for one in oracles),
+    )
+
+
+def _row(
+    table: PublishedTable, published: PublishedRow | None, own: Scores | None, reason: str, name: str = ""
+) -> tuple[str, ...]:
+    title = published.title if published is not None else own.method.title if own is not None else METHODS[name].title
+    if published is not None and published.contradicts_itself:
+        title += " +"
+    paper = [_printed(published, column) for column in table.columns]
+    if own is None:
+        here, interval, videos, remark = [None] * len(table.columns), "", "", reason
+    else:
+        here = [getattr(own.overall, column) for column in table.columns]
+        low_high = own.overall.intervals.get("rmse_bpm")
+        interval = "" if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f}"
+        videos = f"{own.overall.n_scored} of {own.overall.n}"
+        remark = "; ".join(filter(None, (_remark(own) if own.method.name != ORACLE.name else "", reason)))
+    kind = "" if published is None else KINDS[published.kind]
+    return (title, kind, *paper, *(figure(value) for value in here), interval, videos, remark)
+
+
+def _printed(published: PublishedRow | None, column: str) -> str:
+    """With as many decimals as the paper has."""
+    if published is None:
+        return NOTHING
+    return figure(getattr(published, column), 2 if column == "pearson_r" else published.digits)
+
+
+def _remark(own: Scores) -> str:
+    said = []
+    if own.method.label != own.method.name:
+        said.append(own.method.label)
+    if own.method.folds:
+        said.append(f"nets of {len(own.method.folds)} fold(s)")
+    if own.counts.get("pending"):
+        said.append(f"{own.counts['pending']} recording(s) pending")
+    if own.rate_only:
+        said.append("rates only")
+    return "; ".join(said)
+
+
+def _completeness(results: Results, table: PublishedTable) -> list[str]:
+    """A note where the results are of less than the dataset, so that nobody takes a part for the whole."""
+    expected = DATASETS[table.tested_on].n_recordings if table.tested_on in DATASETS else None
+    there = sum(account.state not in ("absent", "pending") for account in results.accounts)
+    if expected is None or there >= expected:
+        return []
+    title = DATASETS[table.tested_on].title
+    return [f"{results.method.label}: {there} of the {expected} recordings of {title}. This is not the table's test."]
+
+
+def _contradictions(table: PublishedTable) -> list[str]:
+    named = [row.title for row in table.rows if row.contradicts_itself]
+    if not named:
+        return []
+    return [f"+ {', '.join(named)}: as printed; an SD above the RMSE is impossible (RMSE^2 = bias^2 + SD^2)."]
+
+
+def _how(number: int, runs: Sequence[Path]) -> str:
+    return "not in these runs" if runs else f"not evaluated yet: autohr table {number} --make"
+
+
+def _first_up(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+assert set(PROTOCOL_OF) == set(TABLES) == set(WAYS) and set(PROTOCOL_OF.values()) <= set(PROTOCOLS)

@@ -1,0 +1,137 @@
+"""A trained net in the form that answers fastest: equal in output, no longer trainable."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.flop_counter import FlopCounterMode
+
+from autohr.errors import AutoHRError, BadWeights
+from autohr.lab.nets import NETS
+from autohr.lab.nets._checkpoint import load_net
+from autohr.lab.nets._tdc import TemporalDifferenceConv3d
+
+Infer = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+InferRate = Callable[[NDArray[np.float32], float], NDArray[np.float64]]
+
+
+def load_inference(path: Path, device: str = "cpu") -> Infer:
+    """The net of a weights file as a plain function: clip (B, 3, T, H, W) in [0, 1] -> wave (B, T).
+
+    Raises:
+        BadWeights: see ``load_net``; or a net that gives a rate and no wave.
+        AutoHRError: the machine has no such device.
+        ValueError: no device of that name is known.
+    """
+    net = _load_folded(path, device, "wave")
+
+    def infer(clip: NDArray[np.float32]) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            bvp = net(torch.from_numpy(clip).to(device)).cpu()
+        return np.asarray(bvp.numpy(), dtype=np.float64)
+
+    return infer
+
+
+def load_rate_inference(path: Path, device: str = "cpu") -> InferRate:
+    """As ``load_inference``, of a net that gives rates: clip (B, 3, T, H, W) and its frames per second -> bpm (B,).
+
+    Raises as ``load_inference``, and BadWeights for a net that gives a wave.
+    """
+    net = _load_folded(path, device, "rate")
+
+    def infer(clip: NDArray[np.float32], fps: float) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            hr_bpm = net(torch.from_numpy(clip).to(device), torch.full((len(clip),), fps, device=device)).cpu()
+        return np.asarray(hr_bpm.numpy(), dtype=np.float64)
+
+    return infer
+
+
+def _load_folded(path: Path, device: str, kind: str) -> nn.Module:
+    check_device(device)
+    net, header = load_net(path)
+    if NETS[header["net"]].kind != kind:
+        gives = "a rate and no wave" if kind == "wave" else "a wave and no rate"
+        raise BadWeights(f"{str(path)!r} is of {header['net']}, which gives {gives}; choose another net.")
+    folded = fold(net)
+    if device == "mps":
+        # Its convolutions over time do not know the layout that the others like best.
+        folded = folded.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return folded.to(device)
+
+
+def check_device(device: str) -> None:
+    """Raises AutoHRError where the machine has no ``device``, ValueError for what is not "cpu", "cuda" or "mps"."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device not in there:
+        raise ValueError(f"device={device!r} is not one of {', '.join(there)}.")
+    if not there[device]:
+        found = ", ".join(name for name, is_there in there.items() if is_there)
+        raise AutoHRError(f"Device {device!r} is not there: torch finds {found} on this machine. Choose one of these.")
+
+
+def fold(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A copy of ``net`` for inference: clip in, wave out, as before; the net itself is left as it is.
+
+    Every TDC becomes the plain convolution it equals; every batch norm goes into the convolution before it (both must
+    stand side by side in an ``nn.Sequential``, whose order is the order of work; others are kept and still right);
+    weights are ``channels_last_3d``, the layout that oneDNN and cuDNN want. In float32 the output is equal to 1e-4 of
+    its size; ``dtype`` bfloat16 is for machines that multiply it natively, and must be checked on the trained net.
+    """
+    folded = copy.deepcopy(net).eval()
+    _fold_children(folded)
+    for parameter in folded.parameters():
+        parameter.requires_grad_(False)
+    # Two steps, as ``Module.to`` with a layout and a type at once is not typed.
+    return as_channels_last(folded.to(dtype))
+
+
+def as_channels_last(net: nn.Module) -> nn.Module:
+    """``net`` itself, its kernels laid out as convolutions want them: those of 3D ones in ``channels_last_3d``, of 2D
+    ones in ``channels_last``. (``Module.to`` knows one of the two at a time.)"""
+    formats = {5: torch.channels_last_3d, 4: torch.channels_last}
+    for values in (*net.parameters(), *net.buffers()):
+        if values.ndim in formats:
+            values.data = values.data.contiguous(memory_format=formats[values.ndim])
+    return net
+
+
+def _fold_children(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, TemporalDifferenceConv3d):
+            setattr(module, name, child.as_conv3d().eval())
+        else:
+            _fold_children(child)
+    if isinstance(module, nn.Sequential):
+        for index in range(len(module) - 1):
+            conv, norm = module[index], module[index + 1]
+            if not isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
+                continue
+            if isinstance(conv, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)):
+                module[index] = fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose3d))
+                module[index + 1] = nn.Identity()
+
+
+def count_work(path: Path, n_frames: int, size_px: int) -> tuple[int, int]:
+    """Trainable parameters of a weights file's net, and the operations of one pass over ``n_frames`` of ``size_px``
+    squares: two to a multiplication with addition, of convolutions and matrix products alone, as the net was trained
+    (what is folded for speed counts twice where it was two).
+
+    Raises:
+        BadWeights: see ``load_net``.
+    """
+    net, header = load_net(path)
+    net.eval()
+    clip = torch.zeros(1, 3, n_frames, size_px, size_px)
+    more = (torch.full((1,), 30.0),) if NETS[header["net"]].kind == "rate" else ()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        net(clip, *more)
+    return sum(one.numel() for one in net.parameters() if one.requires_grad), counter.get_total_flops()

@@ -1,0 +1,129 @@
+"""HR-CNN: Visual Heart Rate Estimation with Convolutional Neural Network
+(Spetlik, Franc, Cech, Matas, BMVC 2018).
+
+clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,); of stage "extractor" the signal (B, T).
+
+Any T from 4 up, any H and W from 16 up; pictures are brought to 192x128 (height, width). An extractor makes one number
+of every frame alone; an estimator reads the rate from the signal of these. The paper: 300 frames. The estimator loses
+132 samples at its edges, so a shorter signal than 133 is filled up with zeros at its end; of such do not expect much.
+
+    extractor  batch norm; four times [dropout, convolution, max-pool, batch norm, ELU]; dropout, 1x1 to one channel
+    estimator  batch norm; eight times [dropout, convolution of 16, (max-pool of 5), batch norm, ELU]; the mean
+
+Differs from the paper: which layers the estimator has was found there by chance search for each dataset, and is not
+published: this is one that a thesis took (slots 1, 3, 4, 6, 7, 8, 10, 12), its 64 channels are ours. The estimator
+learns beats per frame (``rates.py``), which at one frame rate is the paper's. Pictures are 0..1 and not 0..255, which
+the first batch norm makes the same. Training in stages, and its two losses: ``train/steps.py``. Checked against: the
+parameter counts of the extractors V2 and V4 (SYSTEMS G).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autohr.lab.nets._inputs import checked
+from autohr.lab.nets._rates import as_hr_bpm
+
+Stage = Literal["whole", "extractor", "estimator"]
+"""What of the net works and learns: "estimator" gives rates from an extractor that does not learn."""
+
+FRAME_PX = (192, 128)
+"""Height and width."""
+EXTRACTOR = (((15, 10), 2, 0.0), ((15, 10), 1, 0.0), ((15, 10), 1, 0.0), ((12, 10), 1, 0.2))
+"""Kernel of the convolution, stride of the pool after it (whose kernel is 15x10), dropout of whole channels before."""
+SLOTS = (1, 3, 4, 6, 7, 8, 10, 12)
+"""Of twelve, in groups of three; the third of each group has a max-pool."""
+GROUP_DROPOUT = (0.1, 0.15, 0.2, 0.3)
+KERNEL, POOL = 16, 5
+LEAST_SIGNAL = 1 + len(SLOTS) * (KERNEL - 1) + sum(slot % 3 == 0 for slot in SLOTS) * (POOL - 1)
+FRAMES_AT_ONCE = 16
+"""In use, so that memory does not grow with the clip: a frame takes 20 MB at the full size. Training needs all."""
+
+
+@dataclass(frozen=True)
+class HRCNNConfig:
+    """The defaults are the paper's network V2. Refuses with ValueError what cannot be built."""
+
+    channels: tuple[int, int, int, int] = (64, 64, 128, 128)
+    """Of the extractor: V2, which the paper has for PURE, COHFACE and MAHNOB-HCI. V4 of ECG-Fitness: four times 64."""
+    estimator_channels: int = 64
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if len(self.channels) != len(EXTRACTOR):
+            raise ValueError(f"channels={self.channels!r} must be four numbers.")
+        for value in (*self.channels, self.estimator_channels):
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 512:
+                raise ValueError(f"channels must be whole numbers from 1 to 512, not {value!r}.")
+
+
+def make_extractor(channels: tuple[int, ...]) -> nn.Sequential:
+    """frames (N, 3, 192, 128) -> (N, 1, 1, 1)."""
+    layers: list[nn.Module] = [nn.BatchNorm2d(3)]
+    before = 3
+    for after, (kernel, stride, dropout) in zip(channels, EXTRACTOR, strict=True):
+        layers += [
+            nn.Dropout2d(dropout),
+            nn.Conv2d(before, after, kernel),
+            # A pool of 15x10, of equal output and several times quicker.
+            nn.MaxPool2d((15, 1), (stride, 1)),
+            nn.MaxPool2d((1, 10), (1, stride)),
+            nn.BatchNorm2d(after),
+            nn.ELU(),
+        ]
+        before = after
+    return nn.Sequential(*layers, nn.Dropout(0.5), nn.Conv2d(before, 1, 1))
+
+
+def make_estimator(channels: int) -> nn.Sequential:
+    """signal (B, 1, N) -> (B, 1, N - 132)."""
+    layers: list[nn.Module] = [nn.BatchNorm1d(1)]
+    before = 1
+    for slot in SLOTS:
+        layers += [nn.Dropout(GROUP_DROPOUT[(slot - 1) // 3]), nn.Conv1d(before, channels, KERNEL)]
+        layers += [nn.MaxPool1d(POOL, 1)] if slot % 3 == 0 else []
+        layers += [nn.BatchNorm1d(channels), nn.ELU()]
+        before = channels
+    return nn.Sequential(*layers, nn.Dropout(0.5), nn.Conv1d(before, 1, 1))
+
+
+class HRCNN(nn.Module):
+    def __init__(self, config: HRCNNConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or HRCNNConfig()
+        self.extractor = make_extractor(config.channels)
+        self.estimator = make_estimator(config.estimator_channels)
+        for module in self.extractor.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_normal_(module.weight)
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 0.0, 0.1)
+
+    def forward(self, clip: Tensor, fps: Tensor | None = None, stage: Stage = "whole") -> Tensor:
+        if stage == "estimator":
+            self.extractor.eval()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and stage != "estimator"):
+            signal = self.extract(checked(clip)).to(clip.dtype)
+        if stage == "extractor":
+            return signal
+        centred = signal - signal.mean(1, keepdim=True)
+        missing = torch.sym_max(0, LEAST_SIGNAL - centred.shape[1])  # type: ignore[no-untyped-call]
+        filled = F.pad(centred, (0, missing))
+        out = self.estimator(filled[:, None].to(self.estimator[-1].weight.dtype))  # type: ignore[arg-type]
+        return as_hr_bpm(out.float().mean((1, 2)), fps).to(clip.dtype)
+
+    def extract(self, clip: Tensor) -> Tensor:
+        """clip (B, 3, T, H, W) -> signal (B, T), float32."""
+        B, _, T = clip.shape[:3]
+        frames = F.adaptive_avg_pool3d(clip, (T, *FRAME_PX)).transpose(1, 2).flatten(0, 1)  # (B T, 3, 192, 128)
+        frames = frames.to(self.extractor[-1].weight.dtype)  # type: ignore[arg-type]
+        # Batch norms that learn must see all frames together; a traced net cannot count its pieces, and takes all too.
+        at_once = self.extractor.training or torch.compiler.is_compiling()
+        parts = [frames] if at_once else torch.split(frames, FRAMES_AT_ONCE)
+        signal: Tensor = torch.cat([self.extractor(part).float() for part in parts])
+        return signal.reshape(B, T)

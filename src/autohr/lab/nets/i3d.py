@@ -1,0 +1,148 @@
+"""I3D: Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset
+(Carreira, Zisserman, CVPR 2017, arXiv:1705.07750), the RGB stream, with one output: the heart rate.
+
+clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,).
+
+Any T from 4 up, any H and W from 16 up. The original: 64 frames of 224x224, from -1 to 1. Inception-v1 whose 2D
+convolutions became 3D ones, padded as TensorFlow does: just enough, and where that is odd, one more at the end.
+
+Differs from the original: one output in place of 400 classes, and the mean over all that is left of the picture and of
+time in place of a pool of 2x7x7, which would need 224 pixels; weights begin by chance, where the original's began with
+those of ImageNet and Kinetics. How it was trained for Table I of AutoHR is in no paper that we read: that figure comes
+from RhythmNet's, which says that it regresses (SYSTEMS F5). The regression in ``rates.py`` is ours. Checked against:
+the parameter counts of SYSTEMS G, with one output and with 400.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autohr.lab.nets._inputs import checked
+from autohr.lab.nets._rates import as_hr_bpm
+from autohr.lab.nets._tdc import Triple
+
+Branches = tuple[int, int, int, int, int, int]
+"""Channels of an Inception block: 1x1; 1x1 and 3x3x3; 1x1 and 3x3x3; 1x1 after the pool."""
+
+MIXED: dict[str, Branches] = {
+    "3b": (64, 96, 128, 16, 32, 32),
+    "3c": (128, 128, 192, 32, 96, 64),
+    "4b": (192, 96, 208, 16, 48, 64),
+    "4c": (160, 112, 224, 24, 64, 64),
+    "4d": (128, 128, 256, 24, 64, 64),
+    "4e": (112, 144, 288, 32, 64, 64),
+    "4f": (256, 160, 320, 32, 128, 128),
+    "5b": (256, 160, 320, 32, 128, 128),
+    "5c": (384, 192, 384, 48, 128, 128),
+}
+
+
+@dataclass(frozen=True)
+class I3DConfig:
+    """The defaults are the published network with one output. Refuses with ValueError what cannot be built."""
+
+    n_outputs: int = 1
+    """400 is the published classifier, of which only the first output would be a rate."""
+    dropout: float = 0.5
+    """Before the last layer."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n_outputs, bool) or not isinstance(self.n_outputs, int) or not 1 <= self.n_outputs <= 1000:
+            raise ValueError(f"n_outputs={self.n_outputs!r} must be a whole number from 1 to 1000.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout!r} must lie in 0..1, without 1.")
+
+
+def filled(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
+    """x with zeros around it as TensorFlow's "same" padding has them; no stride is wider than its kernel."""
+    pads: list[int] = []
+    for size, width, step in zip(x.shape[2:], kernel, stride, strict=True):
+        missing = width - step + -size % step
+        pads = [missing // 2, missing - missing // 2, *pads]
+    return F.pad(x, pads) if torch.compiler.is_compiling() or any(pads) else x
+
+
+class Unit(nn.Module):
+    """Convolution, batch norm, ReLU: (B, C, T, H, W) -> (B, C', T/s, H/s, W/s), rounded up."""
+
+    def __init__(self, in_channels: int, channels: int, width: int = 1, stride: int = 1) -> None:
+        super().__init__()
+        self.kernel, self.stride = (width,) * 3, (stride,) * 3
+        # In a Sequential, so that inference can fold the batch norm into the convolution.
+        self.layers = nn.Sequential(
+            nn.Conv3d(in_channels, channels, width, stride, bias=False),
+            nn.BatchNorm3d(channels, eps=1e-3, momentum=0.01),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(filled(x, self.kernel, self.stride))
+        return out
+
+
+class Pool(nn.Module):
+    """Max-pool with "same" padding. What it fills with is 0, and no maximum is below, for it follows a ReLU."""
+
+    def __init__(self, kernel: Triple, stride: Triple) -> None:
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.max_pool3d(filled(x, self.kernel, self.stride), self.kernel, self.stride)
+
+
+class Mixed(nn.Module):
+    """An Inception block: four branches side by side, their channels one after the other."""
+
+    def __init__(self, in_channels: int, channels: Branches) -> None:
+        super().__init__()
+        one, before_a, a, before_b, b, after_pool = channels
+        self.branches = nn.ModuleList(
+            [
+                Unit(in_channels, one),
+                nn.Sequential(Unit(in_channels, before_a), Unit(before_a, a, 3)),
+                nn.Sequential(Unit(in_channels, before_b), Unit(before_b, b, 3)),
+                nn.Sequential(Pool((3, 3, 3), (1, 1, 1)), Unit(in_channels, after_pool)),
+            ]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+
+def mixed(in_channels: int, *names: str) -> list[nn.Module]:
+    blocks: list[nn.Module] = []
+    for name in names:
+        channels = MIXED[name]
+        blocks.append(Mixed(in_channels, channels))
+        in_channels = channels[0] + channels[2] + channels[4] + channels[5]
+    return blocks
+
+
+class I3D(nn.Module):
+    def __init__(self, config: I3DConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or I3DConfig()
+        self.features = nn.Sequential(  # shapes for (B, 3, 64, 224, 224)
+            Unit(3, 64, 7, stride=2),  # (B, 64, 32, 112, 112)
+            Pool((1, 3, 3), (1, 2, 2)),
+            Unit(64, 64),
+            Unit(64, 192, 3),
+            Pool((1, 3, 3), (1, 2, 2)),
+            *mixed(192, "3b", "3c"),  # (B, 480, 32, 28, 28)
+            Pool((3, 3, 3), (2, 2, 2)),
+            *mixed(480, "4b", "4c", "4d", "4e", "4f"),  # (B, 832, 16, 14, 14)
+            Pool((2, 2, 2), (2, 2, 2)),
+            *mixed(832, "5b", "5c"),  # (B, 1024, 8, 7, 7)
+        )
+        self.drop = nn.Dropout(config.dropout)
+        self.head = nn.Conv3d(1024, config.n_outputs, 1)
+
+    def forward(self, clip: Tensor, fps: Tensor | None = None) -> Tensor:
+        x = (2 * checked(clip) - 1).to(self.head.weight.dtype)
+        x = self.features(x).mean((2, 3, 4), keepdim=True)
+        return as_hr_bpm(self.head(self.drop(x))[:, 0, 0, 0, 0], fps).to(clip.dtype)

@@ -1,0 +1,80 @@
+"""PhysNet: Remote Photoplethysmograph Signal Measurement from Facial Videos Using Spatio-Temporal Networks
+(Yu, Li, Zhao, BMVC 2019, arXiv:1905.02419), the encoder-decoder with 3D convolutions.
+
+clip (B, 3, T, H, W) in [0, 1] -> bvp (B, T).
+
+Any T from 4 up: a multiple of 4 is taken as it is, another is filled up at its end with copies of the last frame, and
+the wave cut back to T. Any H and W from 16 up. The paper: 128 frames of 128x128.
+
+Differs from the paper: ``theta`` turns every 3x3x3 convolution into a temporal difference convolution, which is the
+host of AutoHR's ablation (Fig. 4b); the first convolution, 1x5x5, has no neighbouring frames and stays as it is. The
+mean over the picture is a plain mean, which exports. Checked against: 768,577 parameters (SYSTEMS F3 and G).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from autohr.lab.nets._inputs import INPUTS, check_input, prepare_input
+from autohr.lab.nets._tdc import TemporalDifferenceConv3d
+from autohr.lab.nets.autohr import make_upsampler
+
+
+@dataclass(frozen=True)
+class PhysNetConfig:
+    """The defaults are the paper's network. Refuses with ValueError what cannot be built."""
+
+    theta: float = 0.0
+    """Of every 3x3x3 convolution; 0 is PhysNet, AutoHR's Fig. 4b goes to 1."""
+    input: str = "rgb"
+    """One of ``inputs.INPUTS``: "rgb" is the paper's."""
+
+    def __post_init__(self) -> None:
+        check_input(self.input)
+        if isinstance(self.theta, bool) or not isinstance(self.theta, (int, float)):
+            raise ValueError(f"theta={self.theta!r} must be a number; the paper's are 0 to 1.")
+
+
+def conv_3x3x3(in_channels: int, channels: int, theta: float) -> list[nn.Module]:
+    return [
+        TemporalDifferenceConv3d(in_channels, channels, 3, theta=theta, bias=True),
+        nn.BatchNorm3d(channels),
+        nn.ReLU(),
+    ]
+
+
+class PhysNet(nn.Module):
+    def __init__(self, config: PhysNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or PhysNetConfig()
+        theta = config.theta
+        self.encoder = nn.Sequential(  # shapes for (B, 3, T, 128, 128)
+            nn.Conv3d(INPUTS[config.input].channels, 16, (1, 5, 5), padding=(0, 2, 2)),
+            nn.BatchNorm3d(16),
+            nn.ReLU(),
+            nn.MaxPool3d((1, 2, 2)),  # (B, 16, T, 64, 64)
+            *conv_3x3x3(16, 32, theta),
+            *conv_3x3x3(32, 64, theta),
+            nn.MaxPool3d((2, 2, 2)),  # (B, 64, T/2, 32, 32)
+            *conv_3x3x3(64, 64, theta),
+            *conv_3x3x3(64, 64, theta),
+            nn.MaxPool3d((2, 2, 2)),  # (B, 64, T/4, 16, 16)
+            *conv_3x3x3(64, 64, theta),
+            *conv_3x3x3(64, 64, theta),
+            nn.MaxPool3d((1, 2, 2)),  # (B, 64, T/4, 8, 8)
+            *conv_3x3x3(64, 64, theta),
+            *conv_3x3x3(64, 64, theta),
+        )
+        self.upsample = make_upsampler(64)
+        self.head = nn.Conv3d(64, 1, 1)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        T = clip.shape[2]
+        x = prepare_input(clip, self.config.input, self.head.weight.dtype)
+        x = self.encoder(x)  # (B, 64, T/4, 8, 8)
+        x = self.upsample(x)  # (B, 64, T, 8, 8)
+        x = self.head(x.mean((3, 4), keepdim=True))  # (B, 1, T, 1, 1)
+        bvp: Tensor = x[:, 0, :T, 0, 0].to(clip.dtype)
+        return bvp

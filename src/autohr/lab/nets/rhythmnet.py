@@ -1,0 +1,68 @@
+"""RhythmNet: End-to-end Heart Rate Estimation from Face via Spatial-temporal Representation
+(Niu, Shan, Han, Chen, IEEE Transactions on Image Processing 2020, arXiv:1910.11515).
+
+clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,); with ``sequence`` that of every window, (B, N).
+
+Any T from 4 up, any H and W from 16 up. The clip becomes space-time maps of ``window_frames``, one every
+``stride_frames`` (``maps.py``); ResNet-18 reads each, a GRU goes over their features, and each of its states gives a
+rate. The rate of the clip is their mean. A clip no longer than a window is one map, and the GRU then sees one. The
+paper trains on six windows in a row: 375 frames at 30 per second. It learns beats per frame, not bpm (``rates.py``).
+
+Differs from the paper: no landmarks, no alignment and no skin mask, which the crop stands for (``maps.py``); maps are
+fed as they are, 25 rows high, as in the re-implementations (the paper's size is not known to us); ResNet-18 begins by
+chance and not with ImageNet's weights; a GRU over all windows of a longer clip, not over each six. Layers after ResNet
+(512 to 1000, GRU of 1000) are those of a re-implementation. Two public re-implementations did not reach the paper's
+figures (SYSTEMS E1): this one claims no more. Checked against: 17,697,514 parameters (SYSTEMS G) less the second
+linear head of that re-implementation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from autohr.lab.nets._inputs import checked
+from autohr.lab.nets._maps import as_yuv, hide_some, scaled_rows, traces_of, windows_of
+from autohr.lab.nets._rates import as_hr_bpm
+from autohr.lab.nets._resnet import FEATURES, ResNet18
+
+
+@dataclass(frozen=True)
+class RhythmNetConfig:
+    """The defaults are the paper's network. Refuses with ValueError what cannot be built."""
+
+    window_frames: int = 300
+    stride_frames: int = 15
+    """Half a second at 30 frames per second (the paper: 0.5 s)."""
+    hidden: int = 1000
+    """Features of a map, and state of the GRU."""
+    hide: bool = True
+    """In training, a stretch of half of the maps is hidden."""
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("window_frames", 4, 3000), ("stride_frames", 1, 3000), ("hidden", 1, 4096)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"{name}={value!r} must be a whole number from {least} to {most}.")
+
+
+class RhythmNet(nn.Module):
+    def __init__(self, config: RhythmNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or RhythmNetConfig()
+        self.resnet = ResNet18()
+        self.features = nn.Linear(FEATURES, config.hidden)
+        self.gru = nn.GRU(config.hidden, config.hidden, batch_first=True)
+        self.head = nn.Linear(config.hidden, 1)
+
+    def forward(self, clip: Tensor, fps: Tensor | None = None, sequence: bool = False) -> Tensor:
+        windows = windows_of(as_yuv(traces_of(checked(clip))), self.config.window_frames, self.config.stride_frames)
+        B, N = windows.shape[:2]
+        maps = scaled_rows(windows).flatten(0, 1)  # (B N, 3, 25, W)
+        if self.training and self.config.hide:
+            maps = hide_some(maps)
+        features = self.features(self.resnet(maps.to(self.head.weight.dtype)))
+        states, _ = self.gru(features.reshape(B, N, -1))
+        hr_bpm = as_hr_bpm(self.head(states)[..., 0], fps).to(clip.dtype)
+        return hr_bpm if sequence else hr_bpm.mean(1)

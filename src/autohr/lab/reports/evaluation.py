@@ -1,0 +1,299 @@
+"""The page of an evaluation: what was scored and what was not, every method's errors, and pictures of them.
+
+Made from the run directory alone, with no model and no video. ``scatter`` and ``bland_altman`` are the two pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from autohr.lab.evaluate.results import Results, read_results
+from autohr.lab.evaluate.scoring import Figures, Scores, check_windows, compare, find_preset, score
+from autohr.lab.evaluate.summary import find_oracles, oracle_notes
+from autohr.lab.evaluate.tables import NOTHING
+from autohr.reports.page import Chart, Sizes, colour, count_words, draw, is_number, render
+from autohr.types import Float
+
+SQUARE: Sizes = {"wide": (420.0, 380.0, 12.0), "narrow": (340.0, 320.0, 11.5)}
+
+MAX_POINTS = 1500
+"""Drawn in one picture; more would only thicken the cloud, and each takes 60 bytes."""
+
+MAX_LISTED = 300
+"""Recordings listed one by one for each method; the rest is counted, and lies in the run directory."""
+
+BASELINE = "pos"
+"""What the others are compared with, if it was run: a formula that everybody has."""
+
+Columns = tuple[tuple[str, str, int, str], ...]
+
+RATE_COLUMNS: Columns = (
+    ("mae_bpm", "MAE", 2, "mean absolute error, bpm"),
+    ("rmse_bpm", "RMSE", 2, "root of the mean squared error, bpm"),
+    ("sd_bpm", "SD", 2, "standard deviation of the error, bpm"),
+    ("pearson_r", "r", 2, "Pearson's correlation of the rates"),
+    ("mape_pct", "MAPE", 1, "mean absolute error in percent of the true rate"),
+    ("bias_bpm", "Bias", 2, "mean error, bpm; positive is too high"),
+)
+OTHER_COLUMNS: Columns = (
+    ("within_5", "Within 5 bpm", 2, "share of readings within 5 bpm of the truth"),
+    ("snr_db", "SNR", 1, "signal-to-noise ratio of the wave, dB"),
+    ("macc", "MACC", 2, "greatest correlation of the waves over small lags"),
+    ("coverage", "Coverage", 2, "share of all readings that were scored and called reliable"),
+    ("reliable_mae_bpm", "Their MAE", 2, "mean absolute error of the readings that were called reliable, bpm"),
+    ("reliable_within_5", "Within 5 bpm", 2, "share of the readings called reliable that are within 5 bpm"),
+)
+"""(field of ``Figures``, heading, decimals, what it is)."""
+
+
+@dataclass(frozen=True)
+class _Cell:
+    value: str
+    interval: str
+
+
+@dataclass(frozen=True)
+class _MethodView:
+    """One method as the template shows it."""
+
+    anchor: str
+    scores: Scores
+    title: str
+    rates: tuple[_Cell, ...]
+    others: tuple[_Cell, ...]
+    pictures: tuple[Chart, ...]
+    not_scored: tuple[tuple[str, str, str], ...]
+    """(recording, state, why)."""
+    n_not_scored: int
+    against: str
+    """Beside the baseline, in words; empty for the baseline itself."""
+
+
+def render_evaluation_page(
+    run_dir: Path, *, preset: str | None = None, baseline: str = BASELINE, made_at: str | None = None
+) -> str:
+    """The page of a run directory that ``autohr evaluate`` wrote, as text.
+
+    Args:
+        preset: how the stored waves are scored; None takes the protocol's own.
+        baseline: label of the method that the others are compared with; the first one where it was not run.
+
+    Raises:
+        AutoHRError: no such run, no results in it, or damaged ones.
+        UnknownName: no such preset.
+        WindowsTooShort: a preset that needs longer windows.
+    """
+    everything = read_results(run_dir)
+    protocol = everything[0].protocol
+    rule = find_preset(preset or str(protocol.get("preset") or "reference"))
+    for results in everything:
+        check_windows(results, rule)
+    scores = [score(results, rule) for results in everything]
+    base = next((one for one in scores if one.method.label == baseline), scores[0])
+    views = tuple(
+        _view(number, results, one, base) for number, (results, one) in enumerate(zip(everything, scores, strict=True))
+    )
+    oracles = [_oracle_view(one) for one in find_oracles(scores)]
+    return render(
+        "evaluation.html.j2",
+        {
+            "name": Path(run_dir).resolve().name,
+            "protocol": protocol,
+            "rule": rule,
+            "unit": "a recording, as the mean of its windows" if scores[0].unit == "recording" else "a window",
+            "truth": "the device's rate" if scores[0].truth == "device" else "the rate of the reference wave",
+            "rate_columns": [(heading, what) for _, heading, _, what in RATE_COLUMNS],
+            "other_columns": [(heading, what) for _, heading, _, what in OTHER_COLUMNS],
+            "methods": views,
+            "oracles": oracles,
+            "oracle_notes": oracle_notes(find_oracles(scores)),
+            "groups": _groups(scores),
+            "base": base,
+            "max_listed": MAX_LISTED,
+            "made_at": made_at,
+        },
+        "autohr.lab.reports",
+    )
+
+
+def _view(number: int, results: Results, scores: Scores, base: Scores) -> _MethodView:
+    anchor = f"method-{number + 1}"
+    lost = [
+        (account.recording_id, account.state, account.reason or "not said")
+        for account in results.accounts
+        if account.state != "scored"
+    ]
+    return _MethodView(
+        anchor=anchor,
+        scores=scores,
+        title=scores.method.title + (" (rates only)" if scores.rate_only else ""),
+        rates=tuple(_cell(scores.overall, field, digits) for field, _, digits, _ in RATE_COLUMNS),
+        others=tuple(_cell(scores.overall, field, digits) for field, _, digits, _ in OTHER_COLUMNS),
+        pictures=(scatter(scores, anchor), bland_altman(scores, anchor)),
+        not_scored=tuple(lost[:MAX_LISTED]),
+        n_not_scored=len(lost),
+        against="" if scores is base else _against(scores, base),
+    )
+
+
+def _oracle_view(oracle: Scores) -> Mapping[str, Any]:
+    return {
+        "title": oracle.method.title,
+        "figures": oracle.overall,
+        "rates": [_cell(oracle.overall, field, digits) for field, _, digits, _ in RATE_COLUMNS],
+        "others": [_cell(oracle.overall, field, digits) for field, _, digits, _ in OTHER_COLUMNS],
+    }
+
+
+def _cell(figures: Figures, field: str, digits: int) -> _Cell:
+    value = getattr(figures, field)
+    low_high = figures.intervals.get(field)
+    return _Cell(
+        NOTHING if not is_number(value) else f"{value:.{digits}f}",
+        "" if low_high is None else f"{low_high[0]:.{digits}f} to {low_high[1]:.{digits}f}",
+    )
+
+
+def _against(scores: Scores, base: Scores) -> str:
+    paired = compare(scores, base)
+    if paired is None:
+        return f"No reading was scored both by {scores.method.title} and by {base.method.title}."
+    word = "less" if paired.difference_bpm < 0 else "more"
+    p = "no subject differs" if paired.p != paired.p else f"p = {paired.p:.2g}"
+    return (
+        f"On the same readings its subjects' mean error is {abs(paired.difference_bpm):.2f} bpm {word} than that of "
+        f"{base.method.title} (95 % interval of the difference {paired.low_bpm:+.2f} to {paired.high_bpm:+.2f}; "
+        f"Wilcoxon over {count_words(paired.n_subjects, 'subject')}, {p})."
+    )
+
+
+def _groups(scores: Sequence[Scores]) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """Return (group, (value, a cell for each method and oracle)...): MAE and, in brackets, scored of all readings."""
+    names = sorted({name for one in scores for name in one.groups})
+    tables = []
+    for name in names:
+        values = sorted({value for one in scores for value in one.groups.get(name, {})})
+        tables_of = [one.groups.get(name, {}) for one in [*scores, *find_oracles(scores)]]
+        rows = [(value, [_group_cell(table, value) for table in tables_of]) for value in values]
+        tables.append((name, rows))
+    return tables
+
+
+def _group_cell(table: Mapping[str, Figures], value: str) -> str:
+    figures = table.get(value)
+    if figures is None:
+        return NOTHING
+    mae = NOTHING if figures.mae_bpm is None else f"{figures.mae_bpm:.2f}"
+    return f"{mae} ({figures.n_scored} of {figures.n})"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pictures
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def scatter(scores: Scores, key: str) -> Chart:
+    """Estimated over true rate, one mark for each reading; ``key`` begins the picture's ids."""
+    title, about = "Estimated and true rate", "On the line the two agree. Hollow marks were not called reliable."
+    true, predicted, reliable = _points(scores)
+    if not len(true):
+        return Chart(title, about, why_not="No reading was scored.")
+    both = np.concatenate([true, predicted])
+    low, high = float(both.min()) - 5, float(both.max()) + 5
+
+    def paint(axes: Axes, wide: bool) -> None:
+        axes.plot([low, high], [low, high], color=colour("muted"), linewidth=1.0, dashes=(4, 3), zorder=1)
+        _marks(axes, true, predicted, reliable)
+        axes.set_xlim(low, high)
+        axes.set_ylim(low, high)
+        _even_ticks(axes)
+        axes.set_xlabel("true rate, bpm")
+        axes.set_title("estimated rate, bpm", loc="left")
+
+    return draw(title, about, _said(scores, len(true)), _legend(reliable), f"{key}-scatter", paint, SQUARE)
+
+
+def bland_altman(scores: Scores, key: str) -> Chart:
+    """Error over the mean of the two rates (Bland & Altman 1986), with bias and limits of agreement."""
+    title = "Errors (Bland-Altman)"
+    about = "Lines: the mean error, and the limits between which 95 % of errors lie if they are normal."
+    true, predicted, reliable = _points(scores)
+    if not len(true):
+        return Chart(title, about, why_not="No reading was scored.")
+    figures = scores.overall
+    lines = [value for value in (figures.bias_bpm, figures.loa_low_bpm, figures.loa_high_bpm) if value is not None]
+    middle, error = (true + predicted) / 2, predicted - true
+    reach = 1.1 * max(5.0, float(np.abs(error).max()), *(abs(value) for value in lines))
+
+    def paint(axes: Axes, wide: bool) -> None:
+        axes.axhline(0.0, color=colour("line"), linewidth=1.2, zorder=1)
+        for place, value in enumerate(lines):
+            dashes = (None, None) if place == 0 else (4, 3)
+            axes.axhline(value, color=colour("muted"), linewidth=1.2, dashes=dashes, zorder=2)
+        _marks(axes, middle, error, reliable)
+        axes.set_xlim(float(middle.min()) - 5, float(middle.max()) + 5)
+        axes.set_ylim(-reach, reach)
+        _even_ticks(axes)
+        axes.set_xlabel("mean of estimated and true rate, bpm")
+        axes.set_title("estimated minus true, bpm", loc="left")
+
+    caption = _said(scores, len(true))
+    if len(lines) == 3:
+        caption = f"Mean error {lines[0]:+.2f} bpm, limits {lines[1]:+.2f} and {lines[2]:+.2f} bpm. " + caption
+    return draw(title, about, caption, _legend(reliable), f"{key}-errors", paint, SQUARE)
+
+
+def _points(scores: Scores) -> tuple[Float, Float, np.ndarray]:
+    """(true, estimated, reliable), (N,) each, of the scored readings that are drawn."""
+    scored = scores.scored
+    scored = scored[:: max(1, -(-len(scored) // MAX_POINTS))]
+    return (
+        np.array([unit.true_hr_bpm for unit in scored], dtype=np.float64),
+        np.array([unit.hr_bpm for unit in scored], dtype=np.float64),
+        np.array([unit.reliable for unit in scored], dtype=bool),
+    )
+
+
+def _marks(axes: Axes, x: Float, y: Float, reliable: np.ndarray) -> None:
+    size = float(np.clip(90 / np.sqrt(len(x)), 2.5, 6.5))
+    axes.plot(
+        x[reliable], y[reliable], "o", color=colour("good"), markersize=size, markeredgewidth=0, alpha=0.6, zorder=4
+    )
+    axes.plot(
+        x[~reliable],
+        y[~reliable],
+        "o",
+        markerfacecolor="none",
+        markeredgecolor=colour("bad"),
+        markeredgewidth=1.2,
+        markersize=size,
+        alpha=0.6,
+        zorder=3,
+    )
+
+
+def _even_ticks(axes: Axes) -> None:
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+
+
+def _said(scores: Scores, n_drawn: int) -> str:
+    n = len(scores.scored)
+    thinned = f"; {n_drawn} of them drawn" if n_drawn < n else ""
+    return f"{count_words(n, 'reading')} scored of {len(scores.units)}{thinned}."
+
+
+def _legend(reliable: np.ndarray) -> tuple[tuple[str, str], ...]:
+    legend = []
+    if reliable.any():
+        legend.append(("dot", "called reliable"))
+    if not reliable.all():
+        legend.append(("ring", "not called reliable"))
+    return tuple(legend)

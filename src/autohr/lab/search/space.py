@@ -1,0 +1,619 @@
+"""What is searched: the supernet, in which every edge is a mixture of all operations, and the cell that comes of it.
+
+PC-DARTS (Xu et al., ICLR 2020) in the space of AutoHR (Yu et al., IEEE Signal Processing Letters 2020, Sec. II-B). On
+an edge, the first 1/K of the channels go through all operations, whose results are added by softmax(alpha); the other
+channels pass; a shuffle lets the next edge see others of them. A node adds its edges by softmax(beta).
+
+The mixture is computed in two forms of equal output from the same parameters. One operation at a time is the
+reference. Fused is what a search runs: of all edges that read one tensor, all operations whose kernels fit into one
+shape are one convolution, their batch norms are one, and their weighted sum is a convolution of 1x1x1. What a fused
+kernel multiplies by zero costs less than the calls that it saves (``benchmarks/search.py``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from autohr.errors import AutoHRError
+from autohr.lab.nets._genotype import N_BLOCKS, N_INPUTS, SPACE, SPACE_WITHOUT_TDC, Cell, Edge, Genotype, Op
+from autohr.lab.nets._inference import fold
+from autohr.lab.nets._inputs import INPUTS, check_input, prepare_input
+from autohr.lab.nets._operations import OPS
+from autohr.lab.nets._tdc import Triple, fold_theta
+from autohr.lab.nets.autohr import MOST, POOLS, AutoHR, AutoHRConfig, make_stem, make_upsampler, max_pool, preprocess
+
+Kind = Literal["shared", "varied"]
+
+N_NODES = 3
+"""Intermediate nodes of a cell (AutoHR, Fig. 3b)."""
+EDGES: tuple[tuple[int, int], ...] = tuple(
+    (node, source) for node in range(N_NODES) for source in range(N_INPUTS + node)
+)
+"""(node, source) of every edge, in the order of the rows of alpha and beta. Sources as in a genotype: 0 is c_k-2, 1 is
+c_k-1, 2 is node 0, 3 is node 1."""
+ALPHA_SD = 1e-3
+"""Standard deviation of the first alphas and betas (PC-DARTS)."""
+
+READINGS = ((0, 1), (2,), (3,))
+"""Sources that are read together: c_k-2 and c_k-1 are there at once, a node when all edges into it are."""
+
+GROUPS: tuple[Triple, ...] = ((1, 5, 5), (5, 1, 1), (3, 3, 3))
+"""Kernels (T, H, W) of the fused convolutions; an operation goes into the first that holds it. Ours: of those tried,
+the fewest multiplications in vain (AUTOHR 3 has the shapes)."""
+_KERNELS: dict[str, Triple] = {
+    "conv_3x3x3": (3, 3, 3),
+    "tdc_3x3x3": (3, 3, 3),
+    "conv_1x3x3": (1, 3, 3),
+    "conv_1x5x5": (1, 5, 5),
+    "conv_3x1x1": (3, 1, 1),
+    "conv_5x1x1": (5, 1, 1),
+}
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """Where is searched. The defaults are the paper's. Refuses with ValueError what cannot be built."""
+
+    kind: Kind = "shared"
+    """One cell for all four blocks, or one for each."""
+    tdc: bool = True
+    """Whether the two TDCs are among the operations."""
+    stem_channels: int = 8
+    """Of the supernet (AutoHR, Fig. 3a)."""
+    channels: int = 16
+    """Of every node of the supernet: 48 of the figure's head are 3 nodes (inferred, AUTOHR 2)."""
+    partial: int = 4
+    """K: one channel in so many goes through the operations. 4 is PC-DARTS's; 1 sends all, which is DARTS with edge
+    normalisation."""
+    cells_per_block: int = 2
+    stem_stride: int = 1
+    """Of the stem's convolution, over height and width. 1 is the paper."""
+    input: str = "rgb"
+    """One of ``inputs.INPUTS``: "rgb" is the paper's."""
+    widen: int = 2
+    """Channels of the derived network over those of the supernet: "doubles after searching"."""
+
+    def __post_init__(self) -> None:
+        check_input(self.input)
+        if self.kind not in ("shared", "varied"):
+            raise ValueError(f"kind={self.kind!r} must be 'shared' or 'varied'.")
+        for name, most in {**MOST, "partial": 64, "widen": 64}.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+                raise ValueError(f"{name}={value!r} must be a whole number from 1 to {most}.")
+        if self.channels % self.partial:
+            raise ValueError(f"channels={self.channels} must be a multiple of partial={self.partial}.")
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        return SPACE if self.tdc else SPACE_WITHOUT_TDC
+
+    @property
+    def n_sets(self) -> int:
+        """Of alphas and betas, and so of cells in the genotype."""
+        return 1 if self.kind == "shared" else N_BLOCKS
+
+    def net_config(self, genotype: Genotype) -> AutoHRConfig:
+        """Of the network that is trained with what was found."""
+        return AutoHRConfig(
+            genotype=genotype,
+            stem_channels=self.widen * self.stem_channels,
+            channels=self.widen * self.channels,
+            cells_per_block=self.cells_per_block,
+            stem_stride=self.stem_stride,
+            input=self.input,
+        )
+
+
+# Supernet --------------------------------------------------------------------------------------------------------
+
+
+def shuffle_channels(x: Tensor, groups: int) -> Tensor:
+    """(B, C, T, H, W) -> the same, channel g * n + i at place i * groups + g, where n is C / groups."""
+    if groups == 1:
+        return x
+    # Channels last, as they lie in memory, and as convolutions want them again.
+    last = torch.unflatten(x.movedim(1, -1), -1, (groups, -1))
+    return last.transpose(-1, -2).flatten(-2).movedim(-1, 1)
+
+
+class _Reader(nn.Module):
+    """All operations of all edges that read one or two sources, added up at each node that they lead to.
+
+    (B, n_sources * c, T, H, W) -> (B, n_nodes * c, T, H, W). Weights are one parameter for each operation, (E, c, c,
+    kt, kh, kw); running means of batch norm are one buffer for each group of operations. Both forms read the same.
+    """
+
+    def __init__(self, ops: Sequence[Op], rows: Sequence[int], channels: int) -> None:
+        """``rows``: of ``EDGES``."""
+        super().__init__()
+        self.ops, self.rows, self.channels = tuple(ops), list(rows), channels
+        self.sources = sorted({EDGES[row][1] for row in rows})
+        self.nodes = sorted({EDGES[row][0] for row in rows})
+        self.skip = next(i for i, op in enumerate(ops) if op.op == "skip")
+        self.groups: list[tuple[Triple, list[int]]] = [(kernel, []) for kernel in GROUPS]
+        self.weights = nn.ParameterDict()
+        for index, op in enumerate(ops):
+            if op.op not in _KERNELS:
+                continue
+            kernel = _KERNELS[op.op]
+            next(held for large, held in self.groups if all(map(int.__le__, kernel, large))).append(index)
+            # As a fresh Conv3d has it, edge by edge.
+            bound = 1 / math.sqrt(channels * math.prod(kernel))
+            weight = torch.empty(len(rows), channels, channels, *kernel)
+            self.weights[_name(op)] = nn.Parameter(nn.init.uniform_(weight, -bound, bound))
+        for number, (_, held) in enumerate(self.groups):
+            self.register_buffer(f"mean_{number}", torch.zeros(len(rows) * len(held) * channels))
+            self.register_buffer(f"var_{number}", torch.ones(len(rows) * len(held) * channels))
+        # Which source an edge reads, which node it leads to: (E, n_sources) and (E, n_nodes) of 0 and 1.
+        for name, names, side in (("reads", self.sources, 1), ("leads", self.nodes, 0)):
+            one_hot = torch.tensor([[float(EDGES[row][side] == each) for each in names] for row in rows])
+            self.register_buffer(name, one_hot, persistent=False)
+        self.register_buffer("eye", torch.eye(channels), persistent=False)
+
+    def kernel(self, index: int) -> Tensor:
+        """(E, c, c, kt, kh, kw) of the plain convolutions that operation number ``index`` is on the edges."""
+        op = self.ops[index]
+        weight: Tensor = self.weights[_name(op)]
+        if op.theta is None:
+            return weight
+        folded: Tensor = fold_theta(weight.flatten(0, 1), op.theta).view_as(weight)
+        return folded
+
+    def plain(self, active: Tensor, shares: Tensor) -> Tensor:
+        """One operation at a time; shares (E, n_ops)."""
+        sums: dict[int, Tensor] = {}
+        for edge, row in enumerate(self.rows):
+            node, source = EDGES[row]
+            x = torch.unflatten(active, 1, (-1, self.channels))[:, self.sources.index(source)]
+            parts = [shares[edge, self.skip] * x]
+            for number, (_, held) in enumerate(self.groups):
+                means, variances = self._running(number)
+                for place, index in enumerate(held):
+                    kernel = self.kernel(index)[edge]
+                    y = F.conv3d(F.relu(x), kernel, padding=_same(kernel.shape[2:]))
+                    y = F.batch_norm(y, means[edge, place], variances[edge, place], training=self.training)
+                    parts.append(shares[edge, index] * y)
+            for part in parts:
+                sums[node] = sums[node] + part if node in sums else part
+        return torch.cat([sums[node] for node in self.nodes], 1)
+
+    def fused(self, active: Tensor, shares: Tensor) -> Tensor:
+        """All operations of a group, on all edges, at once."""
+        reads, leads, eye = (cast(Tensor, buffer) for buffer in (self.reads, self.leads, self.eye))
+        lit = F.relu(active)
+        total = F.conv3d(active, _point(torch.einsum("e,en,es,cd->ncsd", shares[:, self.skip], leads, reads, eye)))
+        for number, (large, held) in enumerate(self.groups):
+            stacked = torch.stack([_embedded(self.kernel(index), large) for index in held], 1)
+            if len(self.sources) > 1:
+                # Zeros where an edge does not look.
+                stacked = torch.einsum("eocdthw,es->eocsdthw", stacked, reads).flatten(3, 4)
+            y = F.conv3d(lit, stacked.flatten(0, 2), padding=_same(large))
+            means, variances = self._running(number)
+            y = F.batch_norm(y, means.view(-1), variances.view(-1), training=self.training)
+            total = total + F.conv3d(y, _point(torch.einsum("eo,en,cd->nceod", shares[:, held], leads, eye)))
+        return total
+
+    def _running(self, number: int) -> tuple[Tensor, Tensor]:
+        shape = (len(self.rows), len(self.groups[number][1]), self.channels)
+        return getattr(self, f"mean_{number}").view(shape), getattr(self, f"var_{number}").view(shape)
+
+
+def _point(matrix: Tensor) -> Tensor:
+    """(n, c, ...) -> kernel (n * c, ..., 1, 1, 1)."""
+    return matrix.flatten(0, 1).flatten(1)[:, :, None, None, None]
+
+
+def _name(op: Op) -> str:
+    return op.op if op.theta is None else f"{op.op}_{op.theta:g}".replace(".", "_")
+
+
+def _same(kernel: Sequence[int]) -> Triple:
+    return kernel[0] // 2, kernel[1] // 2, kernel[2] // 2
+
+
+def _embedded(kernel: Tensor, large: Triple) -> Tensor:
+    """Kernels (..., kt, kh, kw) with zeros around them, (..., *large)."""
+    missing = [have - has for has, have in zip(kernel.shape[-3:], large, strict=True)]
+    return F.pad(kernel, [m // 2 for m in reversed(missing) for _ in range(2)]) if any(missing) else kernel
+
+
+class SearchCell(nn.Module):
+    """c_k-2, c_k-1, shares of operations and of edges -> (B, N_NODES * C, T, H, W); as ``SearchedCell`` outside."""
+
+    def __init__(self, space: SpaceConfig, in_channels: tuple[int, int], stride_before: Triple, *, fused: bool) -> None:
+        super().__init__()
+        self.partial, self.fused = space.partial, fused
+        self.active = space.channels // space.partial
+        self.from_before_last = preprocess(in_channels[0], space.channels, stride_before)
+        self.from_last = preprocess(in_channels[1], space.channels)
+        self.readers = nn.ModuleList(
+            _Reader(space.ops, [row for row, (_, source) in enumerate(EDGES) if source in sources], self.active)
+            for sources in READINGS
+        )
+
+    def forward(self, before_last: Tensor, last: Tensor, op_shares: Tensor, edge_shares: Tensor) -> Tensor:
+        """op_shares (n_edges, n_ops), edge_shares (n_edges,)."""
+        states = [self.from_before_last(before_last), self.from_last(last)]
+        shares = op_shares * edge_shares[:, None]
+        mixed: dict[int, Tensor] = {}
+        for reader, sources in zip(self.readers, READINGS, strict=True):
+            assert isinstance(reader, _Reader)
+            active = torch.cat([states[source][:, : self.active] for source in sources], 1)
+            out = (reader.fused if self.fused else reader.plain)(active, shares[reader.rows])
+            for node, part in zip(reader.nodes, torch.split(out, self.active, 1), strict=True):
+                mixed[node] = mixed[node] + part if node in mixed else part
+            # The node after the last source read has all its edges now.
+            node = len(states) - N_INPUTS
+            states.append(self._node(mixed[node], states, node, edge_shares))
+        return torch.cat(states[N_INPUTS:], dim=1)
+
+    def _node(self, mixed: Tensor, states: Sequence[Tensor], node: int, edge_shares: Tensor) -> Tensor:
+        """With what passes beside the operations. The shuffle is the same on all edges, so it comes after their sum."""
+        if self.partial == 1:
+            return mixed
+        rows = [row for row, (of, _) in enumerate(EDGES) if of == node]
+        passed = [edge_shares[row] * states[EDGES[row][1]][:, self.active :] for row in rows]
+        return shuffle_channels(torch.cat([mixed, functools.reduce(torch.add, passed)], 1), self.partial)
+
+
+class SearchNet(nn.Module):
+    """The supernet: clip (B, 3, T, H, W) in [0, 1] -> bvp (B, T), as ``AutoHR``, whose cells are mixtures here.
+
+    Architecture parameters, in the state dict: ``alphas`` (n_sets, n_edges, n_ops) and ``betas`` (n_sets, n_edges),
+    rows as ``EDGES``, columns as ``space.ops``. All other parameters are weights. Batch norms in cells have no
+    parameters (PC-DARTS).
+    """
+
+    def __init__(self, space: SpaceConfig | None = None, *, fused: bool = True) -> None:
+        super().__init__()
+        self.space = space = space or SpaceConfig()
+        width = N_NODES * space.channels
+        self.stem = make_stem(INPUTS[space.input].channels, space.stem_channels, space.stem_stride)
+        self.blocks = nn.ModuleList()
+        self.pools = nn.ModuleList(max_pool(stride) for stride in POOLS)
+        incoming = (space.stem_channels, space.stem_channels)
+        for block in range(N_BLOCKS):
+            cells = nn.ModuleList()
+            for place in range(space.cells_per_block):
+                stride = POOLS[block - 1] if block and place == 0 else (1, 1, 1)
+                cells.append(SearchCell(space, incoming, stride, fused=fused))
+                incoming = (incoming[1], width)
+            self.blocks.append(cells)
+        self.upsample = make_upsampler(width)
+        self.head = nn.Conv3d(width, 1, 1)
+        self.alphas = nn.Parameter(ALPHA_SD * torch.randn(space.n_sets, len(EDGES), len(space.ops)))
+        self.betas = nn.Parameter(ALPHA_SD * torch.randn(space.n_sets, len(EDGES)))
+
+    def architecture(self) -> list[nn.Parameter]:
+        return [self.alphas, self.betas]
+
+    def weights(self) -> list[nn.Parameter]:
+        return [value for name, value in self.named_parameters() if name not in ("alphas", "betas")]
+
+    def forward(self, clip: Tensor) -> Tensor:
+        T = clip.shape[2]
+        x = prepare_input(clip, self.space.input, self.head.weight.dtype)
+        op_shares, edge_shares = strengths(self.alphas, self.betas)
+        before_last = last = self.stem(x)
+        for number, (block, pool) in enumerate(zip(self.blocks, [*self.pools, nn.Identity()], strict=True)):
+            which = number if len(op_shares) > 1 else 0
+            for cell in block:  # type: ignore[attr-defined]
+                before_last, last = last, cell(before_last, last, op_shares[which], edge_shares[which])
+            last = pool(last)
+        x = self.upsample(last)
+        x = self.head(x.mean((3, 4), keepdim=True))
+        bvp: Tensor = x[:, 0, :T, 0, 0].to(clip.dtype)
+        return bvp
+
+
+def strengths(alphas: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+    """alphas (n_sets, n_edges, n_ops), betas (n_sets, n_edges) -> shares of the same shapes.
+
+    Those of operations add up to 1 on each edge, those of edges to 1 at each node.
+    """
+    into = [[row for row, (node, _) in enumerate(EDGES) if node == n] for n in range(N_NODES)]
+    return torch.softmax(alphas, -1), torch.cat([torch.softmax(betas[:, rows], -1) for rows in into], -1)
+
+
+def edge_strengths(betas: Tensor) -> Tensor:
+    """betas (n_sets, n_edges) -> share of each edge in its node, of the same shape (PC-DARTS: edge normalisation)."""
+    return strengths(betas[..., None], betas)[1]
+
+
+def entropies(alphas: Tensor, betas: Tensor) -> tuple[float, float]:
+    """Mean entropy of the shares of operations, and of edges, over its largest: 1 is undecided, 0 decided."""
+    ops, edges = strengths(alphas.detach().double(), betas.detach().double())
+    of_ops = -(ops * ops.clamp_min(1e-300).log()).sum(-1) / math.log(ops.shape[-1])
+    of_nodes = []
+    for node in range(N_NODES):
+        share = edges[:, [row for row, (n, _) in enumerate(EDGES) if n == node]]
+        of_nodes.append(-(share * share.clamp_min(1e-300).log()).sum(-1) / math.log(share.shape[-1]))
+    return float(of_ops.mean()), float(torch.stack(of_nodes).mean())
+
+
+# Cost ------------------------------------------------------------------------------------------------------------
+
+METRICS = ("parameters", "gflop_per_s", "latency_ms_per_s")
+"""Of a derived network: weights; multiplications and additions for a second of video, in 1e9, two to a multiplication
+with addition; milliseconds of this machine for a second of video, one clip at a time."""
+COST_FPS = 30.0
+"""A second of video is so many frames, as in the presets of ``nets/autohr.py``."""
+LATENCY_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the operations cost in the derived network; all that is known of a cell's cost is a sum of these."""
+
+    ops: tuple[str, ...]
+    """str(Op), in the order of the space."""
+    fixed: Mapping[str, float]
+    """Metric -> what the network costs with nothing but skips."""
+    per_op: Mapping[str, tuple[tuple[float, ...], ...]]
+    """Metric -> (N_BLOCKS, n_ops): what one edge of a block's cells adds, all cells of the block together."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Costs:
+        per_op = {metric: tuple(tuple(row) for row in rows) for metric, rows in values["per_op"].items()}
+        return cls(tuple(values["ops"]), dict(values["fixed"]), per_op)
+
+
+def measure_costs(space: SpaceConfig, size_px: int, n_frames: int, *, latency: bool = False) -> Costs:
+    """Costs of all operations in the networks that may come of ``space``, at a size of clips.
+
+    Parameters and FLOPs are counted, and exact. With ``latency``, each operation is run on this machine in the form
+    that answers fastest (``nets/inference.py``), on as many threads as torch has now; a sum of such times leaves out
+    what operations do to each other's caches.
+    """
+    skips = Genotype(
+        "skips", "shared", (tuple((Edge("skip", 0), Edge("skip", 1)) for _ in range(N_NODES)),), "for its cost"
+    )
+    config = space.net_config(skips)
+    with torch.device("meta"):
+        net = AutoHR(config).eval()
+        clip = torch.zeros(1, 3, n_frames, size_px, size_px)
+    shapes: list[torch.Size] = []
+    for block in net.blocks:
+        block[-1].register_forward_hook(lambda _cell, _given, made: shapes.append(made.shape))  # type: ignore[index]
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        net(clip)
+    per_s = COST_FPS / n_frames
+    fixed = {
+        "parameters": float(sum(parameter.numel() for parameter in net.parameters())),
+        "gflop_per_s": counter.get_total_flops() * per_s / 1e9,
+    }
+    parameters, gflop = [], []
+    C = config.channels
+    for shape in shapes:
+        taps = [math.prod(_KERNELS[op.op]) if op.op in _KERNELS else 0 for op in space.ops]
+        parameters.append(tuple(float(config.cells_per_block * (C * C * n + 2 * C) if n else 0) for n in taps))
+        gflop.append(tuple(config.cells_per_block * 2 * C * C * n * math.prod(shape[2:]) * per_s / 1e9 for n in taps))
+    per_op = {"parameters": tuple(parameters), "gflop_per_s": tuple(gflop)}
+    if latency:
+        whole = fold(AutoHR(config))
+        fixed["latency_ms_per_s"] = per_s * _milliseconds(whole, torch.rand(1, 3, n_frames, size_px, size_px))
+        per_op["latency_ms_per_s"] = tuple(
+            tuple(
+                config.cells_per_block * per_s * _milliseconds(fold(OPS[op.op](C, op.theta, True)), torch.randn(size))
+                if op.op in _KERNELS
+                else 0.0
+                for op in space.ops
+            )
+            for size in ((1, C, *shape[2:]) for shape in shapes)
+        )
+    return Costs(tuple(map(str, space.ops)), fixed, per_op)
+
+
+def _milliseconds(net: nn.Module, x: Tensor) -> float:
+    """Shortest of a few runs: what else the machine does only ever adds."""
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    times = []
+    with torch.inference_mode():
+        for _ in range(LATENCY_REPEATS):
+            began_s = time.perf_counter()
+            net(x)
+            times.append(time.perf_counter() - began_s)
+    return 1000 * min(times)
+
+
+def cost_of(genotype: Genotype, costs: Costs) -> dict[str, float]:
+    """Metric -> cost of the network with this genotype. Raises ValueError for an operation that is not in ``costs``."""
+    total = dict(costs.fixed)
+    for block in range(N_BLOCKS):
+        for node in genotype.cell_of_block(block):
+            for edge in node:
+                op = str(Op(edge.op, edge.theta))
+                if op not in costs.ops:
+                    raise ValueError(f"{op!r} is not an operation of this space: {', '.join(costs.ops)}.")
+                for metric in total:
+                    total[metric] += costs.per_op[metric][block][costs.ops.index(op)]
+    return total
+
+
+def expected_cost(alphas: Tensor, betas: Tensor, costs: Costs, metric: str) -> Tensor:
+    """Scalar, differentiable: the cost if each node drew its two edges by beta and their operations by alpha."""
+    ops, edges = strengths(alphas, betas)
+    table = torch.tensor(costs.per_op[metric], device=ops.device, dtype=ops.dtype)
+    if len(ops) == 1:
+        table = table.sum(0, keepdim=True)
+    return costs.fixed[metric] + 2 * torch.einsum("sen,se,sn->", ops, edges, table)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the derived network may cost at most."""
+
+    most: Mapping[str, float]
+    """Metric, of ``METRICS`` -> limit; none is no limit."""
+    costs: Costs
+
+    def excess(self, spent: Mapping[str, float]) -> float:
+        """Share by which the limits are passed, added up; 0 where all is within."""
+        return sum(max(0.0, spent[metric] / limit - 1) for metric, limit in self.most.items())
+
+    def penalty(self, alphas: Tensor, betas: Tensor) -> Tensor:
+        """As ``excess``, of the expected cost; differentiable."""
+        total = torch.zeros((), device=alphas.device)
+        for metric, limit in self.most.items():
+            total = total + torch.relu(expected_cost(alphas, betas, self.costs, metric) / limit - 1)
+        return total
+
+
+# Derivation ------------------------------------------------------------------------------------------------------
+
+
+def derive(
+    alphas: Tensor,
+    betas: Tensor,
+    space: Sequence[Op],
+    kind: Kind,
+    name: str,
+    origin: str,
+    budget: Budget | None = None,
+) -> Genotype:
+    """The cell or cells that architecture parameters stand for (PC-DARTS; AutoHR, Sec. II-B).
+
+    The score of an operation on an edge is softmax(alpha) * softmax(beta). Each edge keeps its best operation but
+    ``none``, which takes part in the softmax; each node keeps its two best edges. Of equal scores the first in the
+    order of ``EDGES`` and of ``space`` wins.
+
+    Over the budget, one edge at a time is changed, in operation or source, whichever loses least score for what it
+    saves, until all fits; the origin says so.
+
+    Args:
+        alphas: (n_sets, n_edges, n_ops); n_sets is 1 if shared, N_BLOCKS if varied.
+        betas: (n_sets, n_edges).
+
+    Raises:
+        ValueError: shapes that do not fit each other.
+        AutoHRError: not even a cell of skips is within the budget.
+    """
+    n_sets = 1 if kind == "shared" else N_BLOCKS
+    if alphas.shape != (n_sets, len(EDGES), len(space)) or betas.shape != alphas.shape[:2]:
+        raise ValueError(
+            f"alphas {tuple(alphas.shape)} and betas {tuple(betas.shape)} must be {(n_sets, len(EDGES), len(space))} "
+            f"and {(n_sets, len(EDGES))} of a {kind} search with {len(space)} operations."
+        )
+    shares, edges = strengths(alphas.detach().double().cpu(), betas.detach().double().cpu())
+    score = (shares * edges[..., None]).numpy()
+    real = [index for index, op in enumerate(space) if op.op != "none"]
+    chosen: _Chosen = []
+    for cell in score:
+        chosen.append([])
+        for node in range(N_NODES):
+            rows = [row for row, (n, _) in enumerate(EDGES) if n == node]
+            # max and sorted keep the first of equals.
+            best = {row: max(real, key=lambda index, row=row: cell[row, index]) for row in rows}  # type: ignore[misc]
+            kept = sorted(rows, key=lambda row: -cell[row, best[row]])[:2]
+            chosen[-1].append([(row, best[row]) for row in sorted(kept)])
+    genotype = Genotype(name, kind, _as_cells(chosen, space), origin)
+    if budget is None or not budget.excess(cost_of(genotype, budget.costs)):
+        return genotype
+    before, n_changes = cost_of(genotype, budget.costs), 0
+    while budget.excess(cost_of(genotype, budget.costs)):
+        chosen = _cheapened(chosen, score, space, kind, budget)
+        genotype = Genotype(name, kind, _as_cells(chosen, space), origin)
+        n_changes += 1
+    within = ", ".join(
+        f"{metric} {before[metric]:.4g} -> {cost_of(genotype, budget.costs)[metric]:.4g} (at most {limit:.4g})"
+        for metric, limit in budget.most.items()
+    )
+    return dataclasses.replace(genotype, origin=f"{origin} Cheapened to its budget by {n_changes} change(s): {within}.")
+
+
+_Chosen = list[list[list[tuple[int, int]]]]
+"""Cells of nodes of two (row of EDGES, column of the space)."""
+
+
+def _as_cells(chosen: _Chosen, space: Sequence[Op]) -> tuple[Cell, ...]:
+    return tuple(
+        tuple(
+            cast(
+                tuple[Edge, Edge],
+                tuple(Edge(space[index].op, EDGES[row][1], space[index].theta) for row, index in node),
+            )
+            for node in cell
+        )
+        for cell in chosen
+    )
+
+
+def _cheapened(chosen: _Chosen, score: Any, space: Sequence[Op], kind: Kind, budget: Budget) -> _Chosen:
+    """With the one change that loses least score for the excess that it takes away."""
+
+    def excess(cells: _Chosen) -> float:
+        return budget.excess(cost_of(Genotype("x", kind, _as_cells(cells, space), ""), budget.costs))
+
+    now = excess(chosen)
+    best: tuple[float, _Chosen] | None = None
+    for c, cell in enumerate(chosen):
+        for n, node in enumerate(cell):
+            for place, (row, index) in enumerate(node):
+                other = node[1 - place][0]
+                for to_row in [r for r, (of, _) in enumerate(EDGES) if of == n and r != other]:
+                    for to_index, op in enumerate(space):
+                        if op.op == "none" or (to_row, to_index) == (row, index):
+                            continue
+                        changed = [[list(pairs) for pairs in each] for each in chosen]
+                        changed[c][n] = sorted([(to_row, to_index), node[1 - place]])
+                        saved = now - excess(changed)
+                        if saved > 0:
+                            rate = (score[c, row, index] - score[c, to_row, to_index]) / saved
+                            if best is None or rate < best[0]:
+                                best = rate, changed
+    if best is None:
+        least = cost_of(Genotype("x", kind, _as_cells(chosen, space), ""), budget.costs)
+        said = ", ".join(f"{metric} is {least[metric]:.4g} at least" for metric in budget.most)
+        allowed = ", ".join(f"{limit:.4g}" for limit in budget.most.values())
+        raise AutoHRError(
+            f"No cell is within the budget: {said}; allowed: {allowed}. Allow more, or use fewer channels or smaller "
+            "clips."
+        )
+    return best[1]
+
+
+def random_genotype(space: Sequence[Op], kind: Kind, rng: np.random.Generator, name: str) -> Genotype:
+    """One of all valid cells, each as likely as any other: the control of a search."""
+    real = [index for index, op in enumerate(space) if op.op != "none"]
+    chosen: _Chosen = []
+    for _ in range(1 if kind == "shared" else N_BLOCKS):
+        chosen.append([])
+        for node in range(N_NODES):
+            rows = [row for row, (n, _) in enumerate(EDGES) if n == node]
+            kept = sorted(int(row) for row in rng.choice(rows, 2, replace=False))
+            chosen[-1].append([(row, int(rng.choice(real))) for row in kept])
+    origin = "Drawn by chance, uniformly from all cells of its space; no search."
+    return Genotype(name, kind, _as_cells(chosen, space), origin)
+
+
+def describe_cell(genotype: Genotype) -> list[str]:
+    """A line of words for each node."""
+    names = ("c_k-2", "c_k-1", *(f"node {n}" for n in range(N_NODES)))
+    lines = []
+    for number, cell in enumerate(genotype.cells):
+        where = f"block {number}, " if genotype.kind == "varied" else ""
+        for n, node in enumerate(cell):
+            edges = " + ".join(f"{Op(edge.op, edge.theta)} of {names[edge.source]}" for edge in node)
+            lines.append(f"{where}node {n}: {edges}")
+    return lines
+
+
+def count_skips(genotype: Genotype) -> int:
+    """Most skips in one cell."""
+    return max(sum(edge.op == "skip" for node in cell for edge in node) for cell in genotype.cells)

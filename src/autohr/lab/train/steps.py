@@ -1,0 +1,247 @@
+"""What a net learns from a batch: one step function for each way of learning, and the visible table of who learns how.
+
+The loop (``fit``) is the same for all. A step function asks the net for what its loss needs, and returns the loss and
+its parts; where training goes through stages, which one it is in is a function of the step alone, as everything is
+that a step depends on, so that a resumed run equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from autohr.lab.datasets.repulse import skin_of
+from autohr.lab.nets._rates import CLOCK_FPS, at_30_fps
+from autohr.lab.nets.synrhythm import synthetic_maps
+from autohr.lab.train.losses import LossConfig, frequency_loss, overall_loss, time_loss
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips side by side, on the host."""
+
+    frames: Tensor
+    """(B, T, H, W, 3) uint8, RGB."""
+    bvp: Tensor
+    """(B, T) float32."""
+    hr_bpm: Tensor
+    """(B,) float32."""
+    fps: Tensor
+    """(B,) float32."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where training stands: before step number ``step`` of 0 .. n_steps - 1. At ``n_steps`` it is over, and what is
+    validated is validated."""
+
+    step: int
+    n_steps: int
+
+    @property
+    def share(self) -> float:
+        return self.step / self.n_steps
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a step function makes of a batch."""
+
+    pred: Tensor
+    """bvp (B, T) or, from a net of kind "rate", hr_bpm (B,)."""
+    total: Tensor
+    """Scalar: what is minimised."""
+    parts: Mapping[str, Tensor]
+    """What it is made of, for the log; under the names of ``Step.parts``."""
+
+
+Forward = Callable[..., Any]
+"""The net, in the precision of the training; what it returns is of float32."""
+
+
+class Learn(Protocol):
+    def __call__(self, net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a net learns."""
+
+    learn: Learn
+    kind: Literal["wave", "rate"]
+    """Of the net, as in ``NETS``: how its answer is judged."""
+    parts: tuple[str, ...]
+    """Names of the parts of its loss, the two of the curves first."""
+    needs_bvp: bool | None = None
+    """Whether recordings without a wave are of no use; None: if the recipe's time loss has a weight."""
+    own_loss: str | None = None
+    """What it minimises, if that is not the recipe's [loss]; a recipe then has none."""
+    rates: Callable[[Moment], Mapping[str, float]] | None = None
+    """Parameters, by the beginning of their names -> by what their learning rate is multiplied at a moment; 0 leaves
+    them as they are. The keys are always the same, and every parameter has one. None: 1 for all."""
+    stages: tuple[float, ...] = ()
+    """Shares of training at which the second and later stages begin; () where the net learns the same all the time.
+    The best weights come from the last stage."""
+
+
+def learn_wave(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
+    """The losses of AutoHR, as the recipe's [loss] has them."""
+    pred = net(clip)
+    bvp, hr_bpm, fps = _to(pred, batch.bvp, batch.hr_bpm, batch.fps)
+    losses = overall_loss(pred, bvp, hr_bpm, fps, loss)
+    return Learned(pred, losses.total, {"frequency": losses.frequency, "time": losses.time})
+
+
+def learn_differences(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
+    """DeepPhys: the mean squared error of the steps from frame to frame, those of the label in their own SD."""
+    pred = net(clip)
+    (true,) = _to(pred, batch.bvp)
+    steps = true.diff(dim=1)
+    # Over the clip; the paper says over the video, which a clip does not know.
+    steps = steps / steps.std(dim=1, keepdim=True).clamp_min(1e-6)
+    squared = F.mse_loss(pred.diff(dim=1), steps)
+    return Learned(pred, squared, {"squared": squared})
+
+
+RPPGNET_SKIN_WEIGHT, RPPGNET_PART_WEIGHT = 0.1, 0.5
+"""SYSTEMS F4."""
+
+
+def learn_rppgnet(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
+    """rPPGNet: minus the correlation of its wave, of the auxiliary one and of those of four quarters, and what the skin
+    branch says against our own estimate of skin."""
+    pred, waves, skin_logit = net(clip, parts=True)
+    (true,) = _to(pred, batch.bvp)
+    main = time_loss(pred, true)
+    parts = torch.stack([time_loss(waves[:, k], true) for k in range(waves.shape[1])]).sum()
+    (mask,) = _to(pred, skin_masks(batch.frames, skin_logit.shape[2:]))
+    skin = F.binary_cross_entropy_with_logits(skin_logit, mask)
+    total = RPPGNET_SKIN_WEIGHT * skin + main + RPPGNET_PART_WEIGHT * parts
+    return Learned(pred, total, {"time": main, "skin": skin, "parts": parts})
+
+
+SKIN_LEAST = 0.3
+"""Of ``skin_of``, above which a pixel counts as skin: the share that the paper takes of its own filter."""
+
+
+def skin_masks(frames: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """frames (B, T, H, W, 3) uint8 -> (B, T, h, w) float32: the share of each place that is skin, by our own estimate
+    (``data.repulse.skin_of``), where the paper has the filter of bob."""
+    clips = frames.numpy().astype(np.float32)
+    masks = torch.from_numpy(np.stack([skin_of(one) >= SKIN_LEAST for one in clips]).astype(np.float32))
+    return F.adaptive_avg_pool2d(masks, (size[0], size[1]))
+
+
+def rate_loss(hr_bpm: Tensor, true_bpm: Tensor, fps: Tensor) -> Tensor:
+    """Mean absolute error of rates (B,) or, of several windows of each clip, (B, N); as if all clips had 30 frames per
+    second, which weighs beats per frame alike."""
+    true = at_30_fps(true_bpm, fps)
+    return (at_30_fps(hr_bpm, fps) - (true if hr_bpm.ndim == 1 else true[:, None])).abs().mean()
+
+
+def learn_rate(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
+    """The absolute error of the rate."""
+    hr_bpm, fps = batch.hr_bpm.to(clip.device), batch.fps.to(clip.device)
+    pred = net(clip, fps)
+    error = rate_loss(pred, hr_bpm, fps)
+    return Learned(pred, error, {"rate": error})
+
+
+RHYTHMNET_SMOOTH_WEIGHT = 100.0
+"""RhythmNet's lambda."""
+
+
+def learn_rhythmnet(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
+    """RhythmNet: the absolute error of each window's rate in bpm, and how far the windows of a clip differ from their
+    mean, in beats per frame. With both in one unit a lambda of 100 would leave nothing but the second, whatever the
+    unit; so read, it weighs a difference of 18 bpm between windows like an error of 1 bpm (ours; the paper does not
+    say)."""
+    hr_bpm, fps = batch.hr_bpm.to(clip.device), batch.fps.to(clip.device)
+    windows = net(clip, fps, sequence=True)
+    error = rate_loss(windows, hr_bpm, fps)
+    beats_per_frame = at_30_fps(windows, fps) / (60 * CLOCK_FPS)
+    smooth = (beats_per_frame - beats_per_frame.mean(1, keepdim=True)).abs().mean()
+    total = error + RHYTHMNET_SMOOTH_WEIGHT * smooth
+    return Learned(windows.mean(1), total, {"rate": error, "smooth": smooth})
+
+
+SYNTHETIC_SHARE = 0.5
+"""SynRhythm learns from simulated maps in this share of its steps. Ours: the paper's is not known to us."""
+
+
+def learn_synrhythm(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
+    """SynRhythm: the absolute error of the rate, first of simulated maps as long as the clips, then of the clips. (In
+    the first stage the clips are drawn and not looked at, so that all steps are alike.)"""
+    if moment.share >= SYNTHETIC_SHARE:
+        return learn_rate(net, clip, batch, loss, moment)
+    fps = batch.fps.to(clip.device)
+    maps, hr_bpm = synthetic_maps(clip.shape[2], fps)
+    pred = net(maps, fps)
+    error = rate_loss(pred, hr_bpm, fps)
+    return Learned(pred, error, {"rate": error})
+
+
+HRCNN_STAGES = (0.5, 0.75)
+"""Shares of training at which HR-CNN's estimator begins to learn in place of its extractor, and from which both do in
+turn. The order is the paper's, the shares are ours."""
+HRCNN_BAND_BPM = (40, 240)
+
+
+def learn_hrcnn(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
+    """HR-CNN: the extractor by the recipe's frequency loss ("snr" is the paper's, "author" its script's), then the
+    estimator by the absolute error of the rate, then both by it, in turn."""
+    hr_bpm, fps = batch.hr_bpm.to(clip.device), batch.fps.to(clip.device)
+    if moment.share < HRCNN_STAGES[0]:
+        signal = net(clip, stage="extractor")
+        frequency = frequency_loss(signal, hr_bpm, fps, loss.variant, sd_bpm=loss.sd_bpm, band_bpm=HRCNN_BAND_BPM)
+        return Learned(signal, frequency, {"frequency": frequency, "rate": torch.zeros(())})
+    pred = net(clip, fps, stage="estimator" if moment.share < HRCNN_STAGES[1] else "whole")
+    error = rate_loss(pred, hr_bpm, fps)
+    return Learned(pred, error, {"frequency": torch.zeros(()), "rate": error})
+
+
+def hrcnn_rates(moment: Moment) -> dict[str, float]:
+    """With the recipe's lr of 1e-4: the extractor 1e-4 and the estimator 1e-1, in the last stage 1e-5 and 1e-2."""
+    if moment.share < HRCNN_STAGES[0]:
+        return {"extractor.": 1.0, "estimator.": 0.0}
+    if moment.share < HRCNN_STAGES[1]:
+        return {"extractor.": 0.0, "estimator.": 1000.0}
+    return {"extractor.": 0.1, "estimator.": 0.0} if moment.step % 2 else {"extractor.": 0.0, "estimator.": 100.0}
+
+
+_WAVE = Step(learn_wave, "wave", ("frequency", "time"))
+_RATE_LOSS = "the absolute error of the rate"
+
+STEPS: dict[str, Step] = {
+    "autohr": _WAVE,
+    "physnet": _WAVE,
+    "deepphys": Step(
+        learn_differences, "wave", ("squared",), needs_bvp=True, own_loss="the squared error of the wave's steps"
+    ),
+    "rppgnet": Step(
+        learn_rppgnet,
+        "wave",
+        ("time", "skin", "parts"),
+        needs_bvp=True,
+        own_loss="the correlation of its waves and by masks of skin",
+    ),
+    "i3d": Step(learn_rate, "rate", ("rate",), needs_bvp=False, own_loss=_RATE_LOSS),
+    "hrcnn": Step(learn_hrcnn, "rate", ("frequency", "rate"), needs_bvp=False, rates=hrcnn_rates, stages=HRCNN_STAGES),
+    "rhythmnet": Step(
+        learn_rhythmnet, "rate", ("rate", "smooth"), needs_bvp=False, own_loss=f"{_RATE_LOSS} and its smoothness"
+    ),
+    "synrhythm": Step(
+        learn_synrhythm, "rate", ("rate",), needs_bvp=False, own_loss=_RATE_LOSS, stages=(SYNTHETIC_SHARE,)
+    ),
+}
+"""Net -> how it learns; every net of ``NETS``."""
+
+
+def _to(pred: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+    return tuple(value.to(pred.device) for value in values)
