@@ -1,0 +1,68 @@
+"""Published figures, README, log, citations and the site: every page states what docs/results holds."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from results import dump, figures, fill, read_results, render, save_result  # noqa: E402
+
+RESULTS = read_results()
+FIELDS = {"question", "command", "date", "made_by", "values", "tables", "texts", "notes"}
+
+
+def test_every_page_states_what_the_results_hold() -> None:
+    done = subprocess.run(
+        [sys.executable, "benchmarks/results.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_result_says_how_it_was_made_and_every_text_renders(name: str) -> None:
+    result = RESULTS[name]
+    assert set(result) <= FIELDS and result["question"].endswith("?") and result["command"] and result["made_by"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", result["date"])
+    for key in [*result["texts"], *result["tables"], *result["values"]]:
+        assert render(f"{name}.{key}", RESULTS)
+
+
+def test_a_changed_figure_is_filled_in_and_seen_by_the_check() -> None:
+    results = {
+        "speed": {
+            "values": {"fps": 30},
+            "tables": {"t": {"columns": ["a", "b"], "formats": {"b": ".1f"}, "rows": [["x", 1.25]]}},
+        }
+    }
+    results["speed"]["texts"] = {"line": "{speed[t][x][b]:.1f} at {speed[fps]}"}
+    page = "It is <!-- result: speed.line -->old<!-- /result -->.\n<!-- result: speed.t -->\nold\n<!-- /result -->\n"
+    filled = fill(page, results)
+    assert "-->1.2 at 30<!--" in filled and "| x | 1.2 |" in filled and "| --- | ---: |" in filled
+    assert fill(filled, results) == filled != page
+    with pytest.raises(KeyError):
+        fill("<!-- result: speed.none --><!-- /result -->", results)
+
+
+def test_a_command_replaces_figures_and_keeps_texts_and_notes(tmp_path: Path) -> None:
+    path = tmp_path / "speed.json"
+    path.write_text(dump({"values": {"a": 1}, "tables": {}, "texts": {"line": "{speed[a]}"}, "notes": ["Two cores."]}))
+    save_result(path, question="Fast?", values={"a": 2}, tables={"t": {"columns": ["a"], "rows": [["[x]"]]}})
+    saved = json.loads(path.read_text())
+    assert saved["texts"] == {"line": "{speed[a]}"} and saved["notes"] == ["Two cores."]
+    assert figures({"speed": saved})["speed"]["a"] == 2 and render("speed.line", {"speed": saved}) == "2"
+    assert set(saved) == FIELDS and saved["made_by"].startswith("commit ")
+
+
+def test_readme_is_short_and_has_one_picture() -> None:
+    text = re.sub(r"<!--.*?-->", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(text.split()) <= 600
+    assert text.count("![") == 1
+    assert "Not a medical device" in text
