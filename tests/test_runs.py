@@ -14,6 +14,7 @@ import pytest
 from autohr.errors import AutoHRError, BadRecipe
 from autohr.files import (
     check_file,
+    locked,
     make_folder,
     open_output,
     own_stream,
@@ -135,6 +136,24 @@ def test_a_kill_while_writing_leaves_a_whole_file(tmp_path: Path) -> None:
             process.send_signal(signal.SIGKILL)
         values = json.loads(path.read_text())
         assert len(values) == 20000 and len(set(values)) == 1
+
+
+def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from autohr.files import locked\n"
+        "with locked(Path(sys.argv[1]), ''): print(flush=True); time.sleep(600)\n"
+    )
+    path = tmp_path / "lock"
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(AutoHRError, match="Wait for it"), locked(path, "Another one is at work. Wait for it."):
+            pass
+        process.kill()
+    with locked(path, ""):
+        pass
+    with pytest.raises(AutoHRError, match="Cannot write"), locked(path / "below", ""):
+        pass
 
 
 def test_a_file_of_at_most_so_many_bytes_is_read_whole(tmp_path: Path) -> None:

@@ -301,6 +301,32 @@ def strict_json(value: Any) -> Any:
     return value
 
 
+@contextlib.contextmanager
+def locked(path: Path, message: str) -> Iterator[None]:
+    """Hold the lock file ``path`` for this process.
+
+    The lock ends with the process, also when that is killed. The file itself stays.
+
+    Raises
+    ------
+    AutoHRError
+        Another process holds the lock; its text is ``message``. Or the file cannot be written.
+    """
+    from filelock import FileLock, Timeout  # only where it is needed: `autohr --help` must be quick
+
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise AutoHRError(message) from None
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def in_workers(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
     """(job, work(job)) for each of ``jobs``, in the order in which they end, by up to ``workers`` processes.
 
