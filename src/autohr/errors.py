@@ -1,4 +1,4 @@
-"""The family of errors that the world causes, as opposed to a caller's mistake in an argument (``ValueError``).
+"""Errors with causes outside the program, as opposed to a caller's mistake in an argument (``ValueError``).
 
     AutoHRError                 caught by the CLI and printed in one line, exit code 1
     +-- VideoError              a file, folder, camera or address that gives no usable frames
@@ -48,11 +48,14 @@ class UnknownName(AutoHRError):
 
 
 def with_notes(reason: str, notes: Iterable[str]) -> str:
-    """Return the reason of a refusal with what was noticed on the way behind it, in one line.
+    """Return the reason of a refusal followed by what was noticed on the way, in one line.
 
-    Args:
-        reason: a whole sentence.
-        notes: whole sentences; none leaves the reason as it is.
+    Examples
+    --------
+    >>> with_notes("No face in 30 frames.", ["The last 2 frames were damaged."])
+    'No face in 30 frames. Noticed while reading: The last 2 frames were damaged.'
+    >>> with_notes("No face in 30 frames.", [])
+    'No face in 30 frames.'
     """
     noticed = " ".join(note.replace("\n", " ") for note in notes)
     return f"{reason} Noticed while reading: {noticed}" if noticed else reason
@@ -71,11 +74,16 @@ class BadRecipe(AutoHRError):
 
 
 def escape_controls(text: str, *, keep_newlines: bool = False) -> str:
-    """Return the text with everything escaped that a terminal would act on or could not show.
+    r"""Return the text with everything escaped that a terminal would act on or could not show.
 
     Control characters (ANSI escapes begin with one), marks that turn the direction of text, line separators and lone
-    surrogates (bytes of a file name that are no UTF-8) become Python's escapes: ``\\x1b``, ``\\u202e``, ``\\udce9``.
-    Tabs stay, and line ends with ``keep_newlines``.
+    surrogates (bytes of a file name that are not UTF-8) become Python's escapes. Tabs stay, and line ends with
+    ``keep_newlines``.
+
+    Examples
+    --------
+    >>> print(escape_controls("face\x1b[31m.mp4"))
+    face\x1b[31m.mp4
     """
 
     def escape(match: re.Match[str]) -> str:

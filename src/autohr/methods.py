@@ -17,7 +17,7 @@ from autohr.classic import CLASSIC
 from autohr.classic.li2014 import li2014
 from autohr.classic.ssr import ssr
 from autohr.classic.tulyakov2016 import samc
-from autohr.confidence.evidence import grid_colours, mvdr_wave
+from autohr.confidence.evidence import mvdr_wave, window_colours
 from autohr.confidence.verdict import estimate, estimate_from_rate
 from autohr.errors import BadWeights, UnknownName
 from autohr.frontend import FORMULA_CROP, Crop
@@ -78,7 +78,7 @@ def _of_parts(function: Callable[[Float, float], Float]) -> Callable[[FaceClip],
     """A formula of the colours of the parts of the grid that show skin; of the mean colour where none does."""
 
     def wave(clip: FaceClip) -> Pulse:
-        parts = grid_colours(clip)
+        parts = window_colours(clip).grid
         return Pulse(function(parts if len(parts) else clip.rgb, clip.fps), clip.fps, clip.start_s)
 
     return wave

@@ -1,8 +1,8 @@
-"""The frozen dataclasses that cross rooms: what a face crop is, what a pulse is, what an answer is.
+"""Data types that pass between packages, from the face crop to the answer.
 
 ``FaceClip`` goes from the meter to a method, ``Pulse`` from a method to the estimator, ``Estimate`` from a method to
-the meter, ``Reading`` from the meter to whoever listens, ``Measurement`` to the user. Field names are those of the
-JSON in DESIGN 3, so ``Measurement.as_dict`` invents nothing.
+the meter, ``Reading`` from the meter to its caller, ``Measurement`` to the user. Their field names are the keys of the
+measurement's JSON.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ Frame = NDArray[np.uint8]
 """One picture (H, W, 3), RGB, 0..255."""
 
 MEASUREMENT_SCHEMA = "autohr.measurement/1"
+"""Name and version of the layout of ``Measurement.as_dict``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FaceClip:
     """One face over one window of time, on a uniform clock of ``fps`` frames per second.
 
@@ -44,22 +45,32 @@ class FaceClip:
     box_xywh: Float
     """(T, 4) left, top, width, height of the smoothed face box, in pixels."""
     found: NDArray[np.bool_]
-    """(T,) whether the face was seen in this frame, or its place filled."""
+    """(T,) True where the face was seen in this frame, False where it was filled in."""
     whole: NDArray[np.bool_] | None = None
-    """(T,) which frames the file codes by themselves (key frames); None where all are."""
+    """(T,) True for frames that the file codes by themselves (key frames); None where all are."""
     clip: Frame | None = None
     """(T, H, W, 3) the face crops, RGB; None when the method reads colours only."""
 
     @property
     def n_frames(self) -> int:
+        """Number of frames T."""
         return int(self.rgb.shape[0])
 
     @property
     def duration_s(self) -> float:
+        """Length in seconds."""
         return self.n_frames / self.fps
 
     def as_net_input(self) -> NDArray[np.float32]:
-        """The crops as a net takes them: (1, 3, T, H, W) float32 in [0, 1], RGB. The one place where axes change."""
+        """Return the crops as a net takes them: (1, 3, T, H, W) float32 in [0, 1], RGB.
+
+        This is the one place where axes change from (T, H, W, C) to (B, C, T, H, W).
+
+        Raises
+        ------
+        ValueError
+            The clip holds colours only.
+        """
         if self.clip is None:
             raise ValueError("This FaceClip holds colours only; ask the meter for crops (Method.crop).")
         return np.ascontiguousarray(self.clip.transpose(3, 0, 1, 2)[None], dtype=np.float32) / np.float32(255.0)
@@ -74,12 +85,12 @@ class Pulse:
     fps: float
     start_s: float = 0.0
     parts: Float | None = None
-    """(R, N) the same read from each of R parts of the face alone; None if the method does not do that."""
+    """(R, N) waves read from R parts of the face alone; None if the method does not read parts."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for and against the rate of one window. All without the truth."""
+    """Evidence for and against the rate of one window, none of which needs the true rate."""
 
     snr_db: float
     agreement: float
@@ -96,34 +107,34 @@ class Evidence:
     redrawn: float
     """0..1: how far the colour follows the file's key frames: by steps in them, or at their rate."""
     at_key_frames: bool
-    """Whether the rate is that of the file's key frames, or twice to four times that."""
+    """True where the rate is that of the file's key frames, or two to four times that."""
     runner_up: float
     """0..1: the next unrelated peak of the spectrum over the chosen one."""
     on_skin: float
-    """How much better a beat of the skin alone explains what the crop shows at the rate than one of everything in it: a
-    logarithm of likelihoods, 0 where no crop is known (``signals.quality.skin_over_light``)."""
+    """Log likelihood ratio of "only the skin beats at the rate" against "everything in the crop does"
+    (``confidence.evidence.skin_over_light``); 0 where no crop is known."""
     own_parts: bool = False
-    """Whether ``agreement`` is of waves that the method itself read from parts of the face (a net's quarters), and not
-    of POS in them."""
+    """True where ``agreement`` is of waves that the method itself read from parts of the face (a net's quarters), False
+    where it is of POS in them."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a method says of one window. ``hr_bpm`` is None, never a guess, where nothing could be estimated."""
+    """One method's estimate for one window. ``hr_bpm`` is None, never a guess, where nothing could be estimated."""
 
     hr_bpm: float | None
     confidence: float
-    """0..1: the calibrated chance that ``hr_bpm`` is within 5 bpm of the truth (see signals/quality.py)."""
+    """0..1: the calibrated chance that ``hr_bpm`` is within 5 bpm of the truth (see ``confidence``)."""
     reliable: bool
     snr_db: float | None
     """Power at the rate and its double over the rest of the band (de Haan 2013), in decibel."""
     why_unreliable: str | None = None
     evidence: Evidence | None = None
-    """What the confidence was made of."""
+    """Evidence that the confidence was computed from."""
     pulse: Pulse | None = None
     """None for nets that regress the rate directly."""
     witness: Pulse | None = None
-    """MVDR, where the method is a net: what a formula sees in the same window."""
+    """MVDR's wave of the same window where the method is a net."""
     second: Pulse | None = None
     """Another method's wave of the same window, by which the timing of beats is checked: MVDR, or POS where the method
     is MVDR. None where the rate is not reliable."""
@@ -140,12 +151,12 @@ class Reading:
     end_s: float
     estimate: Estimate
     found_share: float
-    """Share of the window's frames in which the face was really seen."""
+    """Share of the window's frames in which the face was seen and not filled in."""
 
 
 @dataclass(frozen=True)
 class Frames:
-    """What became of the frames of a file."""
+    """Counts of the frames of a file, by what became of them."""
 
     read: int = 0
     """Decoded and looked at."""
@@ -172,8 +183,11 @@ class Window:
 
 @dataclass(frozen=True)
 class HRV:
-    """Heart-rate variability. Definitions: Task Force 1996. Each figure comes with its error, and is None where the
-    beats could not be timed well enough for it (``signals.hrv.heart_rate_variability``)."""
+    """Heart-rate variability, as the Task Force of 1996 defines it (Circulation 93:1043).
+
+    Each figure comes with its error, and is None where the beats could not be timed well enough for it
+    (``signals.hrv.heart_rate_variability``).
+    """
 
     duration_s: float
     """Sum of the accepted intervals between beats: seconds in which the pulse was followed, without pauses."""
@@ -198,7 +212,7 @@ class HRV:
 
 @dataclass(frozen=True)
 class FaceMeasurement:
-    """All that was measured of one face."""
+    """Result for one face."""
 
     id: int
     hr_bpm: float | None
@@ -236,7 +250,7 @@ class FaceMeasurement:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The answer for one file, camera or address."""
+    """Result for one file, camera or address."""
 
     path: str
     method: str
@@ -248,24 +262,21 @@ class Measurement:
     notes: tuple[str, ...] = field(default=())
     """One sentence for each thing that was repaired, left out or refused."""
     method_title: str | None = None
-    """As papers spell it."""
+    """Spelling of the method's name in papers."""
 
     @property
     def face(self) -> FaceMeasurement:
         """The face to take when only one is wanted: a reliable one before others, then the one measured longest.
 
-        In a video that one person leaves before the next one comes, ``faces[0]`` is who came first, which may be a
-        passer-by.
-
-        Raises:
-            ValueError: no face was measured; ``measure`` raises before that.
+        ``faces[0]`` is the face that appeared first, which may be a passer-by. ValueError where no face was measured;
+        ``measure`` raises before that.
         """
         if not self.faces:
             raise ValueError(f"No face was measured in {self.path!r}.")
         return max(self.faces, key=lambda face: (face.hr_bpm is not None, face.reliable, face.measured_s))
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of DESIGN 3: plain numbers, lists and None. NaN becomes None."""
+        """Return the JSON object of schema autohr.measurement/1: plain numbers, lists and None. NaN becomes None."""
         faces = []
         for face in self.faces:
             hrv = dataclasses.asdict(face.hrv) if face.hrv is not None else None
@@ -315,14 +326,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A file that was not measured, and why, so that no file of a folder vanishes."""
+    """A file that was not measured, and the reason, so that every file of a folder appears in the results."""
 
     path: str
     reason: str
 
 
 def _plain(value: Any) -> Any:
-    """Tuples to lists, numpy numbers to Python ones, NaN and infinities to None: what strict JSON can hold."""
+    """Convert to what strict JSON can hold: tuples to lists, numpy numbers to Python's, NaN and infinities to None."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,23 +1,24 @@
-"""How far a rate can be trusted: evidence that does not need the truth, and the confidence made of it.
+"""Evidence for and against a heart rate, gathered from one clip without knowing the true rate.
 
-A peak in a spectrum is no proof of a pulse: noise has a highest peak too, lamps flicker, heads nod. So a rate is
-believed when several things that a pulse does, and impostors do not do together, are seen at once:
+A peak in a spectrum does not prove a pulse: noise has a highest peak too, lamps flicker and heads nod. A rate is
+trusted when several things are seen together that a pulse does and other causes do not:
 
-    snr_db        the wave repeats: its power lies at one rate and its double
+    snr_db        the wave is periodic: its power lies at one rate and its double
     agreement     every part of the face shows it, in phase: POS in a grid, or a net's own reading of the quarters
-    background    what is no face does not show it
-    on_skin       within the crop the skin shows it, and hair, eyes, clothes and wall do not
-    motion        the head does not move in step with it, nor at half of it
-    redrawn       the colour flows, and does not jump in the key frames of the video file
-    steadiness    the two halves of the window tell the same rate
-    witness       another method tells it too: MVDR beside every net, POS on the mean skin beside every formula
+    background    what is not face does not show it
+    on_skin       inside the face crop the skin shows it; hair, eyes, clothes and wall do not
+    motion        the head does not move at this rate, nor at half of it
+    redrawn       the colour changes smoothly and does not jump in the key frames of the file (``keyframes.py``)
+    halves        the two halves of the window give the same rate
+    witness       another method gives it too: MVDR beside every net, POS of the mean skin beside every formula
 
-``background``, ``on_skin``, ``motion`` and ``redrawn`` can also veto (``impostor``). ``confidence`` is a logistic
-regression on all but ``redrawn``, fitted on synthetic clips with and without pulse by ``benchmarks/confidence.py
---fit`` and checked on others; the figures are in docs/LOG.md.
+``model.py`` turns these into a probability, ``verdict.py`` into reliable or not.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,40 +33,155 @@ from autohr.types import Evidence, FaceClip, Float, Pulse
 from autohr.video.rois import GRID, cells_of, skin_of_cells
 
 CELLS = 8
-"""Of the raster CELLS x CELLS over the crop that MVDR and ``skin_over_light`` read. 4 are too few to tell places apart
-(MVDR: 54 of 100 hard recordings right where 8 have 71), 16 and 32 were no better than 8; for the light 16 was not."""
+"""Side of the raster of cells over the crop that MVDR and ``skin_over_light`` read. 4 is too coarse to tell places
+apart (MVDR: 54 of 100 hard recordings right, against 71 with 8); 16 and 32 were no better than 8."""
 
 MOTION_SCALE = 0.002
-"""Movement within the heart band, as a share of the face's size (standard deviation), from which it can make a rate:
-half a pixel on a face of 250."""
+"""Standard deviation of movement within the heart band, as a share of the face's size, that can imitate a pulse: half a
+pixel on a face of 250."""
+
+LARGEST_DIFFERENCE_BPM = 60.0
+"""Largest difference between two rates that counts; also the difference to a rate that could not be read."""
+
+MIN_GREY_CELL, MIN_GREY_BACKGROUND = 6.0, 4.0
+"""Grey levels (of 255) below which a cell, or a colour of the background, has no usable relative change."""
+
+MIN_NOISE_SHARE = 0.2
+"""Smallest noise assumed of a cell in ``skin_over_light``, as a share of the median cell's."""
+
+SIDE_LINES = np.array([-7.0, -6.0, -5.0, -4.0, -3.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+"""Spectral lines, counted from the one at the rate, whose power is taken as noise."""
+
+
+@dataclass(frozen=True)
+class WindowColours:
+    """Colours and movement of one clip that MVDR and the evidence both need."""
+
+    cells: Float | None
+    """(CELLS * CELLS, T, 3) mean colours of a raster over the face crop; None where the clip has no crops."""
+    skin_share: Float | None
+    """(CELLS * CELLS,) 0..1, how much each cell is skin."""
+    grid: Float
+    """(R, T, 3) colours of the parts of the face box that show skin."""
+    lit: NDArray[np.bool_]
+    """(3,) colours in which the background is bright enough to be judged; none where it is not seen."""
+    background: Float
+    """(K, T) relative change of the background in the K lit colours."""
+    movement: Float
+    """(3, T) place of the face, left to right and top to bottom, and its size, in shares of its mean size."""
+
+
+_COLOURS: WeakKeyDictionary[FaceClip, WindowColours] = WeakKeyDictionary()
+
+
+def window_colours(clip: FaceClip) -> WindowColours:
+    """Return the colours and movement of a clip; they are computed once for each clip, however often asked."""
+    found = _COLOURS.get(clip)
+    if found is None:
+        cells = None if clip.clip is None else cells_of(clip.clip, CELLS)
+        grid = clip.traces[:, : GRID * GRID].transpose(1, 0, 2)
+        level = clip.background_rgb.mean(axis=0)
+        lit = level > MIN_GREY_BACKGROUND if np.isfinite(level).all() else np.zeros(3, dtype=bool)
+        seen = clip.background_rgb[:, lit]
+        centre = clip.box_xywh[:, :2] + clip.box_xywh[:, 2:] / 2
+        size = np.sqrt(clip.box_xywh[:, 2] * clip.box_xywh[:, 3])
+        found = _COLOURS[clip] = WindowColours(
+            cells=cells,
+            skin_share=None if cells is None else skin_of_cells(cells.mean(axis=1)),
+            grid=grid[np.isfinite(grid).all(axis=(1, 2))],
+            lit=lit,
+            background=np.asarray((seen / seen.mean(axis=0) - 1).T),
+            movement=np.asarray(np.column_stack([centre / size.mean(), size / size.mean()]).T),
+        )
+    return found
+
+
+def mvdr_wave(clip: FaceClip) -> Pulse:
+    """Return MVDR's pulse wave, read from the cells of the crop or, without crops, from the parts of the face box."""
+    colours = window_colours(clip)
+    references = np.concatenate([colours.background, colours.movement])
+    rgb = colours.cells
+    if rgb is None:
+        rgb = colours.grid if len(colours.grid) else clip.rgb
+    return Pulse(mvdr(rgb, clip.fps, colours.skin_share, references), clip.fps, clip.start_s)
+
+
+def gather_evidence(
+    clip: FaceClip, pulse: Pulse, witness: Pulse, hr_bpm: float, snr_db: float, runner_up: float
+) -> Evidence:
+    """Gather the evidence for and against ``hr_bpm`` from its wave and from everything else that the clip shows."""
+    fps, colours = clip.fps, window_colours(clip)
+    if pulse.parts is not None:
+        regions = pulse.parts
+    else:
+        regions = pos(colours.grid, fps) if len(colours.grid) else np.zeros((0, clip.n_frames))
+    background = 0.0
+    if colours.lit.any():
+        skin = (clip.rgb / clip.rgb.mean(axis=0) - 1).T[colours.lit]
+        background = max(
+            shared_with(pulse.bvp, colours.background, fps, np.asarray(bandpass(skin, fps).std(axis=-1))),
+            shared_line(skin, colours.background, fps, hr_bpm),
+        )
+    on_skin = 0.0
+    if colours.cells is not None and colours.skin_share is not None:
+        on_skin = skin_over_light(colours.cells, colours.skin_share, fps, hr_bpm)
+    movement = with_doubled_rates(bandpass(colours.movement, fps))
+    redrawn, is_key_frame_rate = 0.0, False
+    if clip.whole is not None:
+        redrawn = max(
+            key_frame_steps(clip.rgb, clip.whole, fps),
+            key_frame_comb(clip.rgb, clip.whole, pulse.bvp, fps, hr_bpm),
+        )
+        is_key_frame_rate = at_key_frames(clip.whole, fps, hr_bpm)
+    return Evidence(
+        snr_db=snr_db,
+        agreement=agreement_of_regions(regions, fps, hr_bpm),
+        background=background,
+        motion=shared_with(pulse.bvp, movement, fps, np.full(len(movement), MOTION_SCALE)),
+        halves_bpm=halves_differ_bpm(pulse.bvp, fps),
+        witness_bpm=_difference_bpm(estimate_heart_rate(witness.bvp, fps).hr_bpm, hr_bpm),
+        redrawn=redrawn,
+        at_key_frames=is_key_frame_rate,
+        runner_up=runner_up,
+        on_skin=on_skin,
+        own_parts=pulse.parts is not None,
+    )
 
 
 def agreement_of_regions(waves: Float, fs: float, hr_bpm: float) -> float:
-    """0..1: length of the mean of the regions' phasors at ``hr_bpm`` over the mean of their lengths.
+    """Return 0..1, how far the regions' waves (R, N) beat in phase at ``hr_bpm``.
 
-    waves (R, N), one pulse wave for each region, each brought to unit standard deviation, so that a region counts by
-    the share of its wave that beats at the rate. R independent noises give about 1 / sqrt(R); fewer than three
-    regions that are not NaN or constant give 0: nothing agrees."""
-    usable = np.isfinite(waves).all(axis=-1)
-    waves = waves[usable]
-    sd = waves.std(axis=-1, keepdims=True) if len(waves) else np.zeros((0, 1))
-    waves, sd = waves[sd[:, 0] > 0], sd[sd[:, 0] > 0]
+    It is the length of the mean of the regions' phasors over the mean of their lengths. Each wave is first brought to
+    unit standard deviation, so a region counts by the share of its wave that beats at the rate. R independent noises
+    give about 1 / sqrt(R); fewer than three waves that are finite and not constant give 0.
+
+    Examples
+    --------
+    >>> wave = np.sin(2 * np.pi * 1.2 * np.arange(300) / 30)
+    >>> round(agreement_of_regions(np.stack([wave, 2 * wave, 0.5 * wave]), fs=30, hr_bpm=72), 3)
+    1.0
+    >>> agreement_of_regions(np.stack([wave, wave]), fs=30, hr_bpm=72)
+    0.0
+    """
+    waves = waves[np.isfinite(waves).all(axis=-1)]
+    sd = waves.std(axis=-1)
+    waves, sd = waves[sd > 0], sd[sd > 0]
     if len(waves) < 3:
         return 0.0
     n_samples = waves.shape[-1]
     window = np.hanning(n_samples + 2)[1:-1]
     line = np.exp(-2j * np.pi * hr_bpm / 60 / fs * np.arange(n_samples))
-    # Not a product of matrices: from 4096 complex elements on that wakes the threads of BLAS.
-    phasors = np.einsum("rn,n->r", waves / sd * window, line)
+    # einsum and not a matrix product: from 4096 complex elements on that wakes the threads of BLAS.
+    phasors = np.einsum("rn,n->r", waves / sd[:, None] * window, line)
     return float(np.abs(phasors.sum()) / max(float(np.abs(phasors).sum()), 1e-12))
 
 
 def shared_with(bvp: Float, others: Float, fs: float, scale: Float) -> float:
-    """0..1: how much of bvp (N,) is also in others (K, N), whatever the delay: the largest over K.
+    """Return 0..1, how much of the wave bvp (N,) is also in the waves others (K, N), whatever the delay.
 
-    Correlation of analytic signals in the heart band (a delay turns their phase and leaves the length), times how large
-    the other one is next to ``scale`` (K,), where it would matter; an oscillation too small to be the cause is none.
-    Rows with NaN count as absent.
+    It is the largest, over K, of the correlation of the analytic signals in the heart band (a delay turns their phase
+    and leaves their length) times the other wave's size relative to ``scale`` (K,), at most 1: an oscillation too small
+    to be the cause does not count. Rows with NaN are left out.
     """
     others = np.asarray(others, dtype=np.float64)
     use = np.isfinite(others).all(axis=-1)
@@ -80,11 +196,12 @@ def shared_with(bvp: Float, others: Float, fs: float, scale: Float) -> float:
 
 
 def shared_line(skin: Float, others: Float, fs: float, hr_bpm: float) -> float:
-    """0..1: how large the line of others (K, N) at ``hr_bpm`` is next to that of skin (K, N), row by row; the largest.
+    """Return 0..1, how large the spectral line of others (K, N) at ``hr_bpm`` is next to that of skin (K, N).
 
-    Both in relative units, so that a lamp that flickers shows the same on a wall as on a face: 1. A line counts only if
-    it stands six times above the mean of the noise beside it (by chance in one row of 400). Unlike ``shared_with`` it
-    sees a flicker under a wave that is mostly noise. Rows with NaN count as absent.
+    Rows are compared one by one and the largest ratio counts. Both are relative changes, so a lamp that flickers shows
+    the same on a wall as on a face: 1. A line counts only if it stands six times above the mean of the noise beside it
+    (by chance in one row of 400). Unlike ``shared_with`` it sees a flicker under a wave that is mostly noise. Rows with
+    NaN are left out.
     """
     use = np.isfinite(others).all(axis=-1) & np.isfinite(skin).all(axis=-1)
     if not use.any():
@@ -96,162 +213,71 @@ def shared_line(skin: Float, others: Float, fs: float, hr_bpm: float) -> float:
     return float(min(1.0, ratio.max()))
 
 
-def skin_over_light(cells: Float, skin: Float, fs: float, hr_bpm: float) -> float:
-    """How much better a beat of the skin alone explains the line at ``hr_bpm`` than a beat of everything: the logarithm
-    of the likelihoods' ratio. Above 0 it is the skin's.
+def skin_over_light(cells: Float, skin_share: Float, fs: float, hr_bpm: float) -> float:
+    """Return the log likelihood ratio of "only the skin beats at hr_bpm" against "everything does".
 
-    A lamp multiplies all that it lights by the same number, hair and skin; blood darkens the skin alone. So the line of
-    cells (R, T, 3), mean colours of a raster over and around the face, in relative units, is once taken as the same in
-    all of them, once as in the shares ``skin`` (R,) 0..1, each time with any strength in each colour; the noise of each
-    cell is what stands beside the line. Cells darker than ``DARK`` tell nothing of either. The noise of neighbours is
-    not independent, so the number is larger than a likelihood may be; its sign is what counts. Ours.
+    A lamp multiplies all that it lights by the same number, hair and skin; blood darkens the skin alone. The line at
+    the rate in cells (R, T, 3), mean colours of a raster over and around the face, is once taken as equal in all cells
+    and once as proportional to ``skin_share`` (R,), each time with a free strength in each colour; the noise of a cell
+    is the power beside the line. The noise of neighbouring cells is not independent, so the number is larger than a
+    true likelihood ratio; its sign is what counts. The test is ours.
 
     0 where the raster is all skin, or shows nothing at the rate.
     """
     level = cells.mean(axis=1)
-    bright = level.mean(axis=-1) > DARK
+    bright = level.mean(axis=-1) > MIN_GREY_CELL
     if not bright.any():
         return 0.0
-    level, skin = np.maximum(level[bright], 1.0), skin[bright]
+    level, skin_share = np.maximum(level[bright], 1.0), skin_share[bright]
     change = (cells[bright] / level[:, None] - 1).transpose(0, 2, 1).reshape(-1, cells.shape[1])
     lines, beside = _line(change, fs, hr_bpm)
     noise = beside.mean(axis=1)
-    # Ten lines say the noise of one cell only roughly; none is much quieter than the others.
-    noise += LEAST_NOISE * np.median(noise)
+    # Ten lines give the noise of one cell only roughly; none is much quieter than the others.
+    noise += MIN_NOISE_SHARE * np.median(noise)
     lines, noise = lines.reshape(-1, 3), noise.reshape(-1, 3)
     if not noise.all():
         return 0.0
 
     def explained(shares: Float) -> float:
-        most = (shares[:, None] ** 2 / noise).sum(axis=0)
+        largest = (shares[:, None] ** 2 / noise).sum(axis=0)
         found = np.abs((shares[:, None] * lines / noise).sum(axis=0)) ** 2
-        return float(np.divide(found, most, out=np.zeros(3), where=most > 0).sum())
+        return float(np.divide(found, largest, out=np.zeros(3), where=largest > 0).sum())
 
-    return explained(skin) - explained(np.ones(len(skin)))
-
-
-DARK = 6.0
-"""Grey level, of 255, under which a cell has no relative change."""
-
-LEAST_NOISE = 0.2
-"""Of a cell in ``skin_over_light``, in shares of the median cell's."""
-
-
-def _line(x: Float, fs: float, hr_bpm: float) -> tuple[NDArray[np.complex128], Float]:
-    """(K,) Fourier sums of x (K, N) at ``hr_bpm``, and (K, 10) powers beside them, three to seven lines away."""
-    n_samples = x.shape[-1]
-    aside = np.array([-7.0, -6.0, -5.0, -4.0, -3.0, 3.0, 4.0, 5.0, 6.0, 7.0]) * fs / n_samples
-    freqs_hz = np.concatenate([[hr_bpm / 60], np.abs(hr_bpm / 60 + aside)])
-    sums = np.exp(-2j * np.pi * np.outer(freqs_hz, np.arange(n_samples) / fs))
-    windowed = detrend(x, fs) * np.hanning(n_samples + 2)[1:-1]
-    # Not a product of matrices: from 4096 complex elements on that wakes the threads of BLAS.
-    found = np.einsum("kn,fn->kf", windowed, sums)
-    return found[:, 0], np.abs(found[:, 1:]) ** 2
+    return explained(skin_share) - explained(np.ones(len(skin_share)))
 
 
 def halves_differ_bpm(bvp: Float, fs: float) -> float:
-    """Difference in bpm between the rates of the first and the last 60 % of bvp (N,). 60 where one of them has none."""
+    """Return the difference in bpm between the rates of the first and the last 60 % of bvp (N,)."""
     length = int(0.6 * len(bvp))
     try:
-        first, last = estimate_heart_rate(bvp[:length], fs).hr_bpm, estimate_heart_rate(bvp[-length:], fs).hr_bpm
+        first, last = (estimate_heart_rate(part, fs).hr_bpm for part in (bvp[:length], bvp[-length:]))
     except SignalTooShort:
-        return 60.0
-    return 60.0 if first is None or last is None else min(60.0, abs(first - last))
+        return LARGEST_DIFFERENCE_BPM
+    return _difference_bpm(first, last)
 
 
-def gather_evidence(
-    clip: FaceClip, pulse: Pulse, witness: Pulse, hr_bpm: float, snr_db: float, runner_up: float
-) -> Evidence:
-    """What speaks for and against ``hr_bpm``, from the wave and from all else that the clip shows."""
-    fps = clip.fps
-    regions = _regions(clip) if pulse.parts is None else pulse.parts
-    witness_bpm = estimate_heart_rate(witness.bvp, fps).hr_bpm
-
-    lit = lit_channels(clip)
-    background_waves = _background_waves(clip)
-    skin_waves = (clip.rgb / clip.rgb.mean(axis=0) - 1).T
-    in_background = 0.0
-    if lit.any():
-        in_background = max(
-            shared_with(pulse.bvp, background_waves, fps, _band_sd(skin_waves[lit], fps)),
-            shared_line(skin_waves[lit], background_waves, fps, hr_bpm),
-        )
-    on_skin = 0.0
-    if clip.clip is not None:
-        cells = cells_of(clip.clip, CELLS)
-        on_skin = skin_over_light(cells, skin_of_cells(cells.mean(axis=1)), fps, hr_bpm)
-    movement = _with_doubles(bandpass(_movement(clip), fps))
-    redrawn = 0.0
-    if clip.whole is not None:
-        steps = key_frame_steps(clip.rgb, clip.whole, fps)
-        redrawn = max(steps, key_frame_comb(clip.rgb, clip.whole, pulse.bvp, fps, hr_bpm))
-    return Evidence(
-        snr_db=snr_db,
-        agreement=agreement_of_regions(regions, fps, hr_bpm),
-        background=in_background,
-        motion=shared_with(pulse.bvp, movement, fps, np.full(len(movement), MOTION_SCALE)),
-        halves_bpm=halves_differ_bpm(pulse.bvp, fps),
-        witness_bpm=60.0 if witness_bpm is None else min(60.0, abs(witness_bpm - hr_bpm)),
-        redrawn=redrawn,
-        at_key_frames=clip.whole is not None and at_key_frames(clip.whole, fps, hr_bpm),
-        runner_up=runner_up,
-        on_skin=on_skin,
-        own_parts=pulse.parts is not None,
-    )
-
-
-def _regions(clip: FaceClip) -> Float:
-    """(R, T) POS of each part of the grid that shows skin."""
-    grid = grid_colours(clip)
-    return pos(grid, clip.fps) if len(grid) else np.zeros((0, clip.n_frames))
-
-
-def grid_colours(clip: FaceClip) -> Float:
-    """(R, T, 3) colours of the parts of the grid that show skin."""
-    grid = clip.traces[:, : GRID * GRID].transpose(1, 0, 2)
-    return grid[np.isfinite(grid).all(axis=(1, 2))]
-
-
-def lit_channels(clip: FaceClip) -> NDArray[np.bool_]:
-    """(3,) in which colours the background is bright enough to be judged; none where none is seen."""
-    level = clip.background_rgb.mean(axis=0)
-    return level > 4.0 if np.isfinite(level).all() else np.zeros(3, dtype=bool)  # black has no relative change
-
-
-def _background_waves(clip: FaceClip) -> Float:
-    """(K, T) relative changes of the background in the colours of ``lit_channels``."""
-    seen = clip.background_rgb[:, lit_channels(clip)]
-    return np.asarray((seen / seen.mean(axis=0) - 1).T)
-
-
-def _movement(clip: FaceClip) -> Float:
-    """(3, T) place of the face, left to right and top to bottom, and its size, in shares of its mean size."""
-    centre = clip.box_xywh[:, :2] + clip.box_xywh[:, 2:] / 2
-    size = np.sqrt(clip.box_xywh[:, 2] * clip.box_xywh[:, 3])
-    return np.asarray(np.column_stack([centre / size.mean(), size / size.mean()]).T)
-
-
-def _with_doubles(movement: Float) -> Float:
-    """movement (K, T) and, below it, its squares at the size of the movement: (2K, T).
+def with_doubled_rates(movement: Float) -> Float:
+    """Return movement (K, T) and below it its squares, scaled to the size of the movement: (2K, T).
 
     A head that nods through the middle of the light is darkest twice in every nod, so the colour beats at twice the
-    rate of the movement."""
+    rate of the movement.
+    """
     squares = standardise(movement**2) * movement.std(axis=-1, keepdims=True)
     return np.concatenate([movement, squares])
 
 
-def _band_sd(x: Float, fps: float) -> Float:
-    sd: Float = bandpass(x, fps).std(axis=-1)
-    return sd
+def _difference_bpm(first: float | None, second: float | None) -> float:
+    if first is None or second is None:
+        return LARGEST_DIFFERENCE_BPM
+    return min(LARGEST_DIFFERENCE_BPM, abs(first - second))
 
 
-def mvdr_wave(clip: FaceClip) -> Pulse:
-    """Of the cells of the face crop or, where the clip holds colours only, of the parts of the grid that show skin."""
-    references = np.concatenate([_background_waves(clip), _movement(clip)])
-    if clip.clip is not None:
-        cells = cells_of(clip.clip, CELLS)
-        bvp = mvdr(cells, clip.fps, skin_of_cells(cells.mean(axis=1)), references)
-    else:
-        parts = grid_colours(clip)
-        bvp = mvdr(parts if len(parts) else clip.rgb, clip.fps, references=references)
-    return Pulse(bvp, clip.fps, clip.start_s)
+def _line(x: Float, fs: float, hr_bpm: float) -> tuple[NDArray[np.complex128], Float]:
+    """Return the Fourier sums (K,) of x (K, N) at ``hr_bpm``, and the powers (K, 10) at ``SIDE_LINES`` beside it."""
+    n_samples = x.shape[-1]
+    freqs_hz = np.concatenate([[hr_bpm / 60], np.abs(hr_bpm / 60 + SIDE_LINES * fs / n_samples)])
+    sums = np.exp(-2j * np.pi * np.outer(freqs_hz, np.arange(n_samples) / fs))
+    windowed = detrend(x, fs) * np.hanning(n_samples + 2)[1:-1]
+    # einsum and not a matrix product: from 4096 complex elements on that wakes the threads of BLAS.
+    found = np.einsum("kn,fn->kf", windowed, sums)
+    return found[:, 0], np.abs(found[:, 1:]) ** 2

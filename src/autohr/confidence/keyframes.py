@@ -1,4 +1,7 @@
-"""Evidence of what the codec did: rates that come from the key frames of a video file."""
+"""Evidence of the codec: rates that come from the key frames of a video file and not from the skin.
+
+In all functions ``whole`` (N,) marks the frames that the file codes by themselves (key frames).
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,16 @@ from autohr.types import Float
 
 
 def key_frame_steps(rgb: Float, whole: NDArray[np.bool_], fs: float) -> float:
-    """0..1: how large the steps of colour rgb (N, 3) in the frames marked in ``whole`` (N,) are, next to its wave.
+    """Return 0..1, how large the steps of the colour rgb (N, 3) in the key frames are, next to its wave.
 
-    A codec that has few bits freezes the skin between two key frames and catches up in the next one. The colour then
-    beats at the rate of the key frames, or shows the pulse through their eyes, aliased, and its spectrum can be cleaner
-    than a real pulse's. Looked for in green and in the two differences of POS, each relative to its mean: steps that
-    all go one way (a sawtooth), and steps that are only larger than elsewhere. What noise alone would give (two
-    standard errors) is taken off first. 1: a step is twice the wave's standard deviation or more (a pure sawtooth's
-    is about four times); 0: none, or every frame is whole, or none is. NaN rows count as not measured.
+    A codec with few bits freezes the skin between two key frames and catches up in the next one. The colour then beats
+    at the rate of the key frames, or shows the pulse sampled at that rate (aliased), with a spectrum that can be
+    cleaner than a real pulse's. Two kinds of steps are looked for, in green and in the two colour differences of POS,
+    each relative to its mean: steps that all go one way (a sawtooth), and steps that are merely larger than elsewhere.
+    What noise alone would give (two standard errors) is subtracted first.
+
+    1 means a step of twice the wave's standard deviation or more (a pure sawtooth has about four times), 0 none. It is
+    also 0 where no frame, or at least half of them, is a key frame. Rows with NaN are left out.
     """
     known = np.isfinite(rgb).all(axis=1)
     rgb, whole = rgb[known], whole[known]
@@ -44,13 +49,13 @@ def key_frame_steps(rgb: Float, whole: NDArray[np.bool_], fs: float) -> float:
 
 
 def key_frame_comb(rgb: Float, whole: NDArray[np.bool_], bvp: Float, fs: float, hr_bpm: float) -> float:
-    """0..1: how far the rate of bvp (N,) is that of the key frames marked in ``whole`` (N,), seen in rgb (N, 3).
+    """Return 0..1, how far the rate of bvp (N,) is explained by the pace of the key frames, seen in rgb (N, 3).
 
-    Key frames that come at a steady pace leave lines in the colour at every multiple of it, above the heart band too,
-    where a pulse has none. Those lines tell how strong the key frames are, whatever the pulse does; taken as a
-    sawtooth's they fall off as one over their number, which foretells the line inside the band. The answer is that line
-    over what is found at the rate, times how exactly the rate is a multiple of the key frames' (up to the fourth).
-    0 where key frames are rare, uneven, or leave no line above the noise.
+    Key frames at a steady pace leave spectral lines in the colour at every multiple of that pace, also above the heart
+    band, where a pulse has none. Those lines give the strength of the key frames whatever the pulse does. Taken as the
+    lines of a sawtooth they fall off as one over their number, which predicts the line inside the band. The result is
+    the predicted line over what is found at the rate, times how exactly the rate is a multiple of the pace (up to the
+    fourth). It is 0 where key frames are rare, uneven, or leave no line above the noise.
     """
     at = np.flatnonzero(whole)
     gaps = np.diff(at)
@@ -65,7 +70,7 @@ def key_frame_comb(rgb: Float, whole: NDArray[np.bool_], bvp: Float, fs: float, 
     window = np.hanning(n_samples + 2)[1:-1]
 
     def power(x: Float, freqs_hz: Float) -> Float:
-        """|Fourier sum|^2 of the windowed x (..., N) at freqs_hz (F,): (..., F)."""
+        """Return |Fourier sum|^2 of the windowed x (..., N) at freqs_hz (F,): (..., F)."""
         lines = np.exp(-2j * np.pi * np.outer(t_s, freqs_hz))
         return np.asarray(np.abs((x * window) @ lines) ** 2, dtype=np.float64)
 
@@ -83,15 +88,23 @@ def key_frame_comb(rgb: Float, whole: NDArray[np.bool_], bvp: Float, fs: float, 
     floor = np.median(power(waves, (numbers[:, None] * key_hz + aside).ravel()), axis=-1) / np.log(2)
     # Power of noise is exponential: its mean over the teeth scatters by 1 / sqrt(count); three of those are no chance.
     clear = teeth.mean(axis=-1) > floor * (1 + 3 / np.sqrt(len(numbers)))
-    foretold = np.sqrt(np.maximum(teeth.mean(axis=-1) - floor, 0.0)) * numbers.mean() / number
+    predicted = np.sqrt(np.maximum(teeth.mean(axis=-1) - floor, 0.0)) * numbers.mean() / number
     found = np.sqrt(power(waves, np.array([hr_hz]))[:, 0])
-    size = np.divide(foretold, found, out=np.zeros(3), where=clear & (found > 0))
+    size = np.divide(predicted, found, out=np.zeros(3), where=clear & (found > 0))
     return float(exactness * min(1.0, float(size.max())))
 
 
 def at_key_frames(whole: NDArray[np.bool_], fs: float, hr_bpm: float) -> bool:
-    """Whether ``hr_bpm`` is, as far as N frames can tell, one of the first four multiples of the pace of the key frames
-    marked in ``whole`` (N,). What a codec does to a face that moves can then look like a pulse of the skin alone."""
+    """Return True if ``hr_bpm`` is, within the resolution of N frames, 1 to 4 times the pace of the key frames.
+
+    What a codec does to a face that moves can then look like a pulse of the skin alone.
+
+    Examples
+    --------
+    >>> whole = np.arange(300) % 25 == 0  # a key frame every second at 25 frames per second
+    >>> at_key_frames(whole, fs=25, hr_bpm=120), at_key_frames(whole, fs=25, hr_bpm=72)
+    (True, False)
+    """
     at = np.flatnonzero(whole)
     if len(at) < 2 or whole.mean() >= 0.5:
         return False
