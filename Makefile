@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test weights setup format clean
+.PHONY: demo test docs weights setup format clean
 
 demo: setup
 	$(BIN)/autohr demo --out demo
@@ -15,6 +15,11 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_house.py
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests --deselect tests/test_house.py -n auto --dist worksteal
+
+# The site, in site/index.html. A broken link or reference fails the build; nothing is fetched.
+docs: setup
+	$(BIN)/python benchmarks/results.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Weights like the shipped ones, from nothing; each step goes on where it was stopped. PORTRAITS names a folder of
 # photographs with landmarks.npz; without it everybody is drawn, and less is learned.
@@ -40,4 +45,4 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv demo site build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
