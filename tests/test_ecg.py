@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autohr.errors import SignalTooShort
-from autohr.signals.ecg import PULSE_DELAY_S, detect_r_peaks, pulse_of_beats, rate_between
+from autohr.lab.datasets.ecg import PULSE_DELAY_S, detect_r_peaks, pulse_of_beats, rate_between
 from autohr.signals.rate import estimate_heart_rate
 from autohr.types import Float
 from trees import made_ecg

@@ -1,8 +1,9 @@
-"""Classic methods, one visible table: name -> function of mean skin colour rgb (T, 3) and fs, giving bvp (T,).
+"""Classic methods: functions of the mean skin colour rgb (T, 3) and fs that return a pulse wave bvp (T,).
 
-Four can be given more: ``li2014`` the background's colour as a third argument; ``samc``, ``ssr`` and ``mvdr`` the
-colours of R parts of the face, (R, T, 3), in place of their mean, and ``mvdr`` also how much skin each part is and what
-holds no pulse."""
+Four take more: ``li2014`` the background's colour as a third argument; ``samc``, ``ssr`` and ``mvdr`` the colours of R
+parts of the face, (R, T, 3), in place of their mean; ``mvdr`` also the share of skin in each part, and reference waves
+that hold no pulse.
+"""
 
 from collections.abc import Callable
 
@@ -28,3 +29,4 @@ CLASSIC: dict[str, Callable[[Float, float], Float]] = {
     "ssr": ssr,
     "mvdr": mvdr,
 }
+"""Name -> function. A new formula is one function and one line here."""

@@ -1,11 +1,10 @@
-"""GREEN, CHROM and POS: mean skin colour in, pulse wave out, side by side because they differ by one line each.
+"""GREEN, CHROM and POS: from the mean skin colour to a pulse wave.
 
-All take rgb (..., T, 3), 0..255 or any positive scale, and fs in frames per second, and give bvp (..., T), zero mean,
-positive where the skin holds more blood (green is darker there). Leading axes are regions, computed together. None of
-them picks a rate: that is signals/rate.py's.
+All take rgb (..., T, 3), 0..255 or any positive scale, and fs in frames per second, and return bvp (..., T), zero mean,
+positive where the skin holds more blood (green is darker there). Leading axes are regions, computed together.
 
-How sure: formulas of CHROM and POS are the papers'; window length 1.6 s, overlap and projection planes too. What
-differs is said in each docstring.
+Fidelity: the formulas of CHROM and POS, their windows of 1.6 s, overlap and projection planes are the papers'; each
+docstring says what differs.
 """
 
 from __future__ import annotations
@@ -21,10 +20,19 @@ WINDOW_S = 1.6
 
 
 def green(rgb: Float, fs: float) -> Float:
-    """GREEN (Verkruysse et al. 2008): the green channel, relative to its mean, detrended and band-passed.
+    """Return GREEN's wave (Verkruysse et al. 2008): the green channel over its mean, detrended and band-passed.
 
     The paper filters 0.8..6 Hz; here the band is ``HEART_BAND_HZ``, common to all methods of this package, so that 40
     bpm passes. Means, not sums, so that a region that changes size does not change the signal.
+
+    Examples
+    --------
+    >>> from autohr.signals.rate import estimate_heart_rate
+    >>> from autohr.signals.simulate import simulate_pulse, simulate_rgb
+    >>> truth = simulate_pulse(duration_s=20, fs=30, hr_bpm=72, hrv=0)
+    >>> rgb = simulate_rgb(truth.bvp, fs=30)
+    >>> [round(estimate_heart_rate(method(rgb, 30), 30).hr_bpm) for method in (green, chrom, pos)]
+    [72, 72, 72]
     """
     rgb = checked_rgb(rgb, fs)
     relative = rgb[..., 1] / rgb[..., 1].mean(axis=-1, keepdims=True) - 1
@@ -32,7 +40,7 @@ def green(rgb: Float, fs: float) -> Float:
 
 
 def chrom(rgb: Float, fs: float) -> Float:
-    """CHROM (de Haan & Jeanne 2013): two chrominance signals, combined so that specular changes cancel.
+    """Return CHROM's wave (de Haan & Jeanne 2013): two chrominance signals in which specular changes cancel.
 
     Windows of 1.6 s with half overlap: normalise colour by the window's mean, X = 3R - 2G, Y = 1.5R + G - 1.5B,
     S = X - (sd X / sd Y) Y, Hann, overlap-add. Differs from the paper: the band-pass of X and Y runs once over the
@@ -63,7 +71,7 @@ def chrom(rgb: Float, fs: float) -> Float:
 
 
 def pos(rgb: Float, fs: float) -> Float:
-    """POS (Wang et al. 2017): projection on the plane orthogonal to skin tone, tuned in each window.
+    """Return POS's wave (Wang et al. 2017): projection on the plane orthogonal to skin tone, tuned in each window.
 
     Every window of 1.6 s, stride 1: C = colour / its mean, S1 = G - B, S2 = -2R + G + B, h = S1 + (sd S1 / sd S2) S2,
     mean removed, overlap-added. The paper has no filter after that; here the sum is band-passed to ``HEART_BAND_HZ`` as
@@ -84,7 +92,7 @@ def pos(rgb: Float, fs: float) -> Float:
     }
 
     def sd(weights: tuple[float, float, float]) -> Float:
-        """Of sum_i weights_i c_i / mean_i in each window (..., windows)."""
+        """Return the deviation of sum_i weights_i c_i / mean_i in each window (..., windows)."""
         scaled = [weight / mean[i] for i, weight in enumerate(weights)]
         variance = sum((1 if i == j else 2) * scaled[i] * scaled[j] * cov for (i, j), cov in covariance.items())
         return np.sqrt(np.maximum(np.asarray(variance, dtype=np.float64), 0.0))
@@ -103,19 +111,19 @@ def pos(rgb: Float, fs: float) -> Float:
 
 
 def _running_sum(x: Float, length: int) -> Float:
-    """Sum of each ``length`` neighbours along time: (..., T) -> (..., T - length + 1)."""
+    """Sum each ``length`` neighbours along time: (..., T) -> (..., T - length + 1)."""
     total = np.cumsum(np.concatenate([np.zeros((*x.shape[:-1], 1)), x], axis=-1), axis=-1)
     return np.asarray(total[..., length:] - total[..., :-length])
 
 
 def _spread(x: Float, length: int, n_frames: int) -> Float:
-    """Sum over the windows that hold each frame of the windows' x: (..., windows) -> (..., T)."""
+    """Sum, for each frame, the windows' x over the windows that hold it: (..., windows) -> (..., T)."""
     padded = np.concatenate([np.zeros((*x.shape[:-1], length - 1)), x, np.zeros((*x.shape[:-1], length - 1))], axis=-1)
     return _running_sum(padded, length)[..., :n_frames]
 
 
 def _window_length(rgb: Float, fs: float) -> int:
-    """Frames in 1.6 s, even so that half overlap is whole."""
+    """Return the frames in 1.6 s, an even number so that half overlap is whole."""
     length = int(np.ceil(WINDOW_S * fs))
     length += length % 2
     if rgb.shape[-2] < length:
@@ -126,7 +134,7 @@ def _window_length(rgb: Float, fs: float) -> int:
 
 
 def _sliding_mean(rgb: Float, length: int) -> Float:
-    """Mean over ``length`` frames centred on each, shorter at the ends: (..., T, 3)."""
+    """Return the mean (..., T, 3) over ``length`` frames centred on each, shorter at the ends."""
     total = np.cumsum(np.pad(rgb, [(0, 0)] * (rgb.ndim - 2) + [(1, 0), (0, 0)]), axis=-2)
     n_frames = rgb.shape[-2]
     at = np.arange(n_frames)
@@ -136,13 +144,14 @@ def _sliding_mean(rgb: Float, length: int) -> Float:
 
 
 def ratio_of_sd(a: Float, b: Float) -> Float:
-    """sd(a) / sd(b) along time, kept as an axis; 0 where b is constant."""
+    """Return sd(a) / sd(b) along time, kept as an axis; 0 where b is constant."""
     sd_a, sd_b = a.std(axis=-1, keepdims=True), b.std(axis=-1, keepdims=True)
     ratio: Float = np.divide(sd_a, sd_b, out=np.zeros_like(sd_a), where=sd_b > 1e-12)
     return ratio
 
 
 def checked_rgb(rgb: Float, fs: float) -> Float:
+    """Return rgb (..., T, 3) as float64 without zeros, or raise ValueError for what is no colour over time."""
     rgb = np.asarray(rgb, dtype=np.float64)
     if rgb.ndim < 2 or rgb.shape[-1] != 3:
         raise ValueError(f"rgb must be (..., T, 3), not {rgb.shape}.")

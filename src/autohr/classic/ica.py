@@ -1,4 +1,4 @@
-"""ICA: "Advancements in noncontact, multiparameter physiological measurements using a webcam" (Poh et al. 2011).
+"""Poh2011 (ICA): noncontact, multiparameter physiological measurements using a webcam (Poh et al. 2011).
 
 rgb (T, 3) -> bvp (T,). Detrend, z-score, JADE on the three channels, then the source whose spectrum has the highest
 peak relative to the rest inside the heart band.
@@ -21,17 +21,20 @@ from autohr.signals.rate import BAND_BPM, power_spectrum
 from autohr.types import Float
 
 JADE_TOLERANCE = 1e-6
-"""Rotations smaller than this (radians) end the joint diagonalisation; far below what T samples can resolve."""
+"""Rotation (radians) below which the joint diagonalisation ends; far below what T samples can resolve."""
 
 
 def ica(rgb: Float, fs: float) -> Float:
-    """Pulse wave bvp (T,) of mean skin colour rgb (T, 3). Positive where the skin holds more blood.
+    """Return the pulse wave bvp (T,) of mean skin colour rgb (T, 3). Positive where the skin holds more blood.
 
     ICA leaves sign and order open: the order is settled by the spectrum, the sign by the green channel.
 
-    Raises:
-        SignalTooShort: fewer samples than one period of the heart band's lower edge.
-        ValueError: rgb of another shape, or not finite.
+    Raises
+    ------
+    SignalTooShort
+        Fewer samples than one period of the heart band's lower edge.
+    ValueError
+        Rgb of another shape, or not finite.
     """
     rgb = np.asarray(rgb, dtype=np.float64)
     if rgb.ndim != 2 or rgb.shape[1] != 3:
@@ -47,10 +50,10 @@ def ica(rgb: Float, fs: float) -> Float:
 
 
 def jade(x: Float) -> Float:
-    """Independent sources (M, N) of mixtures x (C, N), M <= C, by joint diagonalisation of fourth cumulants.
+    """Separate mixtures x (C, N) into independent sources (M, N), M <= C, by joint diagonalisation of fourth cumulants.
 
-    Unit variance each; order and sign are arbitrary. M is smaller than C when channels repeat each other (a grey video
-    has only one): directions with less than 1e-8 of the strongest one's variance are left out.
+    Each has unit variance; order and sign are arbitrary. M is smaller than C when channels repeat each other (a grey
+    video has only one): directions with less than 1e-8 of the strongest one's variance are left out.
     """
     n_channels, n_samples = x.shape
     if n_samples < 10 * n_channels:

@@ -20,7 +20,7 @@ Differs from the paper, and why:
 - Clock: what the paper counts in frames at 61 per second is in seconds or Hz here.
 - The rate is signals/rate.py's, not the paper's Welch spectrum: 16 segments of 10 s would be 1.2 s each.
 
-How sure: the order of the steps and the parameters are those of the public re-implementation bob.rppg.base for
+Fidelity: the order of the steps and the parameters are those of the public re-implementation bob.rppg.base for
 MAHNOB-HCI (lambda 300, 21 frames, 3 taps, step 0.05, 1 s, 5 %); the paper itself was not at hand, and its step is
 remembered as 0.003. The numbers that are ours are ``RESTLESS`` and ``DARK``.
 """
@@ -37,40 +37,44 @@ from autohr.signals.filters import bandpass, detrend
 from autohr.types import Float
 
 PAPER_FPS = 61.0
-"""Of MAHNOB-HCI, which the frame counts below are for."""
+"""Frames per second of MAHNOB-HCI, which the paper's frame counts are for."""
 
 NLMS_TAPS = 3
 NLMS_STEP = 0.05
-"""At 61 frames per second. Both are scaled, so that the filter spans and forgets the same times at every rate. That
-leaves one tap at 30 frames per second. It must: the light's mean level, and not its changes, teaches the weights, so
-all taps end up alike, and the mean of three frames at 30 lags behind a flicker that it should take away."""
+"""Taps and step of the adaptive filter at 61 frames per second. Both are scaled, so that the filter spans and forgets
+the same times at every rate. That leaves one tap at 30 frames per second. It must: the light's mean level, and not its
+changes, teaches the weights, so all taps end up alike, and the mean of three frames at 30 lags behind a flicker that it
+should take away."""
 
 SEGMENT_S = 1.0
 DROPPED_SHARE = 0.05
 
 RESTLESS = 2.0
-"""A segment is dropped only if its deviation is so many times the median one. Ours: in simulated pulses of 40 bpm and
-more, the most restless second had 1.36 times the deviation of the median one."""
+"""Deviation of a segment, relative to the median one, above which it may be dropped. Ours: in simulated pulses of 40
+bpm and more, the most restless second had 1.36 times the deviation of the median one."""
 
 DETREND_HZ = 0.70
-"""The cut-off of the published lambda = 300 at 61 samples per second (tests/test_li2014.py)."""
+"""Cut-off of the published lambda = 300 at 61 samples per second (tests/test_li2014.py)."""
 
 SMOOTH_S = 21 / PAPER_FPS
-"""The moving average has a zero at 2.9 Hz: the method as published weakens 165 bpm by 25 dB, 110 by 7. Of few frames it
-is an odd number all the same: at 12.5 per second the zero is at 150 bpm."""
+"""Length of the moving average. It has a zero at 2.9 Hz: the method as published weakens 165 bpm by 25 dB, 110 by 7. Of
+few frames it is an odd number all the same: at 12.5 per second the zero is at 150 bpm."""
 
 DARK = 4.0
-"""Mean grey level below which a background tells nothing of the light. Ours, as in methods.py."""
+"""Mean grey level below which a background tells nothing of the light. Ours."""
 
 
 def li2014(rgb: Float, fs: float, background_rgb: Float | None = None) -> Float:
-    """Pulse wave bvp (T,) of colour rgb (T, 3) and, if there is one, background_rgb (T, 3); 0..255, fs in Hz.
+    """Return the pulse wave bvp (T,) of colour rgb (T, 3) and, if there is one, background_rgb (T, 3); 0..255.
 
     Positive where the skin holds more blood; zero in the stretches that were cut out.
 
-    Raises:
-        SignalTooShort: less than one period of the heart band's lower edge.
-        ValueError: colours of another shape, or a face that is not finite.
+    Raises
+    ------
+    SignalTooShort
+        Less than one period of the heart band's lower edge.
+    ValueError
+        Colours of another shape, or a face that is not finite.
     """
     rgb = checked_rgb(rgb, fs)
     if rgb.ndim != 2:
@@ -95,7 +99,7 @@ def li2014(rgb: Float, fs: float, background_rgb: Float | None = None) -> Float:
 
 
 def rectify(face: Float, light: Float, *, n_taps: int = NLMS_TAPS, step: float = NLMS_STEP) -> Float:
-    """face (T,) without what an adaptive filter of ``n_taps`` foretells of it from light (T,): (T - n_taps + 1,).
+    """Subtract from face (T,) what an adaptive filter of ``n_taps`` predicts from light (T,): (T - n_taps + 1,).
 
     Normalised least mean squares, twice over the whole: once to learn the weights, once with the last ones frozen.
     """
@@ -110,8 +114,10 @@ def rectify(face: Float, light: Float, *, n_taps: int = NLMS_TAPS, step: float =
 
 
 def calm(x: Float, length: int) -> NDArray[np.bool_]:
-    """(T,) True but in the segments of ``length`` samples of x (T,) that are dropped. What is left over at the end
-    belongs to the last segment."""
+    """Return a mask (T,) that is False in the segments of ``length`` samples of x (T,) that are dropped.
+
+    Samples left over at the end belong to the last segment.
+    """
     n_segments = max(1, len(x) // max(length, 2))
     edges = [k * length for k in range(n_segments)] + [len(x)]
     keep = np.ones(len(x), dtype=bool)
@@ -124,7 +130,7 @@ def calm(x: Float, length: int) -> NDArray[np.bool_]:
 
 
 def without_jumps(x: Float, keep: NDArray[np.bool_]) -> Float:
-    """The kept samples of x (T,) one after the other; what follows a gap is moved to where the last piece ended."""
+    """Join the kept samples of x (T,); what follows a gap is moved to the level at which the last piece ended."""
     at = np.flatnonzero(keep)
     steps = np.diff(x[at])
     steps[np.diff(at) > 1] = 0.0
@@ -133,6 +139,6 @@ def without_jumps(x: Float, keep: NDArray[np.bool_]) -> Float:
 
 
 def _moving_average(x: Float, length: int) -> Float:
-    """Mean of ``length`` (odd) neighbours, mirrored at both ends. Centred: the published causal one only delays."""
+    """Average ``length`` (odd) neighbours, mirrored at both ends. Centred: the published causal one only delays."""
     padded = np.pad(x, length // 2, mode="reflect")
     return np.asarray(np.convolve(padded, np.full(length, 1 / length), mode="valid"))

@@ -1,5 +1,6 @@
-"""MVDR: the minimum variance distortionless response beamformer (Capon 1969), over the cells of a face in place of
-antennas. As a way to a pulse it is ours; we know of no paper that has it, and looked only briefly.
+"""MVDR: the minimum variance distortionless response beamformer (Capon 1969), over the cells of a face.
+
+Its use for the pulse is ours; we know of no paper that has it, after a brief search.
 
 Every cell of the face and every colour is a channel. A pulse shows in all of them at once and in known shares: as much
 as the cell is skin, and by ``BLOOD_SIGNATURE`` in its colours. Light, movement and the codec show in other shares. So
@@ -19,7 +20,7 @@ as there are channels, wherever they show. Waves of which it is known that they 
 the head's movement) are channels too, with s = 0 and a high power: they are taken out of the sum at nearly any price.
 
 Chosen on 218 hard synthetic recordings, 96 usual ones, 48 real videos with a pulse laid in and 28 talking heads, where
-wide ranges of all settings gave much the same (docs/LOG.md, "A beamformer"). Formulas from memory.
+wide ranges of all settings gave much the same. Formulas from memory.
 """
 
 from __future__ import annotations
@@ -33,40 +34,48 @@ from autohr.signals.filters import bandpass
 from autohr.types import Float
 
 LOADING = 0.5
-"""Least diagonal loading, in shares of the channels' mean power. 0.3 to 4 gave much the same."""
+"""Smallest diagonal loading, as a share of the channels' mean power. 0.3 to 4 gave much the same."""
 
 LEAST_GAIN = 0.55
-"""The plain average has 1. Without it the one real face at hand, a strong pulse of 53 bpm, is read as 55.2 at -3 dB;
-with 0.5 as 53.4 at 2 dB, with 0.8 as 53.1 at 7 dB, but then weak pulses are lost."""
+"""Smallest white noise gain; the plain average has 1. Without a limit the one real face at hand, a strong pulse of 53
+bpm, is read as 55.2 at -3 dB; with 0.5 as 53.4 at 2 dB, with 0.8 as 53.1 at 7 dB, but then weak pulses are lost."""
 
-MOST_DOUBLINGS = 40
-"""Of the loading. It is then 1e12 times what it began with, far above any channel's power, and the gain all but 1."""
+MAX_DOUBLINGS = 40
+"""Largest number of times the loading is doubled. It is then 1e12 times its first value, and the gain nearly 1."""
 
 REFERENCE_GAIN = 10.0
-"""Standard deviation of a reference, in those of a mean channel. 5 to 30 gave the same; 1 was as good as none."""
+"""Standard deviation of a reference, relative to a mean channel's. 5 to 30 gave the same; 1 had no effect."""
 
 LEAST_NOISE = 1e-4
-"""Of a channel's relative change from frame to frame: a fortieth of a grey level. A cell that a codec has frozen is not
-a perfect one."""
+"""Smallest noise assumed of a channel's relative change from frame to frame, a fortieth of a grey level: a cell that a
+codec has frozen is not free of noise."""
 
 LEAST_SKIN = 0.2
-"""Cells that are less skin than this count as none: they only tell what to avoid."""
+"""Share of skin below which a cell counts as having none; it then only shows what to avoid."""
 
 
 def mvdr(rgb: Float, fs: float, skin: Float | None = None, references: Float | None = None) -> Float:
-    """Pulse wave bvp (T,) of the colours of R cells of a face and around it, rgb (R, T, 3), or of one, (T, 3).
+    """Return the pulse wave bvp (T,) of the colours of R cells on and around a face, rgb (R, T, 3), or of one, (T, 3).
 
-    Positive where the skin holds more blood. The size means nothing.
+    Positive where the skin holds more blood; its size has no meaning.
 
-    Args:
-        rgb: mean colours, 0..255.
-        fs: in Hz.
-        skin: (R,) 0..1, how much each cell is skin; all alike if None, or if none reaches ``LEAST_SKIN``.
-        references: (K, T) waves that hold no pulse. Rows with NaN count as absent.
+    Parameters
+    ----------
+    rgb
+        Mean colours, 0..255.
+    fs
+        In Hz.
+    skin
+        (R,) 0..1, how much each cell is skin; all alike if None, or if none reaches ``LEAST_SKIN``.
+    references
+        (K, T) waves that hold no pulse. Rows with NaN count as absent.
 
-    Raises:
-        SignalTooShort: less than one period of the heart band's lower edge.
-        ValueError: rgb of another shape, or not finite; skin or references that do not fit it.
+    Raises
+    ------
+    SignalTooShort
+        Less than one period of the heart band's lower edge.
+    ValueError
+        Rgb of another shape, or not finite; skin or references that do not fit it.
     """
     rgb = checked_rgb(rgb, fs)
     if rgb.ndim not in (2, 3) or rgb.shape[0] == 0:
@@ -100,7 +109,7 @@ def mvdr(rgb: Float, fs: float, skin: Float | None = None, references: Float | N
 
     sizes, directions = np.linalg.eigh(channels @ channels.T / n_frames)
     seen = directions[:n_channels].T @ signature
-    for doublings in range(MOST_DOUBLINGS):
+    for doublings in range(MAX_DOUBLINGS):
         loading = LOADING * power * 2.0**doublings
         weights = directions @ (seen / (np.maximum(sizes, 0.0) + loading))
         if _white_noise_gain(weights[:n_channels], signature) >= LEAST_GAIN:
@@ -111,5 +120,5 @@ def mvdr(rgb: Float, fs: float, skin: Float | None = None, references: Float | N
 
 
 def _white_noise_gain(weights: Float, signature: Float) -> float:
-    """0..1: of the sum by ``weights``, in shares of that by ``signature`` itself."""
+    """Return the white noise gain, 0..1, of the sum by ``weights`` relative to that by ``signature`` itself."""
     return float((weights @ signature) ** 2 / ((weights @ weights) * (signature @ signature)))

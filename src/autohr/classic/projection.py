@@ -1,9 +1,9 @@
-"""LGI, OMIT and PBV: one projection of the mean skin colour for the whole window, side by side as they differ little.
+"""LGI, OMIT and PBV: one projection of the mean skin colour for the whole window.
 
-All take rgb (T, 3), 0..255, and fs in frames per second, and give bvp (T,), zero mean, positive where the skin holds
-more blood. They are not in the paper's tables; they are here because other toolboxes have them.
+All take rgb (T, 3), 0..255, and fs in frames per second, and return bvp (T,), zero mean, positive where the skin holds
+more blood. They are not in the AutoHR paper's tables; other toolboxes have them.
 
-How sure: LGI and OMIT are what the public toolboxes compute (rPPG-Toolbox, read; the papers were not), with this
+Fidelity: LGI and OMIT are what the public toolboxes compute (rPPG-Toolbox, read; the papers were not), with this
 package's band-pass in place of theirs. PBV: see there.
 """
 
@@ -16,12 +16,12 @@ from autohr.signals.filters import bandpass, detrend
 from autohr.types import Float
 
 BLOOD_SIGNATURE = (0.33, 0.77, 0.53)
-"""How strongly the pulse shows in R, G, B of a white-balanced camera: de Haan & van Leest 2014. The simulator
+"""Strength of the pulse in R, G, B of a white-balanced camera (de Haan & van Leest 2014). The simulator
 (signals/simulate.py) draws pulses of exactly this colour, so PBV has an advantage in every synthetic test."""
 
 
 def lgi(rgb: Float, fs: float) -> Float:
-    """LGI, local group invariance (Pilz et al. 2018): green of what is orthogonal to the chief direction of colour.
+    """Return LGI's wave (Pilz et al. 2018): green of what is orthogonal to the chief direction of colour.
 
     The first left singular vector of rgb' (3, T) is close to the mean skin colour, so brighter and darker are projected
     out. The paper's further steps, its diffusion process among them, are not here, nor in the toolboxes.
@@ -32,7 +32,7 @@ def lgi(rgb: Float, fs: float) -> Float:
 
 
 def omit(rgb: Float, fs: float) -> Float:
-    """OMIT (Alvarez Casado & Bordallo Lopez 2023): as LGI, the direction being the first of a QR factorisation.
+    """Return OMIT's wave (Alvarez Casado & Bordallo Lopez 2023): LGI with the first direction of a QR factorisation.
 
     The first column of Q of rgb' (3, T) is the first frame's colour, so that one frame's noise turns the projection.
     """
@@ -41,8 +41,7 @@ def omit(rgb: Float, fs: float) -> Float:
 
 
 def pbv(rgb: Float, fs: float) -> Float:
-    """PBV, blood volume pulse signature (de Haan & van Leest 2014): the projection that passes a colour change of
-    ``BLOOD_SIGNATURE`` and as little else as possible.
+    """Return PBV's wave (de Haan & van Leest 2014): the projection that passes ``BLOOD_SIGNATURE`` and little else.
 
     c = colour / its mean - 1 (3, T), weights w solve (c c') w ~ signature, wave = w' c. One w serves the whole window,
     where the paper has short windows that overlap. On the one real face at hand (10 s) the whole window gave 6.9 dB,
@@ -62,7 +61,7 @@ def pbv(rgb: Float, fs: float) -> Float:
 
 
 def _green_beside(rgb: Float, direction: Float, fs: float) -> Float:
-    """Green of rgb (T, 3) without its part along ``direction`` (3,) of unit length, as a pulse wave."""
+    """Return green of rgb (T, 3) without its part along ``direction`` (3,) of unit length, as a pulse wave."""
     beside = rgb[:, 1] - direction[1] * (rgb @ direction)
     wave = -bandpass(detrend(beside, fs), fs)
     return np.asarray(wave - wave.mean())

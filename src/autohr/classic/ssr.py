@@ -1,5 +1,4 @@
-"""SSR, also 2SR: "A Novel Algorithm for Remote Photoplethysmography: Spatial Subspace Rotation" (Wang, Stuijk, de Haan
-2015).
+"""SSR (2SR): spatial subspace rotation (Wang, Stuijk & de Haan 2015).
 
 rgb (R, T, 3), the mean colours of R parts of a face, -> bvp (T,). In every frame the colours of the skin span a
 subspace: the eigenvectors u1, u2, u3 of their correlation, l1 > l2 > l3. A pulse turns u1, the skin's tone, within the
@@ -18,7 +17,7 @@ Differs from the paper, and why:
   has l2 = l3: the turn of its tone, whatever the plane.
 - A last band-pass, as for all methods here.
 
-How sure: the formulas are those of public toolboxes, from memory; the paper was not re-read. An approximation.
+Fidelity: an approximation. The formulas are those of public toolboxes, from memory; the paper was not re-read.
 """
 
 from __future__ import annotations
@@ -31,21 +30,24 @@ from autohr.signals.filters import bandpass
 from autohr.types import Float
 
 WINDOW_S = 1.0
-"""20 frames at 20 frames per second in the paper."""
+"""Length of a window; the paper has 20 frames at 20 frames per second."""
 
 LEAST_SHARE = 1e-6
-"""Of l1, which l2 and l3 count as having: a part alone, or parts all of one colour, have none. A scatter of 0.1 % of
+"""Smallest l2 and l3, as a share of l1: one part alone, or parts all of one colour, have none. A scatter of 0.1 % of
 the skin's brightness has as much."""
 
 
 def ssr(rgb: Float, fs: float) -> Float:
-    """Pulse wave bvp (T,) of the parts' colours rgb (R, T, 3), or of one part (T, 3); 0..255, fs in Hz.
+    """Return the pulse wave bvp (T,) of the parts' colours rgb (R, T, 3), or of one part (T, 3); 0..255, fs in Hz.
 
     Positive where the skin holds more blood.
 
-    Raises:
-        SignalTooShort: less than a window of ``WINDOW_S``, or than one period of the heart band's lower edge.
-        ValueError: rgb of another shape, or not finite: leave out parts that were not seen.
+    Raises
+    ------
+    SignalTooShort
+        Less than a window of ``WINDOW_S``, or than one period of the heart band's lower edge.
+    ValueError
+        Rgb of another shape, or not finite: leave out parts that were not seen.
     """
     rgb = checked_rgb(rgb, fs)
     if rgb.ndim not in (2, 3) or rgb.shape[0] == 0:

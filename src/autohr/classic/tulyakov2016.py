@@ -1,5 +1,4 @@
-"""Tulyakov2016, SAMC: "Self-Adaptive Matrix Completion for Heart Rate Estimation from Face Videos under Realistic
-Conditions" (Tulyakov, Alameda-Pineda, Ricci, Yin, Cohn, Sebe 2016).
+"""Tulyakov2016 (SAMC): self-adaptive matrix completion for heart rate from face videos (Tulyakov et al. 2016).
 
 rgb (R, T, 3), the mean colours of R parts of a face, -> bvp (T,). Each part's chrominance (as in CHROM) is a row of a
 matrix. A pulse makes all rows alike, so the matrix should have rank one; where a face moves or shines it has not. Which
@@ -17,7 +16,7 @@ Differs from the paper, and why:
   they are what the mask is for).
 - A last band-pass, as for all methods here; the rate is signals/rate.py's and not a Welch spectrum's.
 
-How sure: the objective is the paper's from memory, not re-read; the update rules were derived again. The paper's nu,
+Fidelity: the objective is the paper's from memory, not re-read; the update rules were derived again. The paper's nu,
 beta, mu, rho, the number of parts and the window of the prior are not known to us: the values below are ours, chosen on
 a synthetic matrix (36 x 900, 43 % corrupted; tests/test_tulyakov2016.py), so this is a reconstruction. Where noise, and
 not movement, hides the pulse, it finds fewer rates than the mean of the same chrominances, which averages the noise
@@ -38,17 +37,17 @@ from autohr.types import Float
 
 @dataclass(frozen=True)
 class CompletionConfig:
-    """Parameters of the completion. C is brought to a robust deviation of 1 first, so they have no unit."""
+    """Parameters of the completion, without unit because C is first brought to a robust deviation of 1."""
 
     nu: float = 0.33
     """Weight of low rank, times sqrt(R T): the largest singular value of a common wave grows so. From 0.5 to 0.8 on,
     by how much is corrupted, nothing is left of E; under 0.25 the corrupted entries enter it."""
     beta: float = 1.0
-    """Entries that are off by less than its root are believed."""
+    """Square of the deviation below which an entry is believed."""
     mu: float = 0.5
     """Weight of the prior."""
     rho: float = 1.0
-    """Of the alternating directions."""
+    """Penalty of the alternating directions."""
     prior_s: float = 1.0
     """Window of the local deviation: 31 frames at 30 per second."""
     prior_quantile: float = 0.7
@@ -58,13 +57,13 @@ class CompletionConfig:
 
 
 LEAST_NU = 0.02
-"""Where ``nu`` leaves nothing of E, a weak pulse under noise, it is lowered by a quarter until something stays, or down
-to this. Ours: the first that leaves something is the one of lowest rank."""
+"""Smallest ``nu``. Where ``nu`` leaves nothing of E (a weak pulse under noise) it is lowered by a quarter until
+something stays, at most down to this. Ours: the first that leaves something has the lowest rank."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What was made of a matrix C (R, T)."""
+    """Result of the completion of a matrix C (R, T)."""
 
     wave: Float
     """(T,) unit length; zero if E is."""
@@ -77,13 +76,16 @@ class Completion:
 
 
 def samc(rgb: Float, fs: float) -> Float:
-    """Pulse wave bvp (T,) of the parts' colours rgb (R, T, 3), or of one part (T, 3); 0..255, fs in Hz.
+    """Return the pulse wave bvp (T,) of the parts' colours rgb (R, T, 3), or of one part (T, 3); 0..255, fs in Hz.
 
     Positive where the skin holds more blood.
 
-    Raises:
-        SignalTooShort: less than one period of the heart band's lower edge.
-        ValueError: rgb of another shape, or not finite: leave out parts that were not seen.
+    Raises
+    ------
+    SignalTooShort
+        Less than one period of the heart band's lower edge.
+    ValueError
+        Rgb of another shape, or not finite: leave out parts that were not seen.
     """
     rgb = checked_rgb(rgb, fs)
     if rgb.ndim not in (2, 3) or rgb.shape[0] == 0:
@@ -99,7 +101,7 @@ def samc(rgb: Float, fs: float) -> Float:
 
 
 def chrominance(rgb: Float, fs: float) -> Float:
-    """(R, T) of rgb (R, T, 3): CHROM's X - (sd X / sd Y) Y, each region with one ratio for the whole of it.
+    """Return CHROM's X - (sd X / sd Y) Y (R, T) of rgb (R, T, 3), with one ratio for each region.
 
     Colour over its mean, X = 3R - 2G, Y = 1.5R + G - 1.5B, band-passed; positive where there is more blood.
     """
@@ -110,7 +112,7 @@ def chrominance(rgb: Float, fs: float) -> Float:
 
 
 def complete(c: Float, fs: float, config: CompletionConfig | None = None) -> Completion:
-    """The wave that the believed entries of c (R, T) share. Its sign is that of most of the rows."""
+    """Complete c (R, T) from the entries that are believed; the sign of the wave is that of most rows."""
     config = config or CompletionConfig()
     n_rows, n_frames = c.shape
     scale = 1.4826 * float(np.median(np.abs(c)))
@@ -141,9 +143,10 @@ def complete(c: Float, fs: float, config: CompletionConfig | None = None) -> Com
 
 
 def _shrink(x: Float, threshold: float) -> tuple[Float, int]:
-    """x (R, T) with its singular values lowered by ``threshold``, and how many are left.
+    """Lower the singular values of x (R, T) by ``threshold``; return it and the number of those left.
 
-    By the eigenvectors of x x' (R, R), a tenth of the cost of an SVD where T is long."""
+    It uses the eigenvectors of x x' (R, R), at a tenth of the cost of an SVD where T is long.
+    """
     squares, left = np.linalg.eigh(x @ x.T)
     sizes = np.sqrt(np.maximum(squares, 0.0))
     use = sizes > threshold
@@ -152,7 +155,7 @@ def _shrink(x: Float, threshold: float) -> tuple[Float, int]:
 
 
 def _local_sd(x: Float, length: int) -> Float:
-    """Standard deviation of ``length`` (odd) neighbours in each row of x (R, T), of fewer at the ends."""
+    """Return the deviation of ``length`` (odd) neighbours in each row of x (R, T), of fewer at the ends."""
     n_frames = x.shape[-1]
     at = np.arange(n_frames)
     first, last = np.maximum(at - length // 2, 0), np.minimum(at + length // 2 + 1, n_frames)

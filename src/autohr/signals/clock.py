@@ -1,4 +1,4 @@
-"""What was read of one face, frame by frame, put on a uniform clock: for the meter and the cache alike."""
+"""Uniform clock: the colours of one face, read at uneven times, brought to evenly spaced ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autohr.signals.filters import resample
 from autohr.types import FaceClip, Float
 
 REGION_KNOWN = 0.5
-"""A region with a colour in less than this share of a window's frames is left out of it; the background alike."""
+"""Share of a window's frames in which a region, or the background, must have a colour to be used in it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,13 @@ class FaceRows:
 
 
 def nearest(t_s: Float, at_s: Float) -> NDArray[np.intp]:
-    """For each of ``at_s`` (M,) the index of the nearest of the increasing ``t_s`` (N,), the earlier of two: (M,)."""
+    """Return, for each of ``at_s`` (M,), the index (M,) of the nearest of the increasing ``t_s`` (N,).
+
+    Examples
+    --------
+    >>> nearest(np.array([0.0, 1.0, 2.0]), np.array([0.5, 1.6, 9.0]))
+    array([0, 2, 2])
+    """
     if len(t_s) == 1:
         return np.zeros(len(at_s), dtype=np.intp)
     right = np.clip(np.searchsorted(t_s, at_s), 1, len(t_s) - 1)
@@ -46,11 +52,15 @@ def nearest(t_s: Float, at_s: Float) -> NDArray[np.intp]:
 
 
 def on_clock(rows: FaceRows, fps: float, start_s: float, n_frames: int) -> FaceClip:
-    """The rows on a clock of ``fps`` from ``start_s``, colours only: what was not seen is interpolated linearly, and
-    marked in ``found``. Of the rows outside that stretch, the last before it and the first after it are used.
+    """Put rows on a clock of ``fps`` from ``start_s``: colours only, without face crops.
 
-    Raises:
-        SignalTooShort: the face was seen in fewer than two of the rows used.
+    What was not seen is interpolated linearly and marked in ``found``. Of the rows outside that stretch, the last
+    before it and the first after it are used.
+
+    Raises
+    ------
+    SignalTooShort
+        The face was seen in fewer than two of the rows used.
     """
     at_s = start_s + np.arange(n_frames) / fps
     first, last = (int(k) for k in np.searchsorted(rows.t_s, at_s[[0, -1]]))

@@ -1,7 +1,7 @@
-"""Filters and clocks for pulse signals. Time is the last axis; ``fs`` is in samples per second.
+"""Filters for pulse signals. Time is the last axis; ``fs`` is in samples per second.
 
-What could come from scipy.signal is written out: importing that takes 0.3 s, more than all filtering of a minute of
-video. The tests hold each against scipy's.
+Some of them repeat functions of scipy.signal, whose import alone takes longer than filtering a minute of video; the
+tests compare each with scipy's.
 """
 
 from __future__ import annotations
@@ -21,19 +21,28 @@ its edge does not weaken the slowest rates, and wide enough above for the second
 
 
 def detrend(x: Float, fs: float, cutoff_hz: float = 0.4) -> Float:
-    """x (..., N) without its slow trend, by smoothness priors (Tarvainen et al. 2002); the shape stays.
+    """Remove the slow trend from x (..., N) by smoothness priors (Tarvainen et al. 2002).
 
-    z - (I + lambda^2 D'D)^-1 z with D the second difference, solved as a band of five diagonals in O(N). The published
-    parameter lambda moves its cut-off with the sampling rate, so the cut-off itself is the argument here: the filter's
-    gain is L / (1 + L) with L = lambda^2 (2 sin(pi f / fs))^4, which is -3 dB at ``cutoff_hz`` when
-    lambda = sqrt(1 + sqrt 2) / (2 sin(pi cutoff_hz / fs))^2 (lambda = 10 at 15 samples per second, Poh 2011, is 0.94
-    Hz).
+    z - (I + lambda^2 D'D)^-1 z with D the second difference, solved as a band of five diagonals in O(N). With the
+    published parameter lambda the cut-off depends on the sampling rate, so the cut-off itself is the argument here: the
+    filter's gain is L / (1 + L) with L = lambda^2 (2 sin(pi f / fs))^4, which is -3 dB at ``cutoff_hz`` when
+    lambda = sqrt(1 + sqrt 2) / (2 sin(pi cutoff_hz / fs))^2. The lambda = 10 of Poh 2011, at 15 samples per second, is
+    0.94 Hz. The default of 0.4 Hz takes 0.5 dB off 40 bpm, the slowest rate that is looked for.
 
-    The default of 0.4 Hz takes 0.5 dB off 40 bpm, the slowest rate that is looked for.
+    Raises
+    ------
+    ValueError
+        A cut-off outside 0..fs/2.
+    SignalTooShort
+        Fewer than three samples.
 
-    Raises:
-        ValueError: a cut-off outside 0..fs/2.
-        SignalTooShort: fewer than three samples.
+    Examples
+    --------
+    >>> t_s = np.arange(300) / 30
+    >>> pulse = np.sin(2 * np.pi * 1.2 * t_s)
+    >>> drifting = pulse + 5 * t_s
+    >>> bool(np.abs(detrend(drifting, fs=30) - pulse)[60:240].max() < 0.02)
+    True
     """
     if not 0 < cutoff_hz < fs / 2:
         raise ValueError(f"cutoff_hz={cutoff_hz} must lie between 0 and {fs / 2:g} Hz, half of fs={fs:g}.")
@@ -55,14 +64,24 @@ def detrend(x: Float, fs: float, cutoff_hz: float = 0.4) -> Float:
 
 
 def bandpass(x: Float, fs: float, band_hz: tuple[float, float] = HEART_BAND_HZ, order: int = 2) -> Float:
-    """Zero-phase Butterworth band-pass of x (..., N); the shape stays.
+    """Filter x (..., N) by a Butterworth band-pass with zero phase.
 
-    Zero phase matters: a causal filter would shift every beat, and with it the intervals that HRV is computed from. An
-    upper edge at or above fs/2 is lowered to 0.95 of it, for videos of few frames per second.
+    A causal filter would shift every beat, and with it the intervals that HRV is computed from. An upper edge at or
+    above fs/2 is lowered to 0.95 of it, for videos of few frames per second.
 
-    Raises:
-        ValueError: a band that is empty or not below fs/2.
-        SignalTooShort: less than one period of the lower edge.
+    Raises
+    ------
+    ValueError
+        A band that is empty or not below fs/2.
+    SignalTooShort
+        Less than one period of the lower edge.
+
+    Examples
+    --------
+    >>> t_s = np.arange(300) / 30
+    >>> pulse, breath = np.sin(2 * np.pi * 1.2 * t_s), np.sin(2 * np.pi * 0.2 * t_s)
+    >>> bool(bandpass(pulse, fs=30).std() > 0.9 * pulse.std()), bool(bandpass(breath, fs=30).std() < 0.1)
+    (True, True)
     """
     low_hz, high_hz = band_hz
     high_hz = min(high_hz, 0.475 * fs)
@@ -93,10 +112,11 @@ def bandpass(x: Float, fs: float, band_hz: tuple[float, float] = HEART_BAND_HZ, 
 
 
 def _run(sections: Float, x: Float) -> Float:
-    """x (N, K), a column each, through sections (S, 2) of y[n] = x[n] - x[n-2] - a1 y[n-1] - a2 y[n-2].
+    """Run the columns of x (N, K) through sections (S, 2) of y[n] = x[n] - x[n-2] - a1 y[n-1] - a2 y[n-2].
 
-    As if the first sample had always been: a band-pass answers a constant with zero, so that is taken off and the
-    sections start from rest. The recursion is a triangular band of three diagonals.
+    The signal is taken to have had the value of its first sample for ever before: a band-pass answers a constant with
+    zero, so the constant is subtracted and the sections start from rest. The recursion is solved as a triangular band
+    of three diagonals.
     """
     y = np.array(x - x[0], order="F")
     for section in sections:
@@ -110,20 +130,20 @@ def _run(sections: Float, x: Float) -> Float:
 
 @lru_cache(maxsize=64)
 def _bandpass_sections(order: int, low_hz: float, high_hz: float, fs: float) -> tuple[float, Float]:
-    """Gain and (order, 2) a1, a2 of a digital Butterworth band-pass: each section's numerator is 1 - z^-2.
+    """Design a digital Butterworth band-pass: its gain and a1, a2 (order, 2) of sections with numerator 1 - z^-2.
 
-    The analogue low-pass's poles on the unit circle, moved to the band, then the bilinear transform, its edges
-    pre-warped. Designed once for each clock.
+    The poles of the analogue low-pass on the unit circle are moved to the band, and then transformed bilinearly with
+    pre-warped edges.
     """
     edges = 2 * fs * np.tan(np.pi * np.array([low_hz, high_hz]) / fs)
     width, centre_squared = edges[1] - edges[0], edges[0] * edges[1]
-    # Those above the real axis, and the one on it if the order is odd; the others are their mirror images.
+    # The poles above the real axis, and the one on it if the order is odd; the others are their mirror images.
     low_pass = np.exp(0.5j * np.pi * (1 + (2 * np.arange((order + 1) // 2) + 1) / order))
     half = low_pass * width / 2
     root = np.sqrt(half**2 - centre_squared + 0j)
     poles = np.concatenate([half + root, half - root])
     if order % 2:
-        # The two that come of the real pole belong together: conjugates in a narrow band, both real in a wide one.
+        # The two poles that come from the real one are a pair: conjugates in a narrow band, both real in a wide one.
         real = poles[[(order + 1) // 2 - 1, -1]]
         pairs = [(p, p.conjugate()) for p in np.delete(poles, [(order + 1) // 2 - 1, -1])]
         pairs.append((real[0], real[1]))
@@ -136,7 +156,7 @@ def _bandpass_sections(order: int, low_hz: float, high_hz: float, fs: float) -> 
 
 
 def analytic(x: Float) -> NDArray[np.complex128]:
-    """x (..., N) with its Hilbert transform as the imaginary part: the spectrum's negative half left out."""
+    """Return the analytic signal of x (..., N): x with its Hilbert transform as the imaginary part."""
     x = np.asarray(x, dtype=np.float64)
     n_samples = x.shape[-1]
     half = np.fft.rfft(x, axis=-1)
@@ -147,7 +167,7 @@ def analytic(x: Float) -> NDArray[np.complex128]:
 
 
 def remove_line(x: Float) -> Float:
-    """x (..., N) without the straight line that fits it best."""
+    """Subtract from x (..., N) the straight line that fits it best."""
     x = np.asarray(x, dtype=np.float64)
     t = np.arange(x.shape[-1]) - (x.shape[-1] - 1) / 2
     slope = (x * t).sum(axis=-1, keepdims=True) / max(float((t * t).sum()), 1e-300)
@@ -156,15 +176,23 @@ def remove_line(x: Float) -> Float:
 
 
 def resample(t_s: Float, x: Float, at_s: Float) -> Float:
-    """x (N, ...) given at the uneven times ``t_s`` (N,), at the times ``at_s`` (M,): (M, ...), linear in between.
+    """Interpolate x (N, ...), given at the uneven times ``t_s`` (N,), linearly at the times ``at_s`` (M,): (M, ...).
 
-    Time is the FIRST axis here, as in traces (T, R, 3). NaN rows of x count as not measured and are bridged. Linear on
-    purpose: cubic curves overshoot across the gaps that dropped frames leave. At 30 frames per second it costs 0.3 dB
-    at 180 bpm, at 12.5 frames per second 1.7 dB.
+    Time is the FIRST axis here, as in traces (T, R, 3). NaN counts as not measured and is bridged. Cubic curves would
+    overshoot across the gaps that dropped frames leave. Linear interpolation costs 0.3 dB at 180 bpm with 30 frames per
+    second, and 1.7 dB with 12.5.
 
-    Raises:
-        ValueError: times that do not increase, or another number of them than of rows.
-        SignalTooShort: fewer than two rows that are not NaN.
+    Raises
+    ------
+    ValueError
+        Times that do not increase, or another number of them than of rows.
+    SignalTooShort
+        Fewer than two rows that are not NaN.
+
+    Examples
+    --------
+    >>> resample(np.array([0.0, 1.0, 3.0]), np.array([0.0, np.nan, 6.0]), np.array([1.0, 2.0]))
+    array([2., 4.])
     """
     t_s, x = np.asarray(t_s, dtype=np.float64), np.asarray(x, dtype=np.float64)
     if t_s.ndim != 1 or len(t_s) != len(x):
@@ -185,7 +213,7 @@ def resample(t_s: Float, x: Float, at_s: Float) -> Float:
 
 
 def standardise(x: Float) -> Float:
-    """x (..., N) with zero mean and unit standard deviation along time; a constant becomes zeros, not NaN."""
+    """Scale x (..., N) to zero mean and unit standard deviation along time; a constant becomes zeros, not NaN."""
     x = np.asarray(x, dtype=np.float64)
     centred = x - x.mean(axis=-1, keepdims=True)
     scale = centred.std(axis=-1, keepdims=True)

@@ -19,18 +19,19 @@ from autohr.signals.filters import remove_line
 from autohr.types import HRV, Float
 
 FINE_HZ = 250.0
-"""Beats are looked for on a cubic curve through the wave at this rate (4 ms), as Poh 2011 did at 256 Hz."""
+"""Rate, in samples per second, of the cubic curve through the wave on which beats are found (Poh 2011: 256 Hz)."""
 
 LEAST_S = 60.0
 """Shortest sum of accepted intervals for any HRV figure: the Task Force (1996) asks for about one minute for HF."""
 LEAST_LF_S = 120.0
 """Shortest sum of accepted intervals for LF: the Task Force asks for two minutes, five periods of LF's lower edge."""
 MAX_BRIDGE_S = 3.0
-"""Longest interval across which the spectrum's tachogram is interpolated: one or two missed beats. Ours: less than half
-of the shortest period of LF (6.7 s). Longer intervals are pauses, and each stretch between them is a spectrum."""
+"""Longest interval across which the series of intervals is interpolated for its spectrum: one or two missed beats.
+Ours: less than half of the shortest period of LF (6.7 s). Longer ones are pauses; each stretch between them has a
+spectrum of its own."""
 
 INTERVAL_TOLERANCE = 0.3
-"""An interval that differs from the median of its neighbours by more than this share is a missed or a false beat
+"""Largest difference of an interval to the median of its neighbours, as a share; beyond it a beat was missed or false
 (Poh 2011 uses 30 % as well)."""
 LEAST_ACCEPTED = 0.8
 """Share of intervals that must pass; with fewer the wave was not followed beat by beat."""
@@ -47,9 +48,9 @@ MAX_BEAT_ERROR_MS = 30.0
 """Largest error of a beat's time (standard deviation) at which beats are given. Ours: an interval is then off by about
 40 ms, nearly what pNN50 counts."""
 NOISE_SHARE_NET, NOISE_SHARE_FORMULA = 1.1, 1.35
-"""Largest noise of beats, of intervals and of their successive differences over the disagreement of the two waves in
-them: 95 % of 60 synthetic recordings lie below, for AutoHR beside MVDR, and for GREEN, ICA, CHROM and POS beside MVDR
-or MVDR beside POS (docs/LOG.md, 2026-11-27). The least is 0.2: the second wave's part of it cannot be known."""
+"""Largest noise of beats, of intervals and of their successive differences, relative to the disagreement of the two
+waves in them: 95 % of 60 synthetic recordings lie below, for AutoHR beside MVDR, and for GREEN, ICA, CHROM and POS
+beside MVDR or MVDR beside POS (docs/log/2026-11.md, 2026-11-27). The lowest seen is 0.2."""
 SLACK, POWER_SLACK = 0.06, 0.5
 """Share by which SDNN and RMSSD, and LF and HF power, may exceed what was measured although noise adds: noise and
 variation correlate by chance, and the overlapped windows of a network's wave smooth fast changes. The largest on the
@@ -61,11 +62,18 @@ limits are the square of the first and twice the share, since a power is a squar
 
 
 def detect_beats(bvp: Float, fs: float, hr_bpm: float) -> Float:
-    """Times (K,) of the systolic peaks of a wave bvp (N,), in seconds from its first sample.
+    """Return the times (K,) of the systolic peaks of a wave bvp (N,), in seconds from its first sample.
 
-    NaN marks gaps: no beat is found in them, and none closer to one than the wave's own neighbours allow. ``hr_bpm``,
-    the estimated rate, sets the least distance of two beats: 0.6 of the mean interval, above the dicrotic wave's
-    distance and below the shortest interval of a normal rhythm."""
+    NaN marks gaps, in which no beat is found. ``hr_bpm``, the estimated rate, sets the smallest distance of two beats:
+    0.6 of the mean interval, more than the distance of the dicrotic wave and less than the shortest interval of a
+    normal rhythm.
+
+    Examples
+    --------
+    >>> t_s = np.arange(300) / 30
+    >>> detect_beats(-np.cos(2 * np.pi * t_s), fs=30, hr_bpm=60)[:3].round(2)
+    array([0.5, 1.5, 2.5])
+    """
     bvp = np.asarray(bvp, dtype=np.float64)
     beats: list[Float] = []
     edges = np.flatnonzero(np.diff(np.concatenate([[0], np.isfinite(bvp).astype(np.int8), [0]])))
@@ -82,7 +90,7 @@ def detect_beats(bvp: Float, fs: float, hr_bpm: float) -> Float:
 
 
 def _curve(x: Float, at: Float) -> Float:
-    """The natural cubic spline through x (N,), N >= 3, at the places ``at`` (M,) in samples, 0 <= at <= N - 1."""
+    """Evaluate the natural cubic spline through x (N,), N >= 3, at the places ``at`` (M,) in samples, 0 to N - 1."""
     n_inner = len(x) - 2
     # As a sum of cubic B-splines, whose weights of neighbouring samples are 1/6, 4/6, 1/6; no curvature at the ends.
     band = np.ones((2, n_inner))
@@ -101,10 +109,10 @@ def _curve(x: Float, at: Float) -> Float:
 
 
 def find_tops(curve: Float, distance: int, prominence: float) -> NDArray[np.intp]:
-    """Indices of the tops of curve (N,): local maxima, of those nearer than ``distance`` samples only the highest,
-    that stand out by ``prominence``: on both sides the curve falls by as much before it rises above the top.
+    """Return the indices of the peaks of curve (N,), as scipy.signal.find_peaks does, without its slow import.
 
-    As scipy.signal.find_peaks, without its import.
+    Of local maxima nearer than ``distance`` samples only the highest counts, and it must stand out by ``prominence``:
+    on both sides the curve falls by as much before it rises above the peak.
     """
     tops: NDArray[np.intp] = np.flatnonzero((curve[1:-1] > curve[:-2]) & (curve[1:-1] >= curve[2:])) + 1
     height = curve[tops]
@@ -129,7 +137,7 @@ def find_tops(curve: Float, distance: int, prominence: float) -> NDArray[np.intp
 
 
 def accepted_intervals(beats_s: Float) -> tuple[Float, NDArray[np.bool_]]:
-    """ibi_ms (K-1,) between beats_s (K,), and which of them (K-1,) bool agree with their neighbours."""
+    """Return the intervals ibi_ms (K-1,) between beats_s (K,), and a mask (K-1,) of those that fit their neighbours."""
     ibi_ms = 1000.0 * np.diff(beats_s)
     if len(ibi_ms) < 3:
         return ibi_ms, np.zeros(len(ibi_ms), dtype=bool)
@@ -175,19 +183,26 @@ def timed_beats(
 ) -> tuple[Float, Float, float]:
     """Return the beats of a wave whose timing a second wave of the same seconds confirms, and how well.
 
-    Args:
-        beats_s: (N,) beats of the wave.
-        second_s: (M,) beats of another wave, read from the same seconds by another method.
-        noise_share: largest error of the beats over the disagreement of the two waves.
+    Parameters
+    ----------
+    beats_s
+        (N,) beats of the wave.
+    second_s
+        (M,) beats of another wave, read from the same seconds by another method.
+    noise_share
+        Largest error of the beats over the disagreement of the two waves.
 
-    Returns:
-        The confirmed beats (K,) as in ``beats_s``, the same (K,) as in ``second_s`` less its median lag, and the
-        largest error of the first (standard deviation, ms): ``noise_share`` of the standard deviation between the two.
-        An error that both waves share does not show in it.
+    Returns
+    -------
+    The confirmed beats (K,) as in ``beats_s``, the same (K,) as in ``second_s`` less its median lag, and the
+    largest error of the first (standard deviation, ms): ``noise_share`` of the standard deviation between the two.
+    An error that both waves share does not show in it.
 
-    Raises:
-        SignalTooShort: too few beats, beats that are not in both, or an error above ``MAX_BEAT_ERROR_MS``; the message
-            says which.
+    Raises
+    ------
+    SignalTooShort
+        Too few beats, beats that are not in both, or an error above ``MAX_BEAT_ERROR_MS``; the message
+        says which.
     """
     first_s, other_s = confirm_beats(beats_s, second_s)
     if len(first_s) < LEAST_BEATS:
@@ -226,10 +241,13 @@ def heart_rate_variability(
     figure whose error is too large (``MAX_ERROR_MS``, ``MAX_ERROR_PCT``, ``MAX_ERROR_SHARE``) is None, and ``withheld``
     says so.
 
-    Raises:
-        SignalTooShort: less than 60 s of accepted intervals (pauses do not count), or fewer than 80 % of the intervals
-            accepted.
-        ValueError: a second_s of another length.
+    Raises
+    ------
+    SignalTooShort
+        Less than 60 s of accepted intervals (pauses do not count), or fewer than 80 % of the intervals
+        accepted.
+    ValueError
+        A second_s of another length.
     """
     beats_s = np.asarray(beats_s, dtype=np.float64)
     second_s = beats_s if second_s is None else np.asarray(second_s, dtype=np.float64)
@@ -316,8 +334,10 @@ def heart_rate_variability(
 def _band_powers(
     beats_s: Float, ibi_ms: Float, noise_ms: Float, ok: NDArray[np.bool_]
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return LF and HF power (ms²) of the intervals (K-1,) and of the noise (K-1,) between beats_s (K,), over the
-    accepted intervals ``ok``; NaN where no stretch without a pause is long enough."""
+    """Return LF and HF power (ms²) of the intervals (K-1,) and of their noise (K-1,).
+
+    ``ok`` (K-1,) marks the accepted intervals. NaN where no stretch without a pause is long enough.
+    """
     from scipy.interpolate import CubicSpline
     from scipy.signal import welch  # 0.3 s, not wanted before there is a minute of beats
 

@@ -1,6 +1,7 @@
-"""THE heart-rate estimator: every pulse wave of this package, classic or neural, becomes ``hr_bpm`` here.
+"""Heart rate of a pulse wave.
 
-One function, one band, one grid, so that methods differ only by the wave they give (DESIGN 2, rule 4).
+Every wave of this package, from a formula or a net, becomes ``hr_bpm`` by ``estimate_heart_rate``: one function, one
+band and one grid, so that methods differ only by their waves.
 """
 
 from __future__ import annotations
@@ -16,35 +17,35 @@ from autohr.signals.filters import remove_line
 from autohr.types import Float
 
 BAND_BPM = (40.0, 180.0)
-"""Rates that are looked for."""
+"""Lowest and highest rate that is looked for."""
 
 GRID_BPM = 0.1
 """Coarsest spacing of the spectrum on which the peak is looked for; it is refined between the points afterwards."""
 
 LEAST_PERIODS = 2.5
-"""A wave must hold this many periods of the band's lower edge (3.75 s at 40 bpm): with fewer, the main lobe of the
-window reaches down to zero frequency and the estimate of the slowest rates is the trend's."""
+"""Number of periods of the band's lower edge that a wave must hold (3.75 s at 40 bpm). With fewer, the main lobe of the
+window reaches down to zero frequency, and the slowest rates are confused with the trend."""
 
 HALF_RATE_POWER = 0.35
-"""How strong a line at half the strongest peak's rate must be, relative to it, to be taken as the true rate.
+"""Power of a line at half the strongest peak's rate, relative to that peak, from which it is taken as the true rate.
 
 A pulse whose second harmonic is stronger than its fundamental keeps, in real and simulated waves, a fundamental of at
 least this power; in noise a LOCAL PEAK within the resolution of exactly half the rate reaches it seldom
 (tests/test_signals.py measures both)."""
 
 POOLED_NOISE = 0.3
-"""Share of a wave's power that may be anything else, wherever it lies: what one window says against all others counts
-only so much. With 0.1 to 0.5 the same 12 of 14 talking heads came out right (docs/LOG.md)."""
+"""Share of a wave's power that is assumed to be noise spread evenly over the band, which limits how much one window can
+weigh against all others. With 0.1 to 0.5 the same 12 of 14 talking heads came out right."""
 
 SNR_BAND_HZ = (0.5, 4.0)
 SNR_HALF_WIDTH_HZ = (0.1, 0.2)
-"""De Haan & Jeanne 2013 as in iPhys: +-0.1 Hz around the rate, +-0.2 Hz around its double, over the rest of 0.5..4
-Hz."""
+"""Signal-to-noise ratio of de Haan & Jeanne 2013 as iPhys computes it: the power within 0.1 Hz of the rate and 0.2 Hz
+of its double, over the rest of 0.5 to 4 Hz."""
 
 
 @dataclass(frozen=True)
 class HeartRate:
-    """A rate with what is needed to doubt it. All None or 0 where the wave is constant or holds no peak in the band."""
+    """Heart rate with figures of its quality; None or 0 where the wave is constant or has no peak in the band."""
 
     hr_bpm: float | None
     snr_db: float | None
@@ -58,10 +59,10 @@ class HeartRate:
 def power_spectrum(
     x: Float, fs: float, *, low_hz: float = 0.0, high_hz: float | None = None, grid_hz: float = GRID_BPM / 60
 ) -> tuple[Float, Float]:
-    """Hann periodogram of x (..., N) on a grid of at most ``grid_hz``: freqs_hz (F,) and power (..., F).
+    """Return freqs_hz (F,) and power (..., F) of the Hann periodogram of x (..., N), on a grid of at most ``grid_hz``.
 
-    The line through x is taken off first, so that drift does not leak into the slow rates. Power is scaled so that a
-    sine of amplitude A shows A^2 / 4 at its line, whatever the length.
+    The straight line through x is subtracted first, so that drift does not leak into the slow rates. A sine of
+    amplitude A shows A^2 / 4 at its line, whatever the length.
     """
     x = np.asarray(x, dtype=np.float64)
     n_samples = x.shape[-1]
@@ -75,15 +76,25 @@ def power_spectrum(
 
 
 def estimate_heart_rate(bvp: Float, fs: float, band_bpm: tuple[float, float] = BAND_BPM) -> HeartRate:
-    """The heart rate of a pulse wave bvp (N,).
+    """Estimate the heart rate of a pulse wave bvp (N,).
 
-    The strongest local maximum of the Hann spectrum inside the band, corrected when it is only the second harmonic of
-    the pulse, then refined by least squares on a line and a sine. The refinement takes the grid out of the answer, and
-    the pull of the mirror image at negative frequency, which on 4 s of a slow sine is up to 0.18 bpm.
+    The rate is the strongest local maximum of the Hann spectrum inside the band, corrected where it is only the second
+    harmonic of the pulse, then refined by least squares on a line and a sine. The refinement removes the error of the
+    grid, and that of the mirror image at negative frequency (up to 0.18 bpm on 4 s of a slow sine).
 
-    Raises:
-        ValueError: a band that does not fit fs, or a wave that is not (N,) or holds NaN.
-        SignalTooShort: fewer than ``LEAST_PERIODS`` periods of the band's lower edge.
+    Raises
+    ------
+    ValueError
+        A band that does not fit fs, or a wave that is not (N,) or holds NaN.
+    SignalTooShort
+        Fewer than ``LEAST_PERIODS`` periods of the band's lower edge.
+
+    Examples
+    --------
+    >>> t_s = np.arange(300) / 30
+    >>> rate = estimate_heart_rate(np.sin(2 * np.pi * 72 / 60 * t_s), fs=30)
+    >>> round(rate.hr_bpm, 2)
+    72.0
     """
     bvp = np.asarray(bvp, dtype=np.float64)
     low_bpm, high_bpm = band_bpm
@@ -135,17 +146,22 @@ def estimate_heart_rate(bvp: Float, fs: float, band_bpm: tuple[float, float] = B
 def pooled_heart_rate(
     waves: Sequence[Float], fs: Sequence[float], weights: Sequence[float], band_bpm: tuple[float, float] = BAND_BPM
 ) -> float | None:
-    """The one rate on which several waves agree best: of windows of one face, or of two methods in one window.
+    """Find the one rate on which several waves agree best, such as those of all windows of one face.
 
-    The spectra are taken as chances of each rate, and their logarithms added: a line that is weak but in all of them
-    outweighs one that is strong in a few. None where no wave has any power in the band.
+    Each spectrum is taken as a probability of each rate, and their logarithms are added: a line that is weak but
+    present in all of them outweighs one that is strong in a few. None where no wave has power in the band.
 
-    Args:
-        waves: each (N,), of any length and its own ``fs`` in samples per second.
-        weights: how much each counts.
+    Parameters
+    ----------
+    waves
+        Each (N,), of any length and its own ``fs`` in samples per second.
+    weights
+        How much each counts.
 
-    Raises:
-        ValueError: no wave, or not one ``fs`` and one weight for each.
+    Raises
+    ------
+    ValueError
+        No wave, or not one ``fs`` and one weight for each.
     """
     if not waves or not len(waves) == len(fs) == len(weights):
         raise ValueError(f"{len(waves)} waves with {len(fs)} rates and {len(weights)} weights; give one for each.")
@@ -162,9 +178,9 @@ def pooled_heart_rate(
 
 
 def _fundamental(freqs_hz: Float, power: Float, peaks: NDArray[np.intp], strongest: int, resolution_hz: float) -> int:
-    """Index of the pulse's fundamental: the strongest peak, or the peak at half its rate if it is strong enough.
+    """Return the index of the pulse's fundamental: the strongest peak, or that at half its rate if strong enough.
 
-    Half only: a third of the rate would need a third harmonic above the fundamental, which no pulse has.
+    A third of the rate is not considered: no pulse has a third harmonic above its fundamental.
     """
     half_hz = freqs_hz[strongest] / 2
     near = peaks[np.abs(freqs_hz[peaks] - half_hz) < 0.5 * resolution_hz]
@@ -176,7 +192,7 @@ def _fundamental(freqs_hz: Float, power: Float, peaks: NDArray[np.intp], stronge
 
 
 def _refine(wave: Float, fs: float, near_hz: float) -> float:
-    """The frequency around ``near_hz`` at which a line plus a sine explains most of the Hann-weighted wave.
+    """Return the frequency near ``near_hz`` at which a line plus a sine explains most of the Hann-weighted wave.
 
     Least squares on 1, t, cos, sin at five frequencies one grid step apart, then the vertex of the parabola through the
     best three. Three rounds, each eight times finer.
@@ -205,9 +221,10 @@ def _refine(wave: Float, fs: float, near_hz: float) -> float:
 
 
 def snr_db(bvp: Float, fs: float, hr_bpm: float) -> float:
-    """Signal-to-noise ratio of bvp (N,) at ``hr_bpm`` in decibel, as de Haan & Jeanne 2013 (see ``SNR_BAND_HZ``).
+    """Return the signal-to-noise ratio in dB of bvp (N,) at ``hr_bpm``, after de Haan & Jeanne 2013.
 
-    On ten seconds a pure sine reads about 11 dB and not more, because the Hann window spreads it past 0.1 Hz.
+    The bands are ``SNR_BAND_HZ``. On ten seconds a pure sine reads about 11 dB and not more, because the Hann window
+    spreads it past 0.1 Hz.
     """
     freqs_hz, power = power_spectrum(bvp, fs, low_hz=SNR_BAND_HZ[0], high_hz=min(SNR_BAND_HZ[1], fs / 2))
     hr_hz = hr_bpm / 60

@@ -1,7 +1,4 @@
-"""Signals with known truth: pulse waves with known beats, and the skin colours that a camera would see of them.
-
-The simulator is ground floor: every test and every example above it takes its truth from here.
-"""
+"""Simulated signals: pulse waves with known beats, and the skin colours that a camera would see of them."""
 
 from __future__ import annotations
 
@@ -32,10 +29,11 @@ class SimulatedPulse:
 
 
 SYSTOLIC_PHASE = 0.25
+"""Phase of the systolic peak within a beat, in cycles."""
 
 
 def pulse_shape(phase: Float, dicrotic: float = 0.3) -> Float:
-    """One beat of a finger or skin PPG as a function of phase (cycles): a systolic wave and a dicrotic one behind it.
+    """Return the height of a PPG at a phase (cycles) of the beat: a systolic wave and a dicrotic one behind it.
 
     Two periodic Gaussians; positions and widths chosen by eye from contact PPG (systole at a quarter of the cycle,
     dicrotic wave 0.35 cycles later). ``dicrotic`` is the height of the second relative to the first, 0..1.
@@ -58,17 +56,23 @@ def simulate_pulse(
     resp_bpm: float = 15.0,
     dicrotic: float = 0.3,
 ) -> SimulatedPulse:
-    """A pulse wave of ``duration_s`` seconds at ``fs`` samples per second.
+    """Simulate a pulse wave of ``duration_s`` seconds at ``fs`` samples per second.
 
-    Args:
-        hr_bpm: the rate, one number or one per sample (N,).
-        hrv: standard deviation of the rate relative to itself; two thirds of it follow respiration (respiratory
-            sinus arrhythmia), the rest wanders slowly. 0 gives a metronome.
-        resp_bpm: breaths per minute of that modulation.
+    Parameters
+    ----------
+    hr_bpm
+        The rate, one number or one per sample (N,).
+    hrv
+        Standard deviation of the rate relative to itself; two thirds of it follow respiration (respiratory
+        sinus arrhythmia), the rest wanders slowly. 0 gives a metronome.
+    resp_bpm
+        Breaths per minute of that modulation.
 
-    Raises:
-        ValueError: a duration, rate or sampling rate that is not positive, or one ``hr_bpm`` per sample with another
-            length than N.
+    Raises
+    ------
+    ValueError
+        A duration, rate or sampling rate that is not positive, or one ``hr_bpm`` per sample with another
+        length than N.
     """
     if not (duration_s > 0 and fs > 0):
         raise ValueError(f"duration_s={duration_s} and fs={fs} must be positive.")
@@ -118,13 +122,18 @@ def simulate_rgb(
     flicker_hz: float = 1.0,
     skin_rgb: tuple[float, float, float] = (190.0, 140.0, 115.0),
 ) -> Float:
-    """Mean skin colour (N, 3), 0..255, as a camera sees it when ``bvp`` (N,) runs under the skin.
+    """Simulate the mean skin colour (N, 3), 0..255, that a camera sees when ``bvp`` (N,) runs under the skin.
 
-    Args:
-        depth: standard deviation of green's relative change by the pulse; 0.001 to 0.01 on real faces.
-        noise: white noise of each channel, relative.
-        motion: slow wander of brightness (all channels alike), relative standard deviation.
-        flicker: amplitude of a sine at ``flicker_hz`` in all channels alike, relative.
+    Parameters
+    ----------
+    depth
+        Standard deviation of green's relative change by the pulse; 0.001 to 0.01 on real faces.
+    noise
+        White noise of each channel, relative.
+    motion
+        Slow wander of brightness (all channels alike), relative standard deviation.
+    flicker
+        Amplitude of a sine at ``flicker_hz`` in all channels alike, relative.
     """
     rng = np.random.default_rng(seed)
     n_samples = len(bvp)
@@ -136,8 +145,10 @@ def simulate_rgb(
 
 
 def _slow_noise(rng: np.random.Generator, t_s: Float, cutoff_hz: float) -> Float:
-    """Unit-variance wander as a sum of sines with random phases below ``cutoff_hz``: smooth, and free of the edge
-    effects that filtered white noise would have."""
+    """Simulate slow noise of unit variance as a sum of sines below ``cutoff_hz``.
+
+    It is smooth, and free of the edge effects of filtered white noise.
+    """
     n_sines = 12
     freqs_hz = cutoff_hz * (np.arange(n_sines) + rng.uniform(size=n_sines)) / n_sines
     phases = 2 * np.pi * rng.uniform(size=n_sines)
