@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.io import savemat
 
+from autohr.lab.datasets.ecg import PULSE_DELAY_S
 from autohr.lab.datasets.mahnob_hci import SESSIONS
 from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import SceneConfig, render, truth
-from autohr.lab.datasets.ecg import PULSE_DELAY_S
 from autohr.types import Float
 from autohr.video.encode import write_video
 

@@ -36,9 +36,9 @@ import numpy as np
 
 from autohr.errors import BadRecording, SignalTooShort
 from autohr.lab.datasets.columns import below_half_rate, frame_clock, increasing, known_rate, read_columns, stumbles
+from autohr.lab.datasets.ecg import detect_r_peaks, pulse_of_beats, rate_between
 from autohr.lab.datasets.recording import Absent, DatasetSpec, Listing, Recording, Reference
 from autohr.lab.datasets.tree import find_home, matching, missing
-from autohr.lab.datasets.ecg import detect_r_peaks, pulse_of_beats, rate_between
 from autohr.types import Float
 
 FPS = 30.0

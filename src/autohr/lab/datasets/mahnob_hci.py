@@ -43,8 +43,8 @@ import numpy as np
 from autohr.errors import AutoHRError, BadRecording
 from autohr.files import read_limited
 from autohr.lab.datasets.columns import MAX_TEXT_BYTES
-from autohr.lab.datasets.recording import Absent, DatasetSpec, Listing, Recording, Reference
 from autohr.lab.datasets.ecg import detect_r_peaks, pulse_of_beats, rate_between
+from autohr.lab.datasets.recording import Absent, DatasetSpec, Listing, Recording, Reference
 from autohr.types import Float
 
 DATASET = "mahnob_hci"
