@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autohr.errors import BadRecording
-from autohr.lab.datasets.cache import CropConfig, open_cached
+from autohr.frontend import CropConfig
+from autohr.lab.datasets.cache import open_cached
 from autohr.lab.evaluate.results import read_results
 from autohr.lab.synth.recordings import write_recordings
 

@@ -16,8 +16,9 @@ import torch
 
 from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, UnknownName
+from autohr.frontend import CropConfig
 from autohr.lab.datasets import cache
-from autohr.lab.datasets.cache import CachedRecording, CropConfig, Entry, open_cached
+from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached
 from autohr.lab.datasets.recording import Absent, Recording, Reference
 from autohr.lab.evaluate import run as evaluate_run
 from autohr.lab.evaluate.protocols import PROTOCOLS, FixedSplit, KFold, Protocol, folds_of, layout

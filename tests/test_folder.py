@@ -14,9 +14,9 @@ import pytest
 from autohr.cli.main import main
 from autohr.errors import BadRecording
 from autohr.lab import datasets as data
-from autohr.lab.datasets import DATASETS, cache, csv_table
+from autohr.lab.datasets import DATASETS, csv_table
 from autohr.lab.datasets.csv_table import read_table
-from autohr.lab.datasets.recording import Absent, Listing, Reference
+from autohr.lab.datasets.recording import Absent, Listing, Reference, file_stem
 from autohr.video.encode import write_video
 
 list_recordings = DATASETS["folder"].list_recordings
@@ -435,7 +435,7 @@ def test_subjects_are_people_and_no_paths(tmp_path: Path, video: bytes, monkeypa
     listing = list_recordings(tmp_path)
     assert len({one.subject for one in listing.recordings}) == 5, "a name is one person in any form"
     for one in listing.recordings:
-        name = cache._folder_name(one.id)
+        name = file_stem(one.id)
         assert Path(name).name == name and "\\" not in name and ":" not in name and name.strip(".") == name
 
 

@@ -16,8 +16,9 @@ import pytest
 from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, UnknownName, WindowsTooShort
 from autohr.files import write_json
+from autohr.frontend import PAPER_CROP, CropConfig
 from autohr.lab.datasets import cache, mahnob_hci, mmse_hr, vipl_hr
-from autohr.lab.datasets.cache import PAPER_CROP, CropConfig, open_cached
+from autohr.lab.datasets.cache import open_cached
 from autohr.lab.datasets.folds import subject_key
 from autohr.lab.evaluate.protocols import PROTOCOLS
 from autohr.lab.evaluate.published import PANELS, TABLES, PublishedRow

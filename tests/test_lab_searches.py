@@ -17,8 +17,8 @@ import pytest
 from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, UnknownName
 from autohr.files import write_json
+from autohr.frontend import PAPER_CROP
 from autohr.lab.datasets import cache, vipl_hr
-from autohr.lab.datasets.cache import PAPER_CROP
 from autohr.lab.evaluate.published import PANELS
 from autohr.lab.evaluate.tables import render_sheet
 from autohr.lab.experiments import ablations, searches

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from autohr.errors import AutoHRError, BadRecording
+from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS, folder
-from autohr.lab.datasets.cache import CropConfig, Entry, open_cached
+from autohr.lab.datasets.cache import Entry, open_cached
 from autohr.lab.datasets.checks import Checks, lag_between, rate_jumps_s
 from autohr.lab.datasets.manifest import (
     KINDS,

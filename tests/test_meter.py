@@ -11,8 +11,9 @@ import pytest
 
 from autohr.confidence.verdict import LEAST_S
 from autohr.errors import UnknownName
+from autohr.frontend import BRIDGE_S
 from autohr.measure import join_waves
-from autohr.meter import BRIDGE_S, Meter, MeterConfig
+from autohr.meter import Meter, MeterConfig
 from autohr.methods import METHODS, load_method
 from autohr.signals.simulate import CHANNEL_RATIO, simulate_pulse
 from autohr.types import Frame, Reading

@@ -20,8 +20,9 @@ from autohr import methods, runtime
 from autohr.classic import CLASSIC
 from autohr.confidence.verdict import estimate, estimate_from_rate
 from autohr.errors import AutoHRError, BadWeights, UnknownName
+from autohr.frontend import CropConfig
 from autohr.lab.datasets.augment import Look, show
-from autohr.lab.datasets.cache import CropConfig, open_cached, prepare
+from autohr.lab.datasets.cache import open_cached, prepare
 from autohr.lab.datasets.recording import Recording, Reference
 from autohr.lab.nets import NETS as TABLE
 from autohr.lab.nets import make_net

@@ -19,8 +19,9 @@ import pytest
 from scipy.io import savemat
 
 from autohr.errors import AutoHRError, BadRecording
+from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS, mahnob_hci, mmse_hr, vipl_hr
-from autohr.lab.datasets.cache import CropConfig, prepare
+from autohr.lab.datasets.cache import prepare
 from autohr.lab.datasets.recording import Listing, Recording, Reference
 from autohr.signals.filters import bandpass, resample
 from autohr.signals.rate import estimate_heart_rate

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, UnknownName
-from autohr.lab.datasets import augment, cache
+from autohr.frontend import PAPER_CROP
+from autohr.lab.datasets import augment
 from autohr.lab.evaluate.recipe import read_recipe as read_evaluation
 from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets._checkpoint import load_net, read_header
@@ -71,7 +72,7 @@ def test_the_papers_recipe_is_the_papers() -> None:
     assert (fit.schedule, fit.warmup_steps, fit.clip_norm, fit.ema) == ("constant", 0, 0, 0)
     assert (recipe.loss.variant, recipe.loss.time_weight, recipe.loss.frequency_weight) == ("author", 0.2, 1)
     assert (recipe.data.n_frames, recipe.data.size_px) == (160, 112)
-    assert recipe.crop == cache.PAPER_CROP and recipe.augment == augment.PAPER_AUGMENT
+    assert recipe.crop == PAPER_CROP and recipe.augment == augment.PAPER_AUGMENT
     assert make_net(recipe.net, recipe.net_config).config == make_net("autohr").config
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autohr.errors import AutoHRError, BadRecipe, BadWeights
-from autohr.lab.datasets.cache import PAPER_CROP
+from autohr.frontend import PAPER_CROP
 from autohr.lab.datasets.folds import subject_key
 from autohr.lab.nets._genotype import SPACE, Genotype, read_genotype, write_genotype
 from autohr.lab.runs import Run, create_run

@@ -12,8 +12,8 @@ import pytest
 from autohr.cli.main import main
 from autohr.errors import BadRecipe, UnknownName
 from autohr.files import read_json
+from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS, cache
-from autohr.lab.datasets.cache import CropConfig
 from autohr.lab.evaluate.tables import render_sheet
 from autohr.lab.experiments.costs import Cost
 from autohr.lab.experiments.standings import COSTS, SHIPPED, Entrant, compare_methods, standing_sheets, training_sheet

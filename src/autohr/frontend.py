@@ -1,37 +1,184 @@
-"""From a video frame to what methods read of a face. The only place that cuts face crops."""
+"""From a video frame to what methods read of its faces. The only place that tracks, crops and reads colours.
+
+    reader = FaceReader(CropConfig(box="tracked"))
+    for frame, t_s in video:
+        rows = reader.push(frame, t_s)
+
+The meter and the laboratory's ``prepare`` both read faces here, so that a net is trained on what it is used on.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 
 from autohr.types import Float, Frame
-from autohr.video.rois import face_patch, scaled
+from autohr.video.faces import Detects, FaceTracker, TrackedFace
+from autohr.video.rois import UNSEEN, SkinReader, background_colour, face_patch, grown, scaled
+
+BRIDGE_S = 1.0
+"""Longest time for which a lost face, or missing frames, are filled by interpolation."""
+
+Box = Literal["tracked", "first"]
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """How face crops are cut and stored. A net must be used with the crop that it was trained with."""
+
+    size_px: int = 128
+    """Side of a stored crop; above the nets' 112 or 64, so that random crops can be cut from it in training."""
+    box: Box = "tracked"
+    """tracked: the followed, smoothed box of each frame. first: the AutoHR paper's, the box of the first frame that
+    shows the face, enlarged and never moved."""
+    margin: float = 0.1
+    """Added on each side of the box, in shares of its width and height. Beyond the border the picture's edge is
+    repeated (tracked), or the box is clamped to the picture (first, as in the paper)."""
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size_px <= 1024:
+            raise ValueError(f"size_px={self.size_px} must lie between 16 and 1024.")
+        if self.box not in get_args(Box):
+            raise ValueError(f"box={self.box!r} is not one of {', '.join(get_args(Box))}.")
+        if not 0 <= self.margin <= 1:
+            raise ValueError(f"margin={self.margin} must lie between 0 and 1.")
+
+    def cut(self, frame: Frame, box_xywh: Float) -> Frame:
+        """Return the crop (size_px, size_px, 3) of frame (H, W, 3) around a face's box (4,) as ``FaceReader`` gives it.
+
+        A ``first`` box holds its margin already, since it was clamped to the frame with it.
+
+        Examples
+        --------
+        >>> frame = np.zeros((120, 160, 3), np.uint8)
+        >>> CropConfig(size_px=64).cut(frame, np.array([50.0, 25.0, 60.0, 70.0])).shape
+        (64, 64, 3)
+        """
+        margin = self.margin if self.box == "tracked" else 0.0
+        return np.rint(face_patch(frame, box_xywh, self.size_px, margin)).astype(np.uint8)
+
+
+PAPER_CROP = CropConfig(box="first", margin=0.25)
+"""The paper's crop: MTCNN on the first frame, its box enlarged. The paper does not give the factor. 1.5 (0.25 on each
+side) is a reconstruction: the default of rPPG-Toolbox and the upper end of the author's other work."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """How the face crops of a net are cut: as its training cut them (``data.cache.CropConfig``, ``data.clips``)."""
+    """The face crops that a method reads: those stored in its training, made smaller."""
 
     stored_px: int
-    """Side of the crop that training stored, and cut its clips by chance from."""
+    """Side of the crop that training stored, and cut its clips from."""
     size_px: int
-    """Side of what the net is given: the stored crop, made smaller."""
-    box: Literal["tracked", "first"]
+    """Side of what the method is given."""
+    box: Box
     margin: float
-    """Added on each side of the box, in shares of its width and height."""
 
-    def cut(self, frame: Frame, box_xywh: Float) -> Frame:
-        """The crop (size_px, size_px, 3) of frame (H, W, 3). Rounded twice, for the cache stores whole numbers too.
-
-        A ``first`` box must hold its margin already, since it is cut at the frame's border with it.
-        """
-        margin = self.margin if self.box == "tracked" else 0.0
-        stored = np.rint(face_patch(frame, box_xywh, self.stored_px, margin)).astype(np.uint8)
-        return np.rint(scaled(stored, self.size_px)).astype(np.uint8)
+    @property
+    def stored(self) -> CropConfig:
+        """The crop that training stored."""
+        return CropConfig(self.stored_px, self.box, self.margin)
 
 
 FORMULA_CROP = Crop(stored_px=80, size_px=64, box="tracked", margin=0.1)
-"""For the formula that reads crops: those of the shipped net, so that one search for faces serves both."""
+"""Crops for the formula that reads crops: those of the shipped net, so that one search for faces serves both."""
+
+
+def shrink(stored: Frame, size_px: int) -> Frame:
+    """Return a stored crop (S, S, 3) as a method is given it, (size_px, size_px, 3).
+
+    Crops are rounded twice, when they are stored and here, in use as in training.
+    """
+    return np.rint(scaled(stored, size_px)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class FaceRow:
+    """One followed face in one frame. Colours are 0..255, NaN where the face was not seen."""
+
+    face_id: int
+    t_s: float
+    rgb: Float
+    """(3,) mean colour of the skin."""
+    traces: Float
+    """(R, 3) mean colours of the regions ``video.rois.REGIONS``."""
+    background_rgb: Float
+    """(3,) mean colour of what is no person; NaN where the frame shows little else."""
+    box_xywh: Float
+    """(4,) pixels of the frame."""
+    found: bool
+    """False where the face was lost just now; its box is then where it was."""
+    whole: bool
+    """False for a frame that its file codes as a change of others."""
+    crop: Frame | None
+    """(S, S, 3) the stored crop; None where none is wanted, or a followed box shows no face."""
+
+
+class FaceReader:
+    """Follows the faces of a video and reads them, frame by frame.
+
+    Parameters
+    ----------
+    crop
+        Which box is followed and how crops are cut.
+    with_crops
+        Whether rows hold crops, or colours only.
+    max_faces
+        Faces followed at the same time; the largest first.
+    detector
+        Finds faces; the shipped one if None.
+    """
+
+    def __init__(
+        self, crop: CropConfig, *, with_crops: bool = True, max_faces: int = 1, detector: Detects | None = None
+    ) -> None:
+        self.crop = crop
+        self.with_crops = with_crops
+        self.faces: list[TrackedFace] = []
+        """The faces of the last frame."""
+        self._tracker = FaceTracker(max_faces=max_faces, box=crop.box, bridge_s=BRIDGE_S, detector=detector)
+        self._readers: dict[int, SkinReader] = {}
+        self._seen_s: dict[int, float] = {}
+
+    @property
+    def n_cuts(self) -> int:
+        """Number of scene cuts so far."""
+        return self._tracker.n_cuts
+
+    def push(self, frame: Frame, t_s: float, *, whole: bool = True) -> list[FaceRow]:
+        """Return a row for each face in frame (H, W, 3), RGB, or lost less than ``BRIDGE_S`` ago.
+
+        Raises
+        ------
+        ValueError
+            For another kind of frame, or a ``t_s`` that is not finite or before the last one.
+        """
+        self.faces = self._tracker.update(frame, t_s)
+        if self.crop.box == "first":
+            enlarged = [grown(face.box_xywh, self.crop.margin, frame) for face in self.faces]
+            self.faces = [replace(face, box_xywh=box) for face, box in zip(self.faces, enlarged, strict=True)]
+        # The skin mask of before a longer gap belongs to another light and another pose.
+        for face_id in [face_id for face_id, seen_s in self._seen_s.items() if t_s - seen_s > BRIDGE_S]:
+            del self._seen_s[face_id], self._readers[face_id]
+        if not self.faces:
+            return []
+        background_rgb = background_colour(frame, [face.box_xywh for face in self.faces])
+        rows = []
+        for face in self.faces:
+            colours = UNSEEN
+            if face.seen:
+                self._seen_s[face.id] = t_s
+                reader = self._readers.setdefault(face.id, SkinReader())
+                colours = reader.read(frame, face.box_xywh, face.landmarks, t_s)
+            elif face.id not in self._readers:
+                continue
+            # A box that never moves shows something in every frame; a followed one is a guess where no face is seen.
+            shows = self.with_crops and (face.seen or self.crop.box == "first")
+            crop = self.crop.cut(frame, face.box_xywh) if shows else None
+            row = FaceRow(
+                face.id, t_s, colours.rgb, colours.traces, background_rgb, face.box_xywh, face.seen, whole, crop
+            )
+            rows.append(row)
+        return rows

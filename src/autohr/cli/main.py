@@ -593,8 +593,8 @@ def prepare(
     """Read, check, crop and cache a dataset. Every recording that it should have is named in a manifest and its page.
 
     Exit code 1 where something expected is missing or damaged; whatever can be used is in the cache all the same."""
+    from autohr.frontend import CropConfig
     from autohr.lab.datasets import DATASETS
-    from autohr.lab.datasets.cache import CropConfig
     from autohr.lab.datasets.manifest import KINDS, manifest_path, prepare_dataset
 
     _check_writable(out / "manifest.json")

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from autohr.errors import AutoHRError
+from autohr.files import make_folder, write_json
+from autohr.frontend import CropConfig
 from autohr.lab.datasets.cache import (
     CLOCK_SLACK,
     CONTRADICTION_BPM,
-    CropConfig,
     Entry,
+    cache_folder,
     prepare,
     read_manifest,
-    write_json,
 )
 from autohr.lab.datasets.checks import LAG_RANGE_S, RATE_JUMP_BPM
 from autohr.lab.datasets.recording import Absent, DatasetSpec
@@ -198,7 +199,7 @@ def _row(entry: Entry, kinds: list[str]) -> dict[str, Any]:
 
 def manifest_path(out: Path, config: CropConfig, dataset: str) -> Path:
     """Where the manifest of a dataset lies in a cache."""
-    return Path(out) / config.key() / dataset / "manifest.json"
+    return cache_folder(out, config) / dataset / "manifest.json"
 
 
 def prepare_dataset(
@@ -248,13 +249,8 @@ def prepare_dataset(
         findings=judge(entries, listing.absent, spec.n_recordings),
     )
     path = manifest_path(out, config, spec.name)
-    try:
-        path.parent.mkdir(exist_ok=True)
-        write_json(path, manifest.as_dict())
-    except OSError as error:
-        raise AutoHRError(
-            f"Cannot write {str(path)!r}: {error.strerror or error}. Make room, and run again; the cache is finished."
-        ) from error
+    make_folder(path.parent)
+    write_json(path, manifest.as_dict())
     return manifest
 
 

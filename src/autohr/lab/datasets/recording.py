@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +98,20 @@ class Recording:
             BadRecording: its file is missing or damaged.
         """
         return self.frame_times_s() if callable(self.frame_times_s) else self.frame_times_s
+
+
+def file_stem(recording_id: str) -> str:
+    """Return a file name for a recording; the digest keeps ids apart that differ only in what was replaced.
+
+    Examples
+    --------
+    >>> file_stem("synthetic/s1/0")
+    'synthetic-s1-0-3e2f01c7'
+    """
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", recording_id).strip("-.")[:80]
+    # Names of files that are no UTF-8 hold surrogates.
+    digest = hashlib.sha256(recording_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{plain}-{digest[:8]}"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from autohr.confidence.verdict import LEAST_S
 from autohr.errors import BadRecipe
-from autohr.lab.datasets.cache import PAPER_CROP, CropConfig
+from autohr.frontend import PAPER_CROP, CropConfig
 from autohr.lab.datasets.folds import HasFold, check_official_folds, holdout, split_subjects, subject_key
 
 

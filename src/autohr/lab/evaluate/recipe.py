@@ -20,7 +20,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from autohr.errors import BadRecipe
-from autohr.lab.datasets.cache import CropConfig, Entry
+from autohr.frontend import CropConfig
+from autohr.lab.datasets.cache import Entry
 from autohr.lab.evaluate.protocols import Protocol
 from autohr.lab.evaluate.results import Account, Results
 from autohr.lab.evaluate.run import evaluate_dataset, find_protocol

@@ -21,8 +21,9 @@ import numpy as np
 
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, SignalTooShort, UnknownName
 from autohr.files import read_json
+from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS
-from autohr.lab.datasets.cache import CachedRecording, CropConfig, Entry, open_cached
+from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached
 from autohr.lab.datasets.manifest import DatasetManifest, prepare_dataset
 from autohr.lab.datasets.recording import Absent
 from autohr.lab.evaluate.protocols import PROTOCOLS, Protocol, folds_of, layout

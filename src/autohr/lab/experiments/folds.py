@@ -19,8 +19,9 @@ from pathlib import Path
 
 from autohr.errors import BadRecipe, BadRecording, Stopped
 from autohr.files import read_json
+from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS
-from autohr.lab.datasets.cache import CachedRecording, CropConfig, Entry, open_cached, read_manifest
+from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached, read_manifest
 from autohr.lab.datasets.folds import subject_key
 from autohr.lab.datasets.manifest import manifest_path
 from autohr.lab.datasets.recording import Absent

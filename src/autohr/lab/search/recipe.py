@@ -24,8 +24,9 @@ import torch.distributed as dist
 
 from autohr.errors import BadRecipe
 from autohr.files import read_json, write_json
+from autohr.frontend import CropConfig
 from autohr.lab.datasets.augment import AugmentConfig
-from autohr.lab.datasets.cache import CachedRecording, CropConfig
+from autohr.lab.datasets.cache import CachedRecording
 from autohr.lab.datasets.clips import ClipSource, at_clock
 from autohr.lab.datasets.folds import k_folds
 from autohr.lab.runs import create_run, open_run

@@ -33,8 +33,9 @@ from torch import nn
 import autohr
 from autohr.errors import BadRecipe, BadRecording, UnknownName
 from autohr.files import read_json, write_json
+from autohr.frontend import CropConfig
 from autohr.lab.datasets.augment import AugmentConfig
-from autohr.lab.datasets.cache import CachedRecording, CropConfig, open_cached
+from autohr.lab.datasets.cache import CachedRecording, open_cached
 from autohr.lab.datasets.clips import ClipSource, at_clock
 from autohr.lab.datasets.folds import holdout, k_folds, subject_key
 from autohr.lab.nets import NETS, make_net
