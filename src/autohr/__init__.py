@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from autohr.methods import load_method as load_method
     from autohr.types import Measurement as Measurement
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Measurement", "__version__", "load_method", "measure"]
 
 
