@@ -1,7 +1,7 @@
-"""The face box: followed, or the paper's fixed box of the first frame? Rate and signal-to-noise ratio with both.
+"""Compare the tracked face box with the paper's fixed box of the first frame: rate and signal-to-noise ratio.
 
-    python benchmarks/box.py ../shared/data/videos/evm_face_53bpm.mp4 [MORE.mp4]     any videos
-    python benchmarks/box.py                                                         drawn faces that sway
+    python benchmarks/box.py VIDEO [VIDEO]
+    python benchmarks/box.py                  drawn faces that sway
 
 The drawn faces differ in how much they move (see HeadMotion.sway); five seeds each. ``right`` is within 5 bpm.
 """

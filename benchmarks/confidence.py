@@ -1,4 +1,4 @@
-"""Does the confidence mean something? Clips without a pulse must not be called reliable, reliable rates must be right.
+"""Measure what the confidence is worth: false alarms without a pulse, errors of rates that are called reliable.
 
     python benchmarks/confidence.py [--weights FILE]      measure: 400 clips, two tables
     python benchmarks/confidence.py --fit                 make other clips, fit the weights of signals/quality.py
@@ -11,7 +11,8 @@ with ``--portraits``, photographs of real people moved as a whole. Clips with on
 modulated by 0.4..3 % peak to peak (the one real face at hand shows 2.2 %), still to restless, half of them talking,
 steady light to a screen's or a flicker, 15..60 frames per second, h264 at crf 3..20 with key frames every half second
 to never, or mjpeg. The clips of ``--fit`` and those of the measurement come from different seeds, so from different
-faces, rates and lights, and from different portraits (every fifth is for measuring, as in ``synth/recordings.py``)."""
+faces, rates and lights, and from different portraits (every fifth is for measuring, as in ``synth/recordings.py``).
+"""
 
 from __future__ import annotations
 
@@ -46,6 +47,7 @@ from autohr.methods import METHODS, Method, load_method, shipped_weights
 from autohr.types import Estimate, Evidence, FaceClip, Frame, Reading
 from autohr.video.decode import open_video
 from autohr.video.encode import write_video
+from results import markdown_table, save_result
 
 Job = TypeVar("Job")
 
@@ -80,7 +82,7 @@ class Panel:
 
 
 def default_methods(weights: str | None) -> tuple[str, ...]:
-    """The net of ``weights``, or AutoHR if its weights are shipped, and the classics."""
+    """Return the net of ``weights``, or AutoHR if its weights are shipped, and the formulas."""
     if weights is not None:
         return (load_method(None, Path(weights)).name, *CLASSICS)
     return (*(("autohr",) if "autohr" in shipped_weights() else ()), *CLASSICS)
@@ -93,7 +95,7 @@ def load_methods(names: tuple[str, ...], weights: str | None) -> tuple[Method, .
 
 
 def read_video(video: Path, methods: Sequence[Method]) -> dict[str, list[Reading]]:
-    """The readings of every method, by name. Faces are tracked once for all, but for nets with other crops."""
+    """Return the readings of every method, by name. Faces are tracked once for all, but for nets with other crops."""
     crops = {method.crop for method in methods if method.crop is not None}
     shared = next((crop for crop in crops if crop.box == "tracked"), None)
     groups: dict[Crop | None, list[Method]] = {}
@@ -116,7 +118,7 @@ def read_video(video: Path, methods: Sequence[Method]) -> dict[str, list[Reading
 
 
 def of_first_face(readings: list[Reading]) -> list[Reading]:
-    """Of the face that ``measure`` lists first."""
+    """Return the readings of the face that ``measure`` lists first."""
     first = min(reading.face_id for reading in readings)
     return [reading for reading in readings if reading.face_id == first]
 
@@ -128,7 +130,7 @@ def true_rate_bpm(known: SceneTruth, start_s: float, end_s: float) -> float:
 
 
 def pictures_of(folder: Path, test: bool) -> list[Picture]:
-    """The usable portraits for testing, or those for training, as ``autohr synth --split`` deals them.
+    """Return the usable portraits for testing, or those for training, as ``autohr synth --split`` deals them.
 
     Which are usable takes half a second for each, so it is kept under runs/ until a picture or the analysis changes.
     """
@@ -169,7 +171,7 @@ def resume(out: Path, setup: dict[str, Any]) -> list[dict[str, Any]]:
 def work_off(
     work: Callable[[Job], list[dict[str, Any]]], jobs: Sequence[Job], workers: int, out: Path
 ) -> list[dict[str, Any]]:
-    """The rows of all jobs, each kept in ``out`` as it comes."""
+    """Run all jobs and return their rows, each kept in ``out`` as it comes."""
     if workers > 1:
         # Threads of one process wait for those of the others; read when a worker imports its libraries.
         os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -217,7 +219,7 @@ class Clip:
 
 
 def scene(seed: int, pulse: bool, pictures: Sequence[Picture]) -> tuple[str, SceneConfig, dict[str, Any]]:
-    """A random scene with its kind and how it is encoded. Half of its people are of ``pictures``, if there are any."""
+    """Return a random kind, scene and encoding; half of the people are from ``pictures``, if there are any."""
     rng = np.random.default_rng(seed)
     width, height = [(320, 240), (480, 360), (640, 480)][rng.choice(3, p=[0.55, 0.3, 0.15])]
     fps = float(rng.choice([15.0, 24.0, 25.0, 29.97, 30.0, 50.0, 60.0], p=[0.1, 0.1, 0.2, 0.15, 0.3, 0.05, 0.1]))
@@ -306,7 +308,7 @@ def scene(seed: int, pulse: bool, pictures: Sequence[Picture]) -> tuple[str, Sce
 
 
 def judge(video: Path, seed: int, kind: str, methods: Sequence[Method], known: SceneTruth | None) -> list[Row]:
-    """What the meter says of the clip with each method, and the evidence of every reading."""
+    """Measure a clip with each method; return the rates with the evidence of every reading."""
     true_bpm = None if known is None else known.mean_hr_bpm
     rows = []
     for name, readings in read_video(video, methods).items():
@@ -343,7 +345,7 @@ def run_clip(clip: Clip) -> list[dict[str, Any]]:
 
 
 def move_photo(picture: Path, seed: int, video: Path) -> None:
-    """A photograph of a real person before a noisy camera: still, or swaying, or under flickering light."""
+    """Write a video of a photograph of a real person before a noisy camera: still, swaying, or under a flicker."""
     rng = np.random.default_rng(seed)
     picture_bgr = cv2.imread(str(picture))
     assert picture_bgr is not None, picture
@@ -376,8 +378,10 @@ def measure_all(
     workers: int,
     out: Path,
 ) -> list[Row]:
-    """Rows of n_each clips without a pulse, n_each with one, and some photographs, kept in ``out`` as they come: a run
-    that was cut off goes on where it was."""
+    """Measure n_each clips without a pulse, n_each with one, and some photographs.
+
+    Rows are kept in ``out`` as they come: a run that was stopped goes on where it was.
+    """
     kept = resume(out, {**fingerprint(methods, weights), "portraits": [one.path.name for one in pictures]})
     done = {(row["seed"], row["kind"] == "pulse") for row in kept}
     clips = [
@@ -391,30 +395,40 @@ def measure_all(
     return [Row(**row) for row in kept + made if (row["seed"], row["kind"] == "pulse") in asked]
 
 
-def print_tables(rows: list[Row], methods: tuple[str, ...]) -> None:
+def false_alarms(rows: list[Row], methods: tuple[str, ...]) -> dict[str, Any]:
+    """Return the table of clips without a pulse that were called reliable, by kind (columns, rows)."""
     kinds = [kind for kind in KINDS if any(row.kind == kind for row in rows)]
-    print("Without a pulse: clips called reliable / clips")
-    print(f"{'method':8}" + "".join(f"{kind:>18}" for kind in kinds) + f"{'all':>18}")
+    table: list[list[Any]] = []
     for method in methods:
-        cells = []
-        for group in [[kind] for kind in kinds] + [kinds]:
-            mine = [row for row in rows if row.method == method and row.kind in group]
-            wrong = sum(row.reliable for row in mine)
-            cells.append(f"{wrong} / {len(mine)}" + (f" = {100 * wrong / len(mine):.1f} %" if len(group) > 1 else ""))
-        print(f"{method:8}" + "".join(f"{cell:>18}" for cell in cells))
-    print()
-    print(f"With a pulse: right means within {WITHIN_BPM:g} bpm")
-    print(f"{'method':8}{'clips':>8}{'right':>10}{'reliable':>10}{'right of reliable':>20}{'reliable of right':>20}")
+        groups = [[row for row in rows if row.method == method and row.kind == kind] for kind in kinds]
+        groups.append([row for group in groups for row in group])
+        table.append([method, *(f"{sum(row.reliable for row in group)} of {len(group)}" for group in groups)])
+    return {"columns": ["method", *kinds, "all"], "rows": table}
+
+
+def overall(rows: list[Row], methods: tuple[str, ...]) -> dict[str, Any]:
+    """Return the table of what the confidence is worth (columns, formats, rows)."""
+    table: list[list[Any]] = []
     for method in methods:
-        mine = [row for row in rows if row.method == method and row.kind == "pulse"]
-        right = [r for r in mine if r.hr_bpm is not None and abs(r.hr_bpm - (r.hr_true_bpm or 0)) <= WITHIN_BPM]
-        trusted = [row for row in mine if row.reliable]
-        both = sum(row.reliable for row in right)
-        print(
-            f"{method:8}{len(mine):>8}{len(right) / len(mine):>10.1%}{len(trusted) / len(mine):>10.1%}"
-            f"{f'{both} / {len(trusted)} = {both / max(1, len(trusted)):.1%}':>20}"
-            f"{f'{both} / {len(right)} = {both / max(1, len(right)):.1%}':>20}"
-        )
+        mine = [row for row in rows if row.method == method]
+        pulses = [row for row in mine if row.kind == "pulse"]
+        right = [r for r in pulses if r.hr_bpm is not None and abs(r.hr_bpm - (r.hr_true_bpm or 0)) <= WITHIN_BPM]
+        alarms = sum(row.reliable for row in mine if row.kind != "pulse")
+        both, reliable = sum(row.reliable for row in right), sum(row.reliable for row in pulses)
+        table.append([method, alarms, len(right) / max(1, len(pulses)), reliable, both, both / max(1, len(right))])
+    shares = ["right", "of the right ones called reliable"]
+    counts = ["called reliable", f"of these within {WITHIN_BPM:g} bpm"]
+    return {
+        "columns": ["method", "without a pulse: called reliable", shares[0], *counts, shares[1]],
+        "formats": dict.fromkeys(shares, ".1%"),
+        "rows": table,
+    }
+
+
+def print_tables(rows: list[Row], methods: tuple[str, ...]) -> None:
+    """Print false alarms, what the confidence is worth, and its calibration."""
+    print("Without a pulse: clips called reliable\n\n" + markdown_table(**false_alarms(rows, methods)))
+    print(f"\nWith a pulse: right means within {WITHIN_BPM:g} bpm\n\n" + markdown_table(**overall(rows, methods)))
     print()
     print("Calibration: of the readings (not vetoed) with a confidence in ..., this share is within 5 bpm")
     for method in methods:
@@ -480,6 +494,7 @@ def main() -> None:
     parser.add_argument("--weights", help="a .safetensors file for the net; the shipped ones if none is given")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--out", type=Path, default=Path("runs/confidence"), help="folder for the rows of every clip")
+    parser.add_argument("--out-result", type=Path, help="result file, docs/results/confidence.json")
     options = parser.parse_args()
     methods = tuple(options.methods.split(",")) if options.methods else default_methods(options.weights)
     load_methods(methods, options.weights)
@@ -494,6 +509,15 @@ def main() -> None:
                 fit([row for row in rows if row.method in some], who)
     print(f"Reliable means a confidence of at least {RELIABLE_CONFIDENCE} over at least {TRUSTED_S:g} s.")
     print_tables(rows, methods)
+    if options.out_result is not None:
+        n_pulses = len({row.seed for row in rows if row.kind == "pulse"})
+        n_others = len({(row.seed, row.kind) for row in rows if row.kind != "pulse"})
+        save_result(
+            options.out_result,
+            question="Is a rate that is called reliable right, and is a clip without a pulse never called reliable?",
+            values={"clips without a pulse": n_others, "clips with a pulse": n_pulses},
+            tables={"methods": overall(rows, methods), "false alarms": false_alarms(rows, methods)},
+        )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@
 Every clip is 66 s of a drawn or portrait face with known beats (45 to 125 bpm, RMSSD of 1 to 70 ms, pulse 0.6 to 3 %
 deep, h264 at crf 3 to 25 or mjpeg, 20 to 60 frames per second, three in ten talking), measured like any user's file.
 Clips of ``--fit`` and of the measurement come from different seeds and portraits. Truth: the simulated beats beside the
-beats that were found, so both are of the same seconds."""
+beats that were found, so both are of the same seconds.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +43,7 @@ from confidence import (
     scene,
     work_off,
 )
+from results import markdown_table, save_result
 
 DURATION_S = 66.0
 FIT_SEED, TEST_SEED = 9_000_000, 9_100_000
@@ -143,29 +145,32 @@ def run_clip(clip: Clip) -> list[dict[str, Any]]:
     ]
 
 
-def print_table(rows: list[dict[str, Any]], methods: Sequence[str]) -> None:
-    """Print coverage and errors of each method's beats and figures."""
-    print("| method | clips | reliable | beats given | error of beats (ms) | said (ms) | error <= said |", end="")
-    print("".join(f" {name}: given, within its error |" for name, _ in FIGURES))
-    print("| --- |" + " --- |" * (6 + len(FIGURES)))
+def overall(rows: list[dict[str, Any]], methods: Sequence[str]) -> dict[str, Any]:
+    """Return the table of coverage and errors of each method's beats and figures (columns, formats, rows)."""
+    table: list[list[Any]] = []
     for method in methods:
         mine = [row for row in rows if row["method"] == method]
         given = [row for row in mine if row.get("beat_error_ms") is not None]
-        cells = [method, len(mine), sum(bool(row.get("reliable")) for row in mine), len(given)]
-        if given:
-            cells += [
-                f"{np.median([row['error_ms'] for row in given]):.1f}",
-                f"{np.median([row['beat_error_ms'] for row in given]):.1f}",
-                f"{sum(row['error_ms'] <= row['beat_error_ms'] for row in given)} of {len(given)}",
-            ]
-        else:
-            cells += ["-", "-", "-"]
+        cells: list[Any] = [method, len(mine), sum(bool(row.get("reliable")) for row in mine), len(given)]
+        cells.append(f"{sum(row['error_ms'] <= row['beat_error_ms'] for row in given)} of {len(given)}")
+        for key in ("error_ms", "beat_error_ms"):
+            cells.append(float(np.median([row[key] for row in given])) if given else None)
         for name, _ in FIGURES:
-            said = [row["hrv"][name] for row in given if "hrv" in row and row["hrv"][name][0] is not None]
-            right = sum(abs(value - true) <= error for value, error, true in said)
-            off = f", off by {np.mean([abs(value - true) for value, _, true in said]):.1f}" if said else ""
-            cells.append(f"{len(said)}, {right}{off}")
-        print("| " + " | ".join(map(str, cells)) + " |")
+            stated = [row["hrv"][name] for row in given if "hrv" in row and row["hrv"][name][0] is not None]
+            cells.append(f"{sum(abs(value - true) <= error for value, error, true in stated)} of {len(stated)}")
+        table.append(cells)
+    errors = ["error of beats (ms)", "stated error (ms)"]
+    counts = ["clips", "reliable", "beats given", "beats within the stated error"]
+    return {
+        "columns": ["method", *counts, *errors, *(f"{name} within" for name, _ in FIGURES)],
+        "formats": dict.fromkeys(errors, ".1f"),
+        "rows": table,
+    }
+
+
+def print_table(rows: list[dict[str, Any]], methods: Sequence[str]) -> None:
+    """Print coverage and errors of each method's beats and figures, and why figures are withheld."""
+    print(markdown_table(**overall(rows, methods)))
     for method in methods:
         why = Counter(
             str(row.get("why_no_beats") or row.get("why_no_hrv")).split(" is known")[0]
@@ -227,6 +232,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/hrv"))
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--out-result", type=Path, help="result file, docs/results/hrv.json")
     parser.add_argument("--real", type=Path)
     parser.add_argument("--methods", nargs="+", default=list(default_methods(None)), choices=["autohr", *CLASSICS])
     given = parser.parse_args()
@@ -245,6 +251,13 @@ def main() -> None:
     if given.fit:
         print_fit(rows, methods)
     print_table(rows, methods)
+    if given.out_result is not None:
+        save_result(
+            given.out_result,
+            question="How well are single beats timed, and are the figures of variability within their stated error?",
+            values={},
+            tables={"methods": overall(rows, methods)},
+        )
 
 
 if __name__ == "__main__":

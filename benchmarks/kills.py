@@ -1,4 +1,4 @@
-"""Kills a command at random moments, lets it go on, and shows that the result equals that of a run left in peace.
+"""Kill a command at random moments, let it go on, and compare the result with that of an undisturbed run.
 
     python benchmarks/kills.py prepare --kills 20
     python benchmarks/kills.py evaluate --kills 20
@@ -71,7 +71,7 @@ def prepare_command(given: Path, out: Path) -> list[str]:
 
 
 def make_evaluation(given: Path) -> None:
-    """A cache, and a recipe of 21 windows in each recording, so that most of the time goes into them."""
+    """Make a cache, and a recipe of 21 windows in each recording, so that most of the time goes into them."""
     make_cache(given)
     (given / "evaluate.toml").write_text(
         "\n".join(
@@ -94,7 +94,7 @@ def evaluate_command(given: Path, out: Path) -> list[str]:
 
 
 def results_content(out: Path) -> dict[str, bytes]:
-    """The config and every file of the results; half-written ones would show as differing."""
+    """Return the config and every file of the results; half-written ones show as differing."""
     files = [out / "config.json", *sorted((out / "results").rglob("*"))]
     return {str(path.relative_to(out)): path.read_bytes() for path in files if path.is_file()}
 
@@ -147,7 +147,7 @@ def run_content(out: Path) -> dict[str, bytes]:
 
 
 def in_one_order(weights: bytes) -> bytes:
-    """A safetensors file with its header sorted: the library writes the entries of one in random order."""
+    """Return a safetensors file with its header sorted: the library writes the entries of one in random order."""
     end = 8 + int.from_bytes(weights[:8], "little")
     return json.dumps(json.loads(weights[8:end]), sort_keys=True).encode() + weights[end:]
 
@@ -174,7 +174,7 @@ def run_whole(command: list[str]) -> float:
 
 
 def run_and_kill(command: list[str], after_s: float, *, workers_too: bool) -> bool:
-    """Whether it was killed; False where it came to its end before. Raises RuntimeError where it failed by itself."""
+    """Return True if it was killed, False if it ended before. Raises RuntimeError where it failed by itself."""
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True) as process,

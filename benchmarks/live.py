@@ -14,7 +14,8 @@ Without a method: POS, and AutoHR if there are weights of it, shipped or given. 
     unhurried    the same frames through ``take`` as quickly as can be: times faster than real time, decoding included
     RSS          resident memory before the first frame, after a third of the time, and at the end
 
-Each method runs in a process of its own."""
+Each method runs in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ from autohr.methods import METHODS, load_method, ready_methods
 from autohr.video.decode import open_video, read_ahead
 
 CRF = 14
-"""As benchmarks/measure.py: about 4 Mbit/s, a good webcam or a phone at this size."""
+"""Quality of the encoder, as in benchmarks/measure.py: about 4 Mbit/s, a good webcam or phone at this size."""
 POLL_S = 0.005
 
 
@@ -53,7 +54,7 @@ def decoding_cpu_s(video: Path) -> float:
 
 
 def play(video: Path, duration_s: float, method: str, weights: str | None) -> dict[str, Any]:
-    """The figures of one method, fed at the video's own speed and then as quickly as can be."""
+    """Measure one method, fed at the video's own speed and then as fast as possible."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command sets it
     loaded = load_method(method, weights)
     late_s: list[float] = []

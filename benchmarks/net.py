@@ -1,4 +1,4 @@
-"""What a second of video costs: parameters, FLOPs, milliseconds; fp32 and bf16, as trained and folded.
+"""Measure the cost of a second of video: parameters, FLOPs, milliseconds; fp32 and bf16, as trained and folded.
 
     python benchmarks/net.py [--device cpu] [--threads 1] [--repeats 5] [--only small ...]
 

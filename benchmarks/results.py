@@ -72,11 +72,11 @@ def render(name: str, results: Mapping[str, Mapping[str, Any]]) -> str:
     if key in results[file].get("texts", {}):
         return str(results[file]["texts"][key]).format_map(figures(results))
     if key in results[file].get("tables", {}):
-        return _table(**results[file]["tables"][key])
+        return markdown_table(**results[file]["tables"][key])
     return str(results[file]["values"][key])
 
 
-def _table(
+def markdown_table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], formats: Mapping[str, str] | None = None, **_: Any
 ) -> str:
     """Return a Markdown table; columns of numbers are aligned to the right, None is a dash."""

@@ -1,4 +1,4 @@
-"""How much faster is a step of the search when mixed operations are computed together?
+"""Compare a step of the search with mixed operations computed together and one at a time.
 
     python benchmarks/search.py [--device cpu] [--threads 1] [--repeats 5] [--channels 16] [--partial 4] [--batch 4]
         [--frames 128] [--size 48] [--stem-stride 2] [--input difference]

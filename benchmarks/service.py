@@ -1,4 +1,4 @@
-"""Does the local page hold its cameras at 30 frames per second, and does it stand what it should not be sent?
+"""Test the local page under load (cameras at 30 frames per second) and under malformed input.
 
     python benchmarks/service.py [--method autohr] [--clients 1 2 3] [--seconds 20] [--attacks 3000] [--json OUT]
 
@@ -8,7 +8,8 @@ Fuzz: malformed messages, heads, bodies, disconnects in the middle of a frame an
 by kind, each followed by the question whether the server still answers. The server is a process of its own; its memory
 is read before and after, and its temporary files, connections and children are counted.
 
-The clients run on the same machine and take their share of it; the load average is printed with the figures."""
+The clients run on the same machine and take their share of it; the load average is printed with the figures.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +48,12 @@ FPS, WIDTH, HEIGHT = 30.0, 640, 480
 HELD_FPS = 0.9 * FPS
 CLIP_S = 10.0
 QUALITY = 95
-"""As the page codes them."""
+"""JPEG quality, as the page codes frames."""
 
 
 @dataclass
 class Client:
-    """What one camera client saw."""
+    """Counts and times of one camera client."""
 
     sent: int = 0
     skipped: int = 0
@@ -87,7 +88,7 @@ def serving(method: str | None, max_sessions: int) -> Iterator[tuple[int, psutil
 
 
 def is_alive(port: int) -> bool:
-    """Whether the page is still served within 10 s, after a moment in which connections may end."""
+    """Return True if the page is still served within 10 s, after a moment in which connections may end."""
     end_s = time.monotonic() + 10
     while time.monotonic() < end_s:
         link = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -113,7 +114,7 @@ def leftovers() -> int:
 
 
 def run_client(port: int, jpegs: list[bytes], seconds: float, seen: Client) -> None:
-    """A camera of 30 frames per second that keeps at most two on their way."""
+    """Act as a camera of 30 frames per second that keeps at most two on their way."""
     try:
         with connect(f"ws://127.0.0.1:{port}/api/camera", max_size=None, compression=None) as link:
             while json.loads(link.recv(timeout=60))["type"] != "hello":
@@ -198,7 +199,7 @@ def load(method: str | None, n_clients: int, seconds: float, jpegs: list[bytes])
 
 
 def bend(data: bytes, dice: random.Random) -> bytes:
-    """Some bytes changed, left out, doubled or added."""
+    """Return the data with some bytes changed, left out, doubled or added."""
     bent = bytearray(data)
     for _ in range(dice.randint(1, 8)):
         at = dice.randrange(len(bent) + 1)
@@ -215,7 +216,7 @@ def bend(data: bytes, dice: random.Random) -> bytes:
 
 
 def attacker(port: int) -> ClientConnection:
-    """A socket that does not wait for a polite end, nor for us to read what is told."""
+    """Open a socket that waits neither for a clean end nor for anybody to read it."""
     address = f"ws://127.0.0.1:{port}/api/camera"
     link: ClientConnection = connect(address, max_size=None, compression=None, max_queue=None, close_timeout=0.2)
     return link
@@ -247,7 +248,7 @@ def large_message(port: int, jpeg: bytes, dice: random.Random) -> int:
 
 
 def pixel_bomb(port: int, jpeg: bytes, dice: random.Random) -> int:
-    """A JPEG whose header claims four thousand million pixels, and one whose message does."""
+    """Send a JPEG whose header claims four thousand million pixels, and one whose message does."""
     bomb = bytearray(jpeg)
     at = bomb.index(b"\xff\xc0") + 5
     bomb[at : at + 4] = b"\xff\xff\xff\xff"
@@ -260,7 +261,7 @@ def pixel_bomb(port: int, jpeg: bytes, dice: random.Random) -> int:
 
 
 def cut_in_a_frame(port: int, jpeg: bytes, dice: random.Random) -> int:
-    """The connection is reset in the middle of a message."""
+    """Reset the connection in the middle of a message."""
     with contextlib.suppress(ConnectionClosed, TimeoutError, OSError):
         with attacker(port) as link:
             link.recv(timeout=20)
@@ -319,7 +320,7 @@ def odd_upload(port: int, jpeg: bytes, dice: random.Random) -> int:
 
 
 def slow_client(port: int, jpeg: bytes, dice: random.Random) -> int:
-    """A head that never ends, left open for a second; or a camera that never reads what it is told."""
+    """Leave a head open that never ends, for a second; or act as a camera that never reads."""
     with contextlib.suppress(OSError, ConnectionClosed, TimeoutError):
         if dice.random() < 0.5:
             with socket.create_connection(("127.0.0.1", port), timeout=5) as raw:

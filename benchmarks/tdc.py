@@ -1,4 +1,4 @@
-"""Is one folded TDC as cheap as a plain convolution? Against the author's two convolutions and against Conv3d.
+"""Compare one folded TDC with the author's two convolutions and with a plain Conv3d.
 
     python benchmarks/tdc.py [--device cpu] [--threads 1] [--repeats 9] [--channels 32] [--frames 40] [--size 56]
 
@@ -23,7 +23,7 @@ THETA = 0.2
 
 
 def two_convolutions(x: Tensor, weight: Tensor) -> Tensor:
-    """As the author wrote it: a convolution, minus theta times a 1x1x1 convolution with the neighbours' weights."""
+    """TDC in the author's form: a convolution, minus theta times a 1x1x1 convolution with the neighbours' weights."""
     neighbours = (weight[:, :, 0] + weight[:, :, 2]).sum((2, 3))[:, :, None, None, None]
     return F.conv3d(x, weight, padding=1) - THETA * F.conv3d(x, neighbours)
 

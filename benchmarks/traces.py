@@ -1,9 +1,10 @@
 """Finger-camera traces with a chest strap beside them (welltory, CC0): rate from the red channel against the strap.
 
-    python benchmarks/traces.py ../shared/data/traces/welltory/data
+    python benchmarks/traces.py DATA
 
 The trace is put on 30 samples per second, detrended, band-passed, and read in windows of 10 s with a stride of 1 s by
-the one estimator; the median of the windows is compared with 60000 / mean RR interval."""
+the one estimator; the median of the windows is compared with 60000 / mean RR interval.
+"""
 
 from __future__ import annotations
 

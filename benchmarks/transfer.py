@@ -1,4 +1,4 @@
-"""What are weights worth on people they have never seen? AutoHR beside the formulas, on the same faces.
+"""Measure AutoHR and the formulas on the same recordings of people whom no training has seen.
 
     autohr synth ROOT --subjects 220 --per-subject 1 --duration-s 12 --portraits DIR --split test --seed 9000
     python benchmarks/transfer.py ROOT [--weights FILE] [--limit N]      tables, overall and by stratum
@@ -45,18 +45,20 @@ from confidence import (
     true_rate_bpm,
     work_off,
 )
+from results import markdown_table, save_result
 
 WITHIN_BPM = 3.0
 EQUAL_BPM = 0.05
-"""Mean errors that print alike are equal."""
+"""Mean errors closer than this print alike and count as equal."""
 TALKER_SEED = 700_000
+GROUPS = ("ordinary", "hard")
 OWN = ("mvdr",)
-"""Shown, but no rival: ``measure`` lets it speak beside the net where a file is not reliable."""
+"""Methods of ours, shown but not counted as published: ``measure`` averages MVDR into unreliable rates."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one method says of one recording."""
+    """The answer of one method for one recording."""
 
     hr_bpm: float | None
     true_bpm: float
@@ -67,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Row:
-    """One recording as it was made and measured."""
+    """One recording, with how it was made and what was measured."""
 
     name: str
     group: str
@@ -75,7 +77,7 @@ class Row:
     scene: dict[str, Any]
     encoding: dict[str, Any]
     bits_per_pixel: float
-    """Of the file, for each pixel of each frame."""
+    """Size of the file, for each pixel of each frame."""
     skin: float
     """Median luminance of the middle of the face in the first frame, in linear light, 0..1, the exposure taken off."""
     answers: dict[str, Answer]
@@ -87,7 +89,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording of a data set to be measured."""
+    """A recording of a dataset to be measured."""
 
     name: str
     video: Path
@@ -130,7 +132,7 @@ def measure_talker(one: Talker) -> list[dict[str, Any]]:
 
 
 def talker_scene(number: int, picture: Picture) -> tuple[SceneConfig, dict[str, Any]]:
-    """A person of a portrait who talks to a camera, by chance. Sizes as those of talking-head videos on the web."""
+    """Return a random scene of a portrait who talks to a camera, and its encoding; sizes as in web videos."""
     rng = np.random.default_rng([TALKER_SEED, number])
     side = 2 * round(float(rng.uniform(256, 512)) / 2)
     start_bpm = float(rng.uniform(48, 150))
@@ -185,7 +187,7 @@ def skin_of_video(video: Path, known: SceneTruth, scene: dict[str, Any]) -> floa
 
 
 def recordings_of(root: Path, limit: int | None) -> list[tuple[str, Path]]:
-    """Name and video of the recordings of a data set, as ``autohr synth`` leaves them; ``limit``: evenly spread."""
+    """Return names and videos of a dataset as ``autohr synth`` leaves them; ``limit`` takes so many, evenly spread."""
     found = []
     for truth in sorted(root.glob("*/*.truth.json")):
         video = truth.with_name(json.loads(truth.read_text(encoding="utf-8"))["video"])
@@ -206,69 +208,88 @@ def mean_truth_bpm(row: Row) -> float:
 
 
 def errors_bpm(rows: list[Row], method: str) -> Float:
-    """Of the recordings that got a number."""
+    """Return the errors of the recordings that got a rate."""
     answers = [row.answers[method] for row in rows]
     return np.array([a.hr_bpm - a.true_bpm for a in answers if a.hr_bpm is not None], dtype=np.float64)
 
 
-def print_overall(rows: list[Row], methods: tuple[str, ...]) -> None:
+def overall(rows: list[Row], methods: tuple[str, ...], group: str = "") -> dict[str, Any]:
+    """Return the table of all methods (columns, formats, rows); ``group`` goes before each method's title."""
     within = f"within {WITHIN_BPM:g} bpm"
-    print(f"| method | n | no number | MAE (bpm) | RMSE | r | {within} of n | called reliable | of these {within} |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    table: list[list[Any]] = []
     for method in methods:
         error = errors_bpm(rows, method)
         answered = [row.answers[method] for row in rows if row.answers[method].hr_bpm is not None]
-        trusted = [a for a in answered if a.reliable]
-        right = [a for a in trusted if abs((a.hr_bpm or 0.0) - a.true_bpm) <= WITHIN_BPM]
-        pearson = "-"
-        if len(answered) > 2:
-            found, truth = [a.hr_bpm or 0.0 for a in answered], [a.true_bpm for a in answered]
-            pearson = f"{np.corrcoef(found, truth)[0, 1]:.3f}"
-        hits = (np.abs(error) <= WITHIN_BPM).sum() / len(rows)
-        sure = f"{len(right)} = {len(right) / len(trusted):.1%}" if trusted else "-"
-        print(
-            f"| {METHODS[method].title} | {len(rows)} | {len(rows) - len(answered)} | {mae(error):.2f} "
-            f"| {np.sqrt(mae(error**2)):.2f} | {pearson} | {hits:.1%} "
-            f"| {len(trusted)} = {len(trusted) / len(rows):.1%} | {sure} |"
-        )
-    rates = np.array([mean_truth_bpm(row) for row in rows])
-    guess = np.median(rates) - rates
-    share = (np.abs(guess) <= WITHIN_BPM).mean()
-    print(
-        f"| always {np.median(rates):.0f} | {len(rows)} | 0 | {mae(guess):.2f} | {np.sqrt(mae(guess**2)):.2f} | - "
-        f"| {share:.1%} | - | - |"
-    )
-    print()
+        reliable = [a for a in answered if a.reliable]
+        right = [a for a in reliable if abs((a.hr_bpm or 0.0) - a.true_bpm) <= WITHIN_BPM]
+        rates, truths = [a.hr_bpm or 0.0 for a in answered], [a.true_bpm for a in answered]
+        pearson = float(np.corrcoef(rates, truths)[0, 1]) if len(answered) > 2 else None
+        hits = float((np.abs(error) <= WITHIN_BPM).sum() / len(rows))
+        errors = [mae(error), float(np.sqrt(mae(error**2))), pearson, hits]
+        counts = [len(rows), len(rows) - len(answered)]
+        table.append([group + METHODS[method].title, *counts, *errors, len(reliable), len(right)])
+    truth = np.array([mean_truth_bpm(row) for row in rows])
+    guess = np.median(truth) - truth
+    errors = [mae(guess), float(np.sqrt(mae(guess**2))), None, float((np.abs(guess) <= WITHIN_BPM).mean())]
+    table.append([f"{group}always {np.median(truth):.0f}", len(rows), 0, *errors, None, None])
+    counts_of = ["called reliable", f"of these {within}"]
+    return {
+        "columns": ["method", "recordings", "no rate", "MAE (bpm)", "RMSE (bpm)", "r", within, *counts_of],
+        "formats": {"MAE (bpm)": ".2f", "RMSE (bpm)": ".2f", "r": ".3f", within: ".1%"},
+        "rows": table,
+    }
 
 
 def mae(error: Float) -> float:
     return float(np.abs(error).mean()) if len(error) else float("nan")
 
 
+def by_stratum(rows: list[Row]) -> dict[str, list[Row]]:
+    """Return the rows of every stratum, named "motion: still" and the like."""
+    facts = [Facts(row.scene, row.encoding, row.bits_per_pixel, mean_truth_bpm(row), row.skin) for row in rows]
+    strata_of_rows = [strata(one) for one in facts]
+    found: dict[str, list[Row]] = {}
+    for name in STRATA:
+        groups: dict[str, list[Row]] = {}
+        for row, groups_of_row in zip(rows, strata_of_rows, strict=True):
+            groups.setdefault(groups_of_row[name], []).append(row)
+        for group, mine in sorted(groups.items()):
+            found[f"{name}: {group.split(' ', 1)[1] if group[0].isdigit() else group}"] = mine
+    return found
+
+
+def strata_of(rows: list[Row], method: str) -> dict[str, Any]:
+    """Return the table of one method's error in every stratum (columns, formats, rows)."""
+    table = []
+    for label, mine in by_stratum(rows).items():
+        error = errors_bpm(mine, method)
+        table.append([label, len(mine), mae(error), float((np.abs(error) <= WITHIN_BPM).sum() / len(mine))])
+    within = f"within {WITHIN_BPM:g} bpm"
+    return {
+        "columns": ["recordings", "n", "MAE (bpm)", within],
+        "formats": {"MAE (bpm)": ".1f", within: ".0%"},
+        "rows": table,
+    }
+
+
 def print_strata(rows: list[Row], methods: tuple[str, ...], judged: str | None) -> None:
-    """MAE and share within 3 bpm of every method in every stratum, and where a published one beats ``judged``."""
+    """Print MAE and share within 3 bpm of every method in every stratum, and where a published one beats ``judged``."""
     others = [method for method in methods if method != judged and method not in OWN]
     lost = []
     print("| stratum | n | " + " | ".join(METHODS[method].title for method in methods) + " |")
     print("| --- | --- |" + " --- |" * len(methods))
-    told = [strata(Facts(row.scene, row.encoding, row.bits_per_pixel, mean_truth_bpm(row), row.skin)) for row in rows]
-    for name in STRATA:
-        groups: dict[str, list[Row]] = {}
-        for row, said in zip(rows, told, strict=True):
-            groups.setdefault(said[name], []).append(row)
-        for group, mine in sorted(groups.items()):
-            errors = {method: errors_bpm(mine, method) for method in methods}
-            cells = [f"{mae(e):.1f}, {(np.abs(e) <= WITHIN_BPM).sum() / len(mine):.0%}" for e in errors.values()]
-            label = f"{name}: {group.split(' ', 1)[1] if group[0].isdigit() else group}"
-            print(f"| {label} | {len(mine)} | " + " | ".join(cells) + " |")
-            if judged is None or not others:
-                continue
-            best = min(others, key=lambda method: mae(errors[method]))
-            if mae(errors[judged]) > mae(errors[best]) + EQUAL_BPM:
-                lost.append(
-                    f"{label} (n={len(mine)}): {METHODS[best].title} {mae(errors[best]):.1f} bpm, "
-                    f"{METHODS[judged].title} {mae(errors[judged]):.1f}"
-                )
+    for label, mine in by_stratum(rows).items():
+        errors = {method: errors_bpm(mine, method) for method in methods}
+        cells = [f"{mae(e):.1f}, {(np.abs(e) <= WITHIN_BPM).sum() / len(mine):.0%}" for e in errors.values()]
+        print(f"| {label} | {len(mine)} | " + " | ".join(cells) + " |")
+        if judged is None or not others:
+            continue
+        best = min(others, key=lambda method: mae(errors[method]))
+        if mae(errors[judged]) > mae(errors[best]) + EQUAL_BPM:
+            lost.append(
+                f"{label} (n={len(mine)}): {METHODS[best].title} {mae(errors[best]):.1f} bpm, "
+                f"{METHODS[judged].title} {mae(errors[judged]):.1f}"
+            )
     print()
     if judged is None or not others:
         return
@@ -286,7 +307,7 @@ def print_strata(rows: list[Row], methods: tuple[str, ...], judged: str | None) 
 
 
 def print_worst(rows: list[Row], method: str, count: int = 10) -> None:
-    """The recordings with the largest errors of a method, with what may explain them."""
+    """Print the recordings with the largest errors of a method, with what may explain them."""
     answered = [row for row in rows if row.answers[method].hr_bpm is not None]
     answered.sort(key=lambda row: -abs((row.answers[method].hr_bpm or 0.0) - row.answers[method].true_bpm))
     print(f"| worst of {METHODS[method].title} | true | found | depth | fps | talk | turn | codec | bits/pixel | why |")
@@ -312,10 +333,10 @@ def print_talkers(rows: list[Row], methods: tuple[str, ...]) -> None:
             cells.append("none" if one.hr_bpm is None else f"{one.hr_bpm:.1f}{' *' if one.reliable else ''}")
         print(f"| {row.name} | {row.scene['duration_s']:g} | {mean_truth_bpm(row):.1f} | " + " | ".join(cells) + " |")
     print()
-    for group in ("ordinary", "hard"):
+    for group in GROUPS:
         mine = [row for row in rows if row.group == group]
         print(f"{group}:\n")
-        print_overall(mine, methods)
+        print(markdown_table(**overall(mine, methods)) + "\n")
         for method in methods:
             wrong = [
                 row.name
@@ -341,6 +362,7 @@ def main() -> None:
     parser.add_argument("--methods", help="default: the net, if it has weights, and the formulas")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--out", type=Path, help="file of rows; default: beside ROOT, or in runs/transfer")
+    parser.add_argument("--out-result", type=Path, help="result file, docs/results/transfer.json or talkers.json")
     options = parser.parse_args()
     if (options.root is None) == (options.talkers is None):
         parser.error("give a ROOT to measure or --talkers N to make, one of the two.")
@@ -363,7 +385,16 @@ def main() -> None:
         kept |= {row["name"]: row for row in work_off(measure_recording, fresh, options.workers, out)}
         rows = [_row(kept[job.name]) for job in jobs]
         print(f"{len(rows)} recordings of {len({row.name.split('/')[0] for row in rows})} people.\n")
-        print_overall(rows, methods)
+        table = overall(rows, methods)
+        print(markdown_table(**table) + "\n")
+        if options.out_result is not None:
+            people = len({row.name.split("/")[0] for row in rows})
+            save_result(
+                options.out_result,
+                question="How accurate is `autohr measure` on people whom no training has seen?",
+                values={"people": people, "without a face": table["rows"][0][2]},
+                tables={"methods": table, **({"strata": strata_of(rows, judged)} if judged is not None else {})},
+            )
         print("MAE in bpm, share within 3 bpm:\n")
         print_strata(rows, methods, judged)
         if judged is not None:
@@ -380,7 +411,16 @@ def main() -> None:
     kept = {row["name"]: row for row in resume(out, setup)}
     fresh_talkers = [talker for talker in talkers if talker.name not in kept]
     kept |= {row["name"]: row for row in work_off(measure_talker, fresh_talkers, options.workers, out)}
-    print_talkers([_row(kept[talker.name]) for talker in talkers], methods)
+    rows = [_row(kept[talker.name]) for talker in talkers]
+    print_talkers(rows, methods)
+    if options.out_result is not None:
+        tables = [overall([row for row in rows if row.group == group], methods, f"{group}, ") for group in GROUPS]
+        save_result(
+            options.out_result,
+            question="Are people read who talk to the camera all the time, with a weak pulse?",
+            values={},
+            tables={"methods": {**tables[0], "rows": [row for table in tables for row in table["rows"]]}},
+        )
 
 
 def _scene_of(video: Path) -> dict[str, Any]:

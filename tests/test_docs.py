@@ -66,3 +66,32 @@ def test_readme_is_short_and_has_one_picture() -> None:
     assert len(text.split()) <= 600
     assert text.count("![") == 1
     assert "Not a medical device" in text
+
+
+def test_texts_render_with_the_tables_that_the_benchmarks_write() -> None:
+    """A text names rows and columns; the commands must keep both."""
+    import confidence
+    import transfer
+
+    answer = transfer.Answer(60.2, 60.0, 0.9, True)
+    methods = ("autohr", "pos", "mvdr")
+    row = transfer.Row("p/0", "dataset", {}, {}, 0.2, 0.5, dict.fromkeys(methods, answer))
+    clips = [
+        confidence.Row(seed, kind, method, 60.0, 60.2, 0.9, True, [])
+        for method in ("autohr", "chrom")
+        for seed, kind in ((1, "pulse"), (2, "wall"))
+    ]
+    talkers = [transfer.overall([row] * 2, methods, f"{group}, ") for group in transfer.GROUPS]
+    written = {
+        "transfer": transfer.overall([row] * 2, methods),
+        "talkers": {**talkers[0], "rows": talkers[0]["rows"] + talkers[1]["rows"]},
+        "confidence": confidence.overall(clips, ("autohr", "chrom")),
+    }
+    results = {
+        name: {**result, "tables": {**result["tables"], **({"methods": written[name]} if name in written else {})}}
+        for name, result in RESULTS.items()
+    }
+    for name in written:
+        for text in RESULTS[name]["texts"]:
+            assert render(f"{name}.{text}", results)
+    assert "2 rates reliable, and 2 of these" in render("transfer.headline", results)
