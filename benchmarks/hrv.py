@@ -30,7 +30,7 @@ from autohr.measure import _beats_twice, summarise
 from autohr.methods import load_method
 from autohr.signals.hrv import confirm_beats, heart_rate_variability
 from autohr.types import FaceClip, Float, Reading
-from autohr.video.rois import REGIONS
+from autohr.video.regions import REGIONS
 from confidence import (
     CLASSICS,
     default_methods,

@@ -43,7 +43,7 @@ def run(video: Path, method: str, weights: str | None) -> tuple[float, float, fl
     """Return total seconds, seconds after loading libraries, peak MiB and table line of a fresh ``autohr measure``."""
     code = (
         "import resource, sys, time; from autohr.cli.main import main\n"
-        "import autohr.measure; from autohr.video.faces import FaceDetector; FaceDetector()\n"
+        "import autohr.measure; from autohr.video.detector import FaceDetector; FaceDetector()\n"
         + ("import autohr.lab.nets._inference\n" if METHODS[method].is_net else "")
         + "began = time.perf_counter()\n"
         "try: main()\n"

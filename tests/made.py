@@ -14,7 +14,7 @@ import pytest
 from autohr.cli.main import main
 from autohr.lab.datasets.cache import CachedRecording
 from autohr.types import Float, Frame
-from autohr.video.faces import Detection
+from autohr.video.detector import Detection
 
 Shares = tuple[float, float, float, float]
 """Left, top, width and height of a box, as shares of the picture's."""

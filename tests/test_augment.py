@@ -29,7 +29,7 @@ from autohr.lab.synth.video import SceneConfig, render, truth
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
 from autohr.types import Float, Frame
-from autohr.video.rois import face_patch
+from autohr.video.regions import face_patch
 from made import in_memory
 
 NOTHING = AugmentConfig(erase=False, tempo=False, flip=False, reverse=False, crop=False, colour=False, gamma=False)

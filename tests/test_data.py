@@ -35,9 +35,9 @@ from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
 from autohr.types import FaceClip, Float, Frame, Pulse
 from autohr.video.decode import VideoFrame, open_video
+from autohr.video.detector import Detects
 from autohr.video.encode import write_video
-from autohr.video.faces import Detects
-from autohr.video.rois import grown
+from autohr.video.regions import grown
 from made import MiddleDetector, in_memory
 
 SMALL = CropConfig(size_px=32)

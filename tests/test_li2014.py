@@ -22,7 +22,7 @@ from autohr.signals.filters import detrend
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
 from autohr.types import FaceClip, Float
-from autohr.video.rois import REGIONS
+from autohr.video.regions import REGIONS
 
 
 def face_and_wall(fps: float, flicker_hz: float, seed: int) -> tuple[Float, Float, float]:

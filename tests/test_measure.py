@@ -16,7 +16,7 @@ from autohr.measure import join_waves, summarise
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
 from autohr.types import Estimate, FaceClip, FaceMeasurement, Frames, Measurement, Pulse, Reading
 from autohr.video.encode import write_video
-from autohr.video.rois import REGIONS
+from autohr.video.regions import REGIONS
 from made import run
 
 

@@ -17,7 +17,7 @@ from autohr.meter import Meter, MeterConfig
 from autohr.methods import METHODS, load_method
 from autohr.signals.simulate import CHANNEL_RATIO, simulate_pulse
 from autohr.types import Frame, Reading
-from autohr.video.faces import Detection
+from autohr.video.detector import Detection
 
 BOX = np.array([50.0, 25.0, 60.0, 70.0])
 LANDMARKS = BOX[:2] + np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.58], [0.36, 0.76], [0.64, 0.76]]) * BOX[2:]

@@ -35,9 +35,9 @@ from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
 from autohr.types import FaceClip, Float, Frame, Pulse
 from autohr.video.decode import open_video
+from autohr.video.detector import Detection
 from autohr.video.encode import write_video
-from autohr.video.faces import Detection
-from autohr.video.rois import REGIONS
+from autohr.video.regions import REGIONS
 
 NETS = [name for name, method in METHODS.items() if method.is_net]
 SMALL: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from autohr.signals.filters import bandpass, standardise
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
 from autohr.types import FaceClip, Float
-from autohr.video.rois import REGIONS
+from autohr.video.regions import REGIONS
 
 
 def corrupted_matrix(seed: int, n_rows: int = 36, n_frames: int = 900) -> tuple[Float, Float, NDArray[np.bool_]]:

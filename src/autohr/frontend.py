@@ -15,8 +15,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from autohr.types import Float, Frame
-from autohr.video.faces import Detects, FaceTracker, TrackedFace
-from autohr.video.rois import UNSEEN, SkinReader, background_colour, face_patch, grown, scaled
+from autohr.video.detector import Detects
+from autohr.video.regions import UNSEEN, SkinReader, background_colour, face_patch, grown, scaled
+from autohr.video.tracker import FaceTracker, TrackedFace
 
 BRIDGE_S = 1.0
 """Longest time for which a lost face, or missing frames, are filled by interpolation."""

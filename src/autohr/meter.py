@@ -25,7 +25,8 @@ from autohr.frontend import BRIDGE_S, PAPER_CROP, Box, CropConfig, FaceReader, F
 from autohr.methods import Method, load_method
 from autohr.signals.clock import FaceRows, nearest, on_clock
 from autohr.types import FaceClip, Float, Frame, Reading
-from autohr.video.faces import Detects, TrackedFace
+from autohr.video.detector import Detects
+from autohr.video.tracker import TrackedFace
 
 RESTART_S, RESTART_FPS = 3.0, 1.5 * LEAST_FPS
 """A face whose first window had too few frames per second is tried again once they come this fast for so long, with no

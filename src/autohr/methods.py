@@ -23,7 +23,7 @@ from autohr.errors import BadWeights, UnknownName
 from autohr.frontend import FORMULA_CROP, Crop
 from autohr.runtime import rate_function, wave_function
 from autohr.types import Estimate, FaceClip, Float, Pulse
-from autohr.video.rois import GRID
+from autohr.video.regions import GRID
 
 
 @dataclass(frozen=True)

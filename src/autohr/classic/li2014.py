@@ -8,8 +8,8 @@ Differs from the paper, and why:
 
 - Region: the paper's polygon runs from under the eyes to the chin and is tracked by points inside it. Here the caller
   gives a mean colour; ``methods.py`` gives that of the lower half of the followed face box.
-- Background: the paper finds it by a level set; here it is all that is not near a person (video/rois.py). Without one,
-  or with a black one, the first step is left out.
+- Background: the paper finds it by a level set; here it is all that is not near a person (video/regions.py).
+  Without one, or with a black one, the first step is left out.
 - Cut: the paper drops the restless 5 % of the segments of ALL videos of a set, which a single video cannot know, and
   which lets one test video change the result of another. Here at most 5 % of the video's own, at least one and no more
   than a fifth, and only those twice as restless as its usual one, so that a calm video loses nothing, as in the paper.

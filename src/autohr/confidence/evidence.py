@@ -30,7 +30,7 @@ from autohr.errors import SignalTooShort
 from autohr.signals.filters import analytic, bandpass, detrend, standardise
 from autohr.signals.rate import estimate_heart_rate
 from autohr.types import Evidence, FaceClip, Float, Pulse
-from autohr.video.rois import GRID, cells_of, skin_of_cells
+from autohr.video.regions import GRID, cells_of, skin_of_cells
 
 CELLS = 8
 """Side of the raster of cells over the crop that MVDR and ``skin_over_light`` read. 4 is too coarse to tell places

@@ -37,9 +37,10 @@ from autohr.meter import Meter, MeterConfig
 from autohr.methods import Method
 from autohr.signals.filters import standardise
 from autohr.types import Frame, Frames, Measurement, Pulse, Reading
-from autohr.video.faces import Detects, FaceDetector, TrackedFace, check_frame
-from autohr.video.rois import PATCH_PX
+from autohr.video.detector import Detects, FaceDetector, check_frame
+from autohr.video.regions import PATCH_PX
 from autohr.video.stamps import CLOCK_RESTART_S, CONFIRMING, MOST_LEAPS_S
+from autohr.video.tracker import TrackedFace
 
 SESSION_SCHEMA = "autohr.session/1"
 
@@ -78,7 +79,7 @@ DARK_LEVEL = 60.0
 """Skin whose lightest channel has a mean below this is said to be too dark. A pulse is about half a percent of the
 skin's colour: at 60 of 255 that is a third of one step of an 8-bit picture."""
 BRIGHT_LEVEL = 240.0
-"""Above this skin is burnt out, and the skin mask leaves it out (``video/rois.py``)."""
+"""Above this skin is burnt out, and the skin mask leaves it out (``video/regions.py``)."""
 MOVING = 0.08
 """Way of the face's centre within a second, in face sizes, from which the head is said to move. Of drawn faces at rest
 0.02 in the median and 0.04 at most; of talking ones 0.03 and 0.08; of heads that sway six times as far 0.10 and 0.28.

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from autohr.lab.datasets.repulse import DEPTH
 from autohr.types import Frame
-from autohr.video.rois import scaled
+from autohr.video.regions import scaled
 
 Fill = Literal["grey", "mean"]
 GREY = 128

@@ -57,8 +57,8 @@ from autohr.signals.filters import resample
 from autohr.signals.rate import estimate_heart_rate
 from autohr.types import FaceClip, Float, Frame
 from autohr.video.decode import VideoFrame, open_video
-from autohr.video.faces import Detects, FaceDetector
-from autohr.video.rois import REGIONS
+from autohr.video.detector import Detects, FaceDetector
+from autohr.video.regions import REGIONS
 
 SCHEMA = "autohr.cache/2"
 """Part of the key: a change of what is stored makes a new cache and never mixes with an old one."""

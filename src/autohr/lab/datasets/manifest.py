@@ -29,7 +29,7 @@ from autohr.lab.datasets.cache import (
 )
 from autohr.lab.datasets.checks import LAG_RANGE_S, RATE_JUMP_BPM
 from autohr.lab.datasets.recording import Absent, DatasetSpec
-from autohr.video.faces import Detects
+from autohr.video.detector import Detects
 
 MANIFEST_SCHEMA = "autohr.manifest/1"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from autohr.types import Float, Frame
-from autohr.video.rois import (
+from autohr.video.regions import (
     PATCH_PX,
     REGIONS,
     SkinReader,
