@@ -121,15 +121,32 @@ def save_result(
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
     record = {
         "question": question,
-        "command": shlex.join(["python", Path(sys.argv[0]).as_posix(), *sys.argv[1:]]),
+        "command": shlex.join(["python", *(_portable(argument) for argument in sys.argv)]),
         "date": datetime.date.today().isoformat(),
         "made_by": f"commit {commit.stdout.strip() or 'unknown'}",
-        "values": {**old.get("values", {}), **values},
-        "tables": {**old.get("tables", {}), **tables},
+        "values": {**old.get("values", {}), **_rounded(dict(values))},
+        "tables": {**old.get("tables", {}), **_rounded(dict(tables))},
         "texts": old.get("texts", {}),
         "notes": [*notes, *(note for note in old.get("notes", []) if note not in notes)],
     }
     path.write_text(dump(record), encoding="utf-8")
+
+
+def _portable(argument: str) -> str:
+    """Return an argument without the folders of this machine: a path outside the repository is only its name."""
+    path = Path(argument)
+    if not path.is_absolute():
+        return argument
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+
+
+def _rounded(figure: Any) -> Any:
+    """Return figures with at most four decimals, which is more than any page states."""
+    if isinstance(figure, dict):
+        return {key: _rounded(value) for key, value in figure.items()}
+    if isinstance(figure, list | tuple):
+        return [_rounded(value) for value in figure]
+    return round(figure, 4) if isinstance(figure, float) else figure
 
 
 def dump(record: Mapping[str, Any]) -> str:

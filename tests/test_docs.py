@@ -54,10 +54,10 @@ def test_a_changed_figure_is_filled_in_and_seen_by_the_check() -> None:
 def test_a_command_replaces_figures_and_keeps_texts_and_notes(tmp_path: Path) -> None:
     path = tmp_path / "speed.json"
     path.write_text(dump({"values": {"a": 1}, "tables": {}, "texts": {"line": "{speed[a]}"}, "notes": ["Two cores."]}))
-    save_result(path, question="Fast?", values={"a": 2}, tables={"t": {"columns": ["a"], "rows": [["[x]"]]}})
+    save_result(path, question="Fast?", values={"a": 2.00001}, tables={"t": {"columns": ["a"], "rows": [["[x]"]]}})
     saved = json.loads(path.read_text())
     assert saved["texts"] == {"line": "{speed[a]}"} and saved["notes"] == ["Two cores."]
-    assert figures({"speed": saved})["speed"]["a"] == 2 and render("speed.line", {"speed": saved}) == "2"
+    assert figures({"speed": saved})["speed"]["a"] == 2 and render("speed.line", {"speed": saved}) == "2.0"
     assert set(saved) == FIELDS and saved["made_by"].startswith("commit ")
 
 
