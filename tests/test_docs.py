@@ -61,6 +61,25 @@ def test_a_command_replaces_figures_and_keeps_texts_and_notes(tmp_path: Path) ->
     assert set(saved) == FIELDS and saved["made_by"].startswith("commit ")
 
 
+@pytest.mark.parametrize(
+    "weights", sorted((ROOT / "src" / "autohr" / "weights").glob("*.safetensors")), ids=lambda path: path.name
+)
+def test_header_of_the_shipped_weights_states_the_published_figures(weights: Path) -> None:
+    """``autohr list weights`` prints the header, so it must not say anything else than README and card."""
+    from autohr.lab.nets._checkpoint import read_header
+
+    stated = read_header(weights)["measured_accuracy"]
+    published = figures(RESULTS)
+    ours, best = published["transfer"]["methods"]["AutoHR"], published["transfer"]["methods"]["POS"]
+    alone = published["standings"]["methods"]["autohr-shipped"]["MAE"]
+    assert (stated["mae_bpm"], stated["within_3_bpm"]) == (ours["MAE (bpm)"], ours["within 3 bpm"])
+    assert (stated["best_formula_mae_bpm"], stated["best_formula_within_3_bpm"]) == (
+        best["MAE (bpm)"],
+        best["within 3 bpm"],
+    )
+    assert stated["network_alone_mae_bpm"] == alone and f"{alone} bpm" in stated["on"]
+
+
 def test_readme_is_short_and_has_one_picture() -> None:
     text = re.sub(r"<!--.*?-->", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(text.split()) <= 600
