@@ -111,7 +111,7 @@ STRICTNESS = float(os.environ.get("AUTOHR_GOLDEN_FACTOR", "1"))
 SIGNED: Mapping[str, float] = {"alphas": 5e-3, "betas": 5e-3}
 """Values that Adam moves by the sign of a gradient at first: where that is next to nothing, rounding decides. One in
 twenty may differ by more than this."""
-NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?")
+NUMBER = re.compile(r"[-+\u2212]?\d+(?:\.\d+)?")
 
 
 def differences(was: Any, now: Any, place: str = "", key: str = "", factor: float = 1.0) -> Iterator[str]:
@@ -143,7 +143,7 @@ def differences(was: Any, now: Any, place: str = "", key: str = "", factor: floa
             yield f"{place}: golden {was!r}, now {now!r}"
         else:
             pairs = zip(
-                *([float(n.replace("−", "-")) for n in NUMBER.findall(text)] for text in (was, now)), strict=True
+                *([float(n.replace("\u2212", "-")) for n in NUMBER.findall(text)] for text in (was, now)), strict=True
             )
             if any(abs(one - other) > TEXT_TOLERANCE for one, other in pairs):
                 yield f"{place}: golden {was!r}, now {now!r}"
