@@ -28,20 +28,20 @@ import numpy as np
 import pytest
 
 import autohr
-from autohr.data.cache import CropConfig, open_cached, prepare
-from autohr.data.recording import Recording, Reference
 from autohr.errors import AutoHRError
-from autohr.evaluate.protocols import Protocol
-from autohr.evaluate.run import run as evaluate
-from autohr.evaluate.scoring import score
-from autohr.evaluate.summary import scores_sheet
-from autohr.evaluate.tables import render_sheet
+from autohr.lab.datasets.cache import CropConfig, open_cached, prepare
+from autohr.lab.datasets.recording import Recording, Reference
+from autohr.lab.evaluate.protocols import Protocol
+from autohr.lab.evaluate.run import run as evaluate
+from autohr.lab.evaluate.scoring import score
+from autohr.lab.evaluate.summary import scores_sheet
+from autohr.lab.evaluate.tables import render_sheet
+from autohr.lab.synth.face import Identity
+from autohr.lab.synth.life import HeadMotion
+from autohr.lab.synth.video import SceneConfig, render, truth
 from autohr.measure import summarise
 from autohr.meter import Meter
 from autohr.methods import METHODS, load_method
-from autohr.synth.face import Identity
-from autohr.synth.life import HeadMotion
-from autohr.synth.video import SceneConfig, render, truth
 from autohr.types import Float, Frame, Frames, Measurement, Reading
 from autohr.video.encode import write_video
 from made import MiddleDetector, made_recording, pretend_cached, write_recipe
@@ -325,10 +325,10 @@ def training(folder: Path) -> Record:
     """Return the gradients of each loss in a small AutoHR, and what a recipe of two steps logs."""
     import torch
 
-    from autohr.nets import make_net
-    from autohr.runs import open_run
-    from autohr.train.losses import LossConfig, overall_loss
-    from autohr.train.recipe import train
+    from autohr.lab.nets import make_net
+    from autohr.lab.runs import open_run
+    from autohr.lab.train.losses import LossConfig, overall_loss
+    from autohr.lab.train.recipe import train
 
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
@@ -388,11 +388,11 @@ def searching(folder: Path) -> Record:
     """Return losses and the architecture after a step of the weights and two of both, first and second order."""
     import torch
 
-    from autohr.nets.genotype import SPACE
-    from autohr.runs import create_run
-    from autohr.search.optimiser import SearchConfig, search
-    from autohr.search.space import SearchNet, SpaceConfig, cost_of, derive, measure_costs
-    from autohr.train.losses import LossConfig
+    from autohr.lab.nets._genotype import SPACE
+    from autohr.lab.runs import create_run
+    from autohr.lab.search.optimiser import SearchConfig, search
+    from autohr.lab.search.space import SearchNet, SpaceConfig, cost_of, derive, measure_costs
+    from autohr.lab.train.losses import LossConfig
 
     space = SpaceConfig(stem_channels=2, channels=4, partial=2, cells_per_block=1, stem_stride=2)
     costs = measure_costs(space, 16, 32)
