@@ -22,50 +22,50 @@ from numpy.typing import NDArray
 from autohr.types import Float, Frame
 from autohr.video.detector import Detection, Detects, FaceDetector, check_frame
 
+Grey = NDArray[np.uint8]
+
 RETRY_EVERY_S = 0.2
-"""Time between detections while a face is missing or doubted. Ours: a fifth of a core at most, and soon enough."""
+"""Time between detections while a face is missing or doubted; chosen by us to cost a tenth of a core."""
 MEMORY_S = 30.0
-"""A face that comes back within this time, near its last place, gets its old id. Ours: the length of a look away."""
-SURE_SCORE = 0.99
-"""A new face with this score is followed at once. On the 80 portraits true faces mostly score above 0.99."""
-NEW_SCORE = 0.9
-"""Any other new face is followed when it is found a second time with this score. The two people in a dim video score
-0.9 to 1, false boxes on the portraits 0.84 to 0.94."""
-LARGER_WINS = 1.5
-"""With all places taken, a new face must be wider than the smallest followed one by this factor to take its place;
-less, and two people of like size would take turns."""
+"""Time for which a lost face is remembered: one that returns within it, near its last place, gets its old id."""
+START_SCORE = 0.99
+"""Detection score with which a new face is followed at once. On the 80 portraits most true faces score above it."""
+CONFIRM_SCORE = 0.9
+"""Detection score with which a new face is followed when found a second time. The two people in a dim video score 0.9
+to 1, false boxes on the portraits 0.84 to 0.94."""
+REPLACE_RATIO = 1.5
+"""With all places taken, ratio of widths from which a new face takes the place of the smallest followed one. With less,
+two people of like size would take turns."""
 
 FACE_PX = 80
-"""Faces are followed in a grey picture in which they have about this size (53 to 120 pixels)."""
+"""Approximate size of a face (53 to 120 pixels) in the grey picture in which it is followed."""
 MARGIN = 0.35
 """Surroundings kept in that picture, in face sizes on each side: how far a face may move between two frames."""
-LIKENESS = 0.6
-"""Least correlation of a followed face with its looks at the last detection; below, the detector is asked at once.
-Ours: speaking and turning to half profile stay above, a hand or a wall in the face's place does not."""
+MIN_CORRELATION = 0.6
+"""Lowest correlation of a followed face with its appearance at the last detection; below it the detector runs at once.
+Speaking and turning to half profile stay above, a hand or a wall in the face's place does not."""
 
-GAIN_LEAST = np.array([0.1] * 4 + [0.25] * 10)
-"""Share of a detection's disagreement that moves the box, and the landmarks. MTCNN boxes on one still face scatter by 1
-to 2 % of its size; the mean of about ten is steady enough. Landmarks must also follow a head that turns, which a flat
-model of its motion cannot."""
-SLIPPED = np.array([0.2] * 4 + [0.1] * 10)
-"""Disagreement beyond the detector's scatter, in face sizes: the flow has slipped, or the head has turned."""
+MIN_GAIN = np.array([0.1] * 4 + [0.25] * 10)
+"""Share of a detection's disagreement that moves the box (4) and the landmarks (10). MTCNN boxes on one still face
+scatter by 1 to 2 % of its size, so the mean of about ten is steady. Landmarks must also follow a turning head."""
+SLIP_LIMIT = np.array([0.2] * 4 + [0.1] * 10)
+"""Disagreement in face sizes beyond the detector's scatter: the flow has slipped, or the head has turned."""
 PULL_TIME_S = 0.7
-"""Time constant of that movement: critically damped, so neither place nor speed of the box ever steps."""
+"""Time constant of the pull towards a detection, critically damped: neither place nor speed of the box ever steps."""
 REST_HZ, PER_SPEED = np.array([1.5, 1.5, 0.5, 0.5, 1.0]), 10.0
-"""One Euro filter (Casiez, Roussel, Vogel, CHI 2012): the low-pass of x, y, width, height and roll at rest in Hz, and
-how much it opens per face size (or radian) per second. In steady motion the lag is at most 1 / (2 pi PER_SPEED) of a
-face size: 1.6 %."""
+"""One Euro filter (Casiez, Roussel, Vogel, CHI 2012): cutoffs of x, y, width, height and roll at rest in Hz, and their
+increase per face size (or radian) per second. In steady motion the lag is at most 1 / (2 pi PER_SPEED) face sizes."""
 
-CUT_PX = (48, 36)
-CUT_LIKENESS = 0.5
-"""Two successive pictures below this likeness (see scene_likeness) are two scenes. Measured on 3160 pairs of portraits
-as cuts: 99 % are below 0.46. Not cuts: the same picture under other light (dimmed, overexposed, a lamp at one side) is
-above 0.79; pans by 15 % of the width between two frames above 0.76; real videos four frames apart above 0.56."""
-USUAL_LIKENESS = 0.7
-"""No cut is called while successive pictures are usually less alike than this: then they show noise, as in the dark.
-Videos in light are usually above 0.95; one dimmed to 12 % under noise of 8 levels is at 0.75 to 0.9."""
-CUT_LEAST_CONTRAST = 0.03
-"""Below this (about 3 % of brightness) a picture shows nothing to compare: darkness, a covered lens."""
+SCENE_PX = (48, 36)
+CUT_CORRELATION = 0.5
+"""Correlation of two successive pictures (``scene_correlation``) below which they are two scenes. Of 3160 pairs of
+portraits 99 % are below 0.46. The same picture under other light is above 0.79, a pan by 15 % of the width above 0.76,
+real videos four frames apart above 0.56."""
+MIN_USUAL_CORRELATION = 0.7
+"""No cut is called while successive pictures usually correlate less than this: they show noise, as in the dark. Videos
+in light are usually above 0.95, one dimmed to 12 % under noise of 8 levels at 0.75 to 0.9."""
+MIN_SCENE_CONTRAST = 0.03
+"""Contrast (about 3 % of brightness) below which a picture shows nothing to compare: darkness, a covered lens."""
 
 
 @dataclass(frozen=True)
@@ -78,51 +78,65 @@ class TrackedFace:
     landmarks: Float
     """(5, 2) as in Detection, smooth in time."""
     seen: bool
-    """False: lost just now; the box is where it was last seen."""
+    """False for a face that was lost just now; the box is where it was last seen."""
     score: float
-    """Of its last detection."""
+    """Score of its last detection."""
 
 
-@dataclass
 class _Track:
-    """State of one face. A pose is (x, y of the centre, log width, log height, roll in radians); y points down."""
+    """State of one face. A pose (5,) is x, y of the centre, log width, log height, roll in radians; y points down."""
 
-    id: int
-    first_box: Float
-    pose: Float
-    """(5,) carried by optical flow alone since the last (re)start."""
-    pull: Float
-    """(14,) what detections add to it: dx, dy in face sizes, log width, log height; then the landmarks' shape (5, 2)
-    in face sizes around the centre, unrolled."""
-    pull_speed: Float
-    pull_goal: Float
-    raw: Float
-    smooth: Float
-    """(5,) pose plus pull, before and after the low-pass."""
-    speed: Float
-    score: float
-    t_seen: float
-    seen: bool = True
-    doubted_since: float | None = None
-    """Time of the first detection that did not find it again."""
-    n_confirmed: int = 1
-    view: _View | None = None
-    looks: NDArray[np.float32] | None = None
-    suspicious: bool = False
+    def __init__(self, face_id: int, face: Detection, t_s: float) -> None:
+        self.id = face_id
+        self.first_box = np.array(face.box_xywh, dtype=np.float64)
+        self.view: _View | None = None
+        self.appearance: NDArray[np.float32] | None = None
+        self.place(face, t_s)
+
+    def place(self, face: Detection, t_s: float) -> None:
+        """Put the track on a detection, with no memory of where it was; its id and first box stay."""
+        self.pose = box_pose(face.box_xywh)
+        """(5,) moved by optical flow alone since the last detection that placed it."""
+        self.pull = np.concatenate([np.zeros(4), landmark_shape(face, 0.0)])
+        """(14,) correction by detections: dx, dy in face sizes, log width, log height, then the landmarks (5, 2) in
+        face sizes around the centre, unrolled."""
+        self.pull_speed = np.zeros(14)
+        self.pull_goal = self.pull.copy()
+        self.raw, self.smooth = self.pose.copy(), self.pose.copy()
+        """(5,) pose plus pull, before and after the low-pass."""
+        self.speed = np.zeros(5)
+        self.score, self.t_seen = face.score, t_s
+        self.seen, self.suspicious, self.n_confirmed = True, False, 1
+        self.missed_since_s: float | None = None
+        """Time of the first detection that did not find it again."""
 
     @property
     def size(self) -> float:
         """Root of the box's area, in pixels."""
-        return float(np.exp((self.smooth[2] + self.smooth[3]) / 2))
+        return pose_size(self.smooth)
 
     @property
     def box_xywh(self) -> Float:
+        """Smooth box (4,)."""
         width, height = np.exp(self.smooth[2:4])
         return np.array([self.smooth[0] - width / 2, self.smooth[1] - height / 2, width, height])
 
     @property
     def landmarks(self) -> Float:
+        """Smooth landmarks (5, 2)."""
         return self.smooth[:2] + self.size * rolled(self.pull[4:].reshape(5, 2), self.smooth[4])
+
+    def raw_pose(self) -> Float:
+        """Return the pose (5,) by flow and detections together, before the low-pass."""
+        pose = self.pose.copy()
+        pose[:2] += self.pull[:2] * pose_size(pose)
+        pose[2:4] += self.pull[2:4]
+        return pose
+
+    def pose_in_view(self, view: _View) -> tuple[Float, Float, float]:
+        """Return centre (2,), sides (2,) and roll of the face in pixels of its view."""
+        pose = self.raw_pose()
+        return (pose[:2] - view.corner) * view.scale, np.exp(pose[2:4]) * view.scale, float(pose[4])
 
 
 @dataclass
@@ -135,16 +149,16 @@ class _View:
     """Width and height in the frame, whole pixels."""
     scale: float
     """Pixels of the view per pixel of the frame."""
-    grey: NDArray[np.uint8]
     size: float
-    """Of the face when the view was laid out."""
+    """Size of the face when the view was made, in pixels of the frame."""
     centre: Float
+    grey: Grey = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
     points: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 1, 2), np.float32))
     n_seeded: int = 0
 
 
 class FaceTracker:
-    """Follows faces through a video, frame by frame.
+    """Follow faces through a video, frame by frame.
 
     - Faces are detected every ``detect_every_s`` (of video time) and followed by optical flow in between; detections
       pull the box back to the face slowly, without a step.
@@ -155,15 +169,21 @@ class FaceTracker:
     - At most ``max_faces`` are followed, the largest first. A place once taken is kept, unless a new face is wider by
       half: ids must not alternate between people of like size.
 
-    Limits: a dissolve between two scenes is no cut for it, and a second person who sits down in the same place within
-    30 s inherits the id.
+    Limits: a dissolve between two scenes is not seen as a cut, and a second person who sits down in the same place
+    within 30 s inherits the id.
 
-    Args:
-        max_faces: faces followed at a time.
-        box: "tracked", or "first": the box of the face's first detection in all its frames, as in the AutoHR paper.
-        detect_every_s: time between detections while all is well.
-        bridge_s: how long a lost face is held.
-        detector: anything with ``detect(frame)``; a FaceDetector is made at the first frame if None.
+    Parameters
+    ----------
+    max_faces
+        Largest number of faces followed at a time.
+    box
+        "tracked", or "first": the box of the face's first detection in all its frames, as in the AutoHR paper.
+    detect_every_s
+        Time between detections while every face is followed well.
+    bridge_s
+        Time for which a lost face is held.
+    detector
+        An object with ``detect(frame)``; None makes a FaceDetector at the first frame.
     """
 
     def __init__(
@@ -190,19 +210,22 @@ class FaceTracker:
         self.n_cuts = 0
         self._detector = detector
         self._tracks: list[_Track] = []
-        self._gone: list[_Track] = []
+        self._lost: list[_Track] = []
         self._candidates: list[tuple[float, Detection]] = []
         self._next_id = 0
         self._t_s: float | None = None
         self._t_detected: float | None = None
         self._frame_shape: tuple[int, ...] | None = None
         self._scene: NDArray[np.float32] | None = None
-        self._usual_likeness: float | None = None
+        self._usual_correlation: float | None = None
 
     def update(self, frame: Frame, t_s: float) -> list[TrackedFace]:
-        """The followed faces in frame (H, W, 3) uint8 RGB, taken at t_s seconds; in order of their ids.
+        """Return the followed faces in frame (H, W, 3) uint8 RGB, taken at t_s seconds, in order of their ids.
 
-        Raises ValueError for another kind of frame, or for a t_s that is not finite or before the last one.
+        Raises
+        ------
+        ValueError
+            The frame is of another kind, or t_s is not finite or before the last one.
         """
         check_frame(frame)
         if not math.isfinite(t_s):
@@ -214,24 +237,21 @@ class FaceTracker:
 
         if self._is_cut(frame):
             self.n_cuts += 1
-            self._tracks, self._gone, self._candidates = [], [], []
+            self._tracks, self._lost, self._candidates = [], [], []
             self._t_detected = None
 
         for track in self._tracks:
-            if track.seen and dt_s <= self.bridge_s:
-                track.seen = self._follow(track, frame)
-            else:
-                track.seen = False
-        self._drop(t_s)
+            track.seen = track.seen and dt_s <= self.bridge_s and self._follow(track, frame)
+        self._drop_lost(t_s)
         if self._is_detection_due(t_s):
             self._t_detected = t_s
             self._detect(frame, t_s)
-            self._drop(t_s)
+            self._drop_lost(t_s)
         for track in self._tracks:
             if track.seen:
                 track.t_seen = t_s
                 smooth_pose(track, dt_s)
-        self._gone = [track for track in self._gone if t_s - track.t_seen <= MEMORY_S]
+        self._lost = [track for track in self._lost if t_s - track.t_seen <= MEMORY_S]
         return [
             TrackedFace(
                 id=track.id,
@@ -255,11 +275,11 @@ class FaceTracker:
         last, self._scene = self._scene, scene
         if last is None:
             return False
-        alike = scene_likeness(last, scene)
-        usual = self._usual_likeness
-        if usual is not None and alike < CUT_LIKENESS and usual > USUAL_LIKENESS:
+        alike = scene_correlation(last, scene)
+        usual = self._usual_correlation
+        if usual is not None and alike < CUT_CORRELATION and usual > MIN_USUAL_CORRELATION:
             return True
-        self._usual_likeness = alike if usual is None else usual + 0.1 * (alike - usual)
+        self._usual_correlation = alike if usual is None else usual + 0.1 * (alike - usual)
         return False
 
     def _is_detection_due(self, t_s: float) -> bool:
@@ -268,29 +288,28 @@ class FaceTracker:
         calm = (
             bool(self._tracks)
             and not self._candidates
-            and all(track.seen and track.doubted_since is None and not track.suspicious for track in self._tracks)
+            and all(track.seen and track.missed_since_s is None and not track.suspicious for track in self._tracks)
         )
         wait_s = self.detect_every_s if calm else min(RETRY_EVERY_S, self.detect_every_s)
         return t_s - self._t_detected >= wait_s - 1e-6
 
-    def _drop(self, t_s: float) -> None:
-        """Forget for now who was lost, or doubted, for longer than the bridge."""
+    def _drop_lost(self, t_s: float) -> None:
+        """Stop following the faces that were lost, or missed by the detector, for longer than the bridge."""
         kept = []
         for track in self._tracks:
-            doubted = track.doubted_since is not None and t_s - track.doubted_since > self.bridge_s + 1e-6
-            lost = not track.seen and t_s - track.t_seen > self.bridge_s + 1e-6
-            if doubted or lost:
-                track.seen = False
-                track.view = None
-                self._gone.append(track)
+            missed = track.missed_since_s is not None and t_s - track.missed_since_s > self.bridge_s + 1e-6
+            if missed or (not track.seen and t_s - track.t_seen > self.bridge_s + 1e-6):
+                self._lose(track)
             else:
                 kept.append(track)
         self._tracks = kept
 
-    # -- between detections
+    def _lose(self, track: _Track) -> None:
+        track.seen, track.view = False, None
+        self._lost.append(track)
 
     def _follow(self, track: _Track, frame: Frame) -> bool:
-        """Moves a track's pose by optical flow from the last frame to this one; False if the face was lost."""
+        """Move a track's pose by optical flow from the last frame to this one; return False if the face was lost."""
         view = track.view
         if view is None or len(view.points) == 0:
             return False
@@ -307,22 +326,19 @@ class FaceTracker:
         track.pose[2:4] += math.log(abs(turn))
         track.pose[4] += math.atan2(turn.imag, turn.real)
 
-        pose = raw_pose(track)
+        pose = track.raw_pose()
         if not (0 <= pose[0] < frame.shape[1] and 0 <= pose[1] < frame.shape[0]):
             return False
-        size = float(np.exp((pose[2] + pose[3]) / 2))
         moved_far = float(np.abs(pose[:2] - view.centre).max()) > 0.12 * view.size
-        if moved_far or not 0.88 < size / view.size < 1.14:
-            lay_view(track, frame, keep_points=True)
+        if moved_far or not 0.88 < pose_size(pose) / view.size < 1.14:
+            make_view(track, frame, keep_points=True)
         assert track.view is not None
         if len(track.view.points) < track.view.n_seeded // 2:
-            seed_points(track)
-        if track.looks is not None:
-            track.suspicious = likeness(track.looks, face_looks(track)) < LIKENESS
-        # Doubted by the detector and no longer like itself: this is something else in the face's place.
-        return not (track.suspicious and track.doubted_since is not None)
-
-    # -- at detections
+            seed_points(track, track.view)
+        if track.appearance is not None:
+            track.suspicious = correlation(track.appearance, appearance(track, track.view)) < MIN_CORRELATION
+        # Missed by the detector and no longer like itself: this is something else in the face's place.
+        return not (track.suspicious and track.missed_since_s is not None)
 
     def _detect(self, frame: Frame, t_s: float) -> None:
         if self._detector is None:
@@ -332,28 +348,23 @@ class FaceTracker:
         for track in self._tracks:
             if track.id in pairs:
                 self._confirm(track, found[pairs[track.id]], frame, t_s)
-            elif track.doubted_since is None:
-                track.doubted_since = t_s
+            elif track.missed_since_s is None:
+                track.missed_since_s = t_s
+        paired = [track for track in self._tracks if track.id in pairs]
         for track in self._tracks:
             # Two tracks on one face: the one that the detector did not give it has slid over from another face.
-            if track.id not in pairs and any(
-                other.id in pairs and overlap(track.box_xywh, other.box_xywh) > 0.5 for other in self._tracks
-            ):
+            if track.id not in pairs and any(overlap(track.box_xywh, other.box_xywh) > 0.5 for other in paired):
                 track.seen = False
 
-        taken = set(pairs.values())
         waiting, self._candidates = self._candidates, []
         for i, face in enumerate(found):
-            if i in taken or any(
-                track.id in pairs and overlap(face.box_xywh, track.box_xywh) > 0.3 for track in self._tracks
-            ):
+            if i in pairs.values() or any(overlap(face.box_xywh, track.box_xywh) > 0.3 for track in paired):
                 continue
-            again = any(
+            again = face.score >= CONFIRM_SCORE and any(
                 t_s - t_then <= 3 * RETRY_EVERY_S and distance(face.box_xywh, then.box_xywh) < 0.7
                 for t_then, then in waiting
             )
-            again = again and face.score >= NEW_SCORE
-            if (again or face.score >= SURE_SCORE) and self._has_place(face, again):
+            if (again or face.score >= START_SCORE) and self._has_place(face, again):
                 self._start(face, frame, t_s)
             else:
                 self._candidates.append((t_s, face))
@@ -361,8 +372,8 @@ class FaceTracker:
             self._candidates = []
 
     def _is_larger(self, face: Detection) -> bool:
-        """Whether a face is so much larger than the smallest followed one that it takes its place."""
-        return float(face.box_xywh[2]) > LARGER_WINS * min(float(track.box_xywh[2]) for track in self._tracks)
+        """Return True for a face so much wider than the smallest followed one that it takes its place."""
+        return float(face.box_xywh[2]) > REPLACE_RATIO * min(float(track.box_xywh[2]) for track in self._tracks)
 
     def _has_place(self, face: Detection, again: bool) -> bool:
         if len(self._tracks) < self.max_faces:
@@ -370,86 +381,50 @@ class FaceTracker:
         if not (again and self._is_larger(face)):
             return False
         smallest = min(self._tracks, key=lambda track: float(track.box_xywh[2]))
-        smallest.seen, smallest.view = False, None
         self._tracks.remove(smallest)
-        self._gone.append(smallest)
+        self._lose(smallest)
         return True
 
     def _start(self, face: Detection, frame: Frame, t_s: float) -> None:
         """Follow a face: an old one if one was lost near here, else a new one."""
         near = [
             track
-            for track in self._gone
+            for track in self._lost
             if distance(face.box_xywh, track.box_xywh) < 1.5 and size_ratio(face.box_xywh, track.box_xywh) < 1.6
         ]
         if near:
             track = min(near, key=lambda track: distance(face.box_xywh, track.box_xywh))
-            self._gone.remove(track)
+            self._lost.remove(track)
+            track.place(face, t_s)
         else:
-            track = new_track(self._next_id, face, t_s)
+            track = _Track(self._next_id, face, t_s)
             self._next_id += 1
         self._tracks.append(track)
-        restart(track, face, frame, t_s)
+        make_view(track, frame)
 
     def _confirm(self, track: _Track, face: Detection, frame: Frame, t_s: float) -> None:
-        """A detection of a followed face: pull the box towards it; put it there only if the face had been lost."""
+        """Pull the box towards a detection of a followed face; put it there only if the face had been lost."""
         if not track.seen:
-            restart(track, face, frame, t_s)
+            track.place(face, t_s)
+            make_view(track, frame)
             return
         track.n_confirmed += 1
-        track.doubted_since = None
-        track.suspicious = False
-        track.score = face.score
-        pose, size = track.pose, float(np.exp((track.pose[2] + track.pose[3]) / 2))
-        at = box_pose(face.box_xywh)
-        seen_at = np.concatenate([(at[:2] - pose[:2]) / size, at[2:4] - pose[2:4], shape_of(face, pose[4])])
-        error = seen_at - track.pull_goal
-        gain = np.maximum(1 / track.n_confirmed, GAIN_LEAST)
+        track.missed_since_s, track.suspicious, track.score = None, False, face.score
+        pose, at = track.pose, box_pose(face.box_xywh)
+        goal = np.concatenate(
+            [(at[:2] - pose[:2]) / pose_size(pose), at[2:4] - pose[2:4], landmark_shape(face, pose[4])]
+        )
+        error = goal - track.pull_goal
+        gain = np.maximum(1 / track.n_confirmed, MIN_GAIN)
         for part in (slice(0, 4), slice(4, 14)):
-            if (np.abs(error[part]) > SLIPPED[part]).any():
+            if (np.abs(error[part]) > SLIP_LIMIT[part]).any():
                 gain[part] = np.maximum(gain[part], 0.7)  # still no step, as the pull takes its time
         track.pull_goal = track.pull_goal + gain * error
         refresh_view(track, frame)
 
 
-def new_track(face_id: int, face: Detection, t_s: float) -> _Track:
-    """A track at a detection; ``restart`` completes it."""
-    pose = box_pose(face.box_xywh)
-    pull = np.concatenate([np.zeros(4), shape_of(face, 0.0)])
-    return _Track(
-        id=face_id,
-        first_box=np.array(face.box_xywh, dtype=np.float64),
-        pose=pose,
-        pull=pull,
-        pull_speed=np.zeros(14),
-        pull_goal=pull.copy(),
-        raw=pose.copy(),
-        smooth=pose.copy(),
-        speed=np.zeros(5),
-        score=face.score,
-        t_seen=t_s,
-    )
-
-
-def restart(track: _Track, face: Detection, frame: Frame, t_s: float) -> None:
-    """Puts a track on a detection, with no memory of where it was; its id and first box stay."""
-    fresh = new_track(track.id, face, t_s)
-    for name in ("pose", "pull", "pull_speed", "pull_goal", "raw", "smooth", "speed", "score", "t_seen"):
-        setattr(track, name, getattr(fresh, name))
-    track.seen, track.doubted_since, track.n_confirmed, track.suspicious = True, None, 1, False
-    lay_view(track, frame)
-
-
-def raw_pose(track: _Track) -> Float:
-    """(5,) pose by flow and detections together, before the low-pass."""
-    pose = track.pose.copy()
-    pose[:2] += track.pull[:2] * np.exp((pose[2] + pose[3]) / 2)
-    pose[2:4] += track.pull[2:4]
-    return pose
-
-
 def smooth_pose(track: _Track, dt_s: float) -> None:
-    """Advances the pull towards its goal and the low-pass of the box by dt_s seconds."""
+    """Advance the pull towards its goal and the low-pass of the box by dt_s seconds."""
     # Exact step of a critically damped spring, so the result does not depend on the frame rate.
     rate = 1 / PULL_TIME_S
     off = track.pull - track.pull_goal
@@ -458,7 +433,7 @@ def smooth_pose(track: _Track, dt_s: float) -> None:
     track.pull = track.pull_goal + (off + drive * dt_s) * fade
     track.pull_speed = (track.pull_speed - rate * drive * dt_s) * fade
 
-    raw = raw_pose(track)
+    raw = track.raw_pose()
     if dt_s > 0:
         unit = np.array([track.size, track.size, 1.0, 1.0, 1.0])
         track.speed += (1 - math.exp(-2 * math.pi * 3.0 * dt_s)) * ((raw - track.raw) / unit / dt_s - track.speed)
@@ -473,48 +448,50 @@ def smooth_pose(track: _Track, dt_s: float) -> None:
 
 
 def box_pose(box_xywh: Float) -> Float:
-    """(5,) centre, log width, log height, no roll."""
+    """Return the pose (5,) of a box: centre, log width, log height, no roll."""
     x, y, width, height = (float(v) for v in box_xywh)
     return np.array([x + width / 2, y + height / 2, math.log(max(width, 1.0)), math.log(max(height, 1.0)), 0.0])
 
 
+def pose_size(pose: Float) -> float:
+    """Return the root of the area of a pose's box, in pixels."""
+    return float(np.exp((pose[2] + pose[3]) / 2))
+
+
 def rolled(points: Float, roll_rad: float) -> Float:
-    """Points (N, 2) turned around the origin."""
+    """Turn points (N, 2) around the origin."""
     cos, sin = math.cos(roll_rad), math.sin(roll_rad)
     turned: Float = points @ np.array([[cos, sin], [-sin, cos]])
     return turned
 
 
-def shape_of(face: Detection, roll_rad: float) -> Float:
-    """(10,) the landmarks around the centre of the box in face sizes, with a known roll taken out."""
-    x, y, log_width, log_height, _ = box_pose(face.box_xywh)
-    size = math.exp((log_width + log_height) / 2)
-    return rolled((np.asarray(face.landmarks, dtype=np.float64) - [x, y]) / size, -roll_rad).reshape(-1)
+def landmark_shape(face: Detection, roll_rad: float) -> Float:
+    """Return the landmarks (10,) around the centre of the box in face sizes, with a known roll taken out."""
+    pose = box_pose(face.box_xywh)
+    return rolled((np.asarray(face.landmarks, dtype=np.float64) - pose[:2]) / pose_size(pose), -roll_rad).reshape(-1)
 
 
 def overlap(a_xywh: Float, b_xywh: Float) -> float:
-    """Shared area over the area of both together, 0..1."""
+    """Return the shared area of two boxes over the area of both together, 0..1."""
     inner = np.minimum(a_xywh[:2] + a_xywh[2:], b_xywh[:2] + b_xywh[2:]) - np.maximum(a_xywh[:2], b_xywh[:2])
     shared = float(np.prod(np.maximum(inner, 0.0)))
     return shared / max(float(np.prod(a_xywh[2:]) + np.prod(b_xywh[2:])) - shared, 1e-9)
 
 
 def distance(a_xywh: Float, b_xywh: Float) -> float:
-    """Between the centres, in sizes of the larger box."""
+    """Return the distance between the centres of two boxes, in sizes of the larger box."""
     apart = a_xywh[:2] + a_xywh[2:] / 2 - b_xywh[:2] - b_xywh[2:] / 2
-    return float(np.hypot(*apart)) / max(
-        math.sqrt(float(np.prod(a_xywh[2:]))), math.sqrt(float(np.prod(b_xywh[2:]))), 1.0
-    )
+    return float(np.hypot(*apart)) / max(math.sqrt(float(max(np.prod(a_xywh[2:]), np.prod(b_xywh[2:])))), 1.0)
 
 
 def size_ratio(a_xywh: Float, b_xywh: Float) -> float:
-    """Larger size over smaller, 1 or more."""
+    """Return the larger size of two boxes over the smaller, 1 or more."""
     ratio = math.sqrt(float(np.prod(a_xywh[2:])) / max(float(np.prod(b_xywh[2:])), 1e-9))
     return max(ratio, 1 / max(ratio, 1e-9))
 
 
 def match(tracks: Sequence[_Track], found: Sequence[Detection], t_s: float) -> dict[int, int]:
-    """Track id -> index of its detection; the assignment with the least sum of distances (Hungarian method).
+    """Assign detections to tracks (track id -> index) with the least sum of distances, by the Hungarian method.
 
     A followed face is looked for within 0.7 sizes, a lost one farther the longer it is lost, up to 1.5 sizes: people
     who sit side by side are farther apart.
@@ -542,8 +519,8 @@ def match(tracks: Sequence[_Track], found: Sequence[Detection], t_s: float) -> d
 # -- pictures
 
 
-def grey_view(frame: Frame, view: _View) -> NDArray[np.uint8]:
-    """The part of frame that view covers, grey and reduced."""
+def grey_view(frame: Frame, view: _View) -> Grey:
+    """Return the part of frame that view covers, grey and reduced."""
     x0, y0 = (int(v) for v in view.corner)
     width, height = view.shape
     grey = cv2.cvtColor(np.ascontiguousarray(frame[y0 : y0 + height, x0 : x0 + width]), cv2.COLOR_RGB2GRAY)
@@ -553,10 +530,10 @@ def grey_view(frame: Frame, view: _View) -> NDArray[np.uint8]:
     return np.asarray(grey, dtype=np.uint8)
 
 
-def lay_view(track: _Track, frame: Frame, *, keep_points: bool = False) -> None:
-    """Lays the track's view around the face as it is in frame; new points and looks unless keep_points."""
-    pose = raw_pose(track)
-    size = float(np.exp((pose[2] + pose[3]) / 2))
+def make_view(track: _Track, frame: Frame, *, keep_points: bool = False) -> None:
+    """Lay the track's view around the face as it is in frame; new points and appearance unless keep_points."""
+    pose = track.raw_pose()
+    size = pose_size(pose)
     half = np.exp(pose[2:4]) / 2 + MARGIN * size
     x0, y0 = np.floor(np.maximum(pose[:2] - half, 0)).astype(int)
     x1, y1 = np.ceil(np.minimum(pose[:2] + half, [frame.shape[1], frame.shape[0]])).astype(int)
@@ -567,52 +544,48 @@ def lay_view(track: _Track, frame: Frame, *, keep_points: bool = False) -> None:
     if (x1 - x0) * scale < 16 or (y1 - y0) * scale < 16:
         track.view = None
         return
-    view = _View(
-        corner=np.array([x0, y0], dtype=np.float64),
-        shape=(int(x1 - x0), int(y1 - y0)),
-        scale=scale,
-        grey=np.zeros((0, 0), np.uint8),
-        size=size,
-        centre=pose[:2].copy(),
-    )
+    corner, shape = np.array([x0, y0], dtype=np.float64), (int(x1 - x0), int(y1 - y0))
+    view = _View(corner=corner, shape=shape, scale=scale, size=size, centre=pose[:2].copy())
     view.grey = grey_view(frame, view)
     old, track.view = track.view, view
     if keep_points and old is not None:
         points = (old.points / old.scale + old.corner - view.corner) * view.scale
-        limit = np.array(view.grey.shape[::-1], dtype=np.float64) - 1
-        inside = np.all((points >= 0) & (points <= limit), axis=2).ravel()
+        inside = inside_picture(points, view.grey).ravel()
         view.points, view.n_seeded = points[inside].astype(np.float32), old.n_seeded
     else:
-        seed_points(track)
-        track.looks = face_looks(track)
+        seed_points(track, view)
+        track.appearance = appearance(track, view)
+
+
+def inside_picture(points: NDArray[np.floating], grey: Grey) -> NDArray[np.bool_]:
+    """Return True for each of points (..., 2) that lies on the picture."""
+    limit = np.array(grey.shape[::-1], dtype=np.float64) - 1
+    inside: NDArray[np.bool_] = np.all((points >= 0) & (points <= limit), axis=-1)
+    return inside
 
 
 def refresh_view(track: _Track, frame: Frame) -> None:
-    """At a detection: the face's looks as they are now, without the points that left it; new points if few are left.
+    """Take the face's present appearance at a detection, and drop the points that left it; seed anew if few are left.
 
     Points are not replaced at every detection: each set has its own small drift, so that would write the times of the
     detections into the motion of the box.
     """
     view = track.view
     if view is None:
-        lay_view(track, frame)
+        make_view(track, frame)
         return
-    pose = raw_pose(track)
-    centre, axes = (pose[:2] - view.corner) * view.scale, np.exp(pose[2:4]) * view.scale / 2
-    inside = np.sum(((view.points[:, 0] - centre) / axes) ** 2, axis=1) <= 1
+    centre, sides, _ = track.pose_in_view(view)
+    inside = np.sum(((view.points[:, 0] - centre) / (sides / 2)) ** 2, axis=1) <= 1
     view.points = view.points[inside]
     if len(view.points) < 0.6 * view.n_seeded:
-        seed_points(track)
-    track.looks = face_looks(track)
+        seed_points(track, view)
+    track.appearance = appearance(track, view)
 
 
-def seed_points(track: _Track) -> None:
-    """New points to follow, on corners of the picture inside the face's ellipse; a grid where there are few corners."""
-    view = track.view
-    assert view is not None
-    pose = raw_pose(track)
-    centre = (pose[:2] - view.corner) * view.scale
-    axes = np.exp(pose[2:4]) * view.scale * 0.45  # a little inside the box: its rim shows hair and background
+def seed_points(track: _Track, view: _View) -> None:
+    """Choose new points to follow: corners of the picture inside the face's ellipse, or a grid if there are few."""
+    centre, sides, _ = track.pose_in_view(view)
+    axes = sides * 0.45  # a little inside the box: its rim shows hair and background
     mask = np.zeros(view.grey.shape, np.uint8)
     at, radii = (round(float(centre[0])), round(float(centre[1]))), (max(2, int(axes[0])), max(2, int(axes[1])))
     cv2.ellipse(mask, at, radii, 0.0, 0.0, 360.0, 255, -1)
@@ -621,19 +594,17 @@ def seed_points(track: _Track) -> None:
     if len(points) < 15:
         grid = np.stack(np.meshgrid(np.linspace(-0.7, 0.7, 5), np.linspace(-0.7, 0.7, 5)), axis=-1).reshape(-1, 2)
         spread = (centre + grid * axes).astype(np.float32)
-        limit = np.array(view.grey.shape[::-1]) - 1
-        spread = spread[np.all((spread >= 0) & (spread <= limit), axis=1)]
-        points = np.concatenate([points, spread[:, None, :]])
+        points = np.concatenate([points, spread[inside_picture(spread, view.grey)][:, None, :]])
     view.points, view.n_seeded = points, len(points)
 
 
 def follow_points(
-    before: NDArray[np.uint8], after: NDArray[np.uint8], points: NDArray[np.float32]
+    before: Grey, after: Grey, points: NDArray[np.float32]
 ) -> tuple[complex, complex, NDArray[np.float32]] | None:
-    """Motion of points (N, 1, 2) from one grey picture to the next as z -> turn * z + shift, z = x + iy.
+    """Return the motion of points (N, 1, 2) between two grey pictures as z -> turn * z + shift, z = x + iy.
 
     Lucas-Kanade forth and back; points that do not return to their start, or that move unlike the rest (eyelids,
-    lips), are left out. None if too few points agree, or if the motion is none that a head makes between frames.
+    lips), are left out. None if too few points agree, or if a head cannot move so between two frames.
     """
     mean_before, mean_after = cv2.mean(before)[0], cv2.mean(after)[0]
     if mean_after < 1:
@@ -670,51 +641,48 @@ def follow_points(
 
 
 def median(x: Float) -> float:
-    """Of x (N,), N >= 1; numpy's own takes ten times as long for so few."""
+    """Return the median of x (N,), N >= 1; numpy's own takes ten times as long for so few."""
     ordered = np.sort(x)
     return 0.5 * float(ordered[(len(x) - 1) // 2] + ordered[len(x) // 2])
 
 
-def face_looks(track: _Track) -> NDArray[np.float32]:
-    """(24, 24) the face in its view, upright, to be compared by ``likeness``."""
-    view = track.view
-    assert view is not None
-    pose = raw_pose(track)
-    x, y = (pose[:2] - view.corner) * view.scale
-    width, height = np.exp(pose[2:4]) * view.scale / 24
-    cos, sin = math.cos(pose[4]), math.sin(pose[4])
+def appearance(track: _Track, view: _View) -> NDArray[np.float32]:
+    """Return the face (24, 24) in its view, upright, to be compared by ``correlation``."""
+    centre, sides, roll = track.pose_in_view(view)
+    width, height = sides / 24
+    cos, sin = math.cos(roll), math.sin(roll)
     turn = np.array([[cos * width, -sin * height], [sin * width, cos * height]])
-    to_view = np.column_stack([turn, np.array([x, y]) - turn @ [11.5, 11.5]])
-    looks = cv2.warpAffine(view.grey, to_view, (24, 24), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return np.asarray(looks, dtype=np.float32)
+    to_view = np.column_stack([turn, centre - turn @ [11.5, 11.5]])
+    upright = cv2.warpAffine(view.grey, to_view, (24, 24), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return np.asarray(upright, dtype=np.float32)
 
 
-def likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Correlation of two pictures of one size, blind to brightness and contrast; 1 if neither shows anything."""
+def correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Return the correlation of two pictures of one size; 1 if neither shows anything."""
     a, b = a - a.mean(), b - b.mean()
     power = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
     return float((a * b).sum()) / power if power > 1e-6 * a.size else 1.0
 
 
 def scene_sketch(frame: Frame) -> NDArray[np.float32] | None:
-    """A tiny picture (36, 48) of the frame's local contrasts, which changes of light leave alone; None if blank."""
+    """Return a tiny picture (36, 48) of the frame's local contrasts, which changes of light leave alone; None if blank."""
     # 4x4 samples a cell: sensor noise in a dark room averages out, and it takes a third of the time of all pixels.
-    fine = (4 * CUT_PX[0], 4 * CUT_PX[1])
+    fine = (4 * SCENE_PX[0], 4 * SCENE_PX[1])
     if frame.shape[0] > fine[1] and frame.shape[1] > fine[0]:
         frame = np.asarray(cv2.resize(frame, fine, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
     grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
-    tiny = np.asarray(cv2.resize(grey, CUT_PX, interpolation=cv2.INTER_AREA), dtype=np.float32)
+    tiny = np.asarray(cv2.resize(grey, SCENE_PX, interpolation=cv2.INTER_AREA), dtype=np.float32)
     log = np.log(tiny + 16.0)  # +16: sensor noise in the dark must not weigh as much as structure in the light
     sketch = np.asarray(log - cv2.GaussianBlur(log, (0, 0), 3.0), dtype=np.float32)
-    return sketch if float(sketch.std()) >= CUT_LEAST_CONTRAST else None
+    return sketch if float(sketch.std()) >= MIN_SCENE_CONTRAST else None
 
 
-def scene_likeness(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
-    """Best correlation of two sketches, the middle of one laid over the other with shifts up to a fifth of its sides.
+def scene_correlation(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    """Return the best correlation of two sketches, the middle of one shifted over the other by up to a fifth.
 
-    Structure and not brightness, so a lamp does not make a new scene; with shifts, so a moving camera does not.
+    It compares structure, not brightness, so a lamp does not make a new scene; the shifts allow for a moving camera.
     """
-    straight = likeness(before, after)
+    straight = correlation(before, after)
     if straight > 0.9:
         return straight
     height, width = before.shape
