@@ -1,5 +1,6 @@
-"""Find faces in a picture with MTCNN (Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded
-Convolutional Networks", IEEE SPL 2016), the detector of the AutoHR paper.
+"""Find faces in a picture with MTCNN, the detector of the AutoHR paper.
+
+Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks", IEEE SPL 2016.
 
     frame (H, W, 3) uint8 RGB -> FaceDetector.detect -> list[Detection]
 
@@ -50,7 +51,9 @@ class Detection:
 class Detects(Protocol):
     """The part of a detector that a ``FaceTracker`` needs."""
 
-    def detect(self, frame: Frame, /) -> Sequence[Detection]: ...
+    def detect(self, frame: Frame, /) -> Sequence[Detection]:
+        """Return the faces of frame (H, W, 3), the largest first."""
+        ...
 
 
 class FaceDetector:

@@ -665,7 +665,7 @@ def correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def scene_sketch(frame: Frame) -> NDArray[np.float32] | None:
-    """Return a tiny picture (36, 48) of the frame's local contrasts, which changes of light leave alone; None if blank."""
+    """Return a tiny picture (36, 48) of the frame's local contrasts, which light hardly changes; None if blank."""
     # 4x4 samples a cell: sensor noise in a dark room averages out, and it takes a third of the time of all pixels.
     fine = (4 * SCENE_PX[0], 4 * SCENE_PX[1])
     if frame.shape[0] > fine[1] and frame.shape[1] > fine[0]:
