@@ -28,8 +28,10 @@ from av.stream import Disposition
 from autohr.errors import VideoError
 from autohr.types import Frame
 from autohr.video import decode
-from autohr.video.decode import find_videos, is_image_folder, list_videos, open_video, read_ahead
+from autohr.video.colour import ToRgb
+from autohr.video.decode import open_video, read_ahead
 from autohr.video.encode import write_video
+from autohr.video.folders import find_videos, is_image_folder, list_videos
 from autohr.video.stamps import NoClock, StampClock
 
 HEIGHT, WIDTH = 64, 96
@@ -153,14 +155,14 @@ def test_reading_ahead_gives_the_same_frames_errors_and_end(tmp_path: Path) -> N
 def test_reading_is_lazy_and_memory_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "a.mp4", iter(_frames(300, 32, 32)), fps=30)
     n_converted = 0
-    convert = decode._ToRgb.__call__
+    convert = ToRgb.__call__
 
-    def counted(self: decode._ToRgb, frame: av.VideoFrame) -> Frame:
+    def counted(self: ToRgb, frame: av.VideoFrame) -> Frame:
         nonlocal n_converted
         n_converted += 1
         return convert(self, frame)
 
-    monkeypatch.setattr(decode._ToRgb, "__call__", counted)
+    monkeypatch.setattr(ToRgb, "__call__", counted)
     with open_video(tmp_path / "a.mp4") as video:
         for _ in range(3):
             next(video)
@@ -714,9 +716,9 @@ def test_limited_gray_is_spread(tmp_path: Path) -> None:
     frame = av.VideoFrame(WIDTH, HEIGHT, "gray")
     frame.planes[0].update(bytes([235]) * frame.planes[0].buffer_size)
     frame.color_range = 1
-    assert int(decode._ToRgb()(frame).min()) == 255
+    assert int(ToRgb()(frame).min()) == 255
     frame.color_range = 2
-    assert int(decode._ToRgb()(frame).max()) == 235
+    assert int(ToRgb()(frame).max()) == 235
 
 
 # ---- broken and foreign inputs

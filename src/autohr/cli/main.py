@@ -287,7 +287,7 @@ def measure(
 
     from autohr.measure import measure as measure_one
     from autohr.reports.outputs import ResultFiles
-    from autohr.video.decode import local_path
+    from autohr.video.folders import local_path
 
     loaded = _load_method(method, weights, device.value)
     many = len(batch.items) > 1
@@ -1344,7 +1344,7 @@ def _list_batch(paths: Sequence[str], *, has_fps: bool) -> _Batch:
     Raises:
         typer.BadParameter: an empty path, or "-", which no file is called.
     """
-    from autohr.video.decode import local_path
+    from autohr.video.folders import local_path
 
     found: list[_Item] = []
     remarks: list[str] = []
@@ -1387,7 +1387,7 @@ def _list_batch(paths: Sequence[str], *, has_fps: bool) -> _Batch:
 
 def _list_folder(path: str, folder: Path, *, has_fps: bool) -> tuple[list[_Item], list[str]]:
     """List what to measure in a folder, and sentences about what is left out."""
-    from autohr.video.decode import IMAGE_SUFFIXES, find_videos, is_image_folder
+    from autohr.video.folders import IMAGE_SUFFIXES, find_videos, is_image_folder
 
     content = find_videos(folder)
     items = [_Item(str(video)) for video in content.videos]
@@ -1434,7 +1434,7 @@ def _listed_names(names: Sequence[str], most: int = 10) -> str:
 
 
 def _live_source(camera: str) -> str | int:
-    from autohr.video.decode import local_path
+    from autohr.video.folders import local_path
 
     _refuse_no_path(camera)
     if _is_camera(camera):
@@ -1523,7 +1523,7 @@ class _Outputs:
         Raises:
             typer.BadParameter: naming the output.
         """
-        from autohr.video.decode import IMAGE_SUFFIXES, VIDEO_SUFFIXES, local_path
+        from autohr.video.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, local_path
 
         for option, out in (("--json", self.json), ("--csv", self.csv), ("--html", self.html)):
             if out is None or out == STDOUT or not out.is_file():

@@ -41,7 +41,7 @@ LEAST_SLOW_FPS = 45.0
 FACTOR_SLACK = 1.5
 """The tagged rate and that of the stamps may differ by this factor before the stamps are called stretched: a variable
 rate sinks to two thirds in dim light, and the least slow motion there is, 50 over 25 or 60 over 30, has factor 2."""
-LEAST_LAPSE_FPS = 5.0
+MIN_LAPSE_FPS = 5.0
 """A time lapse filmed at fewer frames per second holds no pulse: 5 are just twice the fastest one, 150 bpm."""
 
 _FPS_TAG = re.compile(r"(capture|sensor|shooting|recording)[ ._-]?(fps|frame[ ._-]?rate)$")

@@ -11,7 +11,7 @@ import av.error
 
 from autohr.errors import VideoError
 from autohr.types import Frame
-from autohr.video.decode import _ToRgb
+from autohr.video.colour import ToRgb
 
 # Marker bytes of ISO/IEC 10918-1, table B.1.
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
@@ -61,7 +61,7 @@ def decode_jpeg(data: bytes, max_pixels: int) -> Frame:
     codec.options = {"err_detect": "explode"}
     try:
         pictures = codec.decode(av.Packet(data)) or codec.decode(None)
-        rgb = _ToRgb()(pictures[0]) if pictures and not pictures[0].is_corrupt else None
+        rgb = ToRgb()(pictures[0]) if pictures and not pictures[0].is_corrupt else None
     except (av.error.FFmpegError, ValueError):
         rgb = None
     if rgb is None or rgb.shape != (height, width, 3):

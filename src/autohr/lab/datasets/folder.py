@@ -39,7 +39,8 @@ from autohr.lab.datasets.columns import below_half_rate
 from autohr.lab.datasets.csv_table import Table, read_table
 from autohr.lab.datasets.recording import Absent, DatasetSpec, Listing, Recording, Reference
 from autohr.types import Float
-from autohr.video.decode import list_videos, open_video
+from autohr.video.decode import open_video
+from autohr.video.folders import list_videos
 
 DATASET = "folder"
 RATES = "rates.csv"

@@ -52,7 +52,8 @@ from autohr.errors import BadRecording, VideoError
 from autohr.lab.datasets.columns import below_half_rate, read_lines
 from autohr.lab.datasets.recording import Absent, DatasetSpec, Listing, Recording, Reference
 from autohr.types import Float, Frame
-from autohr.video.decode import IMAGE_SUFFIXES, VideoFrame
+from autohr.video.decode import VideoFrame
+from autohr.video.folders import IMAGE_SUFFIXES
 
 FPS = 25.0
 PHYSIOLOGY_HZ = 1000.0

@@ -20,7 +20,7 @@ import numpy as np
 from autohr.errors import BadRecording
 from autohr.lab.datasets.recording import DatasetSpec, Listing, Recording, Reference
 from autohr.lab.synth.video import read_strata, read_truth, truth_path
-from autohr.video.decode import list_videos
+from autohr.video.folders import list_videos
 
 DATASET = "synthetic"
 
