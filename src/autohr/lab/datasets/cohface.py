@@ -11,8 +11,8 @@ frame. No rate is recorded.
 Known defects. The videos are compressed hard (MPEG-4 of some 250 kbit/s (m)), which takes most of the pulse away:
 PhysBench's archive gives POS an error of 22 bpm here and of 0.4 on PURE.
 
-How sure: L (bob.db.cohface and two more loaders); nothing from real files. That sessions 0 and 1 are by lamp and 2 and
-3 by daylight is not assumed: the file says it.
+Sources: bob.db.cohface and two more loaders; nothing from real files. That sessions 0 and 1 are by
+lamp and 2 and 3 by daylight is not assumed: the file says it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ FS = 256.0
 def list_recordings(root: Path) -> Listing:
     """All 160 names, each found or absent.
 
-    Raises:
-        BadRecording: it is not COHFACE.
-        AutoHRError: h5py is not installed.
+    Raises
+    ------
+    BadRecording
+        It is not COHFACE.
+    AutoHRError
+        H5py is not installed.
     """
     home = find_home(
         root,
@@ -64,7 +67,7 @@ def list_recordings(root: Path) -> Listing:
 
 
 def _illumination(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The group that the file names, and a note where it does not."""
+    """Return the group that the file names, and a note where it names none."""
     try:
         with open_hdf5(path) as file:
             light = file.attrs.get("illumination")

@@ -1,4 +1,4 @@
-"""Columns of numbers in the text files of datasets. Every complaint names the file and the line.
+"""Columns of numbers in the text files of datasets. Every error names the file and the line.
 
     read_lines(path) -> its lines        read_columns(path, names) -> (N, C)        to_numbers(one line) -> its numbers
 
@@ -20,8 +20,7 @@ from autohr.files import read_limited
 from autohr.types import Float
 
 MOST_BACKWARD = 0.05
-"""Share of samples that may be dropped because their time does not lie after all before; a clock that stumbles oftener
-is no clock. Ours."""
+"""Largest share of samples that may be dropped because their time does not lie after all earlier ones. Ours."""
 
 MAX_TEXT_BYTES = 2**28
 """Largest text file that is read, in bytes. Chosen by us: an hour of a wave at 1 kHz has about 70 MB."""
@@ -30,8 +29,10 @@ MAX_TEXT_BYTES = 2**28
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a text file without their ends (LF or CRLF), and without blank lines at the end.
 
-    Raises:
-        BadRecording: the file is missing, cannot be read, is larger than ``MAX_TEXT_BYTES``, is no text, or is empty.
+    Raises
+    ------
+    BadRecording
+        The file is missing, cannot be read, is larger than ``MAX_TEXT_BYTES``, is no text, or is empty.
     """
     if not path.exists():
         raise BadRecording(f"{str(path)!r} is missing; copy it again.")
@@ -46,10 +47,12 @@ def read_lines(path: Path) -> list[str]:
 
 
 def to_numbers(line: str, path: Path, number: int, *, separator: str | None = ",") -> list[float]:
-    """The numbers of line ``number`` (from 1) of ``path``; ``separator`` None is any run of blanks.
+    """Return the numbers of line ``number`` (from 1) of ``path``; ``separator`` None is any run of blanks.
 
-    Raises:
-        BadRecording: one of them is no finite number.
+    Raises
+    ------
+    BadRecording
+        One of them is no finite number.
     """
     values = []
     for cell in line.split(separator):
@@ -64,15 +67,20 @@ def to_numbers(line: str, path: Path, number: int, *, separator: str | None = ",
 
 
 def read_columns(path: Path, names: Sequence[str], *, header: bool = False, separator: str | None = ",") -> Float:
-    """(N, C) float64: the table of ``path``, N rows of the C columns ``names``, blank lines at the end left out.
+    """Read the table of ``path``: (N, C) float64, N rows of the C columns ``names``, without blank lines at the end.
 
-    Args:
-        header: whether the first line holds exactly these names (blanks around them do not count).
-        separator: between the columns; None is any run of blanks.
+    Parameters
+    ----------
+    header
+        Whether the first line holds exactly these names (blanks around them do not count).
+    separator
+        Between the columns; None is any run of blanks.
 
-    Raises:
-        BadRecording: the file is missing, empty or no text; another header; a line with more or fewer columns, or
-            with something that is no finite number; no row.
+    Raises
+    ------
+    BadRecording
+        The file is missing, empty or no text; another header; a line with more or fewer columns, or
+        with something that is no finite number; no row.
     """
     lines = read_lines(path)
     if header:
@@ -98,10 +106,12 @@ def read_columns(path: Path, names: Sequence[str], *, header: bool = False, sepa
 
 
 def increasing(t_s: Float, path: Path) -> NDArray[np.bool_]:
-    """(N,) which samples to keep so that time only goes forward: those later than all before them.
+    """Return a mask (N,) of the samples whose time lies after all earlier ones.
 
-    Raises:
-        BadRecording: more than ``MOST_BACKWARD`` of them would go, or fewer than two stay.
+    Raises
+    ------
+    BadRecording
+        More than ``MOST_BACKWARD`` of them would go, or fewer than two stay.
     """
     keep = np.ones(len(t_s), dtype=bool)
     keep[1:] = t_s[1:] > np.maximum.accumulate(t_s)[:-1]
@@ -114,34 +124,35 @@ def increasing(t_s: Float, path: Path) -> NDArray[np.bool_]:
 
 
 def stumbles(keep: NDArray[np.bool_]) -> tuple[str, ...]:
-    """The note for what ``increasing`` leaves out; none where it leaves out nothing."""
+    """Return the note for what ``increasing`` leaves out; none where it leaves out nothing."""
     n = int((~keep).sum())
     return (f"{n} sample(s) of the reference left out: their time did not go forward.",) if n else ()
 
 
 def frame_clock(t_s: Float, path: Path) -> Float:
-    """(N,) the frames' times from 0 on. One that does not go forward is put between its neighbours, for a clock needs
-    a time for each frame.
+    """Return the frames' times (N,) from 0 on; one that does not increase is put between its neighbours.
 
-    Raises:
-        BadRecording: as ``increasing``.
+    Raises
+    ------
+    BadRecording
+        As ``increasing``.
     """
     keep = increasing(t_s, path)
     return np.asarray(np.interp(np.arange(len(t_s)), np.flatnonzero(keep), (t_s - t_s[0])[keep]), dtype=np.float64)
 
 
 def known_rate(hr_bpm: Float) -> Float | None:
-    """(N,) rates with NaN for "none" (0 and below); None where the sensor never gave one."""
+    """Return rates (N,) with NaN for "none" (0 and below); None where the sensor never gave one."""
     known = hr_bpm > 0
     return np.where(known, hr_bpm, np.nan) if known.any() else None
 
 
 def below_half_rate(t_s: Float, wave: Float, fps: float) -> Float:
-    """wave (N,) at the increasing times ``t_s`` (N,), without what a video of ``fps`` could not show; still (N,).
+    """Remove from wave (N,), at the increasing times ``t_s`` (N,), what a video of ``fps`` cannot show.
 
-    A mean weighted by a Hann window two frames long, after the wave was put on an even clock: -6 dB at half the frame
-    rate and null at the rate itself, which loses 10 % of 4 Hz at 20 frames per second. A wave of no more than
-    1.2 samples a frame comes back as it is. NaN stays NaN; beside it the wave is as if a line bridged it.
+    It is a mean weighted by a Hann window two frames long, after the wave was put on an even clock: -6 dB at half the
+    frame rate and null at the rate itself, which loses 10 % of 4 Hz at 20 frames per second. A wave of no more than 1.2
+    samples a frame comes back as it is. NaN stays NaN; beside it the wave is as if a line bridged it.
     """
     known = np.isfinite(wave)
     fs = (len(t_s) - 1) / float(t_s[-1] - t_s[0])

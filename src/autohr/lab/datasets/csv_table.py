@@ -57,8 +57,10 @@ class Table:
     def number(self, column: str, line: int, cell: str) -> float:
         """Return the finite number in a cell, with a decimal point or a decimal comma.
 
-        Raises:
-            BadRecording: the cell holds no number, or one that can be read in two ways.
+        Raises
+        ------
+        BadRecording
+            The cell holds no number, or one that can be read in two ways.
         """
         text = cell.replace("\u2212", "-")
         if re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", text) and not self.decimal_comma:
@@ -81,13 +83,18 @@ class Table:
 def read_table(path: Path, needed: Sequence[str], known: Collection[str] = ()) -> Table:
     """Read a CSV with a header.
 
-    Args:
-        needed: columns that must be there.
-        known: columns whose names are recognised in any spelling, such as "HR (bpm)" for ``hr_bpm``.
+    Parameters
+    ----------
+    needed
+        Columns that must be there.
+    known
+        Columns whose names are recognised in any spelling, such as "HR (bpm)" for ``hr_bpm``.
 
-    Raises:
-        BadRecording: the file cannot be read or is too large, is no text, lacks a column that is needed, has two
-            columns of one name, a row with more cells than columns, or no row. The message names file and line.
+    Raises
+    ------
+    BadRecording
+        The file cannot be read or is too large, is no text, lacks a column that is needed, has two
+        columns of one name, a row with more cells than columns, or no row. The message names file and line.
     """
     text, notes = _decode(read_limited(path, "table", MAX_TABLE_BYTES, BadRecording), path)
     records, separator = _split(text, path, needed, {*needed, *known})

@@ -1,4 +1,4 @@
-"""Heart beats of an electrocardiogram: what a camera's rate is judged by where no pulse wave was recorded.
+"""Heart beats of an electrocardiogram, the reference where no pulse wave was recorded.
 
 ecg (N,) -> detect_r_peaks -> beats_s (K,) -> rate_between(beats_s, t_s)       the rate, beats per minute
                                            -> pulse_of_beats(beats_s, t_s)     a pulse wave, reconstructed
@@ -18,32 +18,36 @@ from autohr.signals.simulate import SYSTOLIC_PHASE, pulse_shape
 from autohr.types import Float
 
 QRS_BAND_HZ = (5.0, 15.0)
-"""Where the QRS complex is strongest against P and T waves and muscle (Pan & Tompkins 1985)."""
+"""Band in which the QRS complex is strongest against P and T waves and muscle (Pan & Tompkins 1985)."""
 QRS_S = 0.15
-"""Energy is averaged over this long, about the widest QRS complex (Pan & Tompkins 1985)."""
+"""Time over which energy is averaged, about the widest QRS complex (Pan & Tompkins 1985)."""
 REFRACTORY_S = 0.25
-"""No two beats are nearer: 240 bpm, the fastest rate that is taken for one (bob.db.hci_tagging drops above it too)."""
+"""Smallest distance of two beats: 240 bpm, the fastest rate that is taken for one (bob.db.hci_tagging drops above it
+too)."""
 LEAST_SHARE = 0.4
-"""A beat's slope has at least this share of its neighbourhood's beats. Ours: in simulated ECG (our own and neurokit2's,
+"""Smallest slope of a beat, as a share of that of the beats around it. Ours: in simulated ECG (our own and neurokit2's,
 45 to 110 bpm) T waves and noise stay below 0.25, beats above 0.6."""
 RATE_BPM = (30.0, 240.0)
-"""Intervals of other rates are a missed or a false beat (bob.db.hci_tagging)."""
+"""Rates outside which an interval counts as a missed or a false beat (bob.db.hci_tagging)."""
 
 PULSE_DELAY_S = 0.25
-"""From the R peak to the systolic peak in the face, in ``pulse_of_beats``. Ours and rough: the pulse needs about 0.15 s
-to the head and 0.1 s to rise there, and both differ between people."""
+"""Delay from the R peak to the systolic peak in the face, in ``pulse_of_beats``. Ours and rough: the pulse needs about
+0.15 s to the head and 0.1 s to rise there, and both differ between people."""
 
 
 def detect_r_peaks(ecg: Float, fs: float) -> Float:
-    """Times (K,) of the R peaks of ecg (N,), in seconds from its first sample; its unit and its sign do not matter.
+    """Find the R peaks of ecg (N,): times (K,) in seconds from its first sample; unit and sign do not matter.
 
     After Pan & Tompkins (1985): band-pass, slope, energy over a QRS complex, a threshold that follows the height of the
     beats around it, a second look with half of it where a beat seems to be missed. Unlike theirs it looks both ways in
     time. The peak itself is the extremum of the band-passed wave, on a parabola through three samples.
 
-    Raises:
-        ValueError: fewer than 60 samples per second, which do not show a QRS complex.
-        SignalTooShort: less than 3 s.
+    Raises
+    ------
+    ValueError
+        Fewer than 60 samples per second, which do not show a QRS complex.
+    SignalTooShort
+        Less than 3 s.
     """
     if not fs >= 60:
         raise ValueError(f"fs={fs} is too slow for an ECG; give at least 60 samples per second.")
@@ -77,7 +81,7 @@ def detect_r_peaks(ecg: Float, fs: float) -> Float:
 
 
 def _level(height: Float, fs: float) -> Float:
-    """(N,) the usual height of a beat near each sample: the median of the maxima of 2 s blocks, five of them.
+    """Return the usual height (N,) of a beat near each sample: the median of the maxima of 2 s blocks, five of them.
 
     Each block holds a beat at 30 bpm or more, and one artefact moves one block, not the median.
     """
@@ -92,7 +96,7 @@ def _level(height: Float, fs: float) -> Float:
 
 
 def _look_again(beats: NDArray[np.intp], weaker: NDArray[np.intp], height: Float) -> NDArray[np.intp]:
-    """``beats`` with the highest of ``weaker`` added in each interval over 1.66 of the median (Pan & Tompkins 1985)."""
+    """Add to ``beats`` the highest of ``weaker`` in each interval over 1.66 of the median (Pan & Tompkins 1985)."""
     if len(beats) < 3:
         return beats
     longest = 1.66 * float(np.median(np.diff(beats)))
@@ -105,17 +109,17 @@ def _look_again(beats: NDArray[np.intp], weaker: NDArray[np.intp], height: Float
 
 
 def _sound_intervals(beats_s: Float) -> NDArray[np.bool_]:
-    """(K - 1,) which intervals are a rate of ``RATE_BPM`` and agree with their neighbours (``hrv``)."""
+    """Return a mask (K - 1,) of the intervals within ``RATE_BPM`` that agree with their neighbours (``hrv``)."""
     ibi_s = np.diff(beats_s)
     _, agree = accepted_intervals(beats_s)
     return agree & (ibi_s > 60 / RATE_BPM[1]) & (ibi_s < 60 / RATE_BPM[0])
 
 
 def rate_between(beats_s: Float, t_s: Float) -> Float:
-    """Rate (N,) at the times ``t_s`` (N,): that of the interval between two beats_s (K,) in which each time lies.
+    """Return the rate (N,) at the times ``t_s`` (N,), from the interval of beats_s (K,) around each.
 
-    A step for each beat, on purpose: its mean over a time is the number of beats passed in it, which is what a video's
-    rate over the same time is. NaN before the first beat, after the last, and in intervals that are a missed or a false
+    The rate is a step for each beat, so that its mean over a time is the number of beats in it, which is also a video's
+    rate over that time. NaN before the first beat, after the last, and in intervals that are a missed or a false
     beat. For simulated ECG tests hold the mean to 0.2 bpm.
     """
     inside = (t_s >= beats_s[0]) & (t_s < beats_s[-1]) if len(beats_s) > 1 else np.zeros(len(t_s), dtype=bool)
@@ -127,9 +131,9 @@ def rate_between(beats_s: Float, t_s: Float) -> Float:
 
 
 def pulse_of_beats(beats_s: Float, t_s: Float, delay_s: float = PULSE_DELAY_S) -> Float:
-    """A pulse wave (N,) at the times ``t_s`` (N,) with a systolic peak ``delay_s`` after each of beats_s (K,).
+    """Reconstruct a pulse wave (N,) at the times ``t_s`` (N,), peaking ``delay_s`` after each of beats_s (K,).
 
-    Reconstructed: only the beats' times are real. Their shape is that of ``simulate.pulse_shape``, their height is
+    Only the beats' times are real. Their shape is that of ``simulate.pulse_shape``, their height is
     always the same. It stands in where a wave is needed to learn from and an ECG is all there is. NaN as in
     ``rate_between``.
     """

@@ -24,7 +24,8 @@ are usual here).
 Known defects. (02, 04) and (07, 02) are banned by the authors. The first two tasks of person 11 are swapped (one loader
 says so): the group ``scenario`` follows that, the name stays the folder's.
 
-How sure: S (one real c920.csv and viatom-raw.csv) for both files; L (hr-cnn, pyVHR and others) for the rest.
+Sources: one real c920.csv and viatom-raw.csv; others' loaders (hr-cnn, pyVHR and
+others) for the rest.
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ COLUMNS = ("milliseconds", "ECG", "ECG HR", "PPG", "PPG HR", "SpO2", "PI")
 def list_recordings(root: Path) -> Listing:
     """Both cameras of all 102 takes, each found or absent.
 
-    Raises:
-        BadRecording: it is not ECG-Fitness.
+    Raises
+    ------
+    BadRecording
+        It is not ECG-Fitness.
     """
     home = find_home(
         root,
@@ -98,7 +101,7 @@ def list_recordings(root: Path) -> Listing:
 
 
 def _read_frames(path: Path) -> tuple[Float, Float]:
-    """When each frame was taken, in seconds since 1970, and its row of viatom-raw.csv; (N,) each."""
+    """Return each frame's time, in seconds since 1970, and its row of viatom-raw.csv; (N,) each."""
     columns = read_columns(path, ("frame time ms", "row of viatom-raw.csv"))
     if len(columns) < 2:
         raise BadRecording(f"{str(path)!r} holds {len(columns)} frame; copy it again.")
@@ -149,7 +152,7 @@ def _read_viatom(folder: Path) -> Reference:
 
 
 def _r_peaks(ecg: Float) -> Float:
-    """Times of the R peaks from the first sample; none where nothing was recorded."""
+    """Find the R peaks, in seconds from the first sample; none where nothing was recorded."""
     if np.ptp(ecg) == 0:
         return np.empty(0)
     try:
@@ -159,7 +162,7 @@ def _r_peaks(ecg: Float) -> Float:
 
 
 def _even_clock(stamp_s: Float) -> Float:
-    """Times (N,) of samples 1/125 s apart, of which several share a stamp that came late or early."""
+    """Return the times (N,) of samples 1/125 s apart, of which several share a stamp that came late or early."""
     late_s = stamp_s - np.arange(len(stamp_s)) / FS
     half = min(round(CLOCK_S * FS / 2), (len(late_s) - 1) // 2)
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(late_s, half, mode="edge"), 2 * half + 1)

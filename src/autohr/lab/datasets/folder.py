@@ -75,9 +75,11 @@ def list_recordings(root: Path) -> Listing:
     Videos without a label, lines without a video and CSVs without a video are absent, each with the reason. Other files
     are named in a note.
 
-    Raises:
-        BadRecording: no such folder; no video in it; two videos of one name; a line that fits two videos, or two lines
-            that fit one; a ``rates.csv`` that cannot be read, or with something that is no rate.
+    Raises
+    ------
+    BadRecording
+        No such folder; no video in it; two videos of one name; a line that fits two videos, or two lines
+        that fit one; a ``rates.csv`` that cannot be read, or with something that is no rate.
     """
     root = Path(root)
     if not root.is_dir():
@@ -173,8 +175,10 @@ class _Folder:
     def find(self, row: _Row, rates: Path | None) -> Path | None:
         """Return the video that a line means; None where there is none.
 
-        Raises:
-            BadRecording: two videos fit.
+        Raises
+        ------
+        BadRecording
+            Two videos fit.
         """
         # A backslash may belong to the name itself, where files can be called so.
         for found in (_look_up(self._indices[self.root], row.video), self._by_path(row.video)):
@@ -336,8 +340,10 @@ def _refuse_twins(videos: Sequence[Path]) -> None:
 def _own_tables(videos: Sequence[Path], rates: Path | None) -> tuple[dict[Path, Path], list[Path]]:
     """Return the CSV of each video that has one, and the CSVs without a video in the folders of the videos.
 
-    Raises:
-        BadRecording: a CSV that fits two videos, or two that fit one.
+    Raises
+    ------
+    BadRecording
+        A CSV that fits two videos, or two that fit one.
     """
     own_of: dict[Path, Path] = {}
     strays = []
@@ -413,8 +419,10 @@ def _read_rates(path: Path) -> tuple[list[_Row], bool, tuple[str, ...]]:
 def _read_own(path: Path, video: Path, whole_bpm: float | None) -> Reference:
     """Return the reference in a video's own CSV; ``whole_bpm`` is the rate in ``rates.csv``, used where it has none.
 
-    Raises:
-        BadRecording: a missing column, something that is no number, or times that do not increase.
+    Raises
+    ------
+    BadRecording
+        A missing column, something that is no number, or times that do not increase.
     """
     table = read_table(path, needed=("time_s",), known=OWN_COLUMNS)
     if "bvp" not in table.names and "hr_bpm" not in table.names:
@@ -452,8 +460,7 @@ def _constant(hr_bpm: float, video: Path) -> Reference:
 
 
 def _duration_s(video: Path) -> float:
-    """Return the length of a video by its header, or by its last frame where that does not say; 0 where it cannot be
-    read, which is said of the video itself later."""
+    """Return the length of a video by its header, or by its last frame; 0 where it cannot be read (reported later)."""
     try:
         with open_video(video) as frames:
             if frames.duration_s is not None:

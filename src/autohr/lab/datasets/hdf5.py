@@ -1,4 +1,4 @@
-"""HDF5 files, which MAT files of version 7.3 are too: opened by h5py, with complaints that name the file.
+"""HDF5 files (MAT files of version 7.3 too), opened by h5py, with errors that name the file.
 
 h5py comes with the extra ``datasets`` and is imported when a file is opened.
 """
@@ -18,11 +18,14 @@ from autohr.types import Float
 
 @contextlib.contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
-    """An ``h5py.File`` for reading.
+    """Open an ``h5py.File`` for reading.
 
-    Raises:
-        AutoHRError: h5py is not installed.
-        BadRecording: the file is missing, cut short or no HDF5; also when it fails while it is being read.
+    Raises
+    ------
+    AutoHRError
+        h5py is not installed.
+    BadRecording
+        The file is missing, cut short or no HDF5; also when it fails while it is being read.
     """
     try:
         import h5py
@@ -41,10 +44,12 @@ def open_hdf5(path: Path) -> Iterator[Any]:
 
 
 def dataset_of(file: Any, name: str, path: Path) -> Any:
-    """The ``h5py.Dataset`` called ``name``, not yet read.
+    """Return the ``h5py.Dataset`` called ``name``, not yet read.
 
-    Raises:
-        BadRecording: there is none; the message lists what there is.
+    Raises
+    ------
+    BadRecording
+        There is none; the message lists what there is.
     """
     import h5py
 
@@ -55,10 +60,12 @@ def dataset_of(file: Any, name: str, path: Path) -> Any:
 
 
 def wave_of(file: Any, name: str, path: Path) -> Float:
-    """(N,) float64: the dataset ``name``, with axes of length one taken off.
+    """Read the dataset ``name`` as (N,) float64, without its axes of length one.
 
-    Raises:
-        BadRecording: there is none, or it is not one row of at least two finite numbers.
+    Raises
+    ------
+    BadRecording
+        There is none, or it is not one row of at least two finite numbers.
     """
     dataset = dataset_of(file, name, path)
     if dataset.dtype.kind not in "fiu":

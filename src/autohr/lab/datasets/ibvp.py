@@ -17,8 +17,8 @@ ends; rPPG-Toolbox cuts those frames out and joins what is left, which makes jum
 Known defects. p08, p10, p13, p16, p29, p31 and p33 must not be shown. Which numbers up to p33 do not exist is not
 published, so a person of whom nothing is here shows in the count alone; 124 recordings are 31 people.
 
-How sure: S for the readme, which gives folders and columns; L (rPPG-Toolbox) for their order; names of the pictures are
-not known.
+Sources: the dataset's readme, which gives folders and columns; others' loaders (rPPG-Toolbox) for their order; names of
+the pictures are not known.
 """
 
 from __future__ import annotations
@@ -44,10 +44,12 @@ WAVE, QUALITY = 0, 3
 
 
 def list_recordings(root: Path) -> Listing:
-    """The four conditions of every person of whom there is anything.
+    """List the four conditions of every person of whom there is anything.
 
-    Raises:
-        BadRecording: it is not iBVP.
+    Raises
+    ------
+    BadRecording
+        It is not iBVP.
     """
     pattern = r"(p\d\d)_[abcd]"
 

@@ -17,8 +17,8 @@ Clocks. The frames' times are the timer's. The oximeter has none: it began befor
 excess over the video's length is dropped at the START (pyVHR, and those who follow it; one of them doubts it). Where it
 is shorter than the video, it starts with it.
 
-How sure: S for the readme; L (pyVHR and two more) for the files; names and gaps of the 24 recordings from pyVHR's
-results. The name of the XML's root is not relied upon.
+Sources: the dataset's readme; others' loaders (pyVHR and two more) for the files; names and gaps of the 24 recordings
+from pyVHR's results. The name of the XML's root is not relied upon.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FPS = 25.0
 FS = 60.0
 SCENARIOS = ("resting", "rotation", "gym", "talk")
 PUBLISHED = ("alex", "angelo", "cpi", "david", "felix", "harun")
-"""The six of the public part. Five of them are in pyVHR's results; ``harun`` is (m), from memory."""
+"""The six of the public part. Five of them are in pyVHR's results; ``harun`` is from memory."""
 VIDEO = "cv_camera_sensor_stream_handler.avi"
 OXIMETER = "cms50_stream_handler.xml"
 TIMER = "cv_camera_sensor_timer_stream_handler.xml"
@@ -49,8 +49,10 @@ TIMER = "cv_camera_sensor_timer_stream_handler.xml"
 def list_recordings(root: Path) -> Listing:
     """Every person and scenario of the public part, and whoever else is there.
 
-    Raises:
-        BadRecording: it is not LGI-PPGI.
+    Raises
+    ------
+    BadRecording
+        It is not LGI-PPGI.
     """
     looks = "folder such as 'alex/alex_gym'"
     home = find_home(root, "LGI-PPGI", looks, lambda folder: bool(_sessions(folder)))

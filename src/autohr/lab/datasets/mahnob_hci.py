@@ -24,7 +24,7 @@ EXG3 are read too: a rate that differs from theirs by more than 5 bpm is noted.
 
 Known defects: EXG2 is bad in some sessions, EXG3 is said to be the cleanest; video is strongly compressed.
 
-How sure: files' names were read in a list of all 3490 sessions, the 527 in two lists that agree; session.xml, Status
+Sources: files' names were read in a list of all 3490 sessions, the 527 in two lists that agree; session.xml, Status
 and the order of channels in several loaders, not in a real file. That the cut of the video is from vidBeginSmp to
 vidEndSmp was read in one loader; it serves for a check alone. Sure of iBUG: from memory.
 """
@@ -65,16 +65,18 @@ SPAN = (305, 2135)
 CHANNEL, OTHER_CHANNELS = "EXG2", ("EXG1", "EXG3")
 DISAGREEMENT_BPM = 5.0
 REFERENCE_HZ = 100.0
-"""Of the reference's clock; ours. A beat's edge then lies within 5 ms."""
+"""Samples per second of the reference's clock; ours. A beat's edge then lies within 5 ms."""
 BEFORE_AND_AFTER_S = 10.0
-"""As much ECG around the video helps to know its first and last beats. Ours."""
+"""Seconds of ECG read before and after the video, to find its first and last beats. Ours."""
 
 
 def list_recordings(root: Path) -> Listing:
-    """The 527 sessions in order of number.
+    """List the 527 sessions in order of number.
 
-    Raises:
-        BadRecording: no such folder, or no session in it.
+    Raises
+    ------
+    BadRecording
+        No such folder, or no session in it.
     """
     root = Path(root)
     folder = root / "Sessions" if (root / "Sessions").is_dir() else root
@@ -131,13 +133,13 @@ def _read(number: int, folder: Path) -> Recording:
 
 @dataclass(frozen=True)
 class Session:
-    """What session.xml says."""
+    """Content of session.xml."""
 
     video: Path
     bdf: Path
     fps: float
     n_frames: int | None
-    """Of the cut video; None where it does not say."""
+    """Length of the cut video; None where it is not given."""
 
 
 def _read_session(path: Path) -> Session:
@@ -181,9 +183,12 @@ def _read_session(path: Path) -> Session:
 def read_reference(session: Session) -> Reference:
     """Rate, and a reconstructed wave, from the R peaks of EXG2, on a clock that begins with the first frame.
 
-    Raises:
-        AutoHRError: pyedflib is not installed.
-        BadRecording: the BDF is missing or damaged, lacks a channel, marks no video, or EXG2 shows no beats.
+    Raises
+    ------
+    AutoHRError
+        Pyedflib is not installed.
+    BadRecording
+        The BDF is missing or damaged, lacks a channel, marks no video, or EXG2 shows no beats.
     """
     path = session.bdf
     notes = ["The wave is reconstructed from the R peaks of EXG2; only the times of its beats are measured."]
@@ -234,7 +239,7 @@ def read_reference(session: Session) -> Reference:
 
 
 def _beats(file: Any, channel: int, start_s: float, end_s: float) -> Float:
-    """Times (K,) of the R peaks around the video, on the video's clock."""
+    """Find the R peaks (K,) around the video, on the video's clock."""
     fs = float(file.getSampleFrequency(channel))
     n_samples = int(file.getNSamples()[channel])
     first = max(0, round((start_s - BEFORE_AND_AFTER_S) * fs))
@@ -243,7 +248,7 @@ def _beats(file: Any, channel: int, start_s: float, end_s: float) -> Float:
 
 
 def _open_bdf(path: Path) -> Any:
-    """A ``pyedflib.EdfReader``, which is a context manager."""
+    """Return a ``pyedflib.EdfReader``, which is a context manager."""
     try:
         import pyedflib
     except ImportError:

@@ -18,9 +18,9 @@ mini edition a face is about 20 pixels high, the least that the detector finds.
 Memory. In the file time runs fastest, so a frame lies scattered over all of it: a whole take is in memory while it is
 read, 1.7 GB for 1800 frames of 320x240 in single precision.
 
-How sure: S for the readme, which also gives the fields; L for shapes and types (its own loader, rPPG-Toolbox, one
-more); 30 frames per second is (m), from memory. That the channels are RGB is rPPG-Toolbox's word; one script for the
-dataset swaps them and calls the result RGB. Look at a frame before you trust colour methods here.
+Sources: the dataset's readme, which also gives the fields; others' loaders for shapes and types (its own loader,
+rPPG-Toolbox, one more); 30 frames per second is from memory. That the channels are RGB is rPPG-Toolbox's word; one
+script for the dataset swaps them and calls the result RGB. Look at a frame before you trust colour methods here.
 """
 
 from __future__ import annotations
@@ -41,14 +41,16 @@ FPS = 30.0
 LABELS = ("light", "motion", "exercise", "skin_color", "gender", "glasser", "hair_cover", "makeup")
 SPELLINGS = {"Stationary (after exercise)": "Stationary", "Watching Videos": "Walking"}
 GROUPS = {"motion": "scenario", "glasser": "glasses"}
-"""What a label is called here, where that differs."""
+"""Names of labels that differ here."""
 
 
 def list_recordings(root: Path) -> Listing:
     """All 660 names, each found or absent.
 
-    Raises:
-        BadRecording: it is not MMPD.
+    Raises
+    ------
+    BadRecording
+        It is not MMPD.
     """
     home = find_home(
         root,
@@ -83,7 +85,7 @@ def list_recordings(root: Path) -> Listing:
 
 
 def _load(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """The named variables of a MAT file; the others are skipped, not read."""
+    """Read the named variables of a MAT file; the others are skipped."""
     # 0.1 s to import, which every command that names a dataset would wait for.
     from scipy.io import loadmat
 
@@ -102,7 +104,7 @@ def _load(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _read_labels(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Groups by the file's labels, and a note on those that it lacks."""
+    """Return the groups by the file's labels, and a note on those that it lacks."""
     try:
         found = _load(path, LABELS)
     except BadRecording as error:
@@ -130,10 +132,12 @@ def _read_wave(path: Path) -> Reference:
 
 
 def _open_frames(path: Path) -> Iterator[VideoFrame]:
-    """The frames of a take, 30 a second.
+    """Yield the frames of a take, 30 a second.
 
-    Raises:
-        BadRecording: the file is damaged, or holds no video (T, H, W, 3).
+    Raises
+    ------
+    BadRecording
+        The file is damaged, or holds no video (T, H, W, 3).
     """
     video = _load(path, ("video",)).get("video")
     if video is None:

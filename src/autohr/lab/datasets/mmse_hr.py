@@ -30,7 +30,7 @@ disagree whether files have a header line: rPPG-Toolbox takes the first line for
 a first line that is no number is one, and it is noted. F042T11 is in the authors' list of MMSE-HR, but there is no such
 recording.
 
-How sure: names and rates were read in three loaders, not in real files; the numbers 102, 40 and 25 per second in
+Sources: names and rates were read in three loaders, not in real files; the numbers 102, 40 and 25 per second in
 papers; 1400 and 140 are from memory. The paper at hand says MMSE-HR's rates are computed from ECG; what is given out is
 the rate of a blood-pressure monitor.
 """
@@ -58,7 +58,7 @@ from autohr.video.folders import IMAGE_SUFFIXES
 FPS = 25.0
 PHYSIOLOGY_HZ = 1000.0
 REFERENCE_HZ = 100.0
-"""Of the reference's clock: four times the frame rate, and a tenth of the sensor's. Ours."""
+"""Samples per second of the reference's clock: four times the frame rate, and a tenth of the sensor's. Ours."""
 HR_BPM = (30.0, 240.0)
 PRESSURE, RATE = "BP_mmHg.txt", "Pulse Rate_BPM.txt"
 
@@ -72,27 +72,29 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where the pictures of a recording lie: in a folder, or below a folder inside a zip."""
+    """Place of a recording's pictures: a folder, or a folder inside a zip."""
 
     path: Path
     inside: str | None = None
 
 
 def list_mmse_hr(root: Path) -> Listing:
-    """Every recording of a folder of MMSE-HR; see ``list_recordings``."""
+    """List every recording of a folder of MMSE-HR; see ``list_recordings``."""
     return list_recordings(root, MMSE_HR)
 
 
 def list_bp4d_plus(root: Path) -> Listing:
-    """Every recording of a folder of BP4D+; see ``list_recordings``."""
+    """List every recording of a folder of BP4D+; see ``list_recordings``."""
     return list_recordings(root, BP4D_PLUS)
 
 
 def list_recordings(root: Path, dataset: str) -> Listing:
-    """Every recording in order of subject and task.
+    """List every recording in order of subject and task.
 
-    Raises:
-        BadRecording: no such folder, or neither pictures nor physiology in it.
+    Raises
+    ------
+    BadRecording
+        No such folder, or neither pictures nor physiology in it.
     """
     root = Path(root)
     pictures, physiology, notes = _search(root)
@@ -177,7 +179,7 @@ def _search(root: Path) -> tuple[dict[Place, Pictures], dict[Place, Path], list[
 
 
 def _zipped(path: Path) -> dict[Place, str]:
-    """The recordings inside a zip, and the folder of each."""
+    """Return the recordings inside a zip, and the folder of each."""
     found: dict[Place, str] = {}
     for name in _open_zip(path).namelist():
         folder, _, picture = name.rpartition("/")
@@ -228,10 +230,12 @@ def _number(name: str) -> int:
 
 
 def read_frame_times(pictures: Pictures) -> Float:
-    """(N,) seconds since the first picture, by the pictures' numbers.
+    """Return the seconds (N,) since the first picture, by the pictures' numbers.
 
-    Raises:
-        BadRecording: a picture without a number, or two with one.
+    Raises
+    ------
+    BadRecording
+        A picture without a number, or two with one.
     """
     names = _picture_names(pictures)
     numbers = np.array([_number(name) for name in names])
@@ -245,10 +249,12 @@ def read_frame_times(pictures: Pictures) -> Float:
 
 
 def read_zipped_frames(pictures: Pictures) -> Iterator[VideoFrame]:
-    """The pictures of a recording inside a zip, one at a time.
+    """Yield the pictures of a recording inside a zip, one at a time.
 
-    Raises:
-        VideoError: one of them cannot be read.
+    Raises
+    ------
+    VideoError
+        One of them cannot be read.
     """
     times_s = read_frame_times(pictures)
     with _open_zip(pictures.path) as file:
@@ -267,8 +273,10 @@ def read_zipped_frames(pictures: Pictures) -> Iterator[VideoFrame]:
 def read_reference(folder: Path) -> Reference:
     """Wave and rate of the physiology in ``folder``, at ``REFERENCE_HZ`` from the first picture on.
 
-    Raises:
-        BadRecording: both files are missing, or one is damaged, or neither holds a value that a heart can have.
+    Raises
+    ------
+    BadRecording
+        Both files are missing, or one is damaged, or neither holds a value that a heart can have.
     """
     notes: list[str] = []
     wave = _read_kilohertz(folder / PRESSURE, notes)
@@ -305,7 +313,7 @@ def read_reference(folder: Path) -> Reference:
 
 
 def _read_kilohertz(path: Path, notes: list[str]) -> Float | None:
-    """(N,) the numbers of a file, one a line, "nan" allowed; None, and a note, where there is no such file."""
+    """Read the numbers (N,) of a file, one a line, "nan" allowed; None, and a note, where there is no such file."""
     if not path.exists():
         notes.append(f"There is no {path.name}.")
         return None
@@ -330,7 +338,7 @@ def _read_kilohertz(path: Path, notes: list[str]) -> Float | None:
 
 
 def _second_means(values: Float, step: int, n_steps: int) -> Float:
-    """(n_steps,) the mean of what is known of values (N,) within half a second of every ``step``-th; NaN if nothing."""
+    """Average what is known of values (N,) within half a second of every ``step``-th: (n_steps,), NaN if nothing."""
     reach = round(PHYSIOLOGY_HZ / 2)
     known = np.isfinite(values)
     sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])

@@ -22,8 +22,8 @@ Known defects. 06-02 does not exist: 59 recordings. The rate is the oximeter's a
 Samples with ``probeError`` or without a rate (0) are unknown here, which is our reading of these fields. A shift
 between wave and video has been reported for some; the manifest's lag shows it, and nothing is moved here.
 
-How sure: S (the head of a real 01-01.json, names of pictures); L for the two places of the json; the size is (m), from
-memory.
+Sources: the head of a real 01-01.json and names of pictures; others' loaders for the two places of the
+json; the size is from memory.
 """
 
 from __future__ import annotations
@@ -56,8 +56,10 @@ IMAGE = r"Image(\d{10,20})\.png"
 def list_recordings(root: Path) -> Listing:
     """All 60 names, each found or absent.
 
-    Raises:
-        BadRecording: it is not PURE.
+    Raises
+    ------
+    BadRecording
+        It is not PURE.
     """
     home = find_home(
         root, "PURE", "folder such as '01-01'", lambda folder: bool(matching(folder, r"\d\d-0[1-6]")), inside=("PURE",)
@@ -96,7 +98,7 @@ def _holds_pictures(folder: Path) -> bool:
 
 
 def _image_ns(pictures: Path) -> list[int]:
-    """When each picture was taken, in nanoseconds, in the order in which pictures are read."""
+    """Return each picture's time in nanoseconds, in the order in which pictures are read."""
     odd = [path.name for path in pictures.glob("[!.]*.png") if path.name[:5] != "Image"]
     if odd:
         raise BadRecording(f"{str(pictures)!r} holds {odd[0]!r}, whose name is no time; move it elsewhere.")

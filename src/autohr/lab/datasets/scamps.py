@@ -16,7 +16,8 @@ validation and test is a list of its own that is not read.
 Known defects. Rendered, so it says little of real cameras: its authors warn of that. Names are taken as found; that
 they run from P000001 to P002800 without a gap is not known for certain, so what a copy lacks shows in the count.
 
-How sure: S for the readme; L (rPPG-Toolbox) for the values in 0..1; 30 frames per second is (m), from memory.
+Sources: the dataset's readme; others' loaders (rPPG-Toolbox) for the values in 0..1; 30 frames per second is from
+memory.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ and all frames may be 1.1 GB."""
 def list_recordings(root: Path) -> Listing:
     """Every P*.mat, in order.
 
-    Raises:
-        BadRecording: it is not SCAMPS.
+    Raises
+    ------
+    BadRecording
+        It is not SCAMPS.
     """
     pattern = r"(P\d{6,7})\.mat"
     home = find_home(
@@ -75,11 +78,14 @@ def _read_wave(path: Path) -> Reference:
 
 
 def _open_frames(path: Path) -> Iterator[VideoFrame]:
-    """The frames of a recording, 30 a second; at most ``BLOCK_BYTES`` of the file are in memory.
+    """Yield the frames of a recording, 30 a second; at most ``BLOCK_BYTES`` of the file are in memory.
 
-    Raises:
-        BadRecording: the file is damaged, or holds no RawFrames (3, W, H, T) of numbers in 0..1 or of bytes.
-        AutoHRError: h5py is not installed.
+    Raises
+    ------
+    BadRecording
+        The file is damaged, or holds no RawFrames (3, W, H, T) of numbers in 0..1 or of bytes.
+    AutoHRError
+        h5py is not installed.
     """
     with open_hdf5(path) as file:
         stored = dataset_of(file, "RawFrames", path)

@@ -28,8 +28,10 @@ DATASET = "synthetic"
 def list_recordings(root: Path) -> Listing:
     """Every video below ``root``, in natural order within each folder.
 
-    Raises:
-        BadRecording: no such folder, no video in it, or a truth that is damaged.
+    Raises
+    ------
+    BadRecording
+        No such folder, no video in it, or a truth that is damaged.
     """
     root = Path(root)
     if not root.is_dir():

@@ -1,4 +1,4 @@
-"""Folders of datasets: find the right one, list what is numbered, say what is missing. Nothing here reads a file."""
+"""Folders of datasets: find the right one, list what is numbered, name what is missing. No file is read here."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from autohr.lab.datasets.recording import Absent
 
 
 def find_home(root: Path, title: str, looks: str, is_home: Callable[[Path], bool], inside: Sequence[str] = ()) -> Path:
-    """``root``, or the first of its folders ``inside``, for which ``is_home`` holds.
+    """Return ``root``, or the first of its folders ``inside``, for which ``is_home`` holds.
 
-    Raises:
-        BadRecording: there is no such folder, or neither it nor those inside are the dataset. ``looks`` says what was
-            looked for.
+    Raises
+    ------
+    BadRecording
+        There is no such folder, or neither it nor those inside are the dataset. ``looks`` says what was
+        looked for.
     """
     root = Path(root)
     if not root.is_dir():
@@ -27,7 +29,7 @@ def find_home(root: Path, title: str, looks: str, is_home: Callable[[Path], bool
 
 
 def matching(folder: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
-    """What lies directly inside and whose whole name matches, numbers in the name sorted as numbers."""
+    """Return what lies directly inside and whose whole name matches, numbers in names sorted as numbers."""
 
     def natural(name: str) -> list[tuple[int, int, str]]:
         return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.findall(r"[0-9]+|[^0-9]+", name)]
@@ -37,5 +39,5 @@ def matching(folder: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
 
 
 def missing(id: str, path: Path) -> Absent:
-    """What is said of an expected recording whose video is not in this copy."""
+    """Return the entry of an expected recording whose video is not in this copy."""
     return Absent(id, f"{str(path)!r} is missing; copy it again.", known_gap=False)

@@ -12,7 +12,7 @@ Clocks. The video's is its container's; the wave starts with it, by all loaders.
 Known defects. The sensor sits on a wrist that moves in T2 and T3: the wave itself is often unusable there, and papers
 leave out recordings by lists of their own, which are not applied here.
 
-How sure: L (rPPG-Toolbox and others); nothing from real files.
+Sources: others' loaders (rPPG-Toolbox and others); nothing from real files.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ TASKS = {"T1": "rest", "T2": "speech", "T3": "arithmetic"}
 def list_recordings(root: Path) -> Listing:
     """All 168 names, each found or absent.
 
-    Raises:
-        BadRecording: it is not UBFC-Phys.
+    Raises
+    ------
+    BadRecording
+        It is not UBFC-Phys.
     """
     home = find_home(
         root,

@@ -20,7 +20,7 @@ DATASET_2 too (another reader compared the faces): the three are one subject her
 on one dataset and judge on the other without leaving him out. In one copy the videos of 7-gt and 12-gt were the same
 file, in another that of subject37 was cut short.
 
-How sure: S (real files) for ground_truth.txt and the readme; L (three independent loaders) for gtdump.xmp, the names in
+Sources: real files for ground_truth.txt and the readme; three independent loaders for gtdump.xmp, the names in
 DATASET_1 and who is who.
 """
 
@@ -55,10 +55,12 @@ SUBJECTS_2 = (1, 3, 4, 5, *range(8, 19), 20, *range(22, 28), *range(30, 50))
 
 
 def list_recordings_1(root: Path) -> Listing:
-    """The recordings of DATASET_1; ``root`` is it, or holds it.
+    """List the recordings of DATASET_1; ``root`` is it, or holds it.
 
-    Raises:
-        BadRecording: it is not UBFC-rPPG.
+    Raises
+    ------
+    BadRecording
+        It is not UBFC-rPPG.
     """
     home = find_home(
         root,
@@ -83,10 +85,12 @@ def list_recordings_1(root: Path) -> Listing:
 
 
 def list_recordings_2(root: Path) -> Listing:
-    """The recordings of DATASET_2; ``root`` is it, or holds it.
+    """List the recordings of DATASET_2; ``root`` is it, or holds it.
 
-    Raises:
-        BadRecording: it is not UBFC-rPPG.
+    Raises
+    ------
+    BadRecording
+        It is not UBFC-rPPG.
     """
     home = find_home(
         root,
@@ -118,7 +122,7 @@ def list_recordings_2(root: Path) -> Listing:
 
 
 def _strays(home: Path, known: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    """What to say of folders that look like recordings and are none of the published ones."""
+    """Return a note on folders that look like recordings and are none of the published ones."""
     odd = [path.name for _, path in matching(home, r"subject\d+|\d+-gt") if path.name not in known and path.is_dir()]
     return (f"Not read, for they are not in the published list: {', '.join(odd)}.",) if odd else ()
 
@@ -142,7 +146,7 @@ def _read_frame_times(path: Path) -> Float:
 
 
 def _read_rows(path: Path) -> tuple[Float, Float, Float]:
-    """PPG, rate and time, (N,) each."""
+    """Read PPG, rate and time, (N,) each."""
     lines = [line for line in read_lines(path) if line.strip()]
     if len(lines) != 3:
         raise BadRecording(

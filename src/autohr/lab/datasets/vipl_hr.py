@@ -39,7 +39,7 @@ The clocks.
 Without fold/ a recording has no official fold, and the manifest says so. Without Missing_data.txt the gaps that others
 found in the archives are taken.
 
-How sure: names, headers, rates and clocks were read by others in the real files (the archives' full listing, and six
+Sources: names, headers, rates and clocks were read by others in the real files (the archives' full listing, and six
 recordings unpacked); the folds' variable in two loaders. From one source alone: 30..240 and 255. Two notes of one
 author contradict each other on which of v4 and v5 is dark; here as in the dataset's ReadMe. That the wave is upright
 (more blood is up) is from memory of that oximeter.
@@ -78,12 +78,12 @@ N_FOLDS = 5
 
 WAVE_HZ, PHONE_FPS = 60.0, 30.0
 WAVE_TOLERANCE = 0.02
-"""A wave's rate may be off by this share before it is called shorter or longer than its video: 0.6 s of 30. Ours."""
+"""Largest error of a wave's rate, as a share, at which it counts as long as its video: 0.6 s of 30. Ours."""
 PHONE_TOLERANCE = 0.05
-"""A phone's measured rate may be off by this share before it is believed more than the nominal 30: a take and its wave
-may begin and end a second apart. Ours."""
+"""Largest difference of a phone's measured rate to the nominal 30, as a share, at which the nominal one is taken: a
+take and its wave may begin and end a second apart. Ours."""
 HR_BPM = (30.0, 240.0)
-"""What an oximeter can have meant; 255 is its word for nothing."""
+"""Rates that an oximeter can have measured; 255 means none."""
 
 _GAPS = """
     1/7/1 2/2/1 4/6/1 5/2/1 11/7/1 11/7/3 13/7/1 33/5/1 38/5/1 42/3/1 42/3/2 42/3/3 44/7/1 45/9/2 56/6/1 56/6/2 56/6/3
@@ -99,10 +99,12 @@ Place = tuple[int, int, int, int]
 
 
 def list_recordings(root: Path) -> Listing:
-    """Every take of sources 1 to 3, in order of subject, scenario, take, source.
+    """List every take of sources 1 to 3, in order of subject, scenario, take, source.
 
-    Raises:
-        BadRecording: no such folder, nothing of this dataset in it, or a list or fold file that is damaged.
+    Raises
+    ------
+    BadRecording
+        No such folder, nothing of this dataset in it, or a list or fold file that is damaged.
     """
     root = Path(root)
     data = root / "data" if (root / "data").is_dir() else root
@@ -172,7 +174,7 @@ def _known_gaps() -> set[Place]:
 
 
 def _listed_places(path: Path, notes: list[str]) -> set[Place] | None:
-    """The places that a list names; None where there is no such list, which is noted."""
+    """Read the places that a list names; None, and a note, where there is no such list."""
     if not path.exists():
         notes.append(f"There is no {path.name} in this copy; what it lists is taken from elsewhere or not expected.")
         return None
@@ -189,8 +191,10 @@ def _listed_places(path: Path, notes: list[str]) -> set[Place] | None:
 def _read_folds(root: Path, notes: list[str]) -> dict[int, int]:
     """Subject to official fold.
 
-    Raises:
-        BadRecording: a file is damaged, or a subject stands in two folds.
+    Raises
+    ------
+    BadRecording
+        A file is damaged, or a subject stands in two folds.
     """
     folder = root / "fold"
     files = {number: folder / f"fold{number}.mat" for number in range(1, N_FOLDS + 1)}
@@ -247,11 +251,14 @@ def _recording(place: Place, folder: Path, folds: dict[int, int]) -> Recording:
 
 
 def read_frame_times(folder: Path) -> Float:
-    """(N,) seconds since the first frame of the video in ``folder``.
+    """Return the seconds (N,) since the first frame of the video in ``folder``.
 
-    Raises:
-        BadRecording: time.txt is missing (but for source2), is not a clock, or holds one line.
-        VideoError: the video of source2 cannot be opened.
+    Raises
+    ------
+    BadRecording
+        time.txt is missing (but for source2), is not a clock, or holds one line.
+    VideoError
+        The video of source2 cannot be opened.
     """
     return _phone_clock(folder)[0] if _is_phone(folder) else _read_clock(folder / "time.txt")
 
@@ -284,7 +291,7 @@ def _read_clock(path: Path) -> Float:
 
 
 def _phone_clock(folder: Path) -> tuple[Float, str]:
-    """The times of a video without time.txt, and how they were found."""
+    """Return the times of a video without time.txt, and a note on how they were found."""
     with open_video(folder / "video.avi") as video:
         n_frames = round((video.duration_s or 0.0) * (video.fps_nominal or 0.0))
     if n_frames < 2:
@@ -308,10 +315,13 @@ def _phone_clock(folder: Path) -> tuple[Float, str]:
 def read_reference(folder: Path) -> Reference:
     """Wave and rate of the recording in ``folder``.
 
-    Raises:
-        BadRecording: both wave.csv and gt_HR.csv are missing, one of them or time.txt is damaged, or neither holds a
-            value that a heart can have.
-        VideoError: the video of source2 cannot be opened.
+    Raises
+    ------
+    BadRecording
+        Both wave.csv and gt_HR.csv are missing, one of them or time.txt is damaged, or neither holds a
+        value that a heart can have.
+    VideoError
+        The video of source2 cannot be opened.
     """
     notes: list[str] = []
     if _is_phone(folder):
@@ -360,7 +370,7 @@ def read_reference(folder: Path) -> Reference:
 
 
 def _rate_at(rate_bpm: Float | None, t_s: Float) -> Float | None:
-    """The rates of seconds 0, 1, 2 ... at ``t_s`` (N,); NaN beside an unknown second and after the last."""
+    """Return the rates of seconds 0, 1, 2 ... at ``t_s`` (N,); NaN beside an unknown second and after the last."""
     if rate_bpm is None:
         return None
     if len(rate_bpm) == 1:
