@@ -34,7 +34,7 @@ from autohr.lab.nets._checkpoint import read_header
 from autohr.lab.nets._genotype import GENOTYPES
 from autohr.lab.reports.ablation import ablation_svg, render_ablation_page
 from autohr.lab.reports.run import write_run_page
-from autohr.lab.train.fit import Progress
+from autohr.lab.train.loop import Progress
 from autohr.lab.train.recipe import read_recipe, run_config, train
 from autohr.methods import METHODS
 from made import FACE_OF_TREE, MiddleDetector

@@ -50,7 +50,7 @@ from autohr.lab.nets.autohr import PRESETS, AutoHR
 from autohr.lab.reports.comparison import render_comparison_page
 from autohr.lab.reports.run import write_run_page
 from autohr.lab.runs import create_run
-from autohr.lab.train.fit import Progress
+from autohr.lab.train.loop import Progress
 from autohr.lab.train.recipe import Recipe, read_recipe
 from made import FACE_OF_TREE, MiddleDetector
 from test_reports import read, words_of

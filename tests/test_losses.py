@@ -137,7 +137,7 @@ def test_wrong_shapes_and_names_are_refused() -> None:
         frequency_loss(pred, one(75), torch.full((2,), 30.0))
     with pytest.raises(ValueError, match="both be"):
         time_loss(pred, pred[0])
-    with pytest.raises(ValueError, match="'author', 'nll', 'snr'"):
+    with pytest.raises(ValueError, match="'author', 'nll' or 'snr'"):
         LossConfig(variant="paper")  # type: ignore[arg-type]
 
 

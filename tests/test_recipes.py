@@ -17,15 +17,14 @@ from autohr.lab.datasets import augment
 from autohr.lab.evaluate.recipe import read_recipe as read_evaluation
 from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets._checkpoint import load_net, read_header
-from autohr.lab.recipes.files import find_recipe
+from autohr.lab.recipes.files import FOLDER, find_recipe
 from autohr.lab.search.recipe import read_search_recipe
-from autohr.lab.train.fit import Progress
+from autohr.lab.train.loop import Progress
 from autohr.lab.train.recipe import parse_recipe, read_recipe, train
 from made import made_recording, pretend_cached
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-FOLDER = Path(__file__).parents[1] / "src" / "autohr" / "recipes"
 # Those of searches are of another kind (test_search.py).
 RECIPES = sorted(path for path in FOLDER.glob("*.toml") if not path.stem.startswith("search_"))
 

@@ -20,8 +20,11 @@ from autohr.lab.nets._rates import as_hr_bpm, at_30_fps
 from autohr.lab.nets.hrcnn import LEAST_SIGNAL
 from autohr.lab.nets.synrhythm import synthetic_maps
 from autohr.lab.runs import Run, create_run
-from autohr.lab.train.fit import FitConfig, FitResult, Progress, collate, fit, in_precision, net_input, parameter_groups
+from autohr.lab.train.batches import collate, net_input
+from autohr.lab.train.fit import FitConfig, FitResult, fit, parameter_groups
+from autohr.lab.train.loop import Progress
 from autohr.lab.train.losses import LossConfig, frequency_loss, rate_spectrum
+from autohr.lab.train.precision import in_precision
 from autohr.lab.train.steps import STEPS, Batch, Moment, hrcnn_rates, skin_masks
 from autohr.types import Float
 
@@ -90,7 +93,7 @@ STAGES = [*((name, 0.9) for name in STEPS), ("synrhythm", 0.1), ("hrcnn", 0.1)]
 def test_two_steps_lower_the_loss_on_one_batch(name: str, share: float) -> None:
     net, step = small(name), STEPS[name]
     batch = batch_of(1, 2, n_frames=8 if name == "hrcnn" else 32)
-    forward = in_precision(net, FitConfig(steps=1), CPU)
+    forward = in_precision(net, "fp32", CPU)
     moment = Moment(round(100 * share), 100)
     groups = parameter_groups(net, step, 100)
     learns = {"": 1.0} if step.rates is None else step.rates(moment)

@@ -83,6 +83,28 @@ def within(predicted: Float, true: Float, limit_bpm: float = 5.0) -> float:
     return float((np.abs(errors(predicted, true)) <= limit_bpm).mean())
 
 
+def score_rates(predicted: Float, true: Float, guess_bpm: float) -> dict[str, float | None]:
+    """Return MAE, RMSE, Pearson's r and share within 5 bpm of rates (N,), beside the errors of a constant guess.
+
+    A window without a rate (NaN) is not left out: it is scored as the guess in the errors, and as a miss in the share.
+    Pearson's r is over the windows with a rate; None where it is not defined.
+    """
+    known = ~np.isnan(predicted)
+    filled = np.where(known, predicted, guess_bpm)
+    guess = np.full(len(true), guess_bpm)
+    r = pearson(predicted[known], true[known]) if known.any() else float("nan")
+    return {
+        "n_windows": len(true),
+        "n_missing": int((~known).sum()),
+        "mae_bpm": mae(filled, true),
+        "rmse_bpm": rmse(filled, true),
+        "pearson_r": r if np.isfinite(r) else None,
+        "within_5_bpm": float(((np.abs(filled - true) <= 5) & known).mean()),
+        "chance_mae_bpm": mae(guess, true),
+        "chance_rmse_bpm": rmse(guess, true),
+    }
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Bland & Altman 1986: bias and the limits between which 95 % of errors lie if they are normal."""

@@ -26,7 +26,7 @@ from autohr.lab.experiments.folds import fold_overrides, judge_net, open_prepare
 from autohr.lab.experiments.searches import search_cell, toml_inline
 from autohr.lab.nets._genotype import GENOTYPES, Genotype
 from autohr.lab.recipes.files import FOLDER, find_recipe, read_recipe_table
-from autohr.lab.train.fit import Progress, print_progress
+from autohr.lab.train.loop import Progress, print_progress
 from autohr.lab.train.recipe import read_recipe
 
 KIND = "ablation"

@@ -29,7 +29,8 @@ from autohr.lab.evaluate.protocols import CrossDataset, KFold, Protocol, folds_o
 from autohr.lab.evaluate.results import Results
 from autohr.lab.evaluate.run import crop_of, run
 from autohr.lab.runs import create_run
-from autohr.lab.train.fit import LAST, Progress, print_progress
+from autohr.lab.train.fit import LAST
+from autohr.lab.train.loop import Progress, print_progress
 from autohr.lab.train.recipe import Recipe, read_recipe, run_config, train
 from autohr.methods import Method, load_method
 

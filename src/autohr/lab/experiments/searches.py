@@ -38,7 +38,7 @@ from autohr.lab.search.optimiser import GENOTYPE
 from autohr.lab.search.optimiser import RESULT as SEARCH
 from autohr.lab.search.recipe import search as run_search
 from autohr.lab.search.space import SpaceConfig, cost_of, measure_costs, random_genotype
-from autohr.lab.train.fit import Progress, print_progress
+from autohr.lab.train.loop import Progress, print_progress
 from autohr.lab.train.recipe import DATA, Recipe, open_recordings, read_recipe
 
 KIND = "comparison"

@@ -30,7 +30,8 @@ from autohr.lab.evaluate.tables import NOTHING, Sheet, figure, render_sheet
 from autohr.lab.experiments.costs import Asked, Cost, measure_costs
 from autohr.lab.experiments.folds import train_to_end
 from autohr.lab.recipes.files import FOLDER, find_recipe
-from autohr.lab.train.fit import BEST, Progress, print_progress
+from autohr.lab.train.fit import BEST
+from autohr.lab.train.loop import Progress, print_progress
 from autohr.lab.train.recipe import DATA
 from autohr.methods import METHODS, Method, load_method, shipped_weights
 

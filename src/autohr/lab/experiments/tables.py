@@ -21,7 +21,7 @@ from autohr.lab.evaluate.summary import find_oracles, oracle_notes
 from autohr.lab.evaluate.tables import NOTHING, Sheet, figure
 from autohr.lab.experiments.folds import judge_formula, judge_net
 from autohr.lab.recipes.files import FOLDER, find_recipe
-from autohr.lab.train.fit import Progress, print_progress
+from autohr.lab.train.loop import Progress, print_progress
 from autohr.methods import METHODS
 
 PROTOCOL_OF: dict[int, str] = {1: "vipl-hr", 2: "mahnob-hci", 3: "mmse-hr"}

@@ -1,10 +1,11 @@
-"""Recipes by name or path: the one place where a command's recipe becomes a file, and the file a table."""
+"""Recipes as files: found by name or path, read from TOML and changed by overrides."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ FOLDER = Path(__file__).parent
 MAX_RECIPE_BYTES = 1_000_000
 """Largest recipe that is read. The largest shipped one has 3 kB."""
 
+REPLACES: dict[str, tuple[str, ...]] = {
+    "fit.steps": ("fit.epochs",),
+    "fit.epochs": ("fit.steps",),
+    "data.val_share": ("data.fold", "data.val_subjects"),
+    "data.fold": ("data.val_subjects",),
+}
+"""Key of an override -> keys of the file that it replaces: those that contradict it, or that would win over it."""
+
 
 def shipped_recipes() -> dict[str, Path]:
     """Return name -> file of every recipe of this installation, in order of name."""
@@ -26,14 +35,18 @@ def shipped_recipes() -> dict[str, Path]:
 def find_recipe(recipe: str | Path, folder: Path | None = None) -> Path:
     """Return the file of a recipe that is named or given by path.
 
-    Args:
-        recipe: a path, or the name of a shipped recipe, also written NAME.toml or recipes/NAME.toml. A file under that
-            very path wins over a shipped recipe.
-        folder: folder in which the recipe must lie instead; the shipped recipes and the current folder are then not
-            looked at.
+    Parameters
+    ----------
+    recipe
+        A path, or the name of a shipped recipe, also written NAME.toml or recipes/NAME.toml. A file under that very
+        path wins over a shipped recipe.
+    folder
+        Folder in which the recipe must lie instead; the shipped recipes and the current folder are then ignored.
 
-    Raises:
-        BadRecipe: there is neither such a file nor such a name; the message lists the names.
+    Raises
+    ------
+    BadRecipe
+        There is neither such a file nor such a name; the message lists the names.
     """
     path = Path(recipe)
     if folder is not None:
@@ -48,24 +61,65 @@ def find_recipe(recipe: str | Path, folder: Path | None = None) -> Path:
         return path
     if is_name:
         return shipped[name]
-    close = difflib.get_close_matches(name, shipped, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
     raise BadRecipe(
-        f"There is no recipe {str(recipe)!r}. Give the path of a TOML file or one of: {', '.join(shipped)}.{hint}"
+        f"There is no recipe {str(recipe)!r}. Give the path of a TOML file or one of: {', '.join(shipped)}."
+        f"{closest_name(name, shipped)}"
     )
 
 
-def read_recipe_table(recipe: str | Path) -> dict[str, Any]:
-    """Return what the TOML file of a recipe holds; ``recipe`` as in ``find_recipe``.
+def read_recipe_table(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the table in the TOML file of a recipe, after ``overrides``.
 
-    Raises:
-        BadRecipe: no such recipe; or a file that is not a regular one, too large, not UTF-8, or not TOML.
+    Parameters
+    ----------
+    recipe
+        As in ``find_recipe``.
+    overrides
+        Such as "fit.lr=3e-4", with a value in TOML or else plain text. An override of one of two fields that
+        contradict each other, such as fit.steps and fit.epochs, removes the other one of the file (``REPLACES``).
+
+    Raises
+    ------
+    BadRecipe
+        There is no such recipe; the file is not a regular one, too large, not UTF-8, or not TOML; or an override is
+        malformed.
     """
     path = find_recipe(recipe)
     text = read_limited_text(path, "recipe", MAX_RECIPE_BYTES, BadRecipe)
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except RecursionError:
         raise BadRecipe(f"{str(path)!r} is not a recipe: its lists or tables are nested too deeply.") from None
     except ValueError as error:
         raise BadRecipe(f"{str(path)!r} is not TOML: {error}") from None
+    given = [_override(table, override) for override in overrides]
+    for key in given:
+        for other in REPLACES.get(key, ()):
+            section, _, name = other.partition(".")
+            if other not in given and section not in given and isinstance(table.get(section), dict):
+                table[section].pop(name, None)
+    return table
+
+
+def _override(table: dict[str, Any], override: str) -> str:
+    """Put one "a.b=value" into the table, and return its key, "a.b"."""
+    keys, equals, text = override.partition("=")
+    *parents, last = [key.strip() for key in keys.split(".")]
+    if not equals or not last or not all(parents):
+        raise BadRecipe(f"--set {override!r} is not of the form section.key=value, such as fit.lr=3e-4.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise BadRecipe(f"--set {override!r}: {parent!r} is a value, not a section.")
+    table[last] = value
+    return ".".join((*parents, last))
+
+
+def closest_name(name: str, known: Iterable[str]) -> str:
+    """Return a sentence with the known name that is most like ``name``, if one is."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -22,7 +22,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from pydantic import NonNegativeFloat
+from pydantic.dataclasses import dataclass as checked
 from torch import Tensor
+
+from autohr.lab.recipes.parsing import STRICT
 
 Variant = Literal["author", "nll", "snr"]
 
@@ -36,34 +40,29 @@ EPS = 1e-8
 """Keeps a constant prediction finite; the author's code gives NaN there."""
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=STRICT)
 class LossConfig:
     """Weights and form of the loss."""
 
     variant: Variant = "author"
     """Form of the frequency loss."""
-    time_weight: float = 0.2
+    time_weight: NonNegativeFloat = 0.2
     """lambda of the paper (Appendix B)."""
-    frequency_weight: float = 1.0
-    """1 in the paper; 0 with ``time_weight`` 1 is its ablation "time loss only"."""
-    sd_bpm: float = 3.0
-    """``nll`` only: width of the label, in bpm; 0 puts it all on the nearest class. 3 as RhythmFormer: a label is a
-    mean over the clip of readings that are themselves good to a few bpm."""
-    doubt: float = 0.0
-    """``nll`` only: how much a clip counts less that the net cannot read: both its losses are weighted by
-    exp(-doubt * (L_fre - ``READ_NLL``)), at most 1. 0 is off. Ours: in a part of all videos, and of what ``synth``
-    makes, nothing is left of the pulse, and what they teach is noise (TRANSFER: "should be labelled as such"); to
-    begin with a net that reads nothing it only makes steps smaller."""
+    frequency_weight: NonNegativeFloat = 1.0
+    """Weight of the frequency loss, 1 in the paper; 0 with ``time_weight`` 1 is its ablation "time loss only"."""
+    sd_bpm: NonNegativeFloat = 3.0
+    """Width of the label in bpm, for ``nll`` only; 0 puts it all on the nearest class. 3 as in RhythmFormer: a label is
+    a mean over the clip of readings that are themselves good to a few bpm."""
+    doubt: NonNegativeFloat = 0.0
+    """Strength, for ``nll`` only, with which a clip that the net cannot read counts less: both its losses are weighted
+    by exp(-doubt * (L_fre - ``READ_NLL``)), at most 1. 0 is off. Chosen by us: some videos, and some that ``synth``
+    makes, hold nothing of the pulse and teach noise. For a net that reads nothing yet it only makes steps smaller."""
 
     def __post_init__(self) -> None:
-        if self.variant not in get_args(Variant):
-            raise ValueError(f"variant={self.variant!r} must be one of {', '.join(map(repr, get_args(Variant)))}.")
-        if self.time_weight < 0 or self.frequency_weight < 0 or self.time_weight + self.frequency_weight == 0:
-            raise ValueError("time_weight and frequency_weight must not be negative, nor both 0.")
-        if self.doubt < 0 or (self.doubt and self.variant != "nll"):
-            raise ValueError(f"doubt={self.doubt:g} must not be negative, and belongs to variant 'nll'.")
-        if self.sd_bpm < 0:
-            raise ValueError(f"sd_bpm={self.sd_bpm:g} must not be negative.")
+        if self.time_weight + self.frequency_weight == 0:
+            raise ValueError("time_weight and frequency_weight must not both be 0.")
+        if self.doubt and self.variant != "nll":
+            raise ValueError(f"doubt={self.doubt:g} belongs to variant 'nll'.")
 
 
 READ_NLL = 2.54

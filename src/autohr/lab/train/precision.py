@@ -9,12 +9,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from autohr.lab.train.steps import Forward
+
+Precision = Literal["fp32", "bf16"]
 
 _aten = torch.ops.aten
 COMPARED_OPERATIONS = frozenset(
@@ -45,6 +49,17 @@ Work = Callable[[nn.Module, bool], Tensor]
 """Computes the scalar loss with the net, in bf16 where the second argument is true."""
 
 
+def in_precision(net: nn.Module, precision: Precision, device: torch.device) -> Forward:
+    """Return the net as a function that computes in ``precision`` and returns float32."""
+
+    def forward(*values: Any, **more: Any) -> Any:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            out = net(*values, **more)
+        return tuple(one.float() for one in out) if isinstance(out, tuple) else out.float()
+
+    return forward
+
+
 def find_bf16_fault(net: nn.Module, work: Work) -> str | None:
     """Return what is wrong with a backward pass in bf16 on this CPU, or None.
 
@@ -55,9 +70,12 @@ def find_bf16_fault(net: nn.Module, work: Work) -> str | None:
     Measured on an AMD processor with AVX512-BF16 with three nets that have the fault, 40 fresh inputs each: found in
     120 of 120 checks with one repeat, in each of the 160 faulty operations.
 
-    Args:
-        net: the net as it is trained, on the CPU.
-        work: computes the loss of one batch.
+    Parameters
+    ----------
+    net
+        The net as it is trained, on the CPU.
+    work
+        Computes the loss of one batch.
     """
     with torch.random.fork_rng(devices=[]):
         state = torch.get_rng_state()

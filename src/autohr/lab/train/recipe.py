@@ -1,4 +1,4 @@
-"""A recipe is a TOML file that says how a net is trained; ``train`` follows it from cached recordings to weights.
+"""Recipes of trainings: a TOML file that says how a net is trained; ``train`` follows it from recordings to weights.
 
     net = "autohr"            name in NETS
     [net_config]              what differs from the net's defaults; may hold preset = "small"
@@ -7,27 +7,25 @@
     [loss] [fit]              what is minimised, and how
 
 A recipe states only what differs from the defaults. An unknown key is refused with the known ones listed.
+``DataRecipe`` and the functions that take one serve recipes of searches as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
-import difflib
-import json
 import math
 import os
-import tomllib
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, PositiveFloat
+from pydantic.dataclasses import dataclass as checked
 from torch import nn
 
 import autohr
@@ -42,107 +40,117 @@ from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets._checkpoint import load_net, save_weights
 from autohr.lab.nets._genotype import read_genotype
 from autohr.lab.recipes.files import read_recipe_table
+from autohr.lab.recipes.parsing import STRICT, parse_as
 from autohr.lab.runs import Run, create_run, open_run
 from autohr.lab.train.curves import draw_curves
-from autohr.lab.train.fit import BEST, LAST, FitConfig, FitResult, Progress, fit, join_processes, print_progress
+from autohr.lab.train.fit import BEST, LAST, FitConfig, FitResult, fit
+from autohr.lab.train.loop import LoopConfig, Progress, print_progress
 from autohr.lab.train.losses import LossConfig
-from autohr.lab.train.steps import STEPS
+from autohr.lab.train.processes import join_processes, wait_for_all
+from autohr.lab.train.steps import STEPS, Step
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS
 
-T = TypeVar("T")
-
-REPLACES: dict[str, tuple[str, ...]] = {
-    "fit.steps": ("fit.epochs",),
-    "fit.epochs": ("fit.steps",),
-    "data.val_share": ("data.fold", "data.val_subjects"),
-    "data.fold": ("data.val_subjects",),
-}
-"""Key of an override -> keys of the file that it replaces: those that contradict it, or that would win over it."""
-
 DATA = "data.json"
-"""In a run's results: which recordings trained, which validated, and which did neither and why."""
+"""File in a run's results: which recordings trained, which validated, and which did neither and why."""
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=STRICT)
 class DataConfig:
-    """Which recordings a net learns from, and which judge it on the way."""
+    """Recordings that a net learns from, and those that validate it on the way."""
 
-    datasets: tuple[str, ...] = ("synthetic",)
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)] = ("synthetic",)
     """Names of ``autohr list datasets``; they must have been prepared with the recipe's [crop]."""
     cache: str = "cache"
     """Folder that ``autohr prepare`` wrote to."""
-    n_frames: int = 160
-    """Length of a clip (the paper's; a multiple of 4)."""
-    size_px: int = 112
+    n_frames: Annotated[int, Field(ge=4, multiple_of=4)] = 160
+    """Length of a clip (the paper's)."""
+    size_px: Annotated[int, Field(ge=16)] = 112
     """Side of a clip (the paper's); at most the crop's."""
-    least_fps: float | None = None
-    """Between the frames of slower recordings others are put, in training and in use (``data.clips.at_clock``)."""
-    most_fps: float | None = None
-    """Of faster recordings some frames are left out, likewise."""
-    val_share: float = 0.2
+    least_fps: PositiveFloat | None = None
+    """Lowest frame rate; frames are inserted between those of slower recordings, in training and in use
+    (``datasets.clips.at_clock``)."""
+    most_fps: PositiveFloat | None = None
+    """Highest frame rate; of faster recordings some frames are left out, likewise."""
+    val_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the subjects that validate; no subject is on both sides."""
     fold: int | None = None
-    """Instead of ``val_share``: this fold of ``n_folds`` validates, counted from 1."""
+    """Fold of ``n_folds`` that validates, counted from 1, instead of ``val_share``."""
     n_folds: int = 5
     split_seed: int = 0
-    """Decides who validates."""
+    """Seed of the choice of who validates."""
     val_subjects: tuple[str, ...] = ()
-    """If given, these validate and nobody else, each as dataset/subject; ``fold`` then only says which fold they are.
-    ``lab/folds.py`` names them, so that training and testing agree on the folds."""
+    """Subjects that validate, and nobody else, each as dataset/subject; ``fold`` then only says which fold they are.
+    The laboratory names them, so that training and testing agree on the folds."""
     licence: str | None = None
-    """Under which the weights may be used, given what they saw. Written into them."""
+    """Licence under which the weights may be used, given what they were trained on. Written into them."""
 
     def __post_init__(self) -> None:
-        if not self.datasets:
-            raise ValueError("datasets is empty; name at least one.")
-        if self.n_frames < 4 or self.n_frames % 4:
-            raise ValueError(f"n_frames={self.n_frames} must be a positive multiple of 4.")
-        if self.size_px < 16:
-            raise ValueError(f"size_px={self.size_px} must be at least 16.")
-        least, most = self.least_fps or 0.0, self.most_fps or math.inf
-        if not (0 <= least and 0 < most and least <= most):
-            raise ValueError(
-                f"least_fps={self.least_fps} and most_fps={self.most_fps} must be positive, in this order."
-            )
-        if not 0 < self.val_share < 1:
-            raise ValueError(f"val_share={self.val_share} must lie between 0 and 1.")
+        if not self.clock[0] <= self.clock[1]:
+            raise ValueError(f"least_fps={self.least_fps} must not be above most_fps={self.most_fps}.")
         if self.fold is not None and not 1 <= self.fold <= self.n_folds:
             raise ValueError(f"fold={self.fold} must be 1 to {self.n_folds}.")
 
+    @property
+    def clock(self) -> tuple[float, float]:
+        """Lowest and highest frame rate."""
+        return self.least_fps or 0.0, self.most_fps or math.inf
 
-@dataclass(frozen=True)
-class Recipe:
-    """One training, as its TOML file has it."""
 
-    net: str
-    """Name of ``autohr list nets``."""
+@dataclass(frozen=True, kw_only=True)
+class DataRecipe:
+    """Base of the recipes of trainings and searches: recordings, and what is minimised on them."""
+
     title: str = ""
-    """One line: what this trains, and why."""
-    net_config: dict[str, Any] = field(default_factory=dict)
-    """Fields of the net's config, and "preset"; checked when the net is made."""
-    init: str | None = None
-    """Weights to begin with, a file of the same net and config; None begins by chance. Its training data are named
-    beside this recipe's own in what comes out."""
+    """One line: what this trains or searches, and why."""
     data: DataConfig = field(default_factory=DataConfig)
     crop: CropConfig = field(default_factory=CropConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    fit: FitConfig = field(default_factory=lambda: FitConfig(epochs=15))
 
     def __post_init__(self) -> None:
         if self.data.size_px > self.crop.size_px:
             raise ValueError(f"data.size_px={self.data.size_px} is larger than crop.size_px={self.crop.size_px}.")
 
+    @property
+    def learning(self) -> Step:
+        """How the net learns from a batch."""
+        return STEPS["autohr"]
+
+    @property
+    def needs_bvp(self) -> bool:
+        """True where the loss compares with a reference wave."""
+        own = self.learning.needs_bvp
+        return self.loss.time_weight > 0 if own is None else own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(DataRecipe):
+    """One training, as in its TOML file."""
+
+    net: str
+    """Name of ``autohr list nets``."""
+    net_config: dict[str, Any] = field(default_factory=dict)
+    """Fields of the net's config, and "preset"; checked when the net is made."""
+    init: str | None = None
+    """Weights to begin with, a file of the same net and config; None begins with random ones. Its training data are
+    named beside this recipe's own in the weights that result."""
+    fit: FitConfig = field(default_factory=lambda: FitConfig(epochs=15))
+
+    @property
+    def learning(self) -> Step:
+        """How the net learns from a batch."""
+        return STEPS[self.net]
+
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a training left what."""
+    """Files that a training left."""
 
     run: Path
     weights: Path
     """The best weights by validation."""
     curves: Path
-    """The picture of losses and errors, SVG."""
+    """Plot of losses and errors, SVG."""
     fit: FitResult
 
 
@@ -150,17 +158,16 @@ class TrainResult:
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe in a TOML file, after ``overrides``.
+    """Return the recipe in a TOML file, after ``overrides``; both as in ``read_recipe_table``.
 
-    Args:
-        path: the file, or the name of a shipped recipe. A genotype in it may be given as the path of a .json file; the
-            recipe then holds what is in that file.
-        overrides: such as "fit.lr=3e-4", with a value in TOML or else plain text. An override of one of two fields that
-            contradict each other, such as fit.steps and fit.epochs, removes the other one of the file (``REPLACES``).
+    A genotype in it may be given as the path of a .json file; the recipe then holds what is in that file.
 
-    Raises BadRecipe, one line, for a file that is missing or no TOML, an unknown key, a wrong type, a contradiction.
+    Raises
+    ------
+    BadRecipe
+        In one line: see ``read_recipe_table`` and ``parse_as``.
     """
-    table = read_table(path, overrides)
+    table = read_recipe_table(path, overrides)
     net_config = table.get("net_config")
     if isinstance(net_config, dict):
         genotype = net_config.get("genotype")
@@ -169,81 +176,175 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe(table, str(path))
 
 
-def read_table(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what the TOML file of a recipe holds, after ``overrides`` as of ``read_recipe``.
-
-    Args:
-        path: as ``find_recipe`` takes it, a file or the name of a shipped recipe.
-
-    Raises:
-        BadRecipe: no such recipe, or a file that cannot be read or is not TOML; or an override that is malformed.
-    """
-    table = read_recipe_table(path)
-    given = [_override(table, override) for override in overrides]
-    for key in given:
-        for other in REPLACES.get(key, ()):
-            section, _, name = other.partition(".")
-            if other not in given and section not in given and isinstance(table.get(section), dict):
-                table[section].pop(name, None)
-    return table
-
-
 def parse_recipe(table: Mapping[str, Any], name: str = "recipe") -> Recipe:
-    """The recipe in a parsed TOML table; ``name`` is how errors call it. Raises BadRecipe as ``read_recipe``."""
+    """Return the recipe in a parsed TOML table; errors begin with ``name``."""
     return parse_as(Recipe, table, name)
 
 
-def parse_as(kind: type[T], table: Mapping[str, Any], name: str) -> T:
-    """A frozen dataclass from a parsed TOML table, its sections dataclasses of their own. BadRecipe, one line."""
-    _refuse_unknown(kind, table, name, "")
-    try:
-        # A name of a file that is no UTF-8 would be refused below as if its JSON were wrong.
-        json.dumps(table, ensure_ascii=False).encode()
-        # Through JSON because only there does strict mean: tables become dataclasses, lists tuples, and nothing else
-        # is converted ("4" is no number).
-        return TypeAdapter(kind).validate_json(json.dumps(table), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        given = "" if first["type"] in ("value_error", "missing") else f" (given {first['input']!r})"
-        raise BadRecipe(f"{name}: {where + ': ' if where else ''}{said}{given}") from None
-    except UnicodeEncodeError:
-        raise BadRecipe(f"{name}: a value is not UTF-8 text. Rename the file or folder that it names.") from None
-    except (TypeError, ValueError) as error:
-        raise BadRecipe(f"{name}: {error}; use numbers, text, lists and tables.") from None
+# What trainings and searches share -------------------------------------------------------------------------------
 
 
-def _override(table: dict[str, Any], override: str) -> str:
-    """Put one "a.b=value" into the table, and return its key, "a.b"."""
-    keys, equals, text = override.partition("=")
-    *parents, last = [key.strip() for key in keys.split(".")]
-    if not equals or not last or not all(parents):
-        raise BadRecipe(f"--set {override!r} is not of the form section.key=value, such as fit.lr=3e-4.")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise BadRecipe(f"--set {override!r}: {parent!r} is a value, not a section.")
-    table[last] = value
-    return ".".join((*parents, last))
+def open_recordings(recipe: DataRecipe) -> list[CachedRecording]:
+    """Return the cached recordings that a recipe names.
+
+    Raises
+    ------
+    BadRecording
+        None were prepared; the message names the commands that make them.
+    BadRecipe
+        The loss needs a wave that some recordings do not have.
+    """
+    root = Path(recipe.data.cache)
+    recordings: list[CachedRecording] = []
+    for dataset in recipe.data.datasets:
+        make = "autohr synth RECORDINGS, then " if dataset == "synthetic" else ""
+        how = f"Make them: {make}autohr prepare {dataset} RECORDINGS --out {root}"
+        if not root.is_dir():
+            raise BadRecording(f"There are no cached recordings in {str(root)!r}. {how}")
+        try:
+            found = open_cached(root, recipe.crop, datasets=[dataset])
+        except BadRecording as error:
+            raise BadRecording(f"{error} {how}") from None
+        if not found:
+            raise BadRecording(f"{str(root)!r} holds no usable recording of {dataset!r}. {how}")
+        recordings += found
+    without = [recording.recording_id for recording in recordings if not recording.has_bvp]
+    if without and recipe.needs_bvp:
+        own = recipe.learning.own_loss
+        raise BadRecipe(
+            f"{len(without)} of {len(recordings)} recordings have no reference wave (such as {without[0]!r}), which "
+            f"{own or 'the time loss'} compares with. "
+            f"{'Leave' if own else 'Set loss.time_weight = 0, or leave'} their dataset out."
+        )
+    return recordings
 
 
-def _refuse_unknown(kind: type[Any], table: Mapping[str, Any], name: str, section: str) -> None:
-    types = typing.get_type_hints(kind)
-    known = [each.name for each in dataclasses.fields(kind)]
-    for key, value in table.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            place = f"[{section}]" if section else "a recipe"
-            raise BadRecipe(f"{name}: {place} has no field {key!r}. Fields: {', '.join(known)}.{hint}")
-        if dataclasses.is_dataclass(types[key]) and isinstance(value, Mapping):
-            nested = typing.cast(type[Any], types[key])
-            _refuse_unknown(nested, value, name, f"{section}.{key}" if section else key)
+def split_recordings(
+    recipe: DataRecipe, recordings: list[CachedRecording]
+) -> tuple[list[CachedRecording], list[CachedRecording]]:
+    """Return the recordings to learn from and those held out, as [data] says, on the recipe's clock.
+
+    No subject is on both sides.
+
+    Raises
+    ------
+    BadRecipe
+        The subjects cannot be split so.
+    """
+    data = recipe.data
+    recordings = [at_clock(recording, *data.clock) for recording in recordings]
+    if not data.val_subjects:
+        try:
+            if data.fold is not None:
+                return k_folds(recordings, data.n_folds, data.split_seed)[data.fold - 1]
+            return holdout(recordings, data.val_share, data.split_seed)
+        except ValueError as error:
+            raise BadRecipe(f"[data] {error}") from None
+    known, chosen = {subject_key(recording) for recording in recordings}, set(data.val_subjects)
+    if chosen - known or chosen == known:
+        wrong = f"no recording is of {min(chosen - known)!r}" if chosen - known else "nobody is left to train on"
+        raise BadRecipe(f"[data] val_subjects: {wrong}. Subjects: {', '.join(sorted(known))}.")
+    training = [recording for recording in recordings if subject_key(recording) not in chosen]
+    return training, [recording for recording in recordings if subject_key(recording) in chosen]
+
+
+def clips_of(recipe: DataRecipe, recordings: Sequence[CachedRecording], augment: AugmentConfig | None) -> ClipSource:
+    """Return a source of the clips of these recordings, in the recipe's size."""
+    data = recipe.data
+    return ClipSource(recordings, data.n_frames, data.size_px, augment, needs_bvp=recipe.needs_bvp)
+
+
+def split_by_length(
+    recordings: Sequence[CachedRecording], n_frames: int
+) -> tuple[list[CachedRecording], dict[str, str]]:
+    """Return the recordings whose windows the estimator can read, and the others with the reason.
+
+    A clip has a number of frames, not of seconds: at 60 frames per second 160 of them hold too few beats for a rate,
+    although a net can learn from them.
+
+    Raises
+    ------
+    BadRecipe
+        No recording can be read.
+    """
+    least_s = LEAST_PERIODS * 60 / BAND_BPM[0]
+    readable = [recording for recording in recordings if n_frames >= math.ceil(least_s * recording.fps)]
+    too_short = {
+        f"{recording.recording_id} (segment {recording.segment})": f"cannot validate: {n_frames} frames are "
+        f"{n_frames / recording.fps:.2f} s at {recording.fps:.4g} frames per second; a rate needs {least_s:g} s"
+        for recording in recordings
+        if n_frames < math.ceil(least_s * recording.fps)
+    }
+    if not readable:
+        raise BadRecipe(
+            f"[data] n_frames={n_frames} is too short to validate: no validation recording has {least_s:g} s in that "
+            f"many frames. Use at least {math.ceil(least_s * min(recording.fps for recording in recordings))}."
+        )
+    return readable, too_short
+
+
+def mean_rate(recordings: Sequence[CachedRecording]) -> float:
+    """Return the mean of the recordings' mean rates, in bpm."""
+    return float(np.mean([np.nanmean(recording.hr_bpm) for recording in recordings]))
+
+
+def check_machine(config: LoopConfig, section: str, recipe_path: Path) -> None:
+    """Check that this machine, and this number of processes, can do what the recipe says.
+
+    Raises
+    ------
+    BadRecipe
+        There is no GPU, or the batch cannot be shared evenly.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise BadRecipe(
+            f"{recipe_path}: {section}.device is 'cuda', but torch sees no GPU here. Set {section}.device=cpu."
+        )
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.batch_size % n_processes:
+        raise BadRecipe(
+            f"{recipe_path}: {section}.batch_size={config.batch_size} cannot be shared evenly by {n_processes} "
+            "processes."
+        )
+
+
+@contextlib.contextmanager
+def begin_run(
+    folder: Path, config: Mapping[str, Any], data: dict[str, Any], device: str, *, resume: bool, overwrite: bool
+) -> Iterator[tuple[Run, int]]:
+    """Join the processes of torchrun, and give the run folder, begun or found again, and this process's rank.
+
+    Parameters
+    ----------
+    data
+        Recordings by their use, for ``DATA``. A run that continues must see what it saw before, or its validation
+        subjects may have been trained on.
+
+    Raises
+    ------
+    BadRecipe
+        The run began with other recordings; see also ``create_run``.
+    AutoHRError
+        ``resume`` found no run.
+    """
+    with join_processes(device) as rank:
+        if rank == 0:
+            if resume:
+                open_run(folder)
+            run = create_run(folder, config, overwrite=overwrite)
+            before = read_json(run.results / DATA) if (run.results / DATA).exists() else data
+            if before != data:
+                uses = {"val": "to validate", "train": "to train", "weights": "for the weights"}
+                parts = [part for part in before if part != "left_out"]
+                then = " and ".join(f"{len(before[part])} {uses.get(part, f'for the {part}')}" for part in parts)
+                now = " and ".join(str(len(data.get(part, ()))) for part in parts)
+                raise BadRecipe(
+                    f"{str(folder)!r} began with other recordings than the cache holds now ({then} then, {now} now). "
+                    "Name another run folder, or ask to overwrite this one."
+                )
+            write_json(run.results / DATA, data)
+        wait_for_all()
+        yield (run if rank == 0 else open_run(folder)), rank
 
 
 # Following -------------------------------------------------------------------------------------------------------
@@ -262,54 +363,44 @@ def train(
 
     A run that was stopped or killed goes on by the same call. See ``fit`` for what it writes into the run folder.
 
-    Args:
-        out: the run folder; runs/<name of the recipe> if None.
-        resume: the run must exist already.
-        overwrite: a run made with another recipe, or this one, is removed first.
+    Parameters
+    ----------
+    out
+        The run folder; runs/<name of the recipe> if None.
+    resume
+        The run must exist already.
+    overwrite
+        A run made with another recipe, or this one, is removed first.
 
-    Raises:
-        BadRecipe: see ``read_recipe`` and ``create_run``; also a net or a loss that does not fit.
-        BadRecording: the recordings are not there; the message names the command that makes them.
-        AutoHRError: training diverged, or ``resume`` found no run.
-        ValueError: ``resume`` together with ``overwrite``.
+    Raises
+    ------
+    BadRecipe
+        See ``read_recipe`` and ``create_run``; also a net or a loss that does not fit.
+    BadRecording
+        The recordings are not there; the message names the command that makes them.
+    AutoHRError
+        Training diverged, or ``resume`` found no run.
+    ValueError
+        ``resume`` together with ``overwrite``.
     """
     if resume and overwrite:
         raise ValueError("resume and overwrite contradict each other; give one of them.")
     recipe = read_recipe(recipe_path, overrides)
-    _refuse_unfit(recipe, recipe_path)
+    check_machine(recipe.fit, "fit", recipe_path)
     torch.manual_seed(recipe.fit.seed)
     net, before = _make(recipe, recipe_path)
-    recordings = open_recordings(recipe)
-    training, validating = split_recordings(recipe, recordings)
-    size = (recipe.data.n_frames, recipe.data.size_px)
-    learning = STEPS[recipe.net]
-    needs_bvp = _needs_bvp(recipe)
-    clock = (recipe.data.least_fps or 0.0, recipe.data.most_fps or math.inf)
-    training, validating = ([at_clock(one, *clock) for one in part] for part in (training, validating))
-    train_clips = ClipSource(training, *size, recipe.augment, needs_bvp=needs_bvp)
-    judged, too_short = long_enough(validating, recipe.data.n_frames)
-    val_clips = ClipSource(judged, *size, needs_bvp=needs_bvp)
+    training, validating = split_recordings(recipe, open_recordings(recipe))
+    train_clips = clips_of(recipe, training, recipe.augment)
+    readable, too_short = split_by_length(validating, recipe.data.n_frames)
+    val_clips = clips_of(recipe, readable, None)
+    data = {
+        "train": [recording.recording_id for recording in train_clips.recordings],
+        "val": [recording.recording_id for recording in val_clips.recordings],
+        "left_out": {**train_clips.left_out, **val_clips.left_out, **too_short},
+    }
     folder = out or Path("runs") / recipe_path.stem
-    config = run_config(recipe)
-
-    with join_processes(recipe.fit.device) as rank:
-        if rank == 0:
-            if resume:
-                open_run(folder)
-            run = create_run(folder, config, overwrite=overwrite)
-        if dist.is_initialized():
-            dist.barrier()
-        if rank != 0:
-            run = open_run(folder)
-
-        if rank == 0:
-            data = {
-                "train": [recording.recording_id for recording in train_clips.recordings],
-                "val": [recording.recording_id for recording in val_clips.recordings],
-                "left_out": {**train_clips.left_out, **val_clips.left_out, **too_short},
-            }
-            refuse_other_data(run, data)
-            write_json(run.results / DATA, data)
+    begun = begin_run(folder, run_config(recipe), data, recipe.fit.device, resume=resume, overwrite=overwrite)
+    with begun as (run, rank):
 
         def save(path: Path, trained: nn.Module, measured: dict[str, Any]) -> None:
             header = _header(recipe, run, training, measured, before)
@@ -322,8 +413,8 @@ def train(
             recipe.fit,
             run,
             loss=recipe.loss,
-            learning=learning,
-            guess_bpm=float(np.mean([np.nanmean(recording.hr_bpm) for recording in training])),
+            learning=recipe.learning,
+            guess_bpm=mean_rate(training),
             save_weights=save,
             progress=progress,
         )
@@ -336,87 +427,21 @@ def train(
 
 
 def run_config(recipe: Recipe) -> dict[str, Any]:
-    """What config.json of a recipe's run holds. Without ``val_subjects`` where there are none, so that a run that was
-    begun before recipes had them can go on."""
-    said = dataclasses.asdict(recipe)
-    if not recipe.data.val_subjects:
-        del said["data"]["val_subjects"]
-    return {"recipe": said}
+    """Return the content of config.json in a recipe's run.
 
-
-def open_recordings(recipe: Recipe) -> list[CachedRecording]:
-    """The cached recordings that a recipe names.
-
-    Raises:
-        BadRecording: none were prepared; the message names the commands that make them.
-        BadRecipe: the loss needs a wave that some recordings do not have.
+    ``val_subjects`` are left out where there are none, so that a run that was begun before recipes had them can go on.
     """
-    root = Path(recipe.data.cache)
-    recordings: list[CachedRecording] = []
-    for dataset in recipe.data.datasets:
-        make = "autohr synth RECORDINGS, then " if dataset == "synthetic" else ""
-        how = f"Make them: {make}autohr prepare {dataset} RECORDINGS --out {root}"
-        if not root.is_dir():
-            raise BadRecording(f"There are no cached recordings in {str(root)!r}. {how}")
-        try:
-            found = open_cached(root, recipe.crop, datasets=[dataset])
-        except BadRecording as error:
-            raise BadRecording(f"{error} {how}") from None
-        if not found:
-            raise BadRecording(f"{str(root)!r} holds no usable recording of {dataset!r}. {how}")
-        recordings += found
-    without = [recording.recording_id for recording in recordings if not recording.has_bvp]
-    if without and _needs_bvp(recipe):
-        own = STEPS[recipe.net].own_loss
-        raise BadRecipe(
-            f"{len(without)} of {len(recordings)} recordings have no reference wave (such as {without[0]!r}), which "
-            f"{own or 'the time loss'} compares with. "
-            f"{'Leave' if own else 'Set loss.time_weight = 0, or leave'} their dataset out."
-        )
-    return recordings
-
-
-def _needs_bvp(recipe: Recipe) -> bool:
-    own = STEPS[recipe.net].needs_bvp
-    return recipe.loss.time_weight > 0 if own is None else own
-
-
-_PARTS = {
-    "train": "to train",
-    "val": "to validate",
-    "weights": "for the weights",
-    "architecture": "for the architecture",
-}
-
-
-def refuse_other_data(run: Run, data: dict[str, Any]) -> None:
-    """A run that goes on must see what it saw before, or its validation subjects may have been trained on."""
-    if (run.results / DATA).exists() and (before := read_json(run.results / DATA)) != data:
-        parts = [part for part in before if part != "left_out"]
-        then = " and ".join(f"{len(before[part])} {_PARTS.get(part, part)}" for part in parts)
-        now = " and ".join(str(len(data.get(part, ()))) for part in parts)
-        raise BadRecipe(
-            f"{str(run.root)!r} began with other recordings than the cache holds now ({then} then, {now} now). "
-            "Name another run folder, or ask to overwrite this one."
-        )
-
-
-def _refuse_unfit(recipe: Recipe, recipe_path: Path) -> None:
-    """What this machine, or this number of processes, cannot do."""
-    if recipe.fit.device == "cuda" and not torch.cuda.is_available():
-        raise BadRecipe(f"{recipe_path}: fit.device is 'cuda', but torch sees no GPU here. Set fit.device=cpu.")
-    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if recipe.fit.batch_size % n_processes:
-        raise BadRecipe(
-            f"{recipe_path}: fit.batch_size={recipe.fit.batch_size} cannot be shared evenly by {n_processes} processes."
-        )
+    fields = dataclasses.asdict(recipe)
+    if not recipe.data.val_subjects:
+        del fields["data"]["val_subjects"]
+    return {"recipe": fields}
 
 
 def _make(recipe: Recipe, recipe_path: Path) -> tuple[nn.Module, dict[str, Any] | None]:
-    """The net, and the header of the weights it begins with."""
+    """Return the net, and the header of the weights that it begins with."""
     if recipe.net not in NETS:
         raise UnknownName("net", recipe.net, NETS)
-    own_loss = STEPS[recipe.net].own_loss
+    own_loss = recipe.learning.own_loss
     if own_loss is not None and recipe.loss != LossConfig():
         raise BadRecipe(f"{recipe_path}: {recipe.net} is trained by {own_loss}; leave [loss] out, it would do nothing.")
     try:
@@ -432,51 +457,6 @@ def _make(recipe: Recipe, recipe_path: Path) -> tuple[nn.Module, dict[str, Any] 
     return net, header
 
 
-def split_recordings(
-    recipe: Recipe, recordings: list[CachedRecording]
-) -> tuple[list[CachedRecording], list[CachedRecording]]:
-    """(to learn from, held out), as [data] says; no subject is on both sides. Raises BadRecipe."""
-    data = recipe.data
-    if data.val_subjects:
-        return _named_split(recordings, set(data.val_subjects))
-    try:
-        if data.fold is not None:
-            return k_folds(recordings, data.n_folds, data.split_seed)[data.fold - 1]
-        return holdout(recordings, data.val_share, data.split_seed)
-    except ValueError as error:
-        raise BadRecipe(f"[data] {error}") from None
-
-
-def _named_split(
-    recordings: list[CachedRecording], chosen: set[str]
-) -> tuple[list[CachedRecording], list[CachedRecording]]:
-    known = {subject_key(recording) for recording in recordings}
-    if chosen - known or chosen == known:
-        wrong = f"no recording is of {min(chosen - known)!r}" if chosen - known else "nobody is left to train on"
-        raise BadRecipe(f"[data] val_subjects: {wrong}. Subjects: {', '.join(sorted(known))}.")
-    training = [recording for recording in recordings if subject_key(recording) not in chosen]
-    return training, [recording for recording in recordings if subject_key(recording) in chosen]
-
-
-def long_enough(validating: list[CachedRecording], n_frames: int) -> tuple[list[CachedRecording], dict[str, str]]:
-    """The recordings whose windows the estimator can judge, and the others with the reason: a clip has a number of
-    frames, not of seconds, and at 60 frames per second 160 of them hold too few beats. (They can be learned from.)"""
-    least_s = LEAST_PERIODS * 60 / BAND_BPM[0]
-    judged = [recording for recording in validating if n_frames >= math.ceil(least_s * recording.fps)]
-    too_short = {
-        f"{recording.recording_id} (segment {recording.segment})": f"cannot validate: {n_frames} frames are "
-        f"{n_frames / recording.fps:.2f} s at {recording.fps:.4g} frames per second; a rate needs {least_s:g} s"
-        for recording in validating
-        if n_frames < math.ceil(least_s * recording.fps)
-    }
-    if not judged:
-        raise BadRecipe(
-            f"[data] n_frames={n_frames} is too short to validate: no validation recording has {least_s:g} s in that "
-            f"many frames. Use at least {math.ceil(least_s * min(recording.fps for recording in validating))}."
-        )
-    return judged, too_short
-
-
 def _header(
     recipe: Recipe,
     run: Run,
@@ -484,28 +464,27 @@ def _header(
     measured: dict[str, Any],
     before: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """The header of DESIGN 3, but for what save_weights adds itself; ``before`` is that of the first weights."""
+    """Return the weights' header, but for what save_weights adds; ``before`` is that of the first weights."""
     fps = sorted({round(recording.fps, 1) for recording in training})
-    subjects = {(recording.dataset, recording.subject) for recording in training}
-    minutes = sum(recording.n_frames / recording.fps for recording in training) / 60
+    data = recipe.data
     return {
         "input": {
             **dataclasses.asdict(recipe.crop),
-            "size_px": recipe.data.size_px,
+            "size_px": data.size_px,
             "crop_size_px": recipe.crop.size_px,
-            "n_frames": recipe.data.n_frames,
+            "n_frames": data.n_frames,
         },
         "fps": fps[0] if len(fps) == 1 else None,
         "training_data": {
-            "datasets": list(recipe.data.datasets),
-            "n_subjects": len(subjects),
+            "datasets": list(data.datasets),
+            "n_subjects": len({subject_key(recording) for recording in training}),
             "n_recordings": len(training),
-            "minutes": round(minutes, 1),
-            "fps_from": recipe.data.least_fps or fps[0],
-            "fps_to": recipe.data.most_fps or fps[-1],
+            "minutes": round(sum(recording.n_frames / recording.fps for recording in training) / 60, 1),
+            "fps_from": data.least_fps or fps[0],
+            "fps_to": data.most_fps or fps[-1],
             **({} if before is None else {"before": before["training_data"]}),
         },
-        "licence": recipe.data.licence,
+        "licence": data.licence,
         "provenance": {
             "autohr": autohr.__version__,
             "torch": torch.__version__,
