@@ -29,7 +29,8 @@ import pytest
 
 import autohr
 from autohr.errors import AutoHRError
-from autohr.lab.datasets.cache import CropConfig, open_cached, prepare
+from autohr.frontend import CropConfig
+from autohr.lab.datasets.cache import open_cached, prepare
 from autohr.lab.datasets.recording import Recording, Reference
 from autohr.lab.evaluate.protocols import Protocol
 from autohr.lab.evaluate.run import run as evaluate
@@ -104,8 +105,9 @@ WAVE_TOLERANCE, WAVES = 0.15, ("bvp", "colour")
 """Root mean square difference of waves of unit SD."""
 TEXT_TOLERANCE = 1.0
 """Largest difference of a number in a sentence."""
-FOUND_BY_DETECTOR = 1.5
-"""Factor on all of them where the shipped detector finds the face: its box, too, differs a little."""
+FOUND_BY_DETECTOR = 4.0
+"""Factor on all of them where the shipped detector finds the face: its box, too, differs a little (measured: 0.06 of
+``background``, 0.6 bpm of ``witness_bpm``)."""
 STRICTNESS = float(os.environ.get("AUTOHR_GOLDEN_FACTOR", "1"))
 """Factor on all of them: 0.02 for a change of structure that is checked on the machine that wrote the files."""
 SIGNED: Mapping[str, float] = {"alphas": 5e-3, "betas": 5e-3}
@@ -341,7 +343,7 @@ def training(folder: Path) -> Record:
         net.zero_grad()
         torch.manual_seed(1)
         losses = overall_loss(net(clip), bvp, hr_bpm, torch.full((2,), 16.0), LossConfig(variant=variant))
-        losses.total.backward()
+        losses.total.backward()  # type: ignore[no-untyped-call]
         gradients = [one.grad.norm().item() for _, one in sorted(net.named_parameters()) if one.grad is not None]
         length = float(np.linalg.norm(gradients))
         record[variant] = {
@@ -406,7 +408,7 @@ def searching(folder: Path) -> Record:
             collapse="warn",
             lr=1e-2,
             alpha_lr=1e-1,
-            order=order,  # type: ignore[arg-type]
+            order=order,
         )
         torch.manual_seed(7)
         net = SearchNet(space)
@@ -446,8 +448,8 @@ def evaluation(folder: Path) -> Record:
             "fps": one.fps,
             "n_frames": one.n_frames,
             "n_found": int(one.found.sum()),
-            "colour": thinned(one.frames.mean(axis=(1, 2))[:, 1]),
-            "bvp": thinned(one.bvp),
+            "colour": thinned(one.frames.mean(axis=(1, 2))[:, 1].tolist()),
+            "bvp": thinned(one.bvp.tolist()),
             "notes": list(one.notes),
         }
         for one in cached
