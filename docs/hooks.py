@@ -39,8 +39,7 @@ def table(text: str) -> str:
 
 def commands() -> list[str]:
     """Return the names of all commands, in the order of ``autohr --help``."""
-    box = output_of("--help", columns=120).split(" Commands ")[-1]
-    return re.findall(r"^\W ([a-z][\w-]*) {2,}", box, flags=re.MULTILINE)
+    return re.findall(r"^\W ([a-z][\w-]*) {2,}", output_of("--help", columns=120), flags=re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

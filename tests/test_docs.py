@@ -6,9 +6,12 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+import autohr
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -78,6 +81,14 @@ def test_header_of_the_shipped_weights_states_the_published_figures(weights: Pat
         best["within 3 bpm"],
     )
     assert stated["network_alone_mae_bpm"] == alone and f"{alone} bpm" in stated["on"]
+
+
+def test_one_version_everywhere() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    newest = re.search(r"^## \[(.+?)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert newest is not None and newest[1] == version == autohr.__version__
+    assert f"\nversion: {version}\n" in citation and f"\ndate-released: {newest[2]}\n" in citation
 
 
 def test_readme_is_short_and_has_one_picture() -> None:
