@@ -125,3 +125,17 @@ def test_texts_render_with_the_tables_that_the_benchmarks_write() -> None:
         for text in RESULTS[name]["texts"]:
             assert render(f"{name}.{text}", results)
     assert "2 rates reliable, and 2 of these" in render("transfer.headline", results)
+
+
+@pytest.mark.parametrize("log", sorted((ROOT / "docs" / "log").glob("*.md")), ids=lambda path: path.name)
+def test_log_entries_have_four_parts_and_short_tables(log: Path) -> None:
+    _, *entries = log.read_text(encoding="utf-8").split("\n## ")
+    assert entries
+    for entry in entries:
+        heading = entry.splitlines()[0]
+        assert re.match(rf"{log.stem}-\d\d: \S", heading), heading
+        parts = re.findall(r"^\*\*(\w+)\.\*\*", entry, re.MULTILINE)
+        assert parts == ["Question", "Command", "Result", "Decision"], heading
+        # A table's heading and rule come before its rows.
+        tables = [len(block[0].splitlines()) - 2 for block in re.finditer(r"(?:^\|.*\n)+", entry, re.MULTILINE)]
+        assert max(tables, default=0) <= 12, f"{heading}: put the full table into a CSV file"
