@@ -21,11 +21,12 @@ from autohr.lab.datasets import cache
 from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached
 from autohr.lab.datasets.recording import Absent, Recording, Reference
 from autohr.lab.evaluate import run as evaluate_run
+from autohr.lab.evaluate.presets import PRESETS
 from autohr.lab.evaluate.protocols import PROTOCOLS, FixedSplit, KFold, Protocol, folds_of, layout
 from autohr.lab.evaluate.recipe import EvaluateRecipe, load_methods, protocol_of, read_recipe
 from autohr.lab.evaluate.results import Account, MethodInfo, Results, method_folder, read_results, write_results
 from autohr.lab.evaluate.run import crop_of, labels_of, run
-from autohr.lab.evaluate.scoring import PRESETS, score
+from autohr.lab.evaluate.scoring import score
 from autohr.lab.evaluate.summary import scores_sheet
 from autohr.lab.evaluate.tables import render_sheet
 from autohr.lab.nets import make_net

@@ -42,7 +42,7 @@ from trees import mahnob_hci_tree, mmse_hr_tree, vipl_hr_tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECIPES = Path(__file__).parents[1] / "src" / "autohr" / "recipes"
+RECIPES = Path(__file__).parents[1] / "src" / "autohr" / "lab" / "recipes"
 SMALL = (
     *("data.n_frames=64", "data.size_px=16", "fit.epochs=0.5", "fit.batch_size=2", "fit.val_windows=1"),
     *("fit.workers=0", "fit.lr=1e-3"),

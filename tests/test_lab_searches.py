@@ -59,7 +59,7 @@ from trees import vipl_hr_tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECIPES = Path(__file__).parents[1] / "src" / "autohr" / "recipes"
+RECIPES = Path(__file__).parents[1] / "src" / "autohr" / "lab" / "recipes"
 V1, V2 = "fig5_plausible_v1", "fig5_plausible_v2"
 
 

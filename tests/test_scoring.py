@@ -11,8 +11,9 @@ import pytest
 
 from autohr.errors import AutoHRError, UnknownName, WindowsTooShort
 from autohr.lab import metrics
+from autohr.lab.evaluate.presets import PRESETS, check_rule, misread_rates
 from autohr.lab.evaluate.results import Account, MethodInfo, Results, WindowResult
-from autohr.lab.evaluate.scoring import PRESETS, Figures, check_rule, check_windows, compare, misread_rates, score
+from autohr.lab.evaluate.scoring import Figures, check_windows, compare, score
 from autohr.lab.evaluate.summary import COLUMNS, groups_sheet, scores_sheet
 from autohr.lab.evaluate.tables import FORMATS, render_sheet
 from autohr.signals.simulate import simulate_pulse
@@ -145,7 +146,7 @@ def test_the_toolboxs_filter_is_the_published_one() -> None:
     """(I + 100^2 D'D)^-1 as a dense inverse, then filtfilt of order 1, written out."""
     from scipy.signal import butter, filtfilt
 
-    from autohr.lab.evaluate.scoring import _toolbox_filter
+    from autohr.lab.evaluate.presets import _toolbox_filter
 
     wave = np.cumsum(np.random.default_rng(1).standard_normal(200))
     second = np.diff(np.eye(200), 2, axis=0)

@@ -1,4 +1,4 @@
-"""What the paper printed: Tables I, II, III and Fig. 4, as data, to stand beside what is measured here.
+"""Figures printed in the paper: Tables I, II, III and Fig. 4, as data, to stand beside what is measured here.
 
     AutoHR: A Strong End-to-end Baseline for Remote Heart Rate Measurement with Neural Searching
     (Yu, Li, Niu, Shi, Zhao, IEEE Signal Processing Letters 2020, arXiv:2004.12292).
@@ -19,21 +19,21 @@ from typing import Literal
 PAPER = "AutoHR (Yu et al. 2020)"
 
 Kind = Literal["traditional", "learned", "end-to-end"]
-"""The paper's three: traditional; non-end-to-end learning; end-to-end learning."""
+"""Kind of method, in the paper's three classes: traditional; non-end-to-end learning; end-to-end learning."""
 
 RMSE_ROUNDING = 1.01
-"""RMSE squared is bias squared plus SD squared, so an SD above the RMSE cannot be. Up to this factor it can be the
-rounding of two figures, or n - 1 under the SD; beyond it a row contradicts itself."""
+"""Largest SD over RMSE of a row that does not contradict itself. RMSE squared is bias squared plus SD squared, so an SD
+above the RMSE cannot be, but for the rounding of two figures, or n - 1 under the SD."""
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One line of a table. None where the paper prints a dash."""
+    """Row of a table. None where the paper prints a dash."""
 
     method: str
     """Name in ``METHODS`` and recipes, whether or not this version has it."""
     title: str
-    """As the paper spells it."""
+    """Name as the paper spells it."""
     kind: Kind
     sd_bpm: float | None
     mae_bpm: float | None
@@ -44,12 +44,13 @@ class PublishedRow:
 
     @property
     def contradicts_itself(self) -> bool:
+        """True for a row whose SD is above its RMSE by more than rounding."""
         return self.sd_bpm is not None and self.rmse_bpm is not None and self.sd_bpm > RMSE_ROUNDING * self.rmse_bpm
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """One table, in the paper's order."""
+    """Table, in the paper's order."""
 
     number: int
     roman: str
@@ -63,21 +64,27 @@ class PublishedTable:
     rows: tuple[PublishedRow, ...]
 
     def row(self, method: str) -> PublishedRow | None:
+        """Return the row of a method, if the table has one."""
         return next((row for row in self.rows if row.method == method), None)
 
 
 ALL_FOUR = ("sd_bpm", "mae_bpm", "rmse_bpm", "pearson_r")
 
+
+def _table(
+    number: int, title: str, datasets: tuple[str, str], columns: tuple[str, ...], rows: tuple[PublishedRow, ...]
+) -> PublishedTable:
+    roman = "I" * number
+    return PublishedTable(number, roman, title, *datasets, columns, f"{PAPER}, Table {roman}", rows)
+
+
 TABLES: dict[int, PublishedTable] = {
-    1: PublishedTable(
-        number=1,
-        roman="I",
-        title="Intra-dataset results on VIPL-HR",
-        trained_on="vipl_hr",
-        tested_on="vipl_hr",
-        columns=ALL_FOUR,
-        source=f"{PAPER}, Table I",
-        rows=(
+    1: _table(
+        1,
+        "Intra-dataset results on VIPL-HR",
+        ("vipl_hr", "vipl_hr"),
+        ALL_FOUR,
+        (
             PublishedRow("samc", "Tulyakov2016", "traditional", 18.0, 15.9, 21.0, 0.11, 1),
             PublishedRow("pos", "POS", "traditional", 15.3, 11.5, 17.2, 0.30, 1),
             PublishedRow("chrom", "CHROM", "traditional", 15.1, 11.4, 16.9, 0.28, 1),
@@ -88,15 +95,12 @@ TABLES: dict[int, PublishedTable] = {
             PublishedRow("autohr", "AutoHR", "end-to-end", 8.48, 5.68, 8.68, 0.72),
         ),
     ),
-    2: PublishedTable(
-        number=2,
-        roman="II",
-        title="Intra-dataset results on MAHNOB-HCI",
-        trained_on="mahnob_hci",
-        tested_on="mahnob_hci",
-        columns=ALL_FOUR,
-        source=f"{PAPER}, Table II",
-        rows=(
+    2: _table(
+        2,
+        "Intra-dataset results on MAHNOB-HCI",
+        ("mahnob_hci", "mahnob_hci"),
+        ALL_FOUR,
+        (
             PublishedRow("ica", "Poh2011", "traditional", 13.5, None, 13.6, 0.36, 1),
             PublishedRow("chrom", "CHROM", "traditional", None, 13.49, 22.36, 0.21),
             PublishedRow("li2014", "Li2014", "traditional", 6.88, None, 7.62, 0.81),
@@ -109,15 +113,12 @@ TABLES: dict[int, PublishedTable] = {
             PublishedRow("autohr", "AutoHR", "end-to-end", 4.73, 3.78, 5.10, 0.86),
         ),
     ),
-    3: PublishedTable(
-        number=3,
-        roman="III",
-        title="Cross-dataset results on MMSE-HR, trained on VIPL-HR",
-        trained_on="vipl_hr",
-        tested_on="mmse_hr",
-        columns=("sd_bpm", "rmse_bpm", "pearson_r"),
-        source=f"{PAPER}, Table III",
-        rows=(
+    3: _table(
+        3,
+        "Cross-dataset results on MMSE-HR, trained on VIPL-HR",
+        ("vipl_hr", "mmse_hr"),
+        ("sd_bpm", "rmse_bpm", "pearson_r"),
+        (
             PublishedRow("li2014", "Li2014", "traditional", 20.02, None, 19.95, 0.38),
             PublishedRow("chrom", "CHROM", "traditional", 14.08, None, 13.97, 0.55),
             PublishedRow("samc", "Tulyakov2016", "traditional", 12.24, None, 11.37, 0.71),
@@ -131,27 +132,28 @@ TABLES: dict[int, PublishedTable] = {
 
 @dataclass(frozen=True)
 class PublishedBar:
-    """One bar or point of Fig. 4: the RMSE on fold 1 of VIPL-HR."""
+    """Bar or point of Fig. 4: the RMSE on fold 1 of VIPL-HR."""
 
     key: str
     label: str
     rmse_bpm: float
     stated: bool = False
-    """The paper's text has this figure; otherwise it was read off the figure."""
+    """True where the paper's text has this figure; otherwise it was read off the figure."""
 
 
 @dataclass(frozen=True)
 class PublishedPanel:
-    """One panel of Fig. 4."""
+    """Panel of Fig. 4."""
 
     panel: str
     name: str
-    """What ``autohr ablate`` calls it."""
+    """Name in ``autohr ablate``."""
     title: str
     source: str
     bars: tuple[PublishedBar, ...]
 
     def bar(self, key: str) -> PublishedBar:
+        """Return the bar of a key."""
         return next(bar for bar in self.bars if bar.key == key)
 
 

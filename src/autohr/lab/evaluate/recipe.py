@@ -10,22 +10,18 @@ protocol = "reference"      name in PROTOCOLS
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from autohr.errors import BadRecipe
-from autohr.frontend import CropConfig
 from autohr.lab.datasets.cache import Entry
 from autohr.lab.evaluate.protocols import Protocol
 from autohr.lab.evaluate.results import Account, Results
 from autohr.lab.evaluate.run import evaluate_dataset, find_protocol
 from autohr.lab.recipes.files import read_recipe_table
+from autohr.lab.recipes.parsing import parse_as
 from autohr.methods import METHODS, Method, load_method, ready_methods
 
 
@@ -52,49 +48,35 @@ class EvaluateRecipe:
 def read_recipe(path: Path) -> EvaluateRecipe:
     """Return the recipe in a TOML file, which is found as ``recipes.files.find_recipe`` does.
 
-    Raises:
-        BadRecipe: in one line, for a file that is missing or not TOML, an unknown key, or a wrong type.
+    Raises
+    ------
+    BadRecipe
+        In one line, for a file that is missing or not TOML, an unknown key, or a wrong type.
     """
-    table = read_recipe_table(path)
-    known = [each.name for each in dataclasses.fields(EvaluateRecipe)]
-    for key in table:
-        if key not in known:
-            raise BadRecipe(f"{str(path)!r} has no field {key!r}. Fields: {', '.join(known)}.")
-    try:
-        return TypeAdapter(EvaluateRecipe).validate_json(json.dumps(table), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadRecipe(f"{str(path)!r}: {where}: {first['msg']}.") from None
-    except (TypeError, ValueError) as error:
-        raise BadRecipe(f"{str(path)!r}: {error}; use text, lists and tables.") from None
+    return parse_as(EvaluateRecipe, read_recipe_table(path), repr(str(path)))
 
 
 def protocol_of(recipe: EvaluateRecipe) -> Protocol:
-    """Raises UnknownName for a protocol that is none, BadRecipe for a field that it lacks or a contradiction."""
-    protocol = find_protocol(recipe.protocol)
-    changes = dict(recipe.protocol_config)
+    """Return the protocol of a recipe with the changes that the recipe makes in it.
+
+    Raises UnknownName for a protocol that does not exist, BadRecipe for an unknown field or a contradiction.
+    """
+    protocol, changes = find_protocol(recipe.protocol), recipe.protocol_config
     if not changes:
         return protocol
-    known = [each.name for each in dataclasses.fields(Protocol) if each.name not in ("name", "split", "datasets")]
+    before = protocol.as_dict()
+    known = [key for key in before if key not in ("name", "split", "datasets")]
     for key in changes:
         if key not in known:
             raise BadRecipe(f"protocol_config has no field {key!r}. Fields: {', '.join(known)}.")
-    try:
-        if "crop" in changes:
-            changes["crop"] = CropConfig(**changes["crop"])
-        return dataclasses.replace(protocol, **changes, name=f"{protocol.name}-changed")
-    except (TypeError, ValueError) as error:
-        raise BadRecipe(f"protocol_config: {error}") from None
+    return parse_as(Protocol, {**before, **changes, "name": f"{protocol.name}-changed"}, "protocol_config")
 
 
 def load_methods(recipe: EvaluateRecipe) -> list[Method]:
     """Return the recipe's methods, ready, in order of the table.
 
-    A network with the shipped weights and the same network with weights of the recipe are two methods.
-
-    Raises:
-        UnknownName, BadWeights: as ``load_method``.
+    A network with the shipped weights and the same network with weights of the recipe are two methods. Raises
+    UnknownName and BadWeights as ``load_method``.
     """
     names = list(recipe.methods) or ([] if recipe.weights else ["all"])
     names = [one for name in names for one in (ready_methods() if name == "all" else [name])]
@@ -116,10 +98,7 @@ def evaluate_recipe(
     failing: Callable[[str, str], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> tuple[Results, ...]:
-    """Prepare and evaluate what the recipe says; see ``run.evaluate_dataset``.
-
-    Raises AutoHRError as its parts do.
-    """
+    """Prepare and evaluate what the recipe says; see ``run.evaluate_dataset``."""
     return evaluate_dataset(
         recipe.dataset,
         Path(recipe.root),

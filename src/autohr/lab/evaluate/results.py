@@ -21,12 +21,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError, create_model
 
 from autohr.errors import AutoHRError
 from autohr.files import check_file, make_folder, read_json, write_bytes, write_json
+from autohr.lab.evaluate.validation import error_line, parse
 from autohr.lab.runs import open_run
 from autohr.methods import METHODS
 from autohr.types import Float
@@ -37,28 +39,28 @@ MAX_WAVES_BYTES = 2**31
 """Largest file of waves that is read, 2 GiB: a recording of 100 days in windows that do not overlap. Ours."""
 
 State = Literal["scored", "unscored", "excluded", "absent", "training", "pending"]
-"""scored: at least one window has a rate and a truth. unscored: none has. excluded: preparation left it out. absent: it
-is not in this copy of the dataset. training: the protocol's split trains on it and does not test it. pending: it is
-still to be evaluated."""
+"""State of a recording. scored: at least one window has a rate and a truth. unscored: none has. excluded: preparation
+left it out. absent: it is not in this copy of the dataset. training: the protocol's split trains on it and does not
+test it. pending: it is still to be evaluated."""
 STATES: tuple[State, ...] = get_args(State)
 
 
 @dataclass(frozen=True)
 class WindowResult:
-    """What one method said of one window, beside the truth. A window that could not be scored says why."""
+    """Estimate of one method in one window, beside the truth. A window that could not be scored says why."""
 
     recording_id: str
     dataset: str
     subject: str
     session: str
     fold: int | None
-    """Of the protocol, counted from 1; None without folds."""
+    """Fold of the protocol, counted from 1; None without folds."""
     groups: Mapping[str, str]
     start_s: float
     """Time of the first frame in the video."""
     end_s: float
     fps: float
-    """Of the uniform clock of both waves."""
+    """Frame rate of the uniform clock of both waves."""
     bvp: Float | None
     """(T,) the method's wave; None where there is none, or the method gives rates only."""
     hr_bpm: float | None
@@ -66,9 +68,9 @@ class WindowResult:
     confidence: float
     reliable: bool
     snr_db: float | None
-    """Around ``hr_bpm``, not around the truth: known without it. Presets compute theirs around the truth."""
+    """Signal-to-noise ratio around ``hr_bpm``, known without the truth. Presets compute theirs around the truth."""
     why: str | None
-    """Why there is no rate or no truth or, where both are there, why the rate is not called reliable."""
+    """Reason for which there is no rate or no truth or, where both are there, for which the rate is not reliable."""
     true_bvp: Float | None
     """(T,) reference wave as recorded, on the same clock; None where the reference has none."""
     true_hr_bpm: float | None
@@ -77,31 +79,32 @@ class WindowResult:
     true_wave_hr_bpm: float | None
     """Rate of ``true_bvp`` by ``signals.rate.estimate_heart_rate``."""
     method: str
-    """The label under which the method's results are kept."""
+    """Label under which the method's results are kept."""
     weights: str | None
 
     @property
     def duration_s(self) -> float:
+        """Length of the window."""
         return self.end_s - self.start_s
 
     @property
     def scored(self) -> bool:
-        """Whether there is a rate and a truth to hold it against."""
+        """True where there is a rate, and a truth to hold it against."""
         return self.hr_bpm is not None and self.true_hr_bpm is not None
 
 
 @dataclass(frozen=True)
 class Account:
-    """What became of one recording under one method. Every recording that was expected has one."""
+    """State of one recording under one method. Every recording that was expected has one."""
 
     recording_id: str
     state: State
     reason: str | None
-    """Why it is not scored; None for ``scored``."""
+    """Reason for which it is not scored; None for ``scored``."""
     n_windows: int
     """The protocol's windows in it; 0 for a recording that gives none."""
     n_scored: int
-    """Those with a rate and a truth."""
+    """Windows with a rate and a truth."""
     dataset: str = ""
     subject: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -109,14 +112,14 @@ class Account:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """Which method gave the results."""
+    """Method that gave the results."""
 
     label: str
     """Folder of the results, and name in tables."""
     name: str
-    """Of ``METHODS``."""
+    """Name in ``METHODS``."""
     title: str
-    """As papers spell it."""
+    """Name as papers spell it."""
     weights: str | None = None
     folds: Mapping[str, str | None] = field(default_factory=dict)
     """Fold -> weights, where every fold has its own net."""
@@ -126,26 +129,46 @@ class MethodInfo:
 
 @dataclass(frozen=True)
 class Results:
-    """All that one method gave under one protocol."""
+    """Results of one method under one protocol."""
 
     method: MethodInfo
     protocol: Mapping[str, Any]
     """The protocol's fields as in config.json (``evaluate.protocols.Protocol``)."""
     windows: tuple[WindowResult, ...]
-    """In order of recording and time; those not scored included."""
+    """Windows in order of recording and time, those not scored included."""
     accounts: tuple[Account, ...]
 
     @property
     def rate_only(self) -> bool:
-        """Whether the method gives rates and no wave: presets cannot re-score it, and tables mark it."""
+        """True for a method that gives rates and no wave: presets cannot re-score it, and tables mark it."""
         return bool(self.windows) and all(w.bvp is None for w in self.windows) and any(w.scored for w in self.windows)
 
     @property
     def counts(self) -> dict[str, int]:
-        """state -> recordings, for the states that occur, then windows and scored windows."""
+        """Number of recordings in each state that occurs, then of windows and scored windows."""
         states = [account.state for account in self.accounts]
-        said = {state: states.count(state) for state in dict.fromkeys(states)}
-        return said | {"windows": len(self.windows), "scored_windows": sum(w.scored for w in self.windows)}
+        counts = {state: states.count(state) for state in dict.fromkeys(states)}
+        return counts | {"windows": len(self.windows), "scored_windows": sum(w.scored for w in self.windows)}
+
+
+_WAVES = ("bvp", "true_bvp")
+_PLAIN = tuple(name for name in WindowResult.__dataclass_fields__ if name not in (*_WAVES, "method"))
+_Range = Annotated[list[int], Field(min_length=2, max_length=2)] | None
+"""First and last sample of a wave in the recording's .npy."""
+_StoredWindow: type[BaseModel] = create_model(  # type: ignore[call-overload]
+    "_StoredWindow",
+    **{name: (hint, ...) for name, hint in get_type_hints(WindowResult).items() if name in _PLAIN},
+    **dict.fromkeys(_WAVES, (_Range, ...)),
+)
+
+
+class _StoredRecording(BaseModel):
+    """One recording's JSON file."""
+
+    schema_: Literal["autohr.results/1"] = Field(alias="schema")
+    stamp: dict[str, Any]
+    account: Account
+    windows: list[_StoredWindow]  # type: ignore[valid-type]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -153,7 +176,10 @@ class Results:
 
 
 def file_stem(recording_id: str) -> str:
-    """A name that any file system takes; the digest keeps ids apart that differ only in what was replaced."""
+    """Return a file name that any file system takes.
+
+    A digest keeps ids apart that differ only in what was replaced.
+    """
     plain = re.sub(r"[^A-Za-z0-9._]+", "-", recording_id).strip("-.")[:80]
     # Names of files that are no UTF-8 hold surrogates.
     digest = hashlib.sha256(recording_id.encode("utf-8", "surrogatepass")).hexdigest()
@@ -161,11 +187,7 @@ def file_stem(recording_id: str) -> str:
 
 
 def method_folder(run_dir: Path, label: str) -> Path:
-    """Where the results of one method lie.
-
-    Raises:
-        ValueError: a label that cannot name a folder.
-    """
+    """Return the folder of one method's results; a label that cannot name a folder raises ValueError."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,79}", label):
         raise ValueError(f"label={label!r} must be 1 to 80 letters, digits or any of ._+=-, a letter or digit first.")
     return run_dir / "results" / label
@@ -174,56 +196,51 @@ def method_folder(run_dir: Path, label: str) -> Path:
 def write_recording(folder: Path, account: Account, windows: Sequence[WindowResult], stamp: Mapping[str, Any]) -> None:
     """Write one recording's windows into a method's folder.
 
-    Args:
-        stamp: what the results depend on; ``written_account`` finds them again by it.
+    ``stamp`` is what the results depend on; ``written_account`` finds them again by it.
     """
     stem = file_stem(account.recording_id)
     waves: list[Float] = []
     rows = []
-    at = 0
+    n_samples = 0
     for window in windows:
         row = {name: getattr(window, name) for name in _PLAIN}
         for name in _WAVES:
             wave = getattr(window, name)
-            row[name] = None
+            row[name] = None if wave is None else [n_samples, n_samples + len(wave)]
             if wave is not None:
-                row[name] = [at, at + len(wave)]
-                at += len(wave)
+                n_samples += len(wave)
                 waves.append(wave)
         rows.append(row)
-    joined = np.concatenate(waves) if waves else np.zeros(0)
     content = io.BytesIO()
-    np.save(content, joined.astype(np.float32))
+    np.save(content, (np.concatenate(waves) if waves else np.zeros(0)).astype(np.float32))
     write_bytes(folder / f"{stem}.npy", content.getvalue())
-    said = {name: getattr(account, name) for name in _ACCOUNT}
-    write_json(folder / f"{stem}.json", {"schema": SCHEMA, "stamp": stamp, "account": said, "windows": rows})
+    write_json(folder / f"{stem}.json", {"schema": SCHEMA, "stamp": stamp, "account": vars(account), "windows": rows})
 
 
 def written_account(folder: Path, recording_id: str, stamp: Mapping[str, Any]) -> Account | None:
-    """What became of a recording, if its results are there, whole, and made from the same ``stamp``."""
+    """Return a recording's account if its results are there, whole, and made from the same ``stamp``."""
     stem = file_stem(recording_id)
     try:
-        record = read_json(folder / f"{stem}.json")
-        if record["schema"] != SCHEMA or record["stamp"] != json.loads(json.dumps(stamp)):
-            return None
-        return Account(**record["account"]) if (folder / f"{stem}.npy").is_file() else None
-    except (AutoHRError, OSError, ValueError, KeyError, TypeError):
+        record = _StoredRecording.model_validate(read_json(folder / f"{stem}.json"))
+    except (AutoHRError, OSError, ValueError):
         return None
+    is_same = record.stamp == json.loads(json.dumps(stamp)) and (folder / f"{stem}.npy").is_file()
+    return record.account if is_same else None
 
 
 def write_method(folder: Path, info: MethodInfo) -> None:
-    """Write which method a folder's results are of."""
+    """Write which method gave a folder's results."""
     make_folder(folder)
-    write_json(folder / "method.json", {"schema": SCHEMA, **{name: getattr(info, name) for name in _METHOD}})
+    write_json(folder / "method.json", {"schema": SCHEMA, **vars(info)})
 
 
 def read_method(folder: Path) -> MethodInfo:
-    """Raises AutoHRError where it is missing or damaged."""
-    record = read_json(folder / "method.json")
+    """Return the method of a folder of results; AutoHRError where its file is missing or damaged."""
+    file = folder / "method.json"
     try:
-        return MethodInfo(**{name: record[name] for name in _METHOD})
-    except (KeyError, TypeError):
-        raise AutoHRError(f"{str(folder / 'method.json')!r} is damaged; remove its folder, evaluate again.") from None
+        return parse(MethodInfo, read_json(file))
+    except ValueError as error:
+        raise AutoHRError(f"{str(file)!r} is damaged ({error}); remove its folder, evaluate again.") from None
 
 
 def write_results(run_dir: Path, results: Results, stamp: Mapping[str, Any] | None = None) -> None:
@@ -240,10 +257,12 @@ def write_results(run_dir: Path, results: Results, stamp: Mapping[str, Any] | No
 
 
 def read_results(run_dir: Path) -> tuple[Results, ...]:
-    """The results of every method in a run directory, in the order of ``METHODS``, then of label.
+    """Return the results of every method in a run directory, in the order of ``METHODS``, then of label.
 
-    Raises:
-        AutoHRError: no run directory, no results in it, or a damaged file.
+    Raises
+    ------
+    AutoHRError
+        No run directory, no results in it, or a damaged file.
     """
     run = open_run(Path(run_dir))
     folders = sorted(path.parent for path in run.results.glob("*/method.json"))
@@ -255,10 +274,12 @@ def read_results(run_dir: Path) -> tuple[Results, ...]:
 
 
 def read_method_results(folder: Path, config: Mapping[str, Any]) -> Results:
-    """The results of one method from its folder; ``config`` is the run's.
+    """Return the results of one method from its folder; ``config`` is the run's.
 
-    Raises:
-        AutoHRError: a damaged file, or a run that is no evaluation.
+    Raises
+    ------
+    AutoHRError
+        A damaged file, or a run that is no evaluation.
     """
     protocol, expected = config.get("protocol"), config.get("recordings")
     if not isinstance(protocol, dict) or not isinstance(expected, dict):
@@ -268,16 +289,17 @@ def read_method_results(folder: Path, config: Mapping[str, Any]) -> Results:
     for file in sorted(folder.glob("*.json")):
         if file.name == "method.json" or file.name.startswith("."):
             continue
-        record = read_json(file)
         try:
-            if record["schema"] != SCHEMA:
-                raise ValueError(f"schema {record['schema']!r}")
+            record = _StoredRecording.model_validate(read_json(file))
             check_file(file.with_suffix(".npy"), "file of waves", MAX_WAVES_BYTES)
             waves = np.load(file.with_suffix(".npy"))
-            accounts.append(Account(**record["account"]))
-            windows += [_window(row, waves, info.label) for row in record["windows"]]
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise AutoHRError(f"{str(file)!r} or its waves are damaged ({error}); remove it, evaluate again.") from None
+            accounts.append(record.account)
+            windows += [_window(dict(row), waves, info.label) for row in record.windows]
+        except (OSError, ValueError, EOFError) as error:
+            reason = error_line(error) if isinstance(error, ValidationError) else error
+            raise AutoHRError(
+                f"{str(file)!r} or its waves are damaged ({reason}); remove it, evaluate again."
+            ) from None
     missing = sorted(set(expected) - {account.recording_id for account in accounts})
     accounts += [Account(one, "pending", "not evaluated yet", 0, 0) for one in missing]
     accounts.sort(key=lambda account: account.recording_id)
@@ -285,19 +307,11 @@ def read_method_results(folder: Path, config: Mapping[str, Any]) -> Results:
     return Results(info, protocol, tuple(windows), tuple(accounts))
 
 
-def _window(row: Mapping[str, Any], waves: Float, label: str) -> WindowResult:
-    fields = {name: row[name] for name in _PLAIN}
+def _window(row: dict[str, Any], waves: Float, label: str) -> WindowResult:
     for name in _WAVES:
-        fields[name] = None
         if row[name] is not None:
             first, end = row[name]
             if end > len(waves):
                 raise ValueError("fewer samples than the windows need")
-            fields[name] = waves[first:end].astype(np.float64)
-    return WindowResult(**fields, method=label)
-
-
-_WAVES = ("bvp", "true_bvp")
-_PLAIN = tuple(name for name in WindowResult.__dataclass_fields__ if name not in (*_WAVES, "method"))
-_ACCOUNT = tuple(Account.__dataclass_fields__)
-_METHOD = tuple(MethodInfo.__dataclass_fields__)
+            row[name] = waves[first:end].astype(np.float64)
+    return WindowResult(**row, method=label)

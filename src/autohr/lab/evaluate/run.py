@@ -12,14 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, SignalTooShort, UnknownName
+from autohr.errors import BadRecipe, BadRecording, BadWeights, SignalTooShort, UnknownName
 from autohr.files import read_json
 from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS
@@ -41,17 +41,21 @@ from autohr.lab.evaluate.results import (
     write_recording,
     written_account,
 )
+from autohr.lab.evaluate.rows import make_rows
 from autohr.lab.runs import CONFIG, Run, create_run
 from autohr.methods import Method, shipped_weights
 from autohr.signals.rate import estimate_heart_rate
 from autohr.types import Float
 
 SHIFT_S = 0.5
-"""A window may be moved, or shortened, by so much to lie within what was kept of a recording: references begin and end
-some frames away from their videos. Ours: half a second of ten changes a mean rate by less than a beat."""
+"""Seconds by which a window may be moved, or shortened, to lie within what was kept of a recording: references begin
+and end some frames away from their videos. Ours: half a second of ten changes a mean rate by less than a beat."""
 
 Progress = Callable[[int, int, Account], None]
-"""(recordings done, recordings there are, what became of the last one)."""
+"""Function (recordings done, recordings there are, account of the last one)."""
+
+Methods = Method | Mapping[int, Method]
+"""One method, or one for each fold of a protocol with folds."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,14 @@ class _Task:
     entry: Entry | None
     fold: int | None
 
+    @property
+    def known(self) -> Entry | CachedRecording:
+        return self.entry or self.segments[0]
+
 
 @dataclass(frozen=True)
 class _Place:
-    """One window of the protocol, and where it lies in the cache; or why it does not."""
+    """One window of the protocol and its place in the cache, or the reason for which it has none."""
 
     start_s: float
     end_s: float
@@ -76,14 +84,12 @@ class _Place:
     why: str | None = None
 
 
-def crop_of(protocol: Protocol, method: Method | Mapping[int, Method]) -> CropConfig:
-    """The crops that a method must be given: a net's own, the protocol's for a formula.
+def crop_of(protocol: Protocol, method: Methods) -> CropConfig:
+    """Return the crops that a method must be given: a net's own, the protocol's for a formula.
 
-    Raises:
-        BadWeights: the nets of the folds were trained with different crops.
+    Raises BadWeights where the nets of the folds were trained with different crops.
     """
-    methods = list(method.values()) if isinstance(method, Mapping) else [method]
-    crops = {(one.crop.stored_px, one.crop.box, one.crop.margin) for one in methods if one.crop is not None}
+    crops = {(one.crop.stored_px, one.crop.box, one.crop.margin) for one in _each(method) if one.crop is not None}
     if not crops:
         return protocol.crop
     if len(crops) > 1:
@@ -92,9 +98,18 @@ def crop_of(protocol: Protocol, method: Method | Mapping[int, Method]) -> CropCo
     return CropConfig(size_px=size_px, box=box, margin=margin)
 
 
+def find_protocol(protocol: Protocol | str) -> Protocol:
+    """Return a protocol by its name; UnknownName where ``PROTOCOLS`` has none of that name."""
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise UnknownName("protocol", protocol, PROTOCOLS)
+    return PROTOCOLS[protocol]
+
+
 def run(
     protocol: Protocol | str,
-    method: Method | Mapping[int, Method],
+    method: Methods,
     recordings: Sequence[CachedRecording],
     out: Path,
     *,
@@ -107,29 +122,43 @@ def run(
 ) -> Results:
     """Evaluate one method; what ``out`` already has of it is kept.
 
-    Args:
-        protocol: one of ``PROTOCOLS``, or your own.
-        method: ready to be called (``load_method``); or one for each fold of a k-fold protocol, ``{1: ..., 2: ...}``.
-            Folds that are not given stay pending, to be evaluated by a later call.
-        recordings: from ``open_cached``, with the crops of ``crop_of(protocol, method)``.
-        out: run directory, new or of the same protocol and recordings.
-        entries: of the manifest: the excluded ones are accounted for too, and every recording's full length is known.
-        absent: what the dataset's listing misses.
-        crop: that the recordings were opened with; ``crop_of(protocol, method)`` if None.
-        label: folder and name in tables; the method's name, with its weights unless they are the default ones, if None.
-        overwrite: begin anew where ``out`` holds another run.
+    Parameters
+    ----------
+    method
+        Ready to be called (``load_method``); or one for each fold of a k-fold protocol, ``{1: ..., 2: ...}``. Folds
+        that are not given stay pending, to be evaluated by a later call.
+    recordings
+        From ``open_cached``, with the crops of ``crop_of(protocol, method)``.
+    out
+        Run directory, new or of the same protocol and recordings.
+    entries, absent
+        Entries of the manifest, with which excluded recordings are accounted for too and every recording's full length
+        is known; and recordings that the dataset's listing misses.
+    crop
+        Crop that the recordings were opened with; ``crop_of(protocol, method)`` if None.
+    label
+        Folder, and name in tables; the method's name, with its weights unless they are the default ones, if None.
+    overwrite
+        Begin anew where ``out`` holds another run.
 
-    Raises:
-        UnknownName: no such protocol.
-        BadRecipe: ``out`` holds a run of another protocol or of other recordings, or the label other weights; a split
-            that cannot be made of these subjects.
-        BadRecording: nothing to evaluate, or a subject in two official folds.
-        BadWeights: a net that was trained with other crops than these.
+    Raises
+    ------
+    UnknownName
+        No such protocol.
+    BadRecipe
+        ``out`` holds a run of another protocol or of other recordings, or the label other weights; or the split cannot
+        be made of these subjects.
+    BadRecording
+        There is nothing to evaluate, or a subject is in two official folds.
+    BadWeights
+        A net was trained with other crops than these.
     """
     protocol = find_protocol(protocol)
-    _refuse_other_crop(protocol, method, crop)
-    tasks, gone = _gather(protocol, recordings, list(entries), list(absent))
-    expected = {task.id: _digest_of(task) for task in tasks} | {one.id: "absent" for one in gone}
+    needed = crop_of(protocol, method)
+    if crop is not None and crop != needed and any(one.crop is not None for one in _each(method)):
+        raise BadWeights(f"The net was trained with {needed}, these recordings have {crop}; open them with its crop.")
+    tasks, gone = _tasks(protocol, recordings, entries), sorted(absent, key=lambda one: one.id)
+    expected = {task.id: _content_digest(task) for task in tasks} | {one.id: "absent" for one in gone}
     if not tasks:
         raise BadRecording("There is no recording to evaluate; prepare some with autohr prepare.")
     protocol = _as_stored(protocol, Path(out))
@@ -140,25 +169,23 @@ def run(
     if isinstance(method, Mapping) and any(task.fold is None for task in tasks):
         raise BadRecipe(f"Protocol {protocol.name} has no folds, so it takes one {info.name}, not one for each fold.")
     todo = [task for task in tasks if not isinstance(method, Mapping) or task.fold in (0, *method)]
-    total = len(todo) + len(gone)
-    for done, task in enumerate(todo, 1):
-        used = method[task.fold] if isinstance(method, Mapping) and task.fold else method
-        weights = info.folds.get(str(task.fold), info.weights)
-        stamp = _stamp(protocol, info, weights, expected[task.id])
-        account = written_account(folder, task.id, stamp)
+    everything: list[_Task | Absent] = [*todo, *gone]
+    for done, one in enumerate(everything, 1):
+        weights = None if isinstance(one, Absent) else info.folds.get(str(one.fold), info.weights)
+        stamp = _stamp(protocol, info, weights, one.reason if isinstance(one, Absent) else expected[one.id])
+        account = written_account(folder, one.id, stamp)
         if account is None:
-            windows = _evaluate(protocol, task, None if isinstance(used, Mapping) else used, info.label, weights)
-            account = _account(task, windows)
+            windows: list[WindowResult] = []
+            if isinstance(one, Absent):
+                account = Account(one.id, "absent", one.reason, 0, 0, dataset=one.id.split("/")[0])
+            else:
+                if one.fold != 0:
+                    used = method[one.fold or 0] if isinstance(method, Mapping) else method
+                    windows = [_read(place, one, used, info.label, weights) for place in _places(protocol, one)]
+                account = _account(one, windows)
             write_recording(folder, account, windows, stamp)
         if progress is not None:
-            progress(done, total, account)
-    for done, one in enumerate(gone, len(todo) + 1):
-        account = Account(one.id, "absent", one.reason, 0, 0, dataset=one.id.split("/")[0])
-        stamp = _stamp(protocol, info, None, one.reason)
-        if written_account(folder, one.id, stamp) is None:
-            write_recording(folder, account, (), stamp)
-        if progress is not None:
-            progress(done, total, account)
+            progress(done, len(everything), account)
     results = read_method_results(folder, run_dir.config)
     run_dir.log({"event": "evaluated", "method": info.label, **results.counts})
     return results
@@ -182,29 +209,38 @@ def evaluate_dataset(
 ) -> tuple[Results, ...]:
     """Prepare a dataset as each method needs it, and evaluate them all: a folder in, results out.
 
-    Args:
-        dataset: a name of ``DATASETS``.
-        cache: for the crops; what is there already is not made again.
-        labels: of the methods in the results, one for each; if None, as ``run`` makes them, with folders of the weights
-            where two would be alike.
-        preparing: called with (done, total, entry) while faces are looked for.
-        judging: called with (label, done, total, account) after each recording of each method.
-        failing: called with (label, reason) for each method that fails; the others are evaluated all the same. If None,
-            the first error ends it.
-        say: called with one line for each recording that is left out or missing, and for each note on the copy.
+    Parameters
+    ----------
+    cache
+        Folder of the crops; what is there already is not made again.
+    labels
+        Labels of the methods in the results; ``labels_of(methods)`` if None.
+    preparing
+        Called with (done, total, entry) while faces are looked for.
+    judging
+        Called with (label, done, total, account) after each recording of each method.
+    failing
+        Called with (label, reason) for each method that fails; the others are evaluated all the same. If None, the
+        first error ends it.
+    say
+        Called with one line for each recording that is left out or missing, and for each note on the copy.
 
-    Raises:
-        AutoHRError: as ``prepare_dataset`` and ``run``; with ``failing`` only where every method fails.
+    Raises
+    ------
+    AutoHRError
+        As ``prepare_dataset`` and ``run``; with ``failing`` only where every method fails.
     """
     if dataset not in DATASETS:
         raise UnknownName("dataset", dataset, DATASETS)
     protocol = find_protocol(protocol)
     _refuse_foreign(protocol, [dataset])
-    labels = labels_of(methods) if labels is None else labels
+    by_label = dict(zip(labels_of(methods) if labels is None else labels, methods, strict=True))
     prepared: dict[CropConfig, DatasetManifest] = {}
+    is_begun = False
 
-    def evaluate(method: Method, label: str, overwrite: bool) -> Results:
-        crop = crop_of(protocol, method)
+    def evaluate(label: str) -> Results:
+        nonlocal is_begun
+        crop = crop_of(protocol, by_label[label])
         if crop not in prepared:
             prepared[crop] = prepare_dataset(
                 DATASETS[dataset], Path(root), cache, crop, workers=workers, progress=preparing
@@ -214,33 +250,26 @@ def evaluate_dataset(
         manifest = prepared[crop]
         known = {entry.id for entry in manifest.entries}
         opened = open_cached(cache, crop, datasets={entry.dataset for entry in manifest.entries}) if known else []
-        return run(
+        results = run(
             protocol,
-            method,
+            by_label[label],
             [one for one in opened if one.recording_id in known],
             out,
             entries=manifest.entries,
             absent=manifest.absent,
             label=label,
-            overwrite=overwrite,
+            overwrite=overwrite and not is_begun,
             progress=None if judging is None else partial(judging, label),
         )
+        is_begun = True
+        return results
 
-    results: list[Results] = []
-    failures: dict[str, AutoHRError] = {}
-    for method, label in zip(methods, labels, strict=True):
-        try:
-            results.append(evaluate(method, label, overwrite and not results))
-        except AutoHRError as error:
-            if failing is None:
-                raise
-            failures[label] = error
-    if failures and not results:
-        raise next(iter(failures.values()))
+    if failing is None:
+        return tuple(map(evaluate, by_label))
+    results, failures = make_rows(by_label, evaluate)
     for label, failure in failures.items():
-        assert failing is not None
         failing(label, str(failure))
-    return tuple(results)
+    return tuple(results.values())
 
 
 def labels_of(methods: Sequence[Method]) -> list[str]:
@@ -259,14 +288,28 @@ def labels_of(methods: Sequence[Method]) -> list[str]:
             (n for n in range(2, 1 + max(map(len, parts))) if len({one[-n:] for one in parts}) == len(parts)), 1
         )
         for k, one in zip(twins, parts, strict=True):
-            labels[k] = _plain(f"{methods[k].name}-{'-'.join(one[-depth:])}")
+            labels[k] = _folder_name(f"{methods[k].name}-{'-'.join(one[-depth:])}")
     # Labels are cut to 80 characters, and files may differ in their suffix alone.
-    seen: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for k, label in enumerate(labels):
-        seen[label] = seen.get(label, 0) + 1
-        if seen[label] > 1:
-            labels[k] = f"{label[:76]}-{seen[label]}"
+        counts[label] = counts.get(label, 0) + 1
+        if counts[label] > 1:
+            labels[k] = f"{label[:76]}-{counts[label]}"
     return labels
+
+
+def _label(method: Method, of_folds: bool) -> str:
+    if of_folds or method.weights in (None, method.name):
+        return method.name
+    return _folder_name(f"{method.name}-{Path(str(method.weights)).stem}")
+
+
+def _folder_name(label: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "-", label)[:80]
+
+
+def _each(method: Methods) -> Collection[Method]:
+    return method.values() if isinstance(method, Mapping) else [method]
 
 
 def _say_what_is_missing(manifest: DatasetManifest, say: Callable[[str], None]) -> None:
@@ -278,38 +321,19 @@ def _say_what_is_missing(manifest: DatasetManifest, say: Callable[[str], None]) 
         say(f"Note: {note}")
 
 
-def find_protocol(protocol: Protocol | str) -> Protocol:
-    """Raises UnknownName where ``PROTOCOLS`` has none of that name."""
-    if isinstance(protocol, Protocol):
-        return protocol
-    if protocol not in PROTOCOLS:
-        raise UnknownName("protocol", protocol, PROTOCOLS)
-    return PROTOCOLS[protocol]
-
-
-def _refuse_other_crop(protocol: Protocol, method: Method | Mapping[int, Method], crop: CropConfig | None) -> None:
-    needed = crop_of(protocol, method)
-    methods = list(method.values()) if isinstance(method, Mapping) else [method]
-    if crop is not None and crop != needed and any(one.crop is not None for one in methods):
-        raise BadWeights(f"The net was trained with {needed}, these recordings have {crop}; open them with its crop.")
-
-
-def _gather(
-    protocol: Protocol, recordings: Sequence[CachedRecording], entries: list[Entry], absent: list[Absent]
-) -> tuple[list[_Task], list[Absent]]:
-    """Every recording of the protocol's datasets, in order of id, with its segments and its fold."""
+def _tasks(protocol: Protocol, recordings: Sequence[CachedRecording], entries: Iterable[Entry]) -> list[_Task]:
+    """Return every recording of the protocol's datasets, in order of id, with its segments and its fold."""
     segments: dict[str, list[CachedRecording]] = {}
     for one in recordings:
         segments.setdefault(one.recording_id, []).append(one)
-    known = {entry.id: entry for entry in entries}
-    ids = sorted(set(segments) | set(known))
-    _refuse_foreign(protocol, ((known[one] if one in known else segments[one][0]).dataset for one in ids))
-    folds = folds_of(protocol, {one: known[one] if one in known else segments[one][0] for one in ids})
-    tasks = [
-        _Task(one, tuple(sorted(segments.get(one, ()), key=lambda part: part.segment)), known.get(one), folds[one])
-        for one in ids
+    by_id = {entry.id: entry for entry in entries}
+    known = {one: by_id[one] if one in by_id else segments[one][0] for one in sorted({*segments, *by_id})}
+    _refuse_foreign(protocol, (recording.dataset for recording in known.values()))
+    folds = folds_of(protocol, known)
+    return [
+        _Task(one, tuple(sorted(segments.get(one, ()), key=lambda part: part.segment)), by_id.get(one), folds[one])
+        for one in known
     ]
-    return tasks, sorted(absent, key=lambda one: one.id)
 
 
 def _refuse_foreign(protocol: Protocol, datasets: Iterable[str]) -> None:
@@ -334,8 +358,8 @@ def _as_stored(protocol: Protocol, out: Path) -> Protocol:
     return worded if json.loads(json.dumps(worded.as_dict())) == stored else protocol
 
 
-def _begin(run_dir: Run, method: Method | Mapping[int, Method], label: str | None) -> MethodInfo:
-    """Write, or check, which method the folder is of."""
+def _begin(run_dir: Run, method: Methods, label: str | None) -> MethodInfo:
+    """Write which method the folder is of, or check that it is this one."""
     methods = dict(sorted(method.items())) if isinstance(method, Mapping) else {0: method}
     if not methods:
         raise ValueError("method is an empty mapping; give at least one fold's net.")
@@ -343,46 +367,33 @@ def _begin(run_dir: Run, method: Method | Mapping[int, Method], label: str | Non
     if any(one.name != first.name for one in methods.values()):
         raise ValueError(f"The folds' methods differ: {sorted({one.name for one in methods.values()})}.")
     folds = {str(fold): one.weights for fold, one in methods.items()} if isinstance(method, Mapping) else {}
-    digests = {one.weights: _file_digest(one.weights) for one in methods.values() if one.weights is not None}
     info = MethodInfo(
         label=label or _label(first, bool(folds)),
         name=first.name,
         title=first.title,
         weights=None if folds else first.weights,
         folds=folds,
-        digests=digests,
+        digests={one.weights: _file_digest(one.weights) for one in methods.values() if one.weights is not None},
     )
     folder = method_folder(run_dir.root, info.label)
     for litter in folder.glob(".*.part"):
         litter.unlink()
     if (folder / "method.json").exists():
         before = read_method(folder)
+        ours, theirs = {**folds, **info.digests}, {**before.folds, **before.digests}
         if (before.name, before.weights, bool(before.folds)) != (info.name, info.weights, bool(info.folds)) or any(
-            mine.get(key, value) != value
-            for mine, theirs in ((folds, before.folds), (digests, before.digests))
-            for key, value in theirs.items()
+            ours.get(key, value) != value for key, value in theirs.items()
         ):
             raise BadRecipe(
                 f"{str(folder)!r} holds results of {before.name} with other weights "
                 f"({before.weights or dict(before.folds) or 'none'}). Give this method another label, "
                 "or name another folder for the results."
             )
-        info = replace(info, folds={**before.folds, **folds}, digests={**before.digests, **digests})
+        info = replace(info, folds={**before.folds, **folds}, digests={**before.digests, **info.digests})
         if info == before:
             return info
     write_method(folder, info)
     return info
-
-
-def _label(method: Method, of_folds: bool) -> str:
-    if of_folds or method.weights in (None, method.name):
-        return method.name
-    return _plain(f"{method.name}-{Path(str(method.weights)).stem}")
-
-
-def _plain(label: str) -> str:
-    """The label as it can name a folder."""
-    return re.sub(r"[^A-Za-z0-9._+=-]+", "-", label)[:80]
 
 
 def _file_digest(weights: str) -> str:
@@ -393,57 +404,43 @@ def _file_digest(weights: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _digest_of(task: _Task) -> str:
-    """Of the clock, the label and the place of what is kept of a recording; pictures are not read."""
+def _content_digest(task: _Task) -> str:
+    """Return a digest of the clock, the label and the place of what is kept of a recording; pictures are not read."""
     digest = hashlib.sha256()
     for part in task.segments:
         digest.update(f"{part.start_s:.6f} {part.fps:.9f} {part.n_frames}".encode())
         for values in (part.bvp, part.hr_bpm):
             digest.update(np.ascontiguousarray(values, np.float64).tobytes())
     if task.entry is not None:
-        said = f"{task.entry.start_s} {task.entry.duration_s} {task.entry.reason}"
-        digest.update(said.encode("utf-8", "surrogatepass"))
-    groups = (task.entry or task.segments[0]).groups
-    digest.update(json.dumps([task.fold, sorted(groups.items())]).encode())
+        extent = f"{task.entry.start_s} {task.entry.duration_s} {task.entry.reason}"
+        digest.update(extent.encode("utf-8", "surrogatepass"))
+    digest.update(json.dumps([task.fold, sorted(task.known.groups.items())]).encode())
     return digest.hexdigest()[:16]
 
 
 def _stamp(protocol: Protocol, info: MethodInfo, weights: str | None, content: str) -> dict[str, str]:
-    """What the results of one recording depend on."""
-    said = [protocol.as_dict(), info.name, weights, info.digests.get(weights or "")]
-    return {"content": content, "made_by": hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]}
-
-
-def _evaluate(
-    protocol: Protocol, task: _Task, method: Method | None, label: str, weights: str | None
-) -> list[WindowResult]:
-    """Every window of one recording. None of a recording that is only trained on."""
-    if task.fold == 0:
-        return []
-    assert method is not None
-    return [_read(place, task, method, label, weights) for place in _places(protocol, task)]
+    """Return what the results of one recording depend on."""
+    made_by = [protocol.as_dict(), info.name, weights, info.digests.get(weights or "")]
+    return {"content": content, "made_by": hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]}
 
 
 def _places(protocol: Protocol, task: _Task) -> list[_Place]:
-    """The protocol's windows of one recording, in order of time."""
+    """Return the protocol's windows of one recording, in order of time."""
     start_s, end_s = _extent(task)
     reason = task.entry.reason if task.entry is not None and task.entry.reason else None
-    if protocol.window_s is None:
-        kept = [
-            _Place(part.start_s, part.start_s + part.n_frames / part.fps, part, 0, part.n_frames)
-            for part in task.segments
-        ]
-        edges_s = [start_s, *(edge_s for place in kept for edge_s in (place.start_s, place.end_s)), end_s]
-        why = reason or "no face, no frames or no reference here"
-        lost = [
-            _Place(from_s, to_s, why=why)
-            for from_s, to_s in zip(edges_s[::2], edges_s[1::2], strict=True)
-            if to_s - from_s >= protocol.least_s or (not kept and to_s > from_s)
-        ]
-        return sorted(kept + lost, key=lambda place: place.start_s)
-    return [
-        _place(start_s + from_s, start_s + to_s, task, reason) for from_s, to_s in layout(protocol, end_s - start_s)
+    if protocol.window_s is not None:
+        windows = layout(protocol, end_s - start_s)
+        return [_place(start_s + from_s, start_s + to_s, task, reason) for from_s, to_s in windows]
+    kept = [
+        _Place(part.start_s, part.start_s + part.n_frames / part.fps, part, 0, part.n_frames) for part in task.segments
     ]
+    edges_s = [start_s, *(edge_s for place in kept for edge_s in (place.start_s, place.end_s)), end_s]
+    lost = [
+        _Place(from_s, to_s, why=reason or "no face, no frames or no reference here")
+        for from_s, to_s in zip(edges_s[::2], edges_s[1::2], strict=True)
+        if to_s - from_s >= protocol.least_s or (not kept and to_s > from_s)
+    ]
+    return sorted(kept + lost, key=lambda place: place.start_s)
 
 
 def _place(start_s: float, end_s: float, task: _Task, reason: str | None) -> _Place:
@@ -455,14 +452,13 @@ def _place(start_s: float, end_s: float, task: _Task, reason: str | None) -> _Pl
         if abs(moved - first) <= slack and wanted - n_frames <= slack:
             from_s = part.start_s + moved / part.fps
             return _Place(from_s, from_s + n_frames / part.fps, part, moved, n_frames)
-    why = reason or "no face, no frames or no reference in part of it"
-    return _Place(start_s, end_s, why=why)
+    return _Place(start_s, end_s, why=reason or "no face, no frames or no reference in part of it")
 
 
 def _extent(task: _Task) -> tuple[float, float]:
-    """Time of the first frame, and of the end of the last one. Without an entry, of what was kept."""
-    if task.entry is not None and (task.entry.duration_s > 0 or not task.segments):
-        entry = task.entry
+    """Return the times of the first frame and of the end of the last one; without an entry, of what was kept."""
+    entry = task.entry
+    if entry is not None and (entry.duration_s > 0 or not task.segments):
         return entry.start_s, entry.start_s + entry.duration_s + (1 / entry.fps if entry.fps else 0.0)
     return (
         min(part.start_s for part in task.segments),
@@ -471,18 +467,18 @@ def _extent(task: _Task) -> tuple[float, float]:
 
 
 def _read(place: _Place, task: _Task, method: Method, label: str, weights: str | None) -> WindowResult:
-    """What the method says of one window."""
-    known = task.entry or task.segments[0]
+    """Return the method's estimate for one window, beside the truth."""
+    part = place.segment
     blank = WindowResult(
         recording_id=task.id,
-        dataset=known.dataset,
-        subject=known.subject,
-        session=known.session,
+        dataset=task.known.dataset,
+        subject=task.known.subject,
+        session=task.known.session,
         fold=task.fold,
-        groups=dict(known.groups),
+        groups=dict(task.known.groups),
         start_s=round(place.start_s, 6),
         end_s=round(place.end_s, 6),
-        fps=place.segment.fps if place.segment is not None else task.entry.fps if task.entry is not None else 0.0,
+        fps=part.fps if part is not None else task.entry.fps if task.entry is not None else 0.0,
         bvp=None,
         hr_bpm=None,
         confidence=0.0,
@@ -495,14 +491,13 @@ def _read(place: _Place, task: _Task, method: Method, label: str, weights: str |
         method=label,
         weights=weights,
     )
-    part = place.segment
     if part is None:
         return blank
     span = slice(place.first, place.first + place.n_frames)
     rates = part.hr_bpm[span]
     bvp = np.asarray(part.bvp[span], dtype=np.float64)
     has_wave = bool(np.isfinite(bvp).all())
-    told = replace(
+    with_truth = replace(
         blank,
         true_bvp=bvp if has_wave else None,
         true_hr_bpm=float(rates.mean()) if np.isfinite(rates).all() else None,
@@ -510,20 +505,18 @@ def _read(place: _Place, task: _Task, method: Method, label: str, weights: str |
     )
     try:
         clip = part.face_clip(place.first, place.n_frames, crop=None if method.crop is None else method.crop.size_px)
-        said = method(clip)
+        estimate = method(clip)
     except SignalTooShort as short:
-        return replace(told, why=str(short))
-    why = said.why_unreliable
-    if told.true_hr_bpm is None:
-        why = "the reference rate is not known in part of it"
+        return replace(with_truth, why=str(short))
+    is_known = with_truth.true_hr_bpm is not None
     return replace(
-        told,
-        bvp=said.pulse.bvp if said.pulse is not None else None,
-        hr_bpm=said.hr_bpm,
-        confidence=said.confidence,
-        reliable=said.reliable,
-        snr_db=said.snr_db,
-        why=why,
+        with_truth,
+        bvp=estimate.pulse.bvp if estimate.pulse is not None else None,
+        hr_bpm=estimate.hr_bpm,
+        confidence=estimate.confidence,
+        reliable=estimate.reliable,
+        snr_db=estimate.snr_db,
+        why=estimate.why_unreliable if is_known else "the reference rate is not known in part of it",
     )
 
 
@@ -535,27 +528,23 @@ def _rate(bvp: Float, fps: float) -> float | None:
 
 
 def _account(task: _Task, windows: Sequence[WindowResult]) -> Account:
-    known = task.entry or task.segments[0]
     n_scored = sum(window.scored for window in windows)
     reason: str | None = None
-    state: State
+    state: State = "scored"
     if task.fold == 0:
         state, reason = "training", "in a part of the split that is only trained on"
     elif task.entry is not None and task.entry.state == "excluded":
         state, reason = "excluded", task.entry.reason
-    elif n_scored:
-        state = "scored"
-    else:
-        state = "unscored"
-        reason = next((window.why for window in windows if window.why is not None), None)
-        reason = reason or "shorter than a window of the protocol"
+    elif not n_scored:
+        reasons = [window.why for window in windows if window.why is not None]
+        state, reason = "unscored", next(iter(reasons), None) or "shorter than a window of the protocol"
     return Account(
         recording_id=task.id,
         state=state,
         reason=reason,
         n_windows=len(windows),
         n_scored=n_scored,
-        dataset=known.dataset,
-        subject=known.subject,
-        groups=dict(known.groups),
+        dataset=task.known.dataset,
+        subject=task.known.subject,
+        groups=dict(task.known.groups),
     )

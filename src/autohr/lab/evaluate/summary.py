@@ -5,26 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from autohr.lab.evaluate.presets import find_preset
 from autohr.lab.evaluate.results import STATES
-from autohr.lab.evaluate.scoring import Figures, Scores, compare, find_preset
-from autohr.lab.evaluate.tables import NOTHING, Sheet, figure
+from autohr.lab.evaluate.scoring import Figures, Scores, compare
+from autohr.lab.evaluate.tables import NOTHING, Sheet, figure, interval
 from autohr.lab.metrics import CONFIDENCE
 
-COLUMNS = (
-    "method",
-    "SD",
-    "MAE",
-    "95 % of MAE",
-    "RMSE",
-    "r",
-    "MAPE %",
-    "within 5",
-    "SNR dB",
-    "MACC",
-    "reliable",
-    "MAE of these",
-    "scored",
-)
+COLUMNS = tuple("method|SD|MAE|95 % of MAE|RMSE|r|MAPE %|within 5|SNR dB|MACC|reliable|MAE of these|scored".split("|"))
 
 
 def scores_sheet(scores: Sequence[Scores], baseline: str | None = "pos") -> Sheet:
@@ -32,11 +19,8 @@ def scores_sheet(scores: Sequence[Scores], baseline: str | None = "pos") -> Shee
 
     The foot of the table is the oracle: the reference's own wave, scored by the same rule.
 
-    Args:
-        baseline: label of the method that the others are tested against, if it is among them; None for no test.
-
-    Raises:
-        ValueError: no scores, or scores that were not made alike.
+    ``baseline`` is the label of the method that the others are tested against, if it is among them. Raises ValueError
+    for no scores, or scores that were not made alike.
     """
     if not scores:
         raise ValueError("There are no scores to show.")
@@ -52,8 +36,8 @@ def scores_sheet(scores: Sequence[Scores], baseline: str | None = "pos") -> Shee
         f"Errors in bpm against {truth}, one reading for each {first.unit}; {100 * CONFIDENCE:.0f} % intervals by "
         f"drawing subjects. reliable: share of all readings that were scored and called reliable.",
         *oracle_notes(oracles),
-        *_counted(scores),
-        *_tested(scores, baseline),
+        *_counts(scores),
+        *_tests(scores, baseline),
         *dict.fromkeys(note for one in scores for note in one.notes),
     ]
     if any(one.rate_only for one in scores):
@@ -97,8 +81,7 @@ def oracle_notes(oracles: Sequence[Scores]) -> list[str]:
 def groups_sheet(scores: Scores, group: str) -> Sheet:
     """Return one method's figures for each value of a group as a table, and below it the oracle's.
 
-    Raises:
-        KeyError: the results have no such group, or only one value of it.
+    Raises KeyError where the results have no such group, or only one value of it.
     """
     return Sheet(
         title=f"{scores.method.label} by {group} ({scores.protocol}, {scores.preset})",
@@ -115,21 +98,20 @@ def groups_sheet(scores: Scores, group: str) -> Sheet:
     )
 
 
-def _cells(said: Figures) -> tuple[str, ...]:
-    low_high = said.intervals.get("mae_bpm")
+def _cells(figures: Figures) -> tuple[str, ...]:
     return (
-        figure(said.sd_bpm),
-        figure(said.mae_bpm),
-        NOTHING if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f}",
-        figure(said.rmse_bpm),
-        figure(said.pearson_r),
-        figure(said.mape_pct),
-        _percent(said.within_5),
-        figure(said.snr_db, 1),
-        figure(said.macc),
-        _percent(said.coverage),
-        figure(said.reliable_mae_bpm),
-        f"{said.n_scored} of {said.n}",
+        figure(figures.sd_bpm),
+        figure(figures.mae_bpm),
+        interval(figures.intervals.get("mae_bpm"), NOTHING),
+        figure(figures.rmse_bpm),
+        figure(figures.pearson_r),
+        figure(figures.mape_pct),
+        _percent(figures.within_5),
+        figure(figures.snr_db, 1),
+        figure(figures.macc),
+        _percent(figures.coverage),
+        figure(figures.reliable_mae_bpm),
+        f"{figures.n_scored} of {figures.n}",
     )
 
 
@@ -137,11 +119,11 @@ def _percent(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.0f} %"
 
 
-MOST_REASONS = 5
-"""Reasons that are named below a table; the others are counted."""
+MAX_REASONS = 5
+"""Number of reasons that are named below a table; the others are counted."""
 
 
-def _counted(scores: Sequence[Scores]) -> list[str]:
+def _counts(scores: Sequence[Scores]) -> list[str]:
     """Return the counts of recordings and windows in words, once where all methods agree."""
     lines: dict[str, list[str]] = {}
     for one in scores:
@@ -152,33 +134,34 @@ def _counted(scores: Sequence[Scores]) -> list[str]:
             f"{total} recordings expected: {states}; {counts['scored_windows']} of {counts['windows']} windows scored."
         )
         if one.reasons:
-            said = [f"{n} because {why.rstrip('.')}" for why, n in list(one.reasons.items())[:MOST_REASONS]]
-            others = sum(list(one.reasons.values())[MOST_REASONS:])
+            reasons = [f"{n} because {why.rstrip('.')}" for why, n in list(one.reasons.items())[:MAX_REASONS]]
+            others = sum(list(one.reasons.values())[MAX_REASONS:])
             if others:
-                said.append(f"{others} for other reasons, which the report has")
-            line += f" Not scored: {'; '.join(said)}."
+                reasons.append(f"{others} for other reasons, which the report has")
+            line += f" Not scored: {'; '.join(reasons)}."
         lines.setdefault(line, []).append(one.method.label)
     return [line if len(lines) == 1 else f"{', '.join(labels)}: {line}" for line, labels in lines.items()]
 
 
-def _tested(scores: Sequence[Scores], baseline: str | None) -> list[str]:
+def _tests(scores: Sequence[Scores], baseline: str | None) -> list[str]:
+    """Return the paired tests of the methods against the baseline in words; [] without any."""
     against = next((one for one in scores if one.method.label == baseline), None)
     if against is None:
         return []
-    said = []
+    tests = []
     for one in scores:
         test = compare(one, against) if one is not against else None
         if test is None:
             continue
         if test.n_subjects < 2:
-            said.append(f"{one.method.label}: one subject, so no test.")
+            tests.append(f"{one.method.label}: one subject, so no test.")
             continue
         p = "no subject differs" if test.p != test.p else f"p = {test.p:.3f}" if test.p >= 0.001 else "p < 0.001"
-        said.append(
+        tests.append(
             f"{one.method.label} {test.difference_bpm:+.2f} bpm ({test.low_bpm:+.2f} to {test.high_bpm:+.2f}, {p})"
         )
-    if not said:
+    if not tests:
         return []
     n_subjects = max(one.overall.n_subjects for one in scores)
     few = " With fewer than six subjects p cannot fall below 0.05." if n_subjects < 6 else ""
-    return [f"MAE against {baseline}, subject by subject (Wilcoxon): {'; '.join(said)}.{few}"]
+    return [f"MAE against {baseline}, subject by subject (Wilcoxon): {'; '.join(tests)}.{few}"]

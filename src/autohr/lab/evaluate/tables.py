@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from autohr.errors import UnknownName
 
 TEXT_WIDTH = 120
-"""Width at which notes are folded in plain text: this repository's line."""
+"""Width at which notes are folded in plain text."""
 
 NOTHING = "-"
-"""In a cell without a number, as in the paper's tables."""
+"""Content of a cell without a number, as in the paper's tables."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,25 @@ class Sheet:
 
 
 def figure(value: float | None, digits: int = 2) -> str:
-    """A number as a cell; ``NOTHING`` for None and for NaN."""
+    """Return a number as a cell; ``NOTHING`` for None and for NaN.
+
+    Examples
+    --------
+    >>> figure(3.14159), figure(None)
+    ('3.14', '-')
+    """
     return NOTHING if value is None or value != value else f"{value:.{digits}f}"
 
 
-def render_sheet(sheet: Sheet, form: str) -> str:
-    """The table in one of ``FORMATS``.
+def interval(low_high: tuple[float | None, float | None] | None, nothing: str = "") -> str:
+    """Return an interval as a cell; ``nothing`` where it is not known."""
+    if low_high is None or low_high[0] is None or low_high[1] is None:
+        return nothing
+    return f"{low_high[0]:.2f} to {low_high[1]:.2f}"
 
-    Raises:
-        UnknownName: no such format.
-    """
+
+def render_sheet(sheet: Sheet, form: str) -> str:
+    """Return the table in one of ``FORMATS``; UnknownName where there is no such format."""
     if form not in FORMATS:
         raise UnknownName("format", form, FORMATS)
     return FORMATS[form](sheet)
@@ -80,7 +89,7 @@ def _as_markdown(sheet: Sheet) -> str:
 
 
 def _as_latex(sheet: Sheet) -> str:
-    """Render for the package booktabs."""
+    """Return LaTeX for the package booktabs."""
 
     def line(cells: Sequence[str]) -> str:
         return "  " + " & ".join(map(_escape_latex, cells)) + r" \\"
@@ -88,22 +97,9 @@ def _as_latex(sheet: Sheet) -> str:
     kinds = "".join("l" if k in sheet.text_columns else "r" for k in range(len(sheet.columns)))
     foot = [r"  \midrule", *map(line, sheet.foot)] if sheet.foot else []
     notes = [rf"  \par\footnotesize {_escape_latex(note)}" for note in sheet.notes]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            rf"  \caption{{{_escape_latex(sheet.title)}}}",
-            rf"  \begin{{tabular}}{{{kinds}}}",
-            r"  \toprule",
-            line(sheet.columns),
-            r"  \midrule",
-            *map(line, sheet.rows),
-            *foot,
-            r"  \bottomrule",
-            r"  \end{tabular}",
-            *notes,
-            r"\end{table}",
-        ]
-    )
+    top = [r"\begin{table}", rf"  \caption{{{_escape_latex(sheet.title)}}}", rf"  \begin{{tabular}}{{{kinds}}}"]
+    body = [r"  \toprule", line(sheet.columns), r"  \midrule", *map(line, sheet.rows), *foot, r"  \bottomrule"]
+    return "\n".join([*top, *body, r"  \end{tabular}", *notes, r"\end{table}"])
 
 
 def _escape_latex(text: str) -> str:
@@ -135,3 +131,4 @@ FORMATS: dict[str, Callable[[Sheet], str]] = {
     "latex": _as_latex,
     "html": _as_html,
 }
+"""Name of a format -> function that renders a table in it."""
