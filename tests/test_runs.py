@@ -150,10 +150,26 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
         with pytest.raises(AutoHRError, match="Wait for it"), locked(path, "Another one is at work. Wait for it."):
             pass
         process.kill()
-    with locked(path, ""):
+    with locked(path, ""), pytest.raises(AutoHRError, match="At work"), locked(path, "At work"):
         pass
     with pytest.raises(AutoHRError, match="Cannot write"), locked(path / "below", ""):
         pass
+
+
+def test_two_processes_do_not_work_in_one_run(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from autohr.lab.runs import create_run\n"
+        "run = create_run(Path(sys.argv[1]), {}); print(flush=True); time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for overwrite in (False, True):
+            with pytest.raises(AutoHRError, match="Another autohr is at work in"):
+                create_run(tmp_path, {}, overwrite=overwrite)
+        assert open_run(tmp_path).config == {}
+        process.kill()
+    assert create_run(tmp_path, {}).config == {}
 
 
 def test_a_file_of_at_most_so_many_bytes_is_read_whole(tmp_path: Path) -> None:

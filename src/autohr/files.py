@@ -21,9 +21,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, cast
 
 from autohr.errors import AutoHRError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -301,26 +304,33 @@ def strict_json(value: Any) -> Any:
     return value
 
 
-@contextlib.contextmanager
-def locked(path: Path, message: str) -> Iterator[None]:
-    """Hold the lock file ``path`` for this process.
+def take_lock(path: Path, message: str, *, again: bool = False) -> BaseFileLock:
+    """Take the lock file ``path``, and return the lock that this process then holds.
 
-    The lock ends with the process, also when that is killed. The file itself stays.
+    It is released by its ``release()``, when the object is gone, and when the process ends, also by a kill. The file
+    stays. With ``again`` this process may take a lock that it holds already.
 
     Raises
     ------
     AutoHRError
-        Another process holds the lock; its text is ``message``. Or the file cannot be written.
+        Another process holds the lock, and ``message`` says so; or the file cannot be written.
     """
-    from filelock import FileLock, Timeout  # only where it is needed: `autohr --help` must be quick
+    from filelock import FileLock, Timeout  # Not at the top: `autohr --help` must be quick.
 
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=0, is_singleton=again)
     try:
         lock.acquire()
     except Timeout:
         raise AutoHRError(message) from None
     except OSError as error:
         raise cannot_write(path, error) from error
+    return lock
+
+
+@contextlib.contextmanager
+def locked(path: Path, message: str) -> Iterator[None]:
+    """Hold the lock file ``path``; see ``take_lock``."""
+    lock = take_lock(path, message)
     try:
         yield
     finally:
