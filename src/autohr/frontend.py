@@ -104,7 +104,7 @@ class FaceRow:
     rgb: Float
     """(3,) mean colour of the skin."""
     traces: Float
-    """(R, 3) mean colours of the regions ``video.rois.REGIONS``."""
+    """(R, 3) mean colours of the regions ``video.regions.REGIONS``."""
     background_rgb: Float
     """(3,) mean colour of what is no person; NaN where the frame shows little else."""
     box_xywh: Float

@@ -39,7 +39,7 @@ from autohr.signals.filters import standardise
 from autohr.types import Frame, Frames, Measurement, Pulse, Reading
 from autohr.video.detector import Detects, FaceDetector, check_frame
 from autohr.video.regions import PATCH_PX
-from autohr.video.stamps import CLOCK_RESTART_S, CONFIRMING, MOST_LEAPS_S
+from autohr.video.stamps import CLOCK_RESTART_S, CONFIRMING, MAX_LEAPS_S
 from autohr.video.tracker import TrackedFace
 
 SESSION_SCHEMA = "autohr.session/1"
@@ -327,7 +327,7 @@ class LiveSession:
     def _admit(self, t_s: float) -> float | None:
         """Return the time since the first frame; None, and count, where it cannot be one.
 
-        A time that lies over ``MOST_LEAPS_S`` ahead, or more than ``CLOCK_RESTART_S`` behind, is refused until
+        A time that lies over ``MAX_LEAPS_S`` ahead, or more than ``CLOCK_RESTART_S`` behind, is refused until
         ``CONFIRMING`` frames in a row show that the clock was set anew; then it is carried on where it was.
         """
         self._n_offered += 1
@@ -348,7 +348,7 @@ class LiveSession:
         step_s = t_s - self._last_s
         if not math.isfinite(step_s):
             return False
-        if -CLOCK_RESTART_S <= step_s <= MOST_LEAPS_S:
+        if -CLOCK_RESTART_S <= step_s <= MAX_LEAPS_S:
             return step_s >= least_s
         odd_step_s = t_s - self._odd_s
         self._n_odd = self._n_odd + 1 if least_s <= odd_step_s <= CLOCK_RESTART_S else 1

@@ -1,10 +1,8 @@
-"""The rate at which a video was filmed, where the file says that it is not the one at which it plays.
+"""Read the rate at which a video was filmed, where its file says that it is not the one at which it plays.
 
 Slow motion is often stored with stretched time stamps: filmed at 240 frames per second, stamped at 30, and the true
 rate in a tag. A pulse read from such stamps is too slow by that factor, and looks perfectly good. Time lapse is the
 same the other way round. ``read_capture`` finds the tag, and ``time_factor`` decides whether it means anything.
-
-What is known, and how well:
 
 * ``com.android.capture.fps``, in mp4 and mov: frames per second of the camera, written by Android's ``MPEG4Writer`` and
   read by ExoPlayer and MediaInfo (sure: public source). Files of ordinary recordings carry it too, and some phones
@@ -34,15 +32,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-MOST_CAPTURE_FPS = 1000.0
-"""A tag above this is meaningless: phones and cameras film at 960 at most (what is above is interpolated)."""
-LEAST_SLOW_FPS = 45.0
-"""Slow motion is filmed faster than this. A tag of 30 over slower stamps is an ordinary camera in dim light."""
+MAX_CAPTURE_FPS = 1000.0
+"""Largest meaningful tag: phones and cameras film at 960 at most (what is above is interpolated)."""
+MIN_SLOW_FPS = 45.0
+"""Lowest rate of slow motion. A tag of 30 over slower stamps is an ordinary camera in dim light."""
 FACTOR_SLACK = 1.5
-"""The tagged rate and that of the stamps may differ by this factor before the stamps are called stretched: a variable
-rate sinks to two thirds in dim light, and the least slow motion there is, 50 over 25 or 60 over 30, has factor 2."""
+"""Factor between the tagged rate and that of the stamps from which the stamps are called stretched: a variable rate
+sinks to two thirds in dim light, and the weakest slow motion, 50 over 25 or 60 over 30, has factor 2."""
 MIN_LAPSE_FPS = 5.0
-"""A time lapse filmed at fewer frames per second holds no pulse: 5 are just twice the fastest one, 150 bpm."""
+"""Frames per second below which a time lapse holds no pulse: 5 are just twice the fastest one, 150 bpm."""
 
 _FPS_TAG = re.compile(r"(capture|sensor|shooting|recording)[ ._-]?(fps|frame[ ._-]?rate)$")
 _MODE_TAGS = ("com.xiaomi.slow_moment", "com.xiaomi.fast_moment")
@@ -50,31 +48,34 @@ _SAMSUNG_FPS = {12: 240.0, 13: 120.0}
 _SAMSUNG_HEVC = 21
 _SAMSUNG_MIXED = (7, 9, 22, 23)
 _SONY_RATES = re.compile(rb"captureFps=[\"']([0-9.]+)[pi]?[\"'][^>]*formatFps=[\"']([0-9.]+)[pi]?[\"']")
-_MOST_BOXES = 10_000
-_MOST_BYTES = 2**20
+_MAX_BOXES = 10_000
+_MAX_BYTES = 2**20
 _CONTAINERS = (b"moov", b"udta", b"meta", b"smta")
 
 
 @dataclass(frozen=True)
 class Capture:
-    """Rate at which a video was filmed, as its file states it."""
+    """The rate at which a video was filmed, as its file states it."""
 
     fps: float | None = None
-    """Frames per second of the camera; None where only the kind of recording is said."""
+    """Frames per second of the camera; None where only the kind of recording is known."""
     stored_fps: float | None = None
-    """Rate at which the file plays, where the same place says so."""
+    """Rate at which the file plays, where the same place states it."""
     tag: str = ""
-    """Name of the place, for notes."""
+    """Name of the tag, for notes."""
     is_mixed: bool = False
     """True where parts of the video were filmed at different rates."""
 
 
 def read_capture(tags: Sequence[Mapping[str, str]], path: Path | None) -> Capture | None:
-    """Return what a file says about the rate at which it was filmed; None if it says nothing that can be meant.
+    """Return the rate at which a file says that it was filmed; None if it has no tag that can be meant.
 
-    Args:
-        tags: metadata of the container and of the stream, in this order; names in any case.
-        path: the file, for the boxes of mp4 and mov that FFmpeg does not show; None for an address.
+    Parameters
+    ----------
+    tags
+        Metadata of the container and of the stream, in this order; names in any case.
+    path
+        The file, for the boxes of mp4 and mov that FFmpeg does not show; None for an address.
     """
     boxed = None if path is None else _read_boxes(path)
     if boxed is not None:
@@ -89,37 +90,40 @@ def read_capture(tags: Sequence[Mapping[str, str]], path: Path | None) -> Captur
         for some in plain:
             fps = _rate(some.get(name))
             if fps is not None:
-                return Capture(fps if fps >= LEAST_SLOW_FPS else None, tag=name)
+                return Capture(fps if fps >= MIN_SLOW_FPS else None, tag=name)
     return None
 
 
 def time_factor(capture: Capture, stored_fps: float | None) -> float:
-    """Return how many times too long the stamps are: 8 for 240 frames per second stored at 30, 1 if they are right.
+    """Return the factor by which the stamps are too long: 8 for 240 frames a second stored at 30, 1 if they are right.
 
-    Args:
-        capture: what the file says.
-        stored_fps: frames per second by the stamps; None if unknown.
+    ``stored_fps`` is the rate by the stamps, None if unknown.
+
+    Examples
+    --------
+    >>> time_factor(Capture(240.0), 30.0), time_factor(Capture(30.0), 24.0)
+    (8.0, 1.0)
     """
     stored = capture.stored_fps or stored_fps
     if capture.fps is None or stored is None or not stored > 0:
         return 1.0
     factor = capture.fps / stored
-    if factor > FACTOR_SLACK and capture.fps >= LEAST_SLOW_FPS:
+    if factor > FACTOR_SLACK and capture.fps >= MIN_SLOW_FPS:
         return factor
     return factor if factor < 1 / FACTOR_SLACK else 1.0
 
 
 def _rate(text: str | None) -> float | None:
-    """The text as a rate in frames per second; None if it is none that a camera could have."""
+    """Return the text as a rate in frames per second; None if it is none that a camera could have."""
     try:
         fps = float(text or "")
     except ValueError:
         return None
-    return fps if math.isfinite(fps) and 0 < fps <= MOST_CAPTURE_FPS else None
+    return fps if math.isfinite(fps) and 0 < fps <= MAX_CAPTURE_FPS else None
 
 
 def _read_boxes(path: Path) -> Capture | None:
-    """Return what Samsung's and Sony's boxes of an mp4 or mov say; None if there are none."""
+    """Read the rate from Samsung's and Sony's boxes of an mp4 or mov; None if there are none."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -127,18 +131,18 @@ def _read_boxes(path: Path) -> Capture | None:
             if file.read(4) not in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
                 return None
             for kind, start, end in _boxes(file, 0, size):
-                said = _said(file, kind, start, end)
-                if said is not None:
-                    return said
+                capture = _read_box(file, kind, start, end)
+                if capture is not None:
+                    return capture
     except (OSError, struct.error):
         return None
     return None
 
 
 def _boxes(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int, int]]:
-    """The leaves among the boxes from ``start`` to ``end``: kind, and where their content starts and ends."""
+    """Yield the leaves among the boxes from ``start`` to ``end``: kind, start and end of their content."""
     n_boxes = 0
-    while start + 8 <= end and n_boxes < _MOST_BOXES:
+    while start + 8 <= end and n_boxes < _MAX_BOXES:
         n_boxes += 1
         file.seek(start)
         size, kind = struct.unpack(">I4s", file.read(8))
@@ -157,7 +161,7 @@ def _boxes(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[tup
 
 
 def _n_flags(file: BinaryIO, kind: bytes, inside: int) -> int:
-    """Bytes of version and flags before the boxes inside a box."""
+    """Return the number of bytes of version and flags before the boxes inside a box."""
     if kind == b"smta":
         return 4
     if kind != b"meta":
@@ -167,12 +171,12 @@ def _n_flags(file: BinaryIO, kind: bytes, inside: int) -> int:
     return 0 if file.read(4) == b"hdlr" else 4
 
 
-def _said(file: BinaryIO, kind: bytes, start: int, end: int) -> Capture | None:
+def _read_box(file: BinaryIO, kind: bytes, start: int, end: int) -> Capture | None:
     if kind not in (b"saut", b"xml "):
         return None
     file.seek(start)
     if kind == b"xml ":
-        content = file.read(min(end - start, _MOST_BYTES))
+        content = file.read(min(end - start, _MAX_BYTES))
         found = _SONY_RATES.search(content)
         fps, stored_fps = (_rate(text.decode()) for text in found.groups()) if found else (None, None)
         return Capture(fps, stored_fps, "captureFps of Sony's XML") if fps and stored_fps else None

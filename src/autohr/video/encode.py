@@ -1,4 +1,4 @@
-"""How frames leave autohr: RGB frames with true times become a video file that says truly how its colours are coded.
+"""Write RGB frames with true times to a video file that says truly how its colours are coded.
 
 ``write_video(path, frames, fps=30)`` for a whole video, ``VideoWriter`` for one frame at a time. The container goes by
 the suffix. The file is written under a temporary name beside the target and renamed at the end, so a file with the
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, TypedDict, Unpack, cast
 
 import av
 import av.codec
@@ -29,11 +29,12 @@ from numpy.typing import NDArray
 
 from autohr.errors import VideoError
 from autohr.types import Frame
+from autohr.video.folders import error_reason
 
 CONSTANT_RATE_SUFFIXES = frozenset({".avi"})
-"""Containers that hold no time stamps, only a rate."""
+"""Suffixes of containers that hold no time stamps, only a rate."""
 GRID_TOLERANCE_S = 0.001
-"""How far a time may lie off the grid of a constant-rate container."""
+"""Largest distance of a time from the grid of a constant-rate container."""
 
 _FINE = Fraction(1, 90_000)  # the MPEG clock: divides 24, 25, 30, 50 and 60 fps exactly
 _GIF = Fraction(1, 100)
@@ -44,28 +45,56 @@ _EXACT = int(
     Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP | Interpolation.FULL_CHR_H_INT
 )
 _UNTAGGED = frozenset({(".avi", "ffv1"), (".avi", "rawvideo"), (".avi", "huffyuv"), (".avi", "ffvhuff")})
-"""Where neither container nor codec can say which matrix and range the colours are in."""
+"""Pairs of container and codec that cannot say which matrix and range the colours are in."""
+
+
+class WriterOptions(TypedDict, total=False):
+    """Arguments of ``VideoWriter`` that ``write_video`` hands on."""
+
+    codec: str
+    crf: int
+    pix_fmt: str
+    full_range: bool
+    preset: str
+    gop: int | None
+    matrix: Literal["bt601", "bt709"] | None
+    rotation_deg: int
 
 
 class VideoWriter:
-    """Writes one video, frame by frame, with a time for each. A context manager; the file appears when it is left.
+    """Writer of one video, frame by frame, with a time for each. A context manager; the file appears when it is left.
 
-    Args:
-        path: where to; an existing file is replaced. The suffix chooses the container (.mp4 .mov .mkv .webm .avi .gif).
-        width, height: of every frame, in pixels.
-        codec: an encoder of FFmpeg: libx264, libx265, mjpeg, ffv1, libvpx-vp9, gif, ...
-        crf: 0 (best) to 51 (63 for vp9). For mjpeg it becomes the quantiser max(1, crf / 6), a mapping of ours.
-        rate_fps: the nominal rate; needed for .avi, which knows no other clock. None takes it from the first two times.
-        pix_fmt: FFmpeg's name of the pixel format. gif is always a palette of each frame's own 256 best colours.
-        full_range: luma 0..255 in place of 16..235. RGB, gray and mjpeg are always full range.
-        preset: speed of libx264 and libx265; other codecs ignore it.
-        gop: greatest distance of key frames, in frames; None leaves it to the codec.
-        matrix: colour matrix; None is bt601 below 720 lines, bt709 from there up (mjpeg: always bt601).
-        rotation_deg: asks players to turn the picture counterclockwise by 0, 90, 180 or 270 degrees.
+    Parameters
+    ----------
+    path
+        An existing file is replaced. The suffix chooses the container (.mp4 .mov .mkv .webm .avi .gif).
+    width, height
+        Size of every frame, in pixels.
+    codec
+        An encoder of FFmpeg: libx264, libx265, mjpeg, ffv1, libvpx-vp9, gif, ...
+    crf
+        0 (best) to 51 (63 for vp9). For mjpeg it becomes the quantiser max(1, crf / 6), a mapping of ours.
+    rate_fps
+        The nominal rate; needed for .avi, which knows no other clock. None takes it from the first two times.
+    pix_fmt
+        FFmpeg's name of the pixel format. gif is always a palette of each frame's own 256 best colours.
+    full_range
+        Luma 0..255 in place of 16..235. RGB, gray and mjpeg are always full range.
+    preset
+        Speed of libx264 and libx265; other codecs ignore it.
+    gop
+        Greatest distance of key frames, in frames; None leaves it to the codec.
+    matrix
+        Colour matrix; None is bt601 below 720 lines, bt709 from there up (mjpeg: always bt601).
+    rotation_deg
+        Turn counterclockwise that players are asked for: 0, 90, 180 or 270.
 
-    Raises:
-        ValueError: an argument out of its range, or a combination that the codec or container cannot hold.
-        VideoError: the file cannot be written.
+    Raises
+    ------
+    ValueError
+        An argument is out of its range, or the codec or container cannot hold the combination.
+    VideoError
+        The file cannot be written.
     """
 
     def __init__(
@@ -137,15 +166,14 @@ class VideoWriter:
             self.discard()
 
     def write(self, frame_rgb: Frame, t_s: float) -> None:
-        """Append one frame.
+        """Append a frame (H, W, 3) uint8, RGB, at ``t_s`` seconds.
 
-        Args:
-            frame_rgb: (H, W, 3) uint8, RGB.
-            t_s: its time in seconds, 0 or more and later than the frame before.
-
-        Raises:
-            ValueError: a wrong shape or type, or a time that is not later than the last one.
-            VideoError: the disk or the encoder failed.
+        Raises
+        ------
+        ValueError
+            Its shape or type is wrong, or its time is below 0 or not later than the last one.
+        VideoError
+            The disk or the encoder failed.
         """
         if self._closed:
             raise ValueError(f"The writer of {str(self.path)!r} is closed; make a new one.")
@@ -175,9 +203,12 @@ class VideoWriter:
     def close(self) -> None:
         """Finish the file and give it its name. Harmless when called twice.
 
-        Raises:
-            ValueError: not one frame was written.
-            VideoError: the disk or the encoder failed.
+        Raises
+        ------
+        ValueError
+            Not one frame was written.
+        VideoError
+            The disk or the encoder failed.
         """
         if self._closed:
             return
@@ -199,7 +230,7 @@ class VideoWriter:
             self._part.replace(self.path)
         except (av.FFmpegError, OSError) as error:
             self.discard()
-            raise VideoError(f"{str(self.path)!r} cannot be finished: {_reason(error)}.") from None
+            raise VideoError(f"{str(self.path)!r} cannot be finished: {error_reason(error)}.") from None
 
     def discard(self) -> None:
         """Stop and leave nothing behind. Harmless after ``close``."""
@@ -220,7 +251,7 @@ class VideoWriter:
             container = av.open(str(self._part.absolute()), "w")
         except (av.FFmpegError, OSError) as error:
             raise VideoError(
-                f"{str(self.path)!r} cannot be written: {_reason(error)}. Does its folder exist?"
+                f"{str(self.path)!r} cannot be written: {error_reason(error)}. Does its folder exist?"
             ) from None
         except ValueError as error:
             raise ValueError(f"{self._suffix!r} is no container of FFmpeg ({error}); use .mp4, .mkv or .avi.") from None
@@ -230,7 +261,7 @@ class VideoWriter:
             stream = cast(VideoStream, container.add_stream(self._codec, rate=rate, options=options))
         except (av.FFmpegError, ValueError) as error:
             self.discard()
-            raise ValueError(f"{self._suffix} cannot hold {self._codec} ({_reason(error)}); use .mkv.") from None
+            raise ValueError(f"{self._suffix} cannot hold {self._codec} ({error_reason(error)}); use .mkv.") from None
         self._stream = stream
         stream.width, stream.height, stream.pix_fmt = self._width, self._height, self._pix_fmt
         context = stream.codec_context
@@ -272,11 +303,11 @@ class VideoWriter:
             else:
                 self._container.mux(self._stream.encode(self._converted(rgb)))
         except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"{str(self.path)!r} cannot be written: {_reason(error)}.") from None
+            raise VideoError(f"{str(self.path)!r} cannot be written: {error_reason(error)}.") from None
         self.n_written += 1
 
     def _converted(self, rgb: av.VideoFrame) -> av.VideoFrame:
-        """To the pixel format, matrix and range of the stream, and tagged so."""
+        """Convert a frame to the pixel format, matrix and range of the stream, and tag it so."""
         out = self._reformatter.reformat(
             rgb,
             format=self._pix_fmt,
@@ -305,25 +336,25 @@ def write_video(
     *,
     fps: float | None = None,
     t_s: Sequence[float] | NDArray[np.float64] | None = None,
-    codec: str = "libx264",
-    crf: int = 18,
-    pix_fmt: str = "yuv420p",
-    full_range: bool = False,
-    preset: str = "veryfast",
-    gop: int | None = None,
-    matrix: Literal["bt601", "bt709"] | None = None,
-    rotation_deg: int = 0,
+    **options: Unpack[WriterOptions],
 ) -> None:
-    """Write all frames to a video file; arguments as in ``VideoWriter``.
+    """Write all frames to a video file; further arguments as in ``VideoWriter``.
 
-    Args:
-        frames: (H, W, 3) uint8 RGB frames, all of one size; read one at a time.
-        fps: frames per second; frame i is at ``i / fps``. Needed if ``t_s`` is not given, and for .avi.
-        t_s: the time of each frame in seconds, increasing; as many as there are frames.
+    Parameters
+    ----------
+    frames
+        (H, W, 3) uint8 RGB frames, all of one size; read one at a time.
+    fps
+        Frames per second; frame i is at ``i / fps``. Needed if ``t_s`` is not given, and for .avi.
+    t_s
+        Time of each frame in seconds, increasing; as many as there are frames.
 
-    Raises:
-        ValueError: neither ``fps`` nor ``t_s``, no frames, times that do not match, or an argument out of its range.
-        VideoError: the file cannot be written.
+    Raises
+    ------
+    ValueError
+        Neither ``fps`` nor ``t_s``, no frames, times that do not match, or an argument out of its range.
+    VideoError
+        The file cannot be written.
     """
     if fps is None and t_s is None:
         raise ValueError("Neither fps nor t_s is given; say when the frames are shown by one of them.")
@@ -335,20 +366,7 @@ def write_video(
                 raise ValueError(f"There are more frames than times: t_s holds {len(t_s)}.")
             if writer is None:
                 height, width = frame.shape[:2]
-                writer = VideoWriter(
-                    path,
-                    width=width,
-                    height=height,
-                    codec=codec,
-                    crf=crf,
-                    rate_fps=fps,
-                    pix_fmt=pix_fmt,
-                    full_range=full_range,
-                    preset=preset,
-                    gop=gop,
-                    matrix=matrix,
-                    rotation_deg=rotation_deg,
-                )
+                writer = VideoWriter(path, width=width, height=height, rate_fps=fps, **options)
             writer.write(frame, float(t_s[n - 1]) if t_s is not None else (n - 1) / cast(float, fps))
         if t_s is not None and n < len(t_s):
             raise ValueError(f"There are {n} frames but {len(t_s)} times in t_s.")
@@ -362,7 +380,7 @@ def write_video(
 
 
 def _pixel_format(codec: str, pix_fmt: str, width: int, height: int) -> str:
-    """The pixel format that will be written, after checks against the codec and the size."""
+    """Return the pixel format that will be written, after checks against the codec and the size."""
     try:
         known = [item.name for item in av.codec.Codec(codec, "w").video_formats or []]
     except (av.FFmpegError, ValueError):
@@ -388,20 +406,15 @@ def _pixel_format(codec: str, pix_fmt: str, width: int, height: int) -> str:
 
 
 def _codec_options(codec: str, crf: int, preset: str) -> tuple[dict[str, str], int | None]:
-    """Options of the encoder, and a fixed quantiser for those that know no crf."""
-    if codec == "libx264":
-        return {"crf": str(crf), "preset": preset}, None
-    if codec == "libx265":
-        return {"crf": str(crf), "preset": preset, "x265-params": "log-level=none"}, None
-    if codec in ("libvpx-vp9", "libvpx"):
-        return {"crf": str(crf), "b:v": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1"}, None
-    if codec == "mjpeg":
-        return {}, max(1, round(crf / 6))
-    return {}, None
+    """Return the options of the encoder, and a fixed quantiser for mjpeg, which knows no crf."""
+    x264 = {"crf": str(crf), "preset": preset}
+    vp9 = {"crf": str(crf), "b:v": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1"}
+    options = {"libx264": x264, "libx265": {**x264, "x265-params": "log-level=none"}, "libvpx-vp9": vp9, "libvpx": vp9}
+    return options.get(codec, {}), max(1, round(crf / 6)) if codec == "mjpeg" else None
 
 
 def _palette_graph(width: int, height: int) -> Any:
-    """RGB in, each frame with its own best 256 colours out; no dither, which would add noise to the pulse."""
+    """Return a filter from RGB to each frame's own best 256 colours; no dither, which would add noise to the pulse."""
     graph = av.filter.Graph()
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=_GIF)
     split = graph.add("split")
@@ -415,7 +428,3 @@ def _palette_graph(width: int, height: int) -> Any:
     use.link_to(sink)
     graph.configure()
     return graph
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error).rstrip(".").replace("\n", " ")

@@ -1,4 +1,4 @@
-"""One JPEG picture, as a browser's canvas makes it, becomes RGB. Its size is read before anything is decoded.
+"""Decode one JPEG picture, as a browser's canvas makes it. Its size is read before anything is decoded.
 
 Only baseline JPEG is taken: every canvas writes it, and its cost is settled by the size in its header. A progressive
 file may hide hundreds of scans behind the same size.
@@ -20,10 +20,12 @@ _OTHER_FRAMES = (0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xC
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) in pixels, from the header alone.
+    """Return (width, height) in pixels, from the header alone.
 
-    Raises:
-        VideoError: no JPEG, cut short, or not baseline.
+    Raises
+    ------
+    VideoError
+        The data are no JPEG, cut short, or not baseline.
     """
     if data[:2] != bytes((0xFF, _START)):
         raise VideoError("The picture is no JPEG: it does not begin with FF D8.")
@@ -47,10 +49,12 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def decode_jpeg(data: bytes, max_pixels: int) -> Frame:
-    """The picture (H, W, 3) uint8, RGB.
+    """Decode the picture to (H, W, 3) uint8, RGB.
 
-    Raises:
-        VideoError: what ``jpeg_size`` refuses, more than ``max_pixels``, or data that cannot be decoded.
+    Raises
+    ------
+    VideoError
+        ``jpeg_size`` refuses it, it has more than ``max_pixels``, or it cannot be decoded.
     """
     width, height = jpeg_size(data)
     if not 0 < width * height <= max_pixels:

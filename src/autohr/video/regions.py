@@ -1,6 +1,6 @@
-"""From a frame and a face box to colours: mean skin, regions of the face, background, and the crop that nets see.
+"""Read colours from a frame and a face box: mean skin, regions of the face, background, and the crop that nets see.
 
-Colour means are the signal of every classic method and of the witness beside every net, so they must not change when
+Colour means are the signal of every classic method, so they must not change when
 the box moves by a fraction of a pixel: the face is first brought to a canonical patch of ``PATCH_PX`` by an area
 average and a sub-pixel shift, and all masks are fixed in that patch.
 """
@@ -21,23 +21,23 @@ PATCH_PX = 64
 500 px high, and reading it costs about half a millisecond a frame."""
 
 GRID = 4
-"""Regions are a GRID x GRID raster of the face box: enough of them to tell a pulse, which all share, from noise, which
-they do not; large enough that each still shows one."""
+"""Rows and columns of the raster of regions of the face box: enough to tell a pulse, which all share, from noise,
+which they do not; large enough that each still shows one."""
 
 SKIN_MEMORY_S = 2.0
 """Time constant with which the soft skin mask follows the face. Slower than any pulse, so that the mask itself cannot
 beat; fast enough for a turn of the head."""
 
 SKIN_SPREAD = 2.5
-"""Width of the soft colour test, in robust standard deviations of the face's centre. Chosen by us, not fitted: wide
-enough for shadows on the same skin, narrower than hair."""
+"""Width of the soft colour test, in robust standard deviations of the face's centre: wide enough for shadows on the
+same skin, narrower than hair. Chosen by us, not fitted."""
 
 CELL_SPREAD = 0.2
 """Width of the colour test for the cells of a crop, in logarithms of colour ratios. On the recordings that the
 beamformer was chosen on 0.3 was a little worse (docs/LOG.md, "A beamformer")."""
 
-LEAST_WEIGHT = 0.25
-"""A region of which less than this share is skin has no trace (NaN)."""
+MIN_SKIN_SHARE = 0.25
+"""Share of skin in a region below which it has no trace (NaN)."""
 
 REGIONS: tuple[str, ...] = (
     *(f"grid_{row}{column}" for row in range(GRID) for column in range(GRID)),
@@ -62,11 +62,11 @@ class Colours:
 
 
 UNSEEN = Colours(rgb=np.full(3, np.nan), traces=np.full((len(REGIONS), 3), np.nan))
-"""What is known of a face in a frame that does not show it."""
+"""Colours of a face in a frame that does not show it."""
 
 
 class SkinReader:
-    """Reads one face's colours, frame after frame. State: the slowly following skin mask."""
+    """Reader of one face's colours, frame after frame. State: the slowly following skin mask."""
 
     def __init__(self) -> None:
         self._mask: NDArray[np.float32] | None = None  # (PATCH_PX, PATCH_PX)
@@ -74,7 +74,7 @@ class SkinReader:
         self._measured_s = -np.inf
 
     def read(self, frame: Frame, box_xywh: Float, landmarks: Float | None, t_s: float) -> Colours:
-        """Colours of the face in ``box_xywh`` (4,) of frame (H, W, 3); landmarks (5, 2) in pixels, or None."""
+        """Read the face in ``box_xywh`` (4,) of frame (H, W, 3); landmarks (5, 2) in pixels, or None."""
         patch = face_patch(frame, box_xywh)
         self._follow(patch, t_s)
         assert self._mask is not None
@@ -88,7 +88,7 @@ class SkinReader:
         spot_sums = _landmark_masks(box_xywh, landmarks) @ weighted.reshape(-1, 4)
         sums = np.concatenate([grid_sums, spot_sums])
         traces = np.full((len(REGIONS), 3), np.nan)
-        enough = sums[:, 3] >= LEAST_WEIGHT * _REGION_SIZE
+        enough = sums[:, 3] >= MIN_SKIN_SHARE * _REGION_SIZE
         traces[enough] = sums[enough, :3] / sums[enough, 3:]
         whole = grid_sums.sum(axis=0)
         rgb = whole[:3] / whole[3]
@@ -98,19 +98,19 @@ class SkinReader:
         """Move the mask towards this frame's. Ten times a second is enough for a mask with a memory of two seconds."""
         if self._mask is not None and 0 <= t_s - self._measured_s < 0.1:
             return
-        seen = _skin_likelihood(patch) * _OVAL
+        mask = _skin_likelihood(patch) * _OVAL
         if self._mask is None:
-            self._mask = seen
+            self._mask = mask
         else:
             gain = 1 - np.exp(-max(t_s - self._measured_s, 0.0) / SKIN_MEMORY_S)
-            self._mask = (self._mask + np.float32(gain) * (seen - self._mask)).astype(np.float32)
+            self._mask = (self._mask + np.float32(gain) * (mask - self._mask)).astype(np.float32)
         self._measured_s = t_s
 
 
 def face_patch(frame: Frame, box_xywh: Float, size_px: int = PATCH_PX, margin: float = 0.0) -> NDArray[np.float32]:
-    """The face box, grown by ``margin`` of its sides on each of them, as (size_px, size_px, 3) float32, 0..255.
+    """Cut out the face box, grown by ``margin`` of its sides on each of them, as (size_px, size_px, 3) float32, 0..255.
 
-    Area average to about the target size, then a linear sub-pixel shift. What lies outside the frame repeats its edge.
+    Area average to about the target size, then a linear sub-pixel shift. Outside the frame its edge is repeated.
     """
     height, width = frame.shape[:2]
     x, y, w, h = (float(v) for v in box_xywh)
@@ -144,8 +144,15 @@ def face_patch(frame: Frame, box_xywh: Float, size_px: int = PATCH_PX, margin: f
 
 
 def grown(box_xywh: Float, margin: float, frame: Frame) -> Float:
-    """box (4,) grown by ``margin`` of its sides on each of them, cut at the border of frame (H, W, 3); at least two
-    pixels of the frame stay. The paper's box, which never moves, is made so."""
+    """Grow a box (4,) by ``margin`` of its sides on each of them, cut at the border of frame (H, W, 3).
+
+    At least two pixels of the frame stay. The paper's box, which never moves, is made so.
+
+    Examples
+    --------
+    >>> grown(np.array([0.0, 60.0, 40.0, 40.0]), 0.25, np.zeros((100, 160, 3), np.uint8))
+    array([ 0., 50., 50., 50.])
+    """
     height, width = frame.shape[:2]
     corner, sides = box_xywh[:2], box_xywh[2:]
     low = np.clip(corner - margin * sides, 0, [width - 2, height - 2])
@@ -154,9 +161,9 @@ def grown(box_xywh: Float, margin: float, frame: Frame) -> Float:
 
 
 def scaled(picture: NDArray[Any], size_px: int) -> NDArray[np.float32]:
-    """picture (S, S, 3) as (size_px, size_px, 3) float32: area average where it shrinks, linear where it grows.
+    """Scale a picture (S, S, 3) to (size_px, size_px, 3) float32: area average where it shrinks, linear where it grows.
 
-    Nets are trained and used with this one function, so that both see the same crop.
+    Nets are trained and used with this one function, so that both get the same crop.
     """
     side_px = picture.shape[0]
     out = picture.astype(np.float32, copy=False)
@@ -167,9 +174,9 @@ def scaled(picture: NDArray[Any], size_px: int) -> NDArray[np.float32]:
 
 
 def background_colour(frame: Frame, boxes_xywh: list[Float]) -> Float:
-    """Mean colour (3,) of what is not a person: every fourth pixel outside the heads and the bodies under them.
+    """Return the mean colour (3,) of every fourth pixel outside the heads and the bodies under them.
 
-    NaN when less than 3 % of the frame is left: a face that fills the picture leaves no witness of the light.
+    NaN when less than 3 % of the frame is left, as beside a face that fills the picture.
     """
     step = 4
     outside = np.ones(frame[::step, ::step].shape[:2], dtype=bool)
@@ -188,17 +195,18 @@ def background_colour(frame: Frame, boxes_xywh: list[Float]) -> Float:
 
 
 def cells_of(frames: Frame, n_cells: int) -> Float:
-    """Mean colours (n_cells * n_cells, T, 3) of a raster of frames (T, H, W, 3), row by row."""
+    """Return the mean colours (n_cells * n_cells, T, 3) of a raster of frames (T, H, W, 3), row by row."""
     means = [cv2.resize(one.astype(np.float32), (n_cells, n_cells), interpolation=cv2.INTER_AREA) for one in frames]
     cells: Float = np.stack(means).reshape(len(frames), -1, 3).transpose(1, 0, 2).astype(np.float64)
     return cells
 
 
 def skin_of_cells(rgb: Float) -> Float:
-    """(R,) 0..1: how much each cell of a square raster around a face, mean colours rgb (R, 3), is skin.
+    """Return the share of skin (R,), 0..1, of each cell of a square raster around a face with mean colours rgb (R, 3).
 
     Like ``_skin_likelihood`` it goes by logarithmic colour ratios and the centre of this face, but for a raster that is
-    coarse and holds hair, clothes and background too: a width of its own, and shadows count less."""
+    coarse and holds hair, clothes and background too: a width of its own, and shadows count less.
+    """
     side = round(float(np.sqrt(len(rgb))))
     safe = np.maximum(rgb, 1.0)
     logs = np.log(safe)
@@ -211,10 +219,11 @@ def skin_of_cells(rgb: Float) -> Float:
 
 
 def _skin_likelihood(patch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(S, S) 0..1: how much each pixel's colour is like the centre of this face, whoever it is.
+    """Return the likeness (S, S), 0..1, of each pixel's colour to the centre of this face, whoever it is.
 
     Logarithmic colour ratios, so that shading counts little and skin tone not at all; median and median deviation of
-    the cheeks and nose as the model. Burnt-out and black pixels carry no pulse and weigh nothing."""
+    the cheeks and nose as the model. Burnt-out and black pixels carry no pulse and weigh nothing.
+    """
     safe = np.maximum(patch, 1.0)
     logs = np.log(safe)
     features = np.stack([logs[..., 0] - logs[..., 1], logs[..., 1] - logs[..., 2], 0.5 * logs.mean(axis=-1)], axis=-1)
@@ -233,7 +242,7 @@ def _skin_likelihood(patch: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _oval() -> NDArray[np.float32]:
-    """Soft oval inside the detector's box: its corners are hair, ears and background."""
+    """Return a soft oval inside the detector's box, the corners of which are hair, ears and background."""
     at = (np.arange(PATCH_PX) + 0.5) / PATCH_PX
     reach = np.sqrt(((at[None, :] - 0.5) / 0.46) ** 2 + ((at[:, None] - 0.5) / 0.52) ** 2)
     return np.clip((1.0 - reach) / 0.08 + 0.5, 0.0, 1.0).astype(np.float32)
@@ -249,13 +258,13 @@ _REGION_SIZE = np.array(
     [(PATCH_PX // GRID) ** 2] * GRID**2
     + [np.pi * (_SPOT_RADIUS * 0.4 * PATCH_PX) ** 2] * len(_SPOTS)  # eyes are about 0.4 of the box apart
 )
-"""(R,) pixels of each region if all of it were skin."""
+"""Number of pixels (R,) of each region if all of it were skin."""
 
 _AT = ((np.arange(PATCH_PX) + 0.5) / PATCH_PX).astype(np.float32)
 
 
 def _landmark_masks(box_xywh: Float, landmarks: Float | None) -> NDArray[np.float32]:
-    """(5, S * S) round regions placed by two eyes and two mouth corners; zeros without landmarks."""
+    """Return round regions (5, S * S) placed by two eyes and two mouth corners; zeros without landmarks."""
     if landmarks is None:
         return np.zeros((len(_SPOTS), PATCH_PX * PATCH_PX), dtype=np.float32)
     x, y, w, h = (float(v) for v in box_xywh)
