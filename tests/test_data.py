@@ -7,7 +7,7 @@ import errno
 import functools
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -371,12 +371,33 @@ def test_what_cannot_be_prepared_or_opened_is_said(scene_file: Path, tmp_path: P
         open_cached(tmp_path, SMALL)
 
 
+def lost_for_a_while(folder: Path) -> Recording:
+    return blinking(folder / "a.mp4", (3.0, 3.5), 7.0)
+
+
+def of_two_sizes() -> Iterator[VideoFrame]:
+    for index, (rgb, t_s) in enumerate(render(dataclasses.replace(SCENE, duration_s=14.0))):
+        if t_s >= 7:
+            rgb = np.pad(rgb, ((0, 20), (0, 40), (0, 0)))
+        yield VideoFrame(rgb=rgb, t_s=t_s, index=index, repaired=False, whole=index % 12 == 0)
+
+
+def resized(folder: Path) -> Recording:
+    """A camera that changes the size of its picture: another scene."""
+    label = reference(dataclasses.replace(SCENE, duration_s=14.0))
+    return recording(folder / "none", reference=label, open_frames=of_two_sizes)
+
+
+@pytest.mark.parametrize(("make", "n_segments"), [(lost_for_a_while, 1), (resized, 2)])
 @pytest.mark.parametrize("config", [SMALL, dataclasses.replace(PAPER_CROP, size_px=32)], ids=["tracked", "first"])
-def test_a_face_clip_equals_the_meters(tmp_path: Path, config: CropConfig) -> None:
-    """What a method is given from the cache, and from the video itself; with a face that is lost for a while."""
-    one = blinking(tmp_path / "a.mp4", (3.0, 3.5), 7.0)
+def test_training_and_measuring_give_a_net_the_very_same_pixels(
+    tmp_path: Path, config: CropConfig, make: Callable[[Path], Recording], n_segments: int
+) -> None:
+    """A recording through prepare and its clips, and the same frames through a meter: pixels, colours, boxes, marks."""
+    one = make(tmp_path)
     prepare([one], tmp_path / "cache", config)
-    (cached,) = open_cached(tmp_path / "cache", config)
+    segments = open_cached(tmp_path / "cache", config)
+    assert len(segments) == n_segments
     given: list[FaceClip] = []
 
     def wave(clip: FaceClip) -> Pulse:
@@ -385,20 +406,22 @@ def test_a_face_clip_equals_the_meters(tmp_path: Path, config: CropConfig) -> No
 
     method = dataclasses.replace(METHODS["green"], wave=wave, crop=Crop(32, 24, config.box, config.margin))
     meter = Meter(method, MeterConfig(window_s=5.0, stride_s=0.5), detector=MiddleDetector())
-    with open_video(one.video) as video:
-        for frame in video:
-            meter.push(frame.rgb, frame.t_s, whole=frame.whole)
+    for frame in one.open_frames() if one.open_frames else open_video(one.video):
+        meter.push(frame.rgb, frame.t_s, whole=frame.whole)
     meter.finish()
-    assert len(given) == 5
-    for clip in given:
-        mine = cached.face_clip(round(clip.start_s * cached.fps), clip.n_frames, crop=24)
+    trained = ClipSource(segments, n_frames=100, size_px=24, stride=10)
+    assert len(given) == trained.n_windows == 5 * n_segments
+    for k, clip in enumerate(given):
+        cached = segments[k // 5]
+        mine = cached.face_clip(round((clip.start_s - cached.start_s) * cached.fps), clip.n_frames, crop=24)
         assert (mine.fps, mine.start_s) == pytest.approx((clip.fps, clip.start_s))
         for name in ("rgb", "traces", "background_rgb", "box_xywh"):
             assert getattr(mine, name) == pytest.approx(getattr(clip, name), abs=2e-5, nan_ok=True), name
         assert clip.whole is not None and mine.whole is not None and mine.clip is not None and clip.clip is not None
-        assert (mine.found == clip.found).all() and not mine.found.all()
-        assert (mine.whole == clip.whole).all() and mine.whole.any()
-        assert (mine.clip == clip.clip).all()
+        assert (mine.found == clip.found).all() and (mine.whole == clip.whole).all() and mine.whole.any()
+        assert mine.found.all() == (make is resized)
+        assert (mine.clip == clip.clip).all() and (trained.window(k).frames == clip.clip).all()
+        assert (trained.window(k).as_net_input() == clip.as_net_input()[0]).all()
     assert cached.face_clip(0, 100).clip is None
 
 
