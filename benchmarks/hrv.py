@@ -26,7 +26,7 @@ import numpy as np
 from autohr.errors import SignalTooShort
 from autohr.lab.synth.recordings import Picture
 from autohr.lab.synth.video import SceneConfig, write_scene
-from autohr.measure import _beats_twice, summarise
+from autohr.measure import beats_twice, summarise
 from autohr.methods import load_method
 from autohr.signals.hrv import confirm_beats, heart_rate_variability
 from autohr.types import FaceClip, Float, Reading
@@ -112,7 +112,7 @@ def judge(readings: list[Reading], true_s: Float) -> dict[str, Any]:
     row: dict[str, Any] = {"reliable": face.reliable, "why_no_beats": face.why_no_beats, "why_no_hrv": face.why_no_hrv}
     if face.reliable and face.hr_bpm is not None:
         try:
-            beats_s, second_s = confirm_beats(*_beats_twice(readings, face.hr_bpm))
+            beats_s, second_s = confirm_beats(*beats_twice(readings, face.hr_bpm))
         except SignalTooShort:
             beats_s = second_s = np.empty(0)
         if len(beats_s) > 10:

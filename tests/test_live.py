@@ -17,8 +17,11 @@ import pytest
 
 from autohr.confidence.verdict import LEAST_S, TRUSTED_S
 from autohr.errors import NoFace, SignalTooShort
+from autohr.live import record as live_record
 from autohr.live import session as live
-from autohr.live.session import LiveConfig, LiveSession, Sight, advise
+from autohr.live.advice import Sight, advise
+from autohr.live.record import Record
+from autohr.live.session import LiveConfig, LiveSession
 from autohr.measure import answer
 from autohr.meter import Meter, MeterConfig, TooShort
 from autohr.methods import METHODS
@@ -344,42 +347,40 @@ def made_reading(end_s: float) -> Reading:
 
 
 def test_hours_of_readings_are_kept_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "KEPT_READINGS", 3000)
-    with session() as live_session:
-        end_s = 10.0
+    monkeypatch.setattr(live_record, "MAX_READINGS", 3000)
+    record, end_s = Record(), 10.0
 
-        def grown_by(n_readings: int) -> int:
-            nonlocal end_s
-            before, _ = tracemalloc.get_traced_memory()
-            for _ in range(n_readings):
-                live_session._keep(made_reading(end_s := end_s + 1))
-            return tracemalloc.get_traced_memory()[0] - before
+    def grown_by(n_readings: int) -> int:
+        nonlocal end_s
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(n_readings):
+            record.keep(made_reading(end_s := end_s + 1))
+        return tracemalloc.get_traced_memory()[0] - before
 
-        tracemalloc.start()
-        of_waves = grown_by(600)
-        assert live_session._n_waves == 600 and live_session._notes() == []
-        of_rows = grown_by(2400)
-        of_nothing = grown_by(1000)
-        tracemalloc.stop()
-        assert of_waves < 600 * 6000, "two waves of 300 numbers each; a net's five would be 17 kB"
-        assert of_rows < 2400 * 1000, "of which 21,600 are the 20 MB that the module promises"
-        assert of_nothing < 50_000
-        assert len(live_session._readings) == 3000 and live_session._n_waves == 601
-        live_session._keep(made_reading(1e12))
-        notes = " ".join(live_session._notes())
-        assert "10 minutes" in notes and "first 1001 readings" in notes
-        assert live_session._n_waves == 1, "a leap of the clock leaves no wave to be joined over a thousand years"
+    tracemalloc.start()
+    of_waves = grown_by(600)
+    assert record.n_waves == 600 and record.notes() == []
+    of_rows, of_nothing = grown_by(2400), grown_by(1000)
+    tracemalloc.stop()
+    assert of_waves < 600 * 6000, "two waves of 300 numbers each; a net's five would be 17 kB"
+    assert of_rows < 2400 * 1000, "of which 21,600 are the 20 MB that the module promises"
+    assert of_nothing < 50_000
+    assert len(record.readings) == 3000 and record.n_waves == 601
+    record.keep(made_reading(1e12))
+    notes = " ".join(record.notes())
+    assert "10 minutes" in notes and "first 1001 readings" in notes
+    assert record.n_waves == 1, "a leap of the clock leaves no wave to be joined over a thousand years"
 
 
 def test_faces_that_come_and_go_leave_no_pictures_without_end() -> None:
     with session() as live_session:
         meter = live_session._meter
-        for k in range(live.KEPT_FACES * 3):
+        for k in range(live.MAX_FACES_KEPT * 3):
             meter.crops[k] = np.zeros((1, 1, 3), np.uint8)
         meter.too_short += [TooShort(k, k, k + 1.0, "1 s") for k in range(3000)]
         live_session._forget()
-        assert list(meter.crops)[-1] == live.KEPT_FACES * 3 - 1 and len(meter.crops) == live.KEPT_FACES
-        assert len(meter.too_short) == live.KEPT_STRETCHES and meter.too_short[-1].face_id == 2999
+        assert list(meter.crops)[-1] == live.MAX_FACES_KEPT * 3 - 1 and len(meter.crops) == live.MAX_FACES_KEPT
+        assert len(meter.too_short) == live.MAX_STRETCHES and meter.too_short[-1].face_id == 2999
         assert any("2500" in note for note in live_session._notes())
 
 
@@ -430,7 +431,7 @@ def test_a_silent_camera_is_said() -> None:
     with session() as live_session:
         assert "Waiting" in live_session.state().advice[0]
         live_session.offer(next(iter(video(1, 10)))[0], 0.0)
-        live_session._came_s -= live.SILENT_S + 1
+        live_session._offered_at_s -= live.SILENT_S + 1
         state = live_session.state()
         assert "No picture" in state.advice[0] and state.fps_in == 0 and not state.reliable
 

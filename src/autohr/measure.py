@@ -1,4 +1,4 @@
-"""``measure(path)``: a file, folder of images, camera or address fed through a ``Meter``, a ``Measurement`` out."""
+"""Measurement of a file, a folder of images, a camera or an address: frames through a ``Meter``, one answer out."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from autohr.types import HRV, FaceMeasurement, Float, Frame, Frames, Measurement
 from autohr.video.decode import open_video, read_ahead
 
 CAMERA_S = 30.0
-"""How long a camera is watched when no end is given."""
+"""Seconds for which a camera is watched when no end is given."""
 
 WITNESS_WEIGHT = 1.5
-"""How much MVDR counts beside a net where the rate is not reliable. Chosen on 314 synthetic recordings, 48 real videos
-with a pulse laid in and 28 talking heads: 1 and 2 gave nearly the same (docs/LOG.md, "A beamformer")."""
+"""Weight of MVDR's wave beside a net's in a rate that is not reliable. Chosen on 314 synthetic recordings, 48 real
+videos with a pulse laid in and 28 talking heads: 1 and 2 gave nearly the same (docs/log)."""
 
-LEAST_RELIABLE = 0.5
+MIN_RELIABLE_SHARE = 0.5
 """Share of a face's windows that must be reliable for its rate over the whole time to be called so. Of pulse-free
 windows at most a few in a hundred pass by chance, but neighbours share most of their frames and pass together: with a
 third, one lucky second made a photograph of 12 s reliable."""
 
-FACE_SHARE = 0.9
+MIN_FACE_SHARE = 0.9
 """A face seen in fewer of the frames than this is worth a note."""
 
-MOST_JOINED_S = 12 * 3600.0
+MAX_JOINED_S = 12 * 3600.0
 """Longest time over which waves are joined: 10 MB at 30 frames per second. Ours: no video that was tried was half as
 long, and beyond it, it is the clock that went wrong."""
 
@@ -63,23 +63,44 @@ def measure(
     fps: float | None = None,
     progress: Progress | None = None,
 ) -> Measurement:
-    """The heart rate of the largest face, or the ``max_faces`` largest, in a video.
+    """Measure the heart rate of the largest face, or the ``max_faces`` largest, in a video.
 
-    Args:
-        source: a video file, a folder of images (then give ``fps``), a camera index, or an address.
-        method: a name of ``METHODS``, or what ``load_method`` gave (quicker for many videos). None: AutoHR, or POS in
-            an installation without weights of AutoHR; the answer says which.
-        weights, device: for a net, see ``load_method``.
-        start_s, end_s: the part to measure, in seconds from the first frame. A camera stops after 30 s by default.
+    Parameters
+    ----------
+    source
+        A video file, a folder of images (then give ``fps``), a camera index, or an address.
+    method
+        A name of ``METHODS``, or what ``load_method`` gave (quicker for many videos). None: AutoHR, or POS in an
+        installation without weights of AutoHR; the answer says which.
+    weights, device
+        For a net, see ``load_method``.
+    window_s, stride_s, max_faces, box
+        See ``MeterConfig``.
+    start_s, end_s
+        The part to measure, in seconds from the first frame. A camera stops after 30 s by default.
 
-    Raises:
-        VideoError: the source gives no usable frames.
-        NoFace: no face in any frame.
-        SignalTooShort: no face for as long as a reading needs.
-        UnknownName: no such method, or no shipped weights of that name.
-        BadWeights: weights that are missing, damaged, or do not fit the method or the box.
-        AutoHRError: the machine has no such device.
-        ValueError: an argument out of its range, or weights for a method that is loaded already.
+    Raises
+    ------
+    VideoError
+        The source gives no usable frames.
+    NoFace
+        No face in any frame.
+    SignalTooShort
+        No face for as long as a reading needs.
+    UnknownName
+        No such method, or no shipped weights of that name.
+    BadWeights
+        Weights that are missing, damaged, or do not fit the method or the box.
+    AutoHRError
+        The machine has no such device.
+    ValueError
+        An argument out of its range, or weights for a method that is loaded already.
+
+    Examples
+    --------
+    >>> measurement = measure("face.mp4", method="pos")  # doctest: +SKIP
+    >>> measurement.face.hr_bpm, measurement.face.reliable  # doctest: +SKIP
+    (72.4, True)
     """
     if method is None or isinstance(method, str):
         method = load_method(method, weights, device)
@@ -122,11 +143,14 @@ def measure(
 def answer(
     meter: Meter, readings: list[Reading], *, path: str, duration_s: float, frames: Frames, notes: list[str]
 ) -> Measurement:
-    """All readings of a meter that has finished as one ``Measurement``: of a file and of a live session alike.
+    """Return all readings of a meter that has finished as one ``Measurement``: of a file and of a live session alike.
 
-    Raises:
-        NoFace: no face in any frame.
-        SignalTooShort: no face for as long as a reading needs.
+    Raises
+    ------
+    NoFace
+        No face in any frame.
+    SignalTooShort
+        No face for as long as a reading needs.
     """
     if meter.n_face == 0:
         reason = (
@@ -163,12 +187,12 @@ def answer(
 
 
 def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasurement:
-    """One face's readings as one answer.
+    """Return one face's readings as one answer.
 
     The rate over the whole time is the mean of the reliable windows, weighted by confidence. Where too few are reliable
-    it says so, and is the rate on which the waves of all windows agree best, those of a net and of MVDR in the
-    same windows (``pooled_heart_rate``). Beats and HRV come from the waves of the reliable
-    windows, overlapped and added, and only where a second reading confirms their timing (``signals.hrv.timed_beats``).
+    it is not reliable, and is the rate on which the waves of all windows agree best, those of a net and of MVDR in the
+    same windows (``pooled_heart_rate``). Beats and HRV come from the waves of the reliable windows, overlapped and
+    added, and only where a second reading confirms their timing (``signals.hrv.timed_beats``).
     """
     windows = tuple(
         Window(
@@ -182,19 +206,17 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
         )
         for reading in sorted(readings, key=lambda reading: reading.start_s)
     )
-    reliable = len([w for w in windows if w.reliable]) >= max(1, LEAST_RELIABLE * len(windows))
+    reliable = sum(w.reliable for w in windows) >= max(1, MIN_RELIABLE_SHARE * len(windows))
     used = [w for w in windows if w.hr_bpm is not None and (w.reliable or not reliable)]
-    hr_bpm: float | None = None
-    confidence, snr_db = 0.0, None
+    hr_bpm, confidence, snr_db = None, 0.0, None
     if used:
         rates = np.array([w.hr_bpm for w in used], dtype=np.float64)
-        trust = np.array([w.confidence for w in used])
-        weights = trust + 1e-6
+        confidences = np.array([w.confidence for w in used])
+        weights = confidences + 1e-6
         hr_bpm = float(np.average(rates, weights=weights)) if reliable else _pooled(readings, rates, weights)
-        confidence = float(trust.mean())
-        of_waves = [w.snr_db for w in used if w.snr_db is not None]
-        snr_db = float(np.median(of_waves)) if of_waves else None
-    why = None if reliable else _chief_reason(windows)
+        confidence = float(confidences.mean())
+        known_db = [w.snr_db for w in used if w.snr_db is not None]
+        snr_db = float(np.median(known_db)) if known_db else None
 
     pulse = join_waves(readings)
     beats_s: tuple[float, ...] = ()
@@ -209,27 +231,26 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
             raise SignalTooShort("the rate itself is not reliable")
         is_net = any(reading.estimate.witness is not None for reading in readings)
         noise_share = NOISE_SHARE_NET if is_net else NOISE_SHARE_FORMULA
-        found, second, beat_error_ms = timed_beats(*_beats_twice(readings, hr_bpm), noise_share)
+        found, second, beat_error_ms = timed_beats(*beats_twice(readings, hr_bpm), noise_share)
     except SignalTooShort as unknown:
         why_no_beats = why_no_hrv = str(unknown)
     else:
         beats_s = tuple(float(beat_s) for beat_s in found)
         try:
-            found_hrv = heart_rate_variability(found, second, noise_share)
+            hrv = heart_rate_variability(found, second, noise_share)
         except SignalTooShort as short:
             why_no_hrv = str(short)
         else:
-            if found_hrv.sdnn_ms is None and found_hrv.rmssd_ms is None:
-                why_no_hrv = f"the beats are not timed well enough for it ({found_hrv.withheld})"
-            else:
-                hrv = found_hrv
+            if hrv.sdnn_ms is None and hrv.rmssd_ms is None:
+                why_no_hrv = f"the beats are not timed well enough for it ({hrv.withheld})"
+                hrv = None
     return FaceMeasurement(
         id=readings[0].face_id,
         hr_bpm=hr_bpm,
         confidence=confidence,
         reliable=reliable,
         snr_db=snr_db,
-        why_unreliable=why,
+        why_unreliable=None if reliable else _chief_reason(windows),
         start_s=windows[0].start_s,
         end_s=max(w.end_s for w in windows),
         windows=windows,
@@ -243,16 +264,18 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
     )
 
 
-def _beats_twice(readings: list[Reading], hr_bpm: float) -> tuple[Float, Float]:
+def beats_twice(readings: list[Reading], hr_bpm: float) -> tuple[Float, Float]:
     """Return the beats of the reliable windows (N,) as the method reads them and (M,) as the second reading does.
 
-    Raises:
-        SignalTooShort: there is no second reading.
+    Raises
+    ------
+    SignalTooShort
+        There is no second reading.
     """
-    sure = [reading for reading in readings if reading.estimate.reliable and reading.estimate.second is not None]
+    checked = [reading for reading in readings if reading.estimate.reliable and reading.estimate.second is not None]
     waves = [
-        join_waves(sure),
-        join_waves([replace(one, estimate=replace(one.estimate, pulse=one.estimate.second)) for one in sure]),
+        join_waves(checked),
+        join_waves([replace(one, estimate=replace(one.estimate, pulse=one.estimate.second)) for one in checked]),
     ]
     beats = [wave.start_s + detect_beats(wave.bvp, wave.fps, hr_bpm) for wave in waves if wave is not None]
     if len(beats) < 2:
@@ -261,13 +284,13 @@ def _beats_twice(readings: list[Reading], hr_bpm: float) -> tuple[Float, Float]:
 
 
 def _pooled(readings: list[Reading], rates: Float, weights: Float) -> float | None:
-    """The rate on which all windows' waves agree best; of methods without waves the weighted median."""
+    """Return the rate on which all windows' waves agree best; of methods without waves the weighted median."""
     estimates = [reading.estimate for reading in readings if reading.estimate.hr_bpm is not None]
-    heard = [(one.pulse, 1.0) for one in estimates if one.pulse is not None]
-    heard += [(one.witness, WITNESS_WEIGHT) for one in estimates if one.witness is not None]
-    if not heard:
+    waves = [(one.pulse, 1.0) for one in estimates if one.pulse is not None]
+    waves += [(one.witness, WITNESS_WEIGHT) for one in estimates if one.witness is not None]
+    if not waves:
         return _weighted_median(rates, weights)
-    pulses, shares = zip(*heard, strict=True)
+    pulses, shares = zip(*waves, strict=True)
     return pooled_heart_rate([one.bvp for one in pulses], [one.fps for one in pulses], list(shares))
 
 
@@ -290,17 +313,17 @@ def join_waves(readings: list[Reading]) -> Pulse | None:
     """Join the windows' waves: each standardised, Hann-weighted, added on the clock of its segment; NaN in between.
 
     Segments keep their own rate in frames per second, which differs where a phone changes it; the first one's clock is
-    used for all. Where the waves lie further apart than ``MOST_JOINED_S``, the stretch of that length with the most of
+    used for all. Where the waves lie further apart than ``MAX_JOINED_S``, the stretch of that length with the most of
     them is joined and the others are left out, so that memory does not depend on the clock.
     """
     pulses = [reading.estimate.pulse for reading in readings if reading.estimate.pulse is not None]
     if not pulses:
         return None
     starts_s = np.sort([pulse.start_s for pulse in pulses])
-    if starts_s[-1] - starts_s[0] > MOST_JOINED_S:
-        n_within = np.searchsorted(starts_s, starts_s + MOST_JOINED_S, side="right") - np.arange(len(starts_s))
+    if starts_s[-1] - starts_s[0] > MAX_JOINED_S:
+        n_within = np.searchsorted(starts_s, starts_s + MAX_JOINED_S, side="right") - np.arange(len(starts_s))
         first_s = starts_s[np.argmax(n_within)]
-        pulses = [pulse for pulse in pulses if first_s <= pulse.start_s <= first_s + MOST_JOINED_S]
+        pulses = [pulse for pulse in pulses if first_s <= pulse.start_s <= first_s + MAX_JOINED_S]
     fps = pulses[0].fps
     start_s = min(pulse.start_s for pulse in pulses)
     end_s = max(pulse.start_s + len(pulse.bvp) / pulse.fps for pulse in pulses)
@@ -330,7 +353,7 @@ def _nothing_long_enough(name: str, too_short: list[TooShort]) -> str:
 
 def _notes_on_faces(meter: Meter, duration_s: float) -> list[str]:
     notes = []
-    if meter.n_face < FACE_SHARE * meter.n_frames:
+    if meter.n_face < MIN_FACE_SHARE * meter.n_frames:
         notes.append(
             f"A face was seen in {meter.n_face} of {meter.n_frames} frames "
             f"({100 * meter.n_face / meter.n_frames:.0f} %); the rest of the {duration_s:.1f} s was left out."

@@ -1,7 +1,7 @@
 """A live session in the terminal: the wave, the rate, how sure it is, and what would help.
 
 ``watch`` feeds frames to a session and draws its state beside them; where the output is no terminal it writes one plain
-line a second. It shows what ``LiveState`` says and computes nothing.
+line a second. It shows ``LiveState`` and computes nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from autohr.live.session import LiveSession, LiveState
 from autohr.types import Float, Frame
 
 DRAWS_PER_S = 8.0
-"""Of the picture in the terminal. Readings come once a second; the counts and the delay move in between."""
+"""Refreshes of the picture. Readings come once a second; the counts and the delay move in between."""
 WAVE_ROWS = 7
 WAVE_SD = 2.5
 """Standard deviations from the middle to the border of the drawn wave: a pulse's peaks are at about 2."""
 BAR_WIDTH = 20
+MAX_WAIT_S = 5.0
+"""Longest wait for a frame of a file: long enough that the picture says that no frame comes."""
 
 _DIGITS = {  # three by five dots each, drawn two dots to a character
     "0": ("###", "# #", "# #", "# #", "###"),
@@ -41,8 +43,6 @@ _DIGITS = {  # three by five dots each, drawn two dots to a character
     "9": ("###", "# #", "###", "  #", "###"),
     "-": ("   ", "   ", "###", "   ", "   "),
 }
-MOST_WAIT_S = 5.0
-"""Longest wait for a frame of a file: long enough that the picture says that no frame comes."""
 _BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 """Unicode's bit of each of the 4 x 2 dots of a braille character, from U+2800 on."""
 
@@ -59,12 +59,17 @@ def watch(
 
     The terminal is left as it was found, whatever happens: the cursor shown, the screen of before.
 
-    Args:
-        frames: frame (H, W, 3), its time in seconds, and whether it was coded by itself.
-        paced: hold frames back until their time has come, so that a file plays like a camera; pauses of the recording
-            are cut short to ``MOST_WAIT_S``.
-        fast: measure every frame as quickly as can be, and drop none.
-        out: where to show it; stdout if None.
+    Parameters
+    ----------
+    frames
+        Frame (H, W, 3), its time in seconds, and True if it was coded by itself.
+    paced
+        Hold frames back until their time has come, so that a file plays like a camera; pauses of the recording are cut
+        short to ``MAX_WAIT_S``.
+    fast
+        Measure every frame as quickly as can be, and drop none.
+    out
+        Where to show it; stdout if None.
     """
     stream = sys.stdout if out is None else out
     console = Console(file=stream, highlight=False)
@@ -79,7 +84,7 @@ def watch(
 def _feed(
     session: LiveSession, frames: Iterable[tuple[Frame, float, bool]], paced: bool, fast: bool, lines: TextIO | None
 ) -> None:
-    """``lines``: where a plain line goes once a second, of the video if it plays fast; None for nowhere."""
+    """Feed a session, and write a plain line to ``lines`` once a second, of the video if it plays fast."""
     began_s = time.monotonic()
     next_line_s = 1.0
     for frame, t_s, whole in frames:
@@ -89,8 +94,8 @@ def _feed(
         else:
             wait_s = began_s + t_s - time.monotonic() if paced else 0.0
             if wait_s > 0:
-                time.sleep(min(wait_s, MOST_WAIT_S))
-                began_s -= max(0.0, wait_s - MOST_WAIT_S)
+                time.sleep(min(wait_s, MAX_WAIT_S))
+                began_s -= max(0.0, wait_s - MAX_WAIT_S)
             session.offer(frame, t_s, whole=whole)
             now_s = time.monotonic() - began_s
         if lines is not None and now_s >= next_line_s:
@@ -113,48 +118,46 @@ class _Picture:
             return self._last
         size = self._console.size
         is_plain = not self._console.encoding.lower().startswith("utf")
-        about = self._session.config.source, self._session.method.name
-        self._last = drawn(state, *about, width=size.width, height=size.height, plain=is_plain)
+        names = self._session.config.source, self._session.method.name
+        self._last = drawn(state, *names, width=size.width, height=size.height, plain=is_plain)
         return self._last
 
 
 def drawn(
     state: LiveState, source: str, method: str, *, width: int, height: int = 24, plain: bool = False
 ) -> RenderableType:
-    """The state as rich draws it, ``width`` characters wide. ``plain``: in ASCII, for terminals that know no more."""
+    """Draw the state ``width`` characters wide. ``plain``: in ASCII, for terminals that know no more."""
     colour = "green" if state.reliable else "yellow"
-    rate = "--" if state.hr_bpm is None else f"{state.hr_bpm:.0f}"
-    head = Table.grid(padding=(0, 2))
+    verdict = "reliable" if state.reliable else _why_not(state)
     beside = Text()
     beside.append("beats per minute\n", "bold")
-    if state.reliable:
-        beside.append("reliable\n", "green")
-    else:
-        beside.append(("no rate" if state.hr_bpm is None else "NOT reliable") + f": {state.why}\n", colour)
+    beside.append(verdict + "\n", colour)
     beside.append(f"confidence {confidence_bar(state.confidence, plain=plain)} {100 * state.confidence:3.0f} %")
+    head = Table.grid(padding=(0, 2))
+    rate = "--" if state.hr_bpm is None else f"{state.hr_bpm:.0f}"
     head.add_row(Text("\n".join(big(rate, plain=plain)), f"bold {colour}"), beside)
-    parts: list[RenderableType] = [
-        Text(
-            f"autohr live  {escape_controls(source)}, method {method}  (Ctrl-C ends)",
-            "dim",
-            no_wrap=True,
-            overflow="ellipsis",
-        ),
+    title = f"autohr live  {escape_controls(source)}, method {method}  (Ctrl-C ends)"
+    values = np.zeros(0) if state.wave is None else state.wave.bvp
+    n_rows = max(2, min(WAVE_ROWS, height - 10))
+    return Group(
+        Text(title, "dim", no_wrap=True, overflow="ellipsis"),
         Text(""),
         head,
         Text(""),
-    ]
-    values = np.zeros(0) if state.wave is None else state.wave.bvp
-    n_rows = max(2, min(WAVE_ROWS, height - 10))
-    parts.append(Text("\n".join(wave_lines(values, max(10, width - 2), n_rows, plain=plain)), colour))
-    parts += [Text("> " + sentence, "bold yellow") for sentence in state.advice[:3]]
-    parts += [Text(""), Text(counts_line(state), "dim")]
-    parts.append(Text("Not a medical device.", "dim"))
-    return Group(*parts)
+        Text("\n".join(wave_lines(values, max(10, width - 2), n_rows, plain=plain)), colour),
+        *(Text("> " + sentence, "bold yellow") for sentence in state.advice[:3]),
+        Text(""),
+        Text(counts_line(state), "dim"),
+        Text("Not a medical device.", "dim"),
+    )
+
+
+def _why_not(state: LiveState) -> str:
+    return ("no rate" if state.hr_bpm is None else "NOT reliable") + f": {state.why}"
 
 
 def counts_line(state: LiveState) -> str:
-    """What became of the frames; "late" is ``delay_s``, from a frame's offer to its result."""
+    """Return what became of the frames; "late" is ``delay_s``, from a frame's offer to its result."""
     frames = state.frames
     refused = f", {frames.refused} refused" if frames.refused else ""
     return (
@@ -165,21 +168,34 @@ def counts_line(state: LiveState) -> str:
 
 
 def plain_line(state: LiveState) -> str:
-    """The state in one line, for pipes and logs."""
+    """Return the state in one line, for pipes and logs."""
     rate = "  no rate" if state.hr_bpm is None else f"{state.hr_bpm:5.1f} bpm"
-    sure = f"{100 * state.confidence:3.0f} %, reliable" if state.reliable else f"NOT reliable: {state.why}"
+    verdict = f"{100 * state.confidence:3.0f} %, reliable" if state.reliable else f"NOT reliable: {state.why}"
     advice = "".join(f" {sentence}" for sentence in state.advice)
-    return f"{state.since_s:6.1f} s  {rate}  {sure}.{advice}  [{counts_line(state)}]"
+    return f"{state.since_s:6.1f} s  {rate}  {verdict}.{advice}  [{counts_line(state)}]"
 
 
 def confidence_bar(confidence: float, *, plain: bool = False) -> str:
+    """Draw a confidence in 0..1.
+
+    Examples
+    --------
+    >>> confidence_bar(0.3, plain=True)
+    '######..............'
+    """
     n_full = round(BAR_WIDTH * min(max(confidence, 0.0), 1.0))
     full, empty = ("#", ".") if plain else ("█", "░")
     return full * n_full + empty * (BAR_WIDTH - n_full)
 
 
 def big(text: str, *, plain: bool = False) -> list[str]:
-    """Digits and "-" three characters wide: three lines high, or five in ASCII."""
+    """Draw digits and "-" three characters wide: three lines high, or five in ASCII.
+
+    Examples
+    --------
+    >>> big("72")
+    ['▀▀█ ▀▀█', '  █ █▀▀', '  ▀ ▀▀▀']
+    """
     rows = [" ".join(_DIGITS[character][row] for character in text) for row in range(5)]
     if plain:
         return rows
@@ -189,7 +205,7 @@ def big(text: str, *, plain: bool = False) -> list[str]:
 
 
 def wave_lines(values: Float | Sequence[float], width: int, height: int, *, plain: bool = False) -> list[str]:
-    """A wave of unit standard deviation as ``height`` lines of ``width`` characters, the newest value at the right.
+    """Draw a wave of unit standard deviation in ``height`` lines of ``width`` characters, the newest at the right.
 
     In braille, 2 x 4 dots to a character, the values joined by upright lines; NaN is left empty. ``plain``: a "*" where
     there would be dots.
@@ -203,9 +219,7 @@ def wave_lines(values: Float | Sequence[float], width: int, height: int, *, plai
         shown = np.interp(at, np.flatnonzero(known), wave[known]) if known.any() else np.zeros(n_columns)
         shown[~known[np.rint(at).astype(int)]] = np.nan
         row = np.clip((0.5 - shown / (2 * WAVE_SD)) * (n_rows - 1), 0, n_rows - 1)
-        for column in range(n_columns):
-            if not np.isfinite(row[column]):
-                continue
+        for column in np.flatnonzero(np.isfinite(row)):
             before = row[column - 1] if column and np.isfinite(row[column - 1]) else row[column]
             low, high = sorted((round(float((before + row[column]) / 2)), round(float(row[column]))))
             dots[low : high + 1, column] = True
