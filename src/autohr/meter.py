@@ -137,6 +137,11 @@ class Meter:
         self._last_t_s = -math.inf
 
     @property
+    def box(self) -> Box:
+        """The box that is read: ``tracked`` or ``first``."""
+        return self._reader.crop.box
+
+    @property
     def faces(self) -> list[TrackedFace]:
         """The faces of the last frame, for drawing."""
         return self._reader.faces
