@@ -117,7 +117,7 @@ def read_video(video: Path, methods: Sequence[Method]) -> dict[str, list[Reading
     return found
 
 
-def of_first_face(readings: list[Reading]) -> list[Reading]:
+def first_face(readings: list[Reading]) -> list[Reading]:
     """Return the readings of the face that ``measure`` lists first."""
     first = min(reading.face_id for reading in readings)
     return [reading for reading in readings if reading.face_id == first]
@@ -168,7 +168,7 @@ def resume(out: Path, setup: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for line in lines[1:] for row in json.loads(line)]
 
 
-def work_off(
+def run_jobs(
     work: Callable[[Job], list[dict[str, Any]]], jobs: Sequence[Job], workers: int, out: Path
 ) -> list[dict[str, Any]]:
     """Run all jobs and return their rows, each kept in ``out`` as it comes."""
@@ -307,7 +307,7 @@ def scene(seed: int, pulse: bool, pictures: Sequence[Picture]) -> tuple[str, Sce
     return kind, SceneConfig(**common, **chosen), encoding
 
 
-def judge(video: Path, seed: int, kind: str, methods: Sequence[Method], known: SceneTruth | None) -> list[Row]:
+def measure_clip(video: Path, seed: int, kind: str, methods: Sequence[Method], known: SceneTruth | None) -> list[Row]:
     """Measure a clip with each method; return the rates with the evidence of every reading."""
     true_bpm = None if known is None else known.mean_hr_bpm
     rows = []
@@ -324,7 +324,7 @@ def judge(video: Path, seed: int, kind: str, methods: Sequence[Method], known: S
             if known is not None and true_bpm is not None:
                 error_bpm = estimate.hr_bpm - true_rate_bpm(known, reading.start_s, reading.end_s)
             windows.append({"error_bpm": error_bpm, "hr_bpm": estimate.hr_bpm, "evidence": asdict(estimate.evidence)})
-        face = summarise(of_first_face(readings))
+        face = summarise(first_face(readings))
         rows.append(Row(seed, kind, name, true_bpm, face.hr_bpm, face.confidence, face.reliable, windows))
     return rows
 
@@ -335,12 +335,12 @@ def run_clip(clip: Clip) -> list[dict[str, Any]]:
         if clip.photo is not None:
             video = Path(folder) / "clip.mp4"
             move_photo(clip.photo, clip.seed, video)
-            rows = judge(video, clip.seed, "portrait", methods, None)
+            rows = measure_clip(video, clip.seed, "portrait", methods, None)
         else:
             kind, config, encoding = scene(clip.seed, clip.pulse, clip.pictures)
             video = Path(folder) / "clip.mkv"
             known = write_scene(config, video, **encoding)
-            rows = judge(video, clip.seed, kind, methods, known if clip.pulse else None)
+            rows = measure_clip(video, clip.seed, kind, methods, known if clip.pulse else None)
     return [asdict(row) for row in rows]
 
 
@@ -390,7 +390,7 @@ def measure_all(
         Clip(first_seed + 50_000 + k, False, methods, weights, (), pictures[k % len(pictures)].path)
         for k in range(round(PHOTOS_PER_CLIP * n_each) if pictures else 0)
     ]
-    made = work_off(run_clip, [clip for clip in clips if (clip.seed, clip.pulse) not in done], workers, out)
+    made = run_jobs(run_clip, [clip for clip in clips if (clip.seed, clip.pulse) not in done], workers, out)
     asked = {(clip.seed, clip.pulse) for clip in clips}
     return [Row(**row) for row in kept + made if (row["seed"], row["kind"] == "pulse") in asked]
 
@@ -437,7 +437,7 @@ def print_tables(rows: list[Row], methods: tuple[str, ...]) -> None:
         edges = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
         cells = []
         for low, high in pairwise(edges):
-            inside = [right for sure, right in scored if low <= sure < high or (high == 1.0 and sure == 1.0)]
+            inside = [right for trust, right in scored if low <= trust < high or (high == 1.0 and trust == 1.0)]
             cells.append(f"{low:g}-{high:g}: " + (f"{np.mean(inside):.0%} of {len(inside)}" if inside else "none"))
         print(f"{method:8}" + "   ".join(cells))
 
@@ -446,14 +446,14 @@ def is_right(window: dict[str, Any]) -> bool:
     return window["error_bpm"] is not None and abs(window["error_bpm"]) <= WITHIN_BPM
 
 
-def fit(rows: list[Row], who: str) -> None:
+def fit(rows: list[Row], kind: str) -> None:
     """Print the weights of signals/quality.py: logistic regression on all readings, weights held at 0 or above.
 
     Held so because evidence may only speak for a rate in its own direction: a weight below 0 is chance.
     """
     readings = [window for row in rows for window in row.windows]
     windows = [window for window in readings if impostor(Evidence(**window["evidence"])) is None]
-    print(f"Fit on {who}: {len(readings) - len(windows)} of {len(readings)} readings are vetoed and take no part.")
+    print(f"Fit on {kind}: {len(readings) - len(windows)} of {len(readings)} readings are vetoed and take no part.")
     x = np.array([features(Evidence(**window["evidence"])) for window in windows])
     y = np.array([is_right(window) for window in windows], dtype=np.float64)
     if len(set(y)) < 2:
@@ -470,15 +470,15 @@ def fit(rows: list[Row], who: str) -> None:
 
     bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
     best = minimize(loss, np.zeros(design.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B")
-    shipped_loss = loss(NET_WEIGHTS if who == "nets" else WEIGHTS)[0] / len(y)
+    shipped_loss = loss(NET_WEIGHTS if kind == "nets" else WEIGHTS)[0] / len(y)
     print(f"  {len(y)} readings, {y.mean():.1%} right. Mean loss {best.fun / len(y):.4f}; shipped: {shipped_loss:.4f}.")
-    sure = 1 / (1 + np.exp(-design @ best.x))
+    probability = 1 / (1 + np.exp(-design @ best.x))
     for threshold in (0.5, 0.75, 0.8, 0.9, 0.95):
-        trusted = sure >= threshold
+        trusted = probability >= threshold
         share = f"{y[trusted].mean():.1%} of {trusted.sum()} right" if trusted.any() else "none"
         print(f"  at {threshold}: {share}; {trusted[y == 1].mean():.1%} of the right ones trusted")
     print(
-        f"  {'NET_WEIGHTS' if who == 'nets' else 'WEIGHTS'} = np.array(["
+        f"  {'NET_WEIGHTS' if kind == 'nets' else 'WEIGHTS'} = np.array(["
         + ", ".join(f"{weight:.3f}" for weight in best.x)
         + "])"
     )
@@ -504,9 +504,9 @@ def main() -> None:
     rows = measure_all(options.clips, seed, methods, options.weights, pictures, options.workers, options.out / name)
     if options.fit:
         nets = {name for name in methods if METHODS[name].is_net}
-        for who, some in (("formulas", set(methods) - nets), ("nets", nets)):
+        for kind, some in (("formulas", set(methods) - nets), ("nets", nets)):
             if some:
-                fit([row for row in rows if row.method in some], who)
+                fit([row for row in rows if row.method in some], kind)
     print(f"Reliable means a confidence of at least {RELIABLE_CONFIDENCE} over at least {TRUSTED_S:g} s.")
     print_tables(rows, methods)
     if options.out_result is not None:

@@ -35,13 +35,13 @@ from confidence import (
     CLASSICS,
     default_methods,
     fingerprint,
+    first_face,
     load_methods,
-    of_first_face,
     pictures_of,
     read_video,
     resume,
+    run_jobs,
     scene,
-    work_off,
 )
 from results import markdown_table, save_result
 
@@ -106,8 +106,8 @@ def true_beats(found_s: Float, true_s: Float) -> Float:
     return beside(lag_s)
 
 
-def judge(readings: list[Reading], true_s: Float) -> dict[str, Any]:
-    """Return what was said of beats and variability of one face, and the truth of the same beats."""
+def compare_beats(readings: list[Reading], true_s: Float) -> dict[str, Any]:
+    """Return the measured beats and variability of one face, with the truth of the same beats."""
     face = summarise(readings)
     row: dict[str, Any] = {"reliable": face.reliable, "why_no_beats": face.why_no_beats, "why_no_hrv": face.why_no_hrv}
     if face.reliable and face.hr_bpm is not None:
@@ -122,8 +122,8 @@ def judge(readings: list[Reading], true_s: Float) -> dict[str, Any]:
         row |= {"beat_error_ms": face.beat_error_ms, **_errors(found_s, true_s)}
         if face.hrv is not None:
             truth = heart_rate_variability(np.unique(true_beats(found_s, true_s)))
-            said, known = asdict(face.hrv), asdict(truth)
-            row["hrv"] = {name: [said[name], said[error], known[name]] for name, error in FIGURES}
+            stated, known = asdict(face.hrv), asdict(truth)
+            row["hrv"] = {name: [stated[name], stated[error], known[name]] for name, error in FIGURES}
     return row
 
 
@@ -140,7 +140,7 @@ def run_clip(clip: Clip) -> list[dict[str, Any]]:
         known = write_scene(config, video, **encoding)
         found = read_video(video, methods)
     return [
-        {"seed": clip.seed, "method": name, **(judge(of_first_face(readings), known.beats_s) if readings else {})}
+        {"seed": clip.seed, "method": name, **(compare_beats(first_face(readings), known.beats_s) if readings else {})}
         for name, readings in found.items()
     ]
 
@@ -220,7 +220,7 @@ def print_real(data: Path) -> None:
                     found=np.ones(length, dtype=bool),
                 )
                 readings.append(Reading(0, 0, first / fps, first / fps + 10, method(clip), 1.0))
-            row = judge(readings, peaks_s)
+            row = compare_beats(readings, peaks_s)
             print(path.stem, name, json.dumps(row))
 
 
@@ -245,7 +245,7 @@ def main() -> None:
     rows = resume(given.out, {**fingerprint(methods, None), "portraits": [one.path.name for one in pictures]})
     done = {row["seed"] for row in rows}
     clips = [Clip(seed + k, methods, pictures) for k in range(given.clips)]
-    rows += work_off(run_clip, [clip for clip in clips if clip.seed not in done], given.workers, given.out)
+    rows += run_jobs(run_clip, [clip for clip in clips if clip.seed not in done], given.workers, given.out)
     asked = {clip.seed for clip in clips}
     rows = [row for row in rows if row["seed"] in asked]
     if given.fit:

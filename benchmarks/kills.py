@@ -176,8 +176,8 @@ def run_whole(command: list[str]) -> float:
 def run_and_kill(command: list[str], after_s: float, *, workers_too: bool) -> bool:
     """Return True if it was killed, False if it ended before. Raises RuntimeError where it failed by itself."""
     with (
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True) as process,
+        tempfile.TemporaryFile() as output,
+        subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True) as process,
     ):
         try:
             code = process.wait(after_s)
@@ -193,8 +193,8 @@ def run_and_kill(command: list[str], after_s: float, *, workers_too: bool) -> bo
                 if process.poll() is None:
                     process.kill()
         if code:
-            said.seek(0)
-            raise RuntimeError(f"It ended by itself with {code}:\n{said.read().decode(errors='replace')}")
+            output.seek(0)
+            raise RuntimeError(f"It ended by itself with {code}:\n{output.read().decode(errors='replace')}")
     return False
 
 

@@ -57,12 +57,12 @@ def main() -> None:
             cell.fused = False
     nets = {"plain": plain, "fused": fused}
     clips = torch.rand(2, asked.batch, asked.frames, asked.size, asked.size, 3, device=device)
-    of_weights, of_alphas = clips.permute(0, 1, 5, 2, 3, 4)
+    weight_clips, alpha_clips = clips.permute(0, 1, 5, 2, 3, 4)
     pull = torch.randn(asked.batch, asked.frames, device=device)
     with torch.no_grad():
-        difference = float((plain(of_weights) - fused(of_weights)).abs().max())
+        difference = float((plain(weight_clips) - fused(weight_clips)).abs().max())
     print(
-        f"clips (B, 3, T, H, W) {tuple(of_weights.shape)}, {space.channels} channels, K={space.partial}, {device}, ",
+        f"clips (B, 3, T, H, W) {tuple(weight_clips.shape)}, {space.channels} channels, K={space.partial}, {device}, ",
         end="",
     )
     print(f"{asked.threads} thread(s)\nfused against plain, float32: largest difference {difference:.1e}\n")
@@ -79,7 +79,7 @@ def main() -> None:
     def step(name: str, dtype: torch.dtype) -> tuple[float, float, float]:
         net, optimiser = nets[name], optimisers[name]
         stamps = [seconds(device)]
-        for parameters, clip in ((net.architecture(), of_alphas), (net.weights(), of_weights)):
+        for parameters, clip in ((net.architecture(), alpha_clips), (net.weights(), weight_clips)):
             with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
                 out: Tensor = net(clip)
             gradients = torch.autograd.grad((out.float() * pull).sum(), parameters)

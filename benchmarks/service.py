@@ -113,7 +113,7 @@ def leftovers() -> int:
 # Load
 
 
-def run_client(port: int, jpegs: list[bytes], seconds: float, seen: Client) -> None:
+def run_client(port: int, jpegs: list[bytes], seconds: float, client: Client) -> None:
     """Act as a camera of 30 frames per second that keeps at most two on their way."""
     try:
         with connect(f"ws://127.0.0.1:{port}/api/camera", max_size=None, compression=None) as link:
@@ -125,15 +125,15 @@ def run_client(port: int, jpegs: list[bytes], seconds: float, seen: Client) -> N
 
             def listen(timeout_s: float) -> None:
                 with contextlib.suppress(TimeoutError):
-                    told = json.loads(link.recv(timeout=max(0.0, timeout_s)))
+                    message = json.loads(link.recv(timeout=max(0.0, timeout_s)))
                     now_s = time.monotonic()
-                    if told["type"] == "taken" and told["number"] in on_way:
-                        seen.round_trips_ms.append(1000 * (now_s - on_way.pop(told["number"])))
-                    elif told["type"] == "state":
-                        seen.last_state = told
-                        seen.delays_s.append(told["delay_s"])
-                        if told["reliable"] and seen.first_reliable_s is None:
-                            seen.first_reliable_s = now_s - begin_s
+                    if message["type"] == "taken" and message["number"] in on_way:
+                        client.round_trips_ms.append(1000 * (now_s - on_way.pop(message["number"])))
+                    elif message["type"] == "state":
+                        client.last_state = message
+                        client.delays_s.append(message["delay_s"])
+                        if message["reliable"] and client.first_reliable_s is None:
+                            client.first_reliable_s = now_s - begin_s
 
             while (now_s := time.monotonic()) < begin_s + seconds:
                 due_s = begin_s + number / FPS
@@ -143,13 +143,13 @@ def run_client(port: int, jpegs: list[bytes], seconds: float, seen: Client) -> N
                 if len(on_way) < IN_FLIGHT:
                     link.send(pack_frame(jpegs[number % len(jpegs)], 1000 * number / FPS, number, (WIDTH, HEIGHT)))
                     on_way[number] = now_s
-                    seen.sent += 1
+                    client.sent += 1
                 else:
-                    seen.skipped += 1
+                    client.skipped += 1
                 number += 1
                 listen(0)
     except Exception as error:
-        seen.error = f"{type(error).__name__}: {error}"
+        client.error = f"{type(error).__name__}: {error}"
 
 
 def load(method: str | None, n_clients: int, seconds: float, jpegs: list[bytes]) -> dict[str, Any]:

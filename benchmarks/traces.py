@@ -42,8 +42,8 @@ def main() -> None:
         whole = estimate_heart_rate(wave, FS).hr_bpm or 0.0
         right += abs(found - true_bpm) <= WITHIN_BPM
         right_whole += abs(whole - true_bpm) <= WITHIN_BPM
-        told = f"strap {true_bpm:5.1f}  camera {found:5.1f} ({found - true_bpm:+.1f})"
-        print(f"{folder.name}  {t_s[-1] - t_s[0]:5.0f} s  {told}")
+        line = f"strap {true_bpm:5.1f}  camera {found:5.1f} ({found - true_bpm:+.1f})"
+        print(f"{folder.name}  {t_s[-1] - t_s[0]:5.0f} s  {line}")
     print(f"{right} of {len(folders)} within {WITHIN_BPM:g} bpm; {right_whole} by one spectrum over the whole trace")
 
 

@@ -37,13 +37,13 @@ from autohr.video.decode import open_video
 from confidence import (
     default_methods,
     fingerprint,
+    first_face,
     load_methods,
-    of_first_face,
     pictures_of,
     read_video,
     resume,
+    run_jobs,
     true_rate_bpm,
-    work_off,
 )
 from results import markdown_table, save_result
 
@@ -117,7 +117,7 @@ class Talker:
 
 
 def measure_recording(one: Recording) -> list[dict[str, Any]]:
-    return [asdict(judge(one.name, "dataset", one.video, load_methods(one.methods, one.weights)))]
+    return [asdict(measure_video(one.name, "dataset", one.video, load_methods(one.methods, one.weights)))]
 
 
 def measure_talker(one: Talker) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ def measure_talker(one: Talker) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "clip.mp4"
         write_scene(scene, video, **encoding)
-        return [asdict(judge(one.name, one.group, video, load_methods(one.methods, one.weights)))]
+        return [asdict(measure_video(one.name, one.group, video, load_methods(one.methods, one.weights)))]
 
 
 def talker_scene(number: int, picture: Picture) -> tuple[SceneConfig, dict[str, Any]]:
@@ -162,7 +162,7 @@ def talker_scene(number: int, picture: Picture) -> tuple[SceneConfig, dict[str, 
     return scene, {"codec": "libx264", "crf": int(rng.integers(10, 19)), "preset": "veryfast", "gop": None}
 
 
-def judge(name: str, group: str, video: Path, methods: Sequence[Method]) -> Row:
+def measure_video(name: str, group: str, video: Path, methods: Sequence[Method]) -> Row:
     record = json.loads(truth_path(video).read_text(encoding="utf-8"))
     known = read_truth(video)[0]
     scene, encoding = record["config"], record["encoding"]
@@ -172,7 +172,7 @@ def judge(name: str, group: str, video: Path, methods: Sequence[Method]) -> Row:
             whole_bpm = true_rate_bpm(known, float(known.t_s[0]), float(known.t_s[-1]))
             answers[method] = Answer(None, whole_bpm, why="no face was followed for long enough")
             continue
-        face = summarise(of_first_face(readings))
+        face = summarise(first_face(readings))
         true_bpm = true_rate_bpm(known, face.start_s, face.end_s)
         answers[method] = Answer(face.hr_bpm, true_bpm, face.confidence, face.reliable, face.why_unreliable)
     n_pixels = scene["width"] * scene["height"] * len(known.t_s)
@@ -272,9 +272,9 @@ def strata_of(rows: list[Row], method: str) -> dict[str, Any]:
     }
 
 
-def print_strata(rows: list[Row], methods: tuple[str, ...], judged: str | None) -> None:
-    """Print MAE and share within 3 bpm of every method in every stratum, and where a published one beats ``judged``."""
-    others = [method for method in methods if method != judged and method not in OWN]
+def print_strata(rows: list[Row], methods: tuple[str, ...], net: str | None) -> None:
+    """Print MAE and share within 3 bpm of every method in every stratum, and where a published one beats ``net``."""
+    others = [method for method in methods if method != net and method not in OWN]
     lost = []
     print("| stratum | n | " + " | ".join(METHODS[method].title for method in methods) + " |")
     print("| --- | --- |" + " --- |" * len(methods))
@@ -282,21 +282,21 @@ def print_strata(rows: list[Row], methods: tuple[str, ...], judged: str | None) 
         errors = {method: errors_bpm(mine, method) for method in methods}
         cells = [f"{mae(e):.1f}, {(np.abs(e) <= WITHIN_BPM).sum() / len(mine):.0%}" for e in errors.values()]
         print(f"| {label} | {len(mine)} | " + " | ".join(cells) + " |")
-        if judged is None or not others:
+        if net is None or not others:
             continue
         best = min(others, key=lambda method: mae(errors[method]))
-        if mae(errors[judged]) > mae(errors[best]) + EQUAL_BPM:
+        if mae(errors[net]) > mae(errors[best]) + EQUAL_BPM:
             lost.append(
                 f"{label} (n={len(mine)}): {METHODS[best].title} {mae(errors[best]):.1f} bpm, "
-                f"{METHODS[judged].title} {mae(errors[judged]):.1f}"
+                f"{METHODS[net].title} {mae(errors[net]):.1f}"
             )
     print()
-    if judged is None or not others:
+    if net is None or not others:
         return
     best = min(others, key=lambda method: mae(errors_bpm(rows, method)))
-    own, theirs = mae(errors_bpm(rows, judged)), mae(errors_bpm(rows, best))
+    own, theirs = mae(errors_bpm(rows, net)), mae(errors_bpm(rows, best))
     print(
-        f"{METHODS[judged].title}: MAE {own:.2f} bpm, {own / theirs:.2f} of that of the best published formula, "
+        f"{METHODS[net].title}: MAE {own:.2f} bpm, {own / theirs:.2f} of that of the best published formula, "
         f"{METHODS[best].title} ({theirs:.2f} bpm). Half or less: {'yes' if own <= theirs / 2 else 'no'}."
     )
     print(
@@ -371,7 +371,7 @@ def main() -> None:
     methods = tuple(options.methods.split(",")) if options.methods else default_methods(options.weights)
     loaded = load_methods(methods, options.weights)
     setup = fingerprint(methods, options.weights)
-    judged = next((method.name for method in loaded if method.is_net), None)
+    net = next((method.name for method in loaded if method.is_net), None)
     label = "-".join(["transfer", *setup["weights"].values()])
 
     if options.root is not None:
@@ -382,7 +382,7 @@ def main() -> None:
         ]
         kept = {row["name"]: row for row in resume(out, setup)}
         fresh = [job for job in jobs if job.name not in kept or kept[job.name]["scene"] != _scene_of(job.video)]
-        kept |= {row["name"]: row for row in work_off(measure_recording, fresh, options.workers, out)}
+        kept |= {row["name"]: row for row in run_jobs(measure_recording, fresh, options.workers, out)}
         rows = [_row(kept[job.name]) for job in jobs]
         print(f"{len(rows)} recordings of {len({row.name.split('/')[0] for row in rows})} people.\n")
         table = overall(rows, methods)
@@ -393,12 +393,12 @@ def main() -> None:
                 options.out_result,
                 question="How accurate is `autohr measure` on people whom no training has seen?",
                 values={"people": people, "without a face": table["rows"][0][2]},
-                tables={"methods": table, **({"strata": strata_of(rows, judged)} if judged is not None else {})},
+                tables={"methods": table, **({"strata": strata_of(rows, net)} if net is not None else {})},
             )
         print("MAE in bpm, share within 3 bpm:\n")
-        print_strata(rows, methods, judged)
-        if judged is not None:
-            print_worst(rows, judged)
+        print_strata(rows, methods, net)
+        if net is not None:
+            print_worst(rows, net)
         return
 
     out = options.out or Path("runs/transfer") / f"talkers.{label}.jsonl"
@@ -410,7 +410,7 @@ def main() -> None:
     ]
     kept = {row["name"]: row for row in resume(out, setup)}
     fresh_talkers = [talker for talker in talkers if talker.name not in kept]
-    kept |= {row["name"]: row for row in work_off(measure_talker, fresh_talkers, options.workers, out)}
+    kept |= {row["name"]: row for row in run_jobs(measure_talker, fresh_talkers, options.workers, out)}
     rows = [_row(kept[talker.name]) for talker in talkers]
     print_talkers(rows, methods)
     if options.out_result is not None:
