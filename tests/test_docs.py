@@ -127,6 +127,26 @@ def test_texts_render_with_the_tables_that_the_benchmarks_write() -> None:
     assert "2 rates reliable, and 2 of these" in render("transfer.headline", results)
 
 
+def test_tables_of_a_page_become_a_result_and_print_as_they_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import page_tables
+
+    page = "\n| method | MAE | within 5 | weights |\n| --- | ---: | ---: | ---: |\n"
+    page += "| pos | 21.89 | 62 % | - |\n| net* | 9.50 | 85 % | 1,037,681 |\n"
+    (tmp_path / "page.md").write_text(f"**Every method**\n{page}\n{page}")
+    out = tmp_path / "standings.json"
+    out.write_text(dump({"question": "Which?", "tables": {"groups": {"csv": "groups.csv"}}}))
+    monkeypatch.setattr(sys, "argv", ["x", str(tmp_path / "page.md"), "methods", "groups", "--out-result", str(out)])
+    page_tables.main()
+    results = read_results(tmp_path)
+    assert render("standings.methods", results).splitlines()[2:] == [
+        "| pos | 21.89 | 62% | - |",
+        "| net* | 9.50 | 85% | 1,037,681 |",
+    ]
+    assert results["standings"]["tables"]["groups"]["rows"][0][0] == "pos" and (tmp_path / "groups.csv").exists()
+
+
 @pytest.mark.parametrize("log", sorted((ROOT / "docs" / "log").glob("*.md")), ids=lambda path: path.name)
 def test_log_entries_have_four_parts_and_short_tables(log: Path) -> None:
     _, *entries = log.read_text(encoding="utf-8").split("\n## ")
