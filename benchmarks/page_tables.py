@@ -1,6 +1,6 @@
-"""Take the tables of a Markdown page that a command wrote into a result file, in the order in which they stand there.
+"""Take over the tables of a Markdown page, in their order, into a result file.
 
-    python benchmarks/page_tables.py RUN/results/standings.md methods groups trainings \\
+    python benchmarks/page_tables.py RUN/results/standings.md methods groups trainings
         --out-result docs/results/standings.json
     autohr compare-cells ... --format markdown > cells.md
     python benchmarks/page_tables.py cells.md cells --out-result docs/results/search.json
