@@ -25,7 +25,9 @@ import torch
 
 import autohr
 from autohr import methods
-from autohr.cli.main import _Count, _Progress, _Stops, main
+from autohr.cli.interrupts import Interrupts
+from autohr.cli.main import main
+from autohr.cli.output import Count, ProgressBar
 from autohr.errors import VideoError
 from autohr.lab.datasets import DATASETS
 from autohr.lab.nets import make_net
@@ -260,10 +262,11 @@ def flushed(streams: Sequence[Any]) -> Sequence[Any]:
 
 def test_progress_shows_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
     clock = [0.0]
-    monkeypatch.setattr("autohr.cli.time.monotonic", lambda: clock[0])
-    with _Progress("x/[red]caf\udce9\x1b[31m.mp4", shown=True) as progress:
+    monkeypatch.setattr("autohr.cli.output.time.monotonic", lambda: clock[0])
+    with ProgressBar("x/[red]caf\udce9\x1b[31m.mp4") as progress:
         clock[0] = 2.0
         progress(1.0, 10.0)
         assert progress._bar is not None
@@ -316,13 +319,13 @@ def test_a_stop_before_the_first_result_leaves_old_outputs(
 
 def test_a_signal_while_saving_waits_for_its_end() -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), _Stops() as stops:
+    with pytest.raises(KeyboardInterrupt), Interrupts() as stops:
         with stops.held():
             signal.raise_signal(signal.SIGINT)
             done.append("saved")
         done.append("went on")
     assert done == ["saved"]
-    with pytest.raises(KeyboardInterrupt), _Stops() as stops, stops.held():
+    with pytest.raises(KeyboardInterrupt), Interrupts() as stops, stops.held():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         done.append("second one waited too")
@@ -412,8 +415,8 @@ def test_a_screen_that_is_gone_costs_no_result(
     def gone(_: object) -> None:
         raise error
 
-    monkeypatch.setattr("autohr.cli._print_measurement", gone)
-    monkeypatch.setattr("autohr.cli._drop_output", lambda: None)
+    monkeypatch.setattr("autohr.cli.output.print_measurement", gone)
+    monkeypatch.setattr("autohr.cli.main.drop_output", lambda: None)
     monkeypatch.setattr(sys, "argv", ["autohr", *"measure a.mp4 b.mp4 --method pos --json out.json".split()])
     with pytest.raises(SystemExit) as stop:
         main()
@@ -916,14 +919,14 @@ def test_synth_prepare_and_two_steps_of_training(capsys: pytest.CaptureFixture[s
     data = ("data.n_frames=160", "data.size_px=32", "crop.size_px=40", "data.val_share=0.5", f"data.cache={cache}")
     tiny = (*fit, *data, "net_config.preset=tiny")
     changes = [word for change in tiny for word in ("--set", change)]
-    recipe = Path(__file__).parents[1] / "src" / "autohr" / "recipes" / "autohr_cpu.toml"
+    recipe = Path(__file__).parents[1] / "src" / "autohr" / "lab" / "recipes" / "autohr_cpu.toml"
     code, out, err = run(capsys, "train", recipe, "--out", tmp_path / "run", *changes)
     assert code == 0, err
     assert "Best weights" in out and (tmp_path / "run" / "results" / "curves.svg").exists()
 
 
 def test_training_without_recordings_names_the_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    recipe = Path(__file__).parents[1] / "src" / "autohr" / "recipes" / "autohr_cpu.toml"
+    recipe = Path(__file__).parents[1] / "src" / "autohr" / "lab" / "recipes" / "autohr_cpu.toml"
     code, _, err = run(capsys, "train", recipe, "--out", tmp_path / "run", "--set", f"data.cache={tmp_path / 'none'}")
     assert code == 1 and "autohr prepare" in one_line(err)
     code, _, err = run(capsys, "train", recipe, "--set", "fit.learning_rate=1")
@@ -962,8 +965,8 @@ def test_a_count_that_begins_again_forgets_its_pace(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("autohr.cli.time.monotonic", lambda: clock[0])
-    with _Count("Looking") as count:
+    monkeypatch.setattr("autohr.cli.output.time.monotonic", lambda: clock[0])
+    with Count("Looking") as count:
         for done, now_s in ((1, 1.0), (2, 2.0), (10, 10.0), (1, 1000.0), (2, 1001.0), (3, 1002.0)):
             clock[0] = now_s
             count(done, 10)

@@ -225,7 +225,7 @@ def test_without_the_extra_one_line_brings_it(
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     code, said, err = run(capsys, "export", "autohr", tmp_path / "x.onnx")
     assert code == 1 and said == ""
-    assert err == "autohr: Exporting needs onnxscript: pip install 'autohr[export]'.\n"
+    assert err == "autohr: `autohr export` needs onnxscript: pip install 'autohr[lab]'.\n"
 
 
 def test_half_a_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""``python -m autohr`` is ``autohr``."""
+"""``python -m autohr``, the same as ``autohr``."""
 
 from autohr.cli.main import main
 

@@ -1,0 +1,143 @@
+"""``autohr live`` and ``autohr serve``: the pulse of a camera, in the terminal and on a page."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from autohr.cli.inputs import live_source
+from autohr.cli.interrupts import Interrupted, Interrupts
+from autohr.cli.options import (
+    CsvOption,
+    DeviceOption,
+    JsonOption,
+    MaxFacesOption,
+    MethodOption,
+    WeightsOption,
+    load_chosen_method,
+    needs_extra,
+)
+from autohr.cli.output import NOT_MEDICAL, ResultPrinter, print_error, print_line
+from autohr.cli.outputs import OutputPaths
+
+
+def live(
+    camera: Annotated[
+        str, typer.Option(metavar="NUMBER|FILE|URL", help="A camera, an address, or a video file in its place.")
+    ] = "0",
+    method: MethodOption = None,
+    weights: WeightsOption = None,
+    max_faces: MaxFacesOption = 1,
+    duration_s: Annotated[
+        float | None, typer.Option(min=1.0, help="Stop after this many seconds. Default: Ctrl-C, or the file's end.")
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Read a file as quickly as possible, without leaving out frames.")
+    ] = False,
+    json_out: JsonOption = None,
+    csv_out: CsvOption = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Show the pulse of the person in front of the camera. Ctrl-C ends it and prints the summary.
+
+    The first number comes after 4 s, a reliable one after 8 s at the earliest, then one each second."""
+    outputs = OutputPaths.check(json_out, csv_out)
+    source = live_source(camera)
+    outputs.refuse_inputs([source, weights])
+    if fast and isinstance(source, int):
+        raise typer.BadParameter("a camera cannot be played faster; give a file with --camera.", param_hint="--fast")
+
+    from autohr.live.session import LiveConfig, LiveSession
+    from autohr.live.terminal import watch
+    from autohr.meter import MeterConfig
+    from autohr.reports.outputs import ResultFiles
+    from autohr.video.decode import open_video
+
+    screen = ResultPrinter(is_quiet=outputs.has_stdout)
+    loaded = load_chosen_method(method, weights, device)
+    config = LiveConfig(
+        meter=MeterConfig(max_faces=max_faces), source=f"camera {source}" if isinstance(source, int) else source
+    )
+    files = ResultFiles(json_out=outputs.json, csv_out=outputs.csv)
+    ended_by: Interrupted | None = None
+    with (
+        Interrupts() as interrupts,
+        open_video(source, end_s=duration_s) as video,
+        LiveSession(loaded, config) as session,
+    ):
+        frames = ((frame.rgb, frame.t_s, frame.whole) for frame in video)
+        try:
+            watch(
+                session,
+                frames,
+                paced=not isinstance(source, int),
+                fast=fast,
+                out=sys.stderr if screen.is_quiet else sys.stdout,
+            )
+        except Interrupted as interrupt:
+            ended_by = interrupt
+        except OSError:
+            # The terminal went away: what was measured until then is saved all the same.
+            screen.has_failed = True
+        with interrupts.held():
+            video.close()
+            result = session.close(video.notes)
+            files.add(result)
+            errors = files.finish()
+    for error in errors:
+        print_error(error)
+    screen.print_result(result)
+    screen.print_line(NOT_MEDICAL)
+    if ended_by is not None and ended_by.number != signal.SIGINT:
+        print_error(f"Stopped by {ended_by.name}; what was measured is written.")
+        raise typer.Exit(ended_by.exit_code)
+    if errors or screen.has_failed or outputs.has_failed:
+        raise typer.Exit(1)
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. An address that others can reach needs a token; one is made.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="AUTOHR_TOKEN", help="Password that the page asks for, 16 characters or more."),
+    ] = None,
+    method: MethodOption = None,
+    weights: WeightsOption = None,
+    max_sessions: Annotated[int, typer.Option(min=1, max=64, help="Cameras measured at the same time.")] = 2,
+    max_uploads: Annotated[int, typer.Option(min=1, max=64, help="Files measured at the same time.")] = 2,
+    max_upload_mb: Annotated[int, typer.Option(min=1, max=100_000, help="Largest file, in megabytes.")] = 500,
+    max_session_s: Annotated[
+        float, typer.Option(min=20.0, max=86_400.0, help="Longest camera session, in seconds.")
+    ] = 600.0,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Serve a page on this machine that measures a camera or a file.
+
+    The page needs no internet, and no video is kept. Ctrl-C stops it."""
+    with needs_extra("The page", "serve"):
+        from autohr.service.config import ServiceConfig
+        from autohr.service.server import serve as serve_page
+        from autohr.service.server import token_for
+
+    try:
+        config = ServiceConfig(
+            host=host,
+            port=port,
+            token=token_for(host, token),
+            method=method,
+            weights=weights,
+            device=device,
+            max_sessions=max_sessions,
+            max_uploads=max_uploads,
+            max_upload_bytes=max_upload_mb * 1_000_000,
+            max_session_s=max_session_s,
+        )
+    except ValueError as wrong:
+        raise typer.BadParameter(str(wrong)) from None
+    serve_page(config, load_chosen_method(method, weights, device), say=print_line)

@@ -1,0 +1,207 @@
+"""``autohr table``, ``ablate``, ``compare-methods`` and ``compare-cells``: the paper's experiments, and ours."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from autohr.cli.output import Count, print_progress, print_text
+from autohr.cli.outputs import check_writable
+from autohr.lab.commands.options import FormatOption, RecipesOption, SetOption, WorkersOption, raise_failures
+
+Panel = Literal["loss", "theta", "nas", "augmentation"]
+"""Panels of Fig. 4 of the AutoHR paper."""
+
+
+def table(
+    number: Annotated[int, typer.Argument(min=1, max=3, help="Table I, II or III of the AutoHR paper.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(help="Evaluation to print; repeatable. Default: OUT/evaluation.", show_default=False),
+    ] = None,
+    make: Annotated[
+        bool, typer.Option("--make", help="Train and evaluate first what is missing. Continues if repeated.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of --make. Default: runs/tableN.")] = None,
+    cache: Annotated[Path, typer.Option(help="Folder that `autohr prepare` wrote to.")] = Path("cache"),
+    recipes: RecipesOption = None,
+    overrides: SetOption = None,
+    only: Annotated[list[str] | None, typer.Option("--method", help="Make only this row; repeatable.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Scoring. Default: the table's own.")] = None,
+    form: FormatOption = "text",
+) -> None:
+    """Print a table of the paper with the results measured here beside it. Rows that cannot be made say why."""
+    from autohr.lab.evaluate.tables import render_sheet
+    from autohr.lab.experiments.tables import make_table, table_sheet, why_not
+
+    if runs and make:
+        raise typer.BadParameter("--make writes into --out; give --runs without it.", param_hint="--runs")
+    folder = out or Path("runs") / f"table{number}"
+    why: dict[str, str] = {}
+    if make:
+        why = make_table(
+            number, folder, cache=cache, recipes=recipes, overrides=overrides or (), only=only or (), say=print_progress
+        )
+    found = runs or [path for path in [folder / "evaluation"] if path.exists()]
+    print_text(render_sheet(table_sheet(number, found, why=why, preset=preset), form))
+    raise_failures("row", {name: reason for name, reason in why.items() if why_not(number, name) is None})
+
+
+def ablate(
+    name: Annotated[Panel, typer.Argument(help="Panel of Fig. 4 of the AutoHR paper.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe in place of the panel's own, of the same network.", show_default=False)
+    ] = None,
+    recipes: RecipesOption = None,
+    overrides: SetOption = None,
+    search_recipe: Annotated[
+        Path | None, typer.Option(help="For nas: recipe of the searches in place of its own.", show_default=False)
+    ] = None,
+    search_overrides: Annotated[
+        list[str] | None,
+        typer.Option("--search-set", metavar="KEY=VALUE", help="For nas: change one field of the searches' recipe."),
+    ] = None,
+    synthetic: Annotated[
+        bool,
+        typer.Option("--synthetic", help="For nas: a small version on prepared synthetic recordings, not the paper's."),
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--bar", help="Run only this bar, as in 0.2 or da1; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs. Default: runs/ablate_NAME.")] = None,
+    form: FormatOption = "text",
+) -> None:
+    """Train and test every bar of Fig. 4 (a) to (d), and draw it beside the paper's. Continues if repeated.
+
+    The bars of nas need searched cells; where none is shipped, the search is run first."""
+    from autohr.files import make_folder, write_text
+    from autohr.lab.evaluate.tables import render_sheet
+    from autohr.lab.experiments.ablations import NOT_ASKED, ablation_sheet
+    from autohr.lab.experiments.ablations import ablate as run_ablation
+    from autohr.lab.reports.ablation import ablation_svg, render_ablation_page
+
+    folder = out or Path("runs") / f"ablate_{name}{'_synthetic' if synthetic else ''}"
+    check_writable(folder / "ablation.json", "--out")
+    make_folder(folder)
+    result = run_ablation(
+        name,
+        folder,
+        recipes=recipes,
+        recipe=recipe,
+        overrides=overrides or (),
+        search_recipe=search_recipe,
+        search_overrides=search_overrides or (),
+        synthetic=synthetic,
+        only=only or (),
+        say=print_progress,
+    )
+    write_text(folder / "ablation.svg", ablation_svg(folder))
+    write_text(folder / "ablation.html", render_ablation_page(folder, made_at=time.strftime("%Y-%m-%d %H:%M")))
+    print_text(render_sheet(ablation_sheet(result), form))
+    print_progress(f"Picture: {folder / 'ablation.svg'}   (page {folder / 'ablation.html'})")
+    raise_failures("bar", {bar.key: bar.why_not for bar in result.bars if bar.why_not not in (None, NOT_ASKED)})
+
+
+def compare_methods(
+    root: Annotated[
+        Path, typer.Argument(help="Folder of synthetic recordings to test on.", exists=True, file_okay=False)
+    ],
+    train_cache: Annotated[
+        Path, typer.Option(help="Folder that `autohr prepare` wrote to: recordings of other people, to train on.")
+    ] = Path("cache"),
+    out: Annotated[Path, typer.Option(help="Folder of all trainings, results and costs.")] = Path("runs/equal"),
+    test_cache: Annotated[
+        Path | None, typer.Option(help="Folder of the test's crops. Default: OUT/cache.", show_default=False)
+    ] = None,
+    recipes: RecipesOption = None,
+    overrides: SetOption = None,
+    only: Annotated[list[str] | None, typer.Option("--method", help="Only this method; repeatable.")] = None,
+    workers: WorkersOption = None,
+    form: FormatOption = "text",
+) -> None:
+    """Train every network with one budget, judge all methods on new people, and print accuracy and cost of each.
+
+    Continues if repeated. The tables are also written to OUT/results/standings.md."""
+    from autohr.lab.evaluate.tables import render_sheet
+    from autohr.lab.experiments.standings import PAGE
+    from autohr.lab.experiments.standings import compare_methods as run_comparison
+
+    check_writable(out / "results" / PAGE)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    counts: dict[str, Count] = {}
+    failed: dict[str, str] = {}
+    sheets = run_comparison(
+        root,
+        out,
+        train_cache=train_cache,
+        test_cache=test_cache,
+        recipes=recipes,
+        overrides=overrides or (),
+        only=only or (),
+        workers=workers,
+        judging=lambda label, done, total, _: counts.setdefault(label, Count(f"Asking {label}"))(done, total),
+        failing=failed.__setitem__,
+        say=print_progress,
+    )
+    for sheet in sheets:
+        print_text(render_sheet(sheet, form) + "\n")
+    print_progress(f"Tables: {out / 'results' / PAGE}   (page: autohr report {out / 'evaluation'})")
+    raise_failures("method", failed)
+
+
+def compare_cells(
+    cells: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CELL...]",
+            help="Run folders of searches, names such as fig5_plausible_v2, or genotype files.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[Path, typer.Option(help="Recipe by which every cell is trained; its net is autohr.")] = Path(
+        "equal_autohr"
+    ),
+    overrides: SetOption = None,
+    random: Annotated[int, typer.Option(min=0, max=100, help="Number of randomly drawn cells, as the control.")] = 3,
+    random_seed: Annotated[int, typer.Option(min=0, help="Seed of the random cells.")] = 0,
+    seeds: Annotated[str, typer.Option(metavar="N,N", help="Seeds with which every cell is trained.")] = "0",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="CELL", help="Train only this cell now, as the table names it; repeatable."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of all trainings and of the result.")] = Path("runs/cells"),
+    form: FormatOption = "text",
+) -> None:
+    """Compare searched cells with random ones, all trained with one budget: is the search better than chance?
+
+    autohr compare-cells runs/s0 runs/s1 runs/s2 fig5_plausible_v2 --random 3 --seeds 0,1. Continues if repeated."""
+    from autohr.lab.evaluate.tables import render_sheet
+    from autohr.lab.experiments.searches import NOT_YET, compare_genotypes, comparison_sheet
+    from autohr.lab.reports.run import write_run_page
+
+    try:
+        numbers = [int(one) for one in seeds.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{seeds!r} is not of the form 0,1,2.", param_hint="--seeds") from None
+    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
+        raise typer.BadParameter(f"{seeds!r}: give each seed once, none below 0.", param_hint="--seeds")
+    if not cells and not random:
+        raise typer.BadParameter("There is no cell to train; name some, or give --random.")
+    result = compare_genotypes(
+        cells or (),
+        recipe,
+        out,
+        overrides=overrides or (),
+        n_random=random,
+        random_seed=random_seed,
+        seeds=numbers,
+        only=only or (),
+        say=print_progress,
+    )
+    print_text(render_sheet(comparison_sheet(result), form))
+    print_progress(f"Page: {write_run_page(out, made_at=time.strftime('%Y-%m-%d %H:%M'))}")
+    raise_failures("cell", {cell.label: cell.why_not for cell in result.cells if cell.why_not not in (None, NOT_YET)})

@@ -1,0 +1,72 @@
+"""Tables of ``autohr list`` that the laboratory knows; each returns its columns and its rows."""
+
+from __future__ import annotations
+
+from autohr.cli.listing import Rows
+from autohr.lab.commands.options import recipe_command
+
+
+def list_datasets() -> Rows:
+    """Return the datasets that there are readers for."""
+    from autohr.lab.datasets import DATASETS
+
+    return ("name", "title", "recordings", "access", "how sure"), [
+        (
+            name,
+            spec.title,
+            "any number" if spec.n_recordings is None else str(spec.n_recordings),
+            spec.access,
+            spec.sure,
+        )
+        for name, spec in DATASETS.items()
+    ]
+
+
+def list_nets() -> Rows:
+    """Return the networks."""
+    from autohr.lab.nets import NETS
+
+    return ("name", "system", "gives"), [
+        (name, net.title, "a pulse wave" if net.kind == "wave" else "a rate") for name, net in NETS.items()
+    ]
+
+
+def list_presets() -> Rows:
+    """Return the named configurations of the networks."""
+    from autohr.lab.nets import NETS
+
+    return ("net", "preset", "frames", "side", "what"), [
+        (name, preset_name, str(preset.n_frames), f"{preset.size_px} px", preset.what)
+        for name, net in NETS.items()
+        for preset_name, preset in net.presets.items()
+    ]
+
+
+def list_protocols() -> Rows:
+    """Return the protocols of evaluation."""
+    from autohr.lab.evaluate.protocols import PROTOCOLS
+
+    return ("name", "what", "scoring", "source", "how sure"), [
+        (one.name, one.title, one.preset, one.source, one.sure) for one in PROTOCOLS.values()
+    ]
+
+
+def list_scoring() -> Rows:
+    """Return the rules by which an evaluation is scored."""
+    from autohr.lab.evaluate.scoring import PRESETS
+
+    rows = []
+    for rule in PRESETS.values():
+        least = f" Windows of {rule.least_s:g} s or more: {rule.least_why}." if rule.least_s else ""
+        rows.append((rule.name, rule.title, f"{rule.limits}.{least}", rule.source, rule.sure))
+    return ("name", "what", "limits", "source", "how sure"), rows
+
+
+def list_recipes() -> Rows:
+    """Return the shipped recipes of trainings and searches."""
+    from autohr.lab.recipes.files import read_recipe_table, shipped_recipes
+
+    tables = {name: read_recipe_table(path) for name, path in shipped_recipes().items()}
+    return ("name", "command", "what"), [
+        (name, recipe_command(content), str(content["title"])) for name, content in tables.items()
+    ]

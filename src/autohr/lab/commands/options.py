@@ -1,0 +1,66 @@
+"""Options that several commands of the laboratory share, and what they do with failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from autohr.errors import AutoHRError, UnknownName
+
+Format = Literal["text", "markdown", "latex", "html"]
+
+FormatOption = Annotated[Format, typer.Option("--format", help="Format of the printed table.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one field of the recipe, as in fit.lr=3e-4; repeatable."),
+]
+RecipesOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of recipes in place of the shipped ones.", show_default=False, file_okay=False),
+]
+WorkersOption = Annotated[int | None, typer.Option(min=1, max=256, help="Processes. Default: one for each core.")]
+RecipeArgument = Annotated[Path, typer.Argument(help="One of `autohr list recipes`, or a TOML file of your own.")]
+RunOption = Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/NAME_OF_THE_RECIPE.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue a run, which must exist.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there and begin anew.")]
+
+
+def check_dataset(name: str) -> str:
+    """Return the name of a dataset; refuse one that does not exist as wrong usage."""
+    from autohr.lab.datasets import DATASETS
+
+    if name not in DATASETS:
+        raise typer.BadParameter(str(UnknownName("dataset", name, DATASETS)))
+    return name
+
+
+def recipe_command(table: Mapping[str, object]) -> str:
+    """Return the command that takes a recipe of this content: train or search."""
+    return "train" if "net" in table else "search"
+
+
+def check_recipe(recipe: Path, command: str) -> None:
+    """Refuse a recipe that another command takes, by the name of that command.
+
+    Raises
+    ------
+    AutoHRError
+        The recipe is of the other command, or cannot be read.
+    """
+    from autohr.lab.recipes.files import read_recipe_table
+
+    other = recipe_command(read_recipe_table(recipe))
+    if other != command:
+        raise AutoHRError(f"{str(recipe)!r} is a recipe of another command: autohr {other} {recipe}")
+
+
+def raise_failures(kind: str, failed: Mapping[str, str | None]) -> None:
+    """Raise one AutoHRError that names the rows, bars, methods or cells that failed while others were made, if any."""
+    if failed:
+        raise AutoHRError(
+            f"{len(failed)} {kind}{'s' if len(failed) > 1 else ''} failed: "
+            + "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        )

@@ -1,0 +1,120 @@
+"""``autohr synth`` and ``autohr prepare``: recordings made, and recordings made ready."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from autohr.cli.options import Box
+from autohr.cli.output import Count, print_line
+from autohr.cli.outputs import check_writable
+from autohr.errors import BadRecording
+from autohr.lab.commands.options import WorkersOption, check_dataset
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder for the recordings; those that are there are kept.")],
+    subjects: Annotated[int, typer.Option(min=1, max=100_000, help="Number of people.")] = 10,
+    per_subject: Annotated[int, typer.Option(min=1, max=1000, help="Recordings of each person.")] = 2,
+    duration_s: Annotated[
+        float, typer.Option(min=4.0, max=3600.0, help="Length of each recording, in seconds.")
+    ] = 20.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the people and the scenes.")] = 0,
+    portraits: Annotated[
+        Path | None,
+        typer.Option(help="Folder of photographs with landmarks.npz, to animate.", exists=True, file_okay=False),
+    ] = None,
+    split: Annotated[
+        Literal["all", "train", "test"], typer.Option(help="Part of the people; train and test share none of them.")
+    ] = "all",
+    hard: Annotated[
+        bool, typer.Option("--hard", help="More nodding, talking, flicker, screens and odd frame rates, for training.")
+    ] = False,
+    workers: WorkersOption = None,
+) -> None:
+    """Make videos of faces with known pulse, drawn or from portraits, as a dataset named `synthetic`."""
+    from autohr.lab.synth.recordings import HARD, USUAL, write_recordings
+
+    check_writable(out / "dataset.json")
+    with Count("Making recordings") as count:
+        made = write_recordings(
+            out,
+            n_subjects=subjects,
+            per_subject=per_subject,
+            duration_s=duration_s,
+            seed=seed,
+            portraits=portraits,
+            split=split,
+            conditions=HARD if hard else USUAL,
+            workers=workers,
+            progress=lambda done, total, _: count(done, total),
+        )
+    print_line(f"{len(made.recordings)} recordings in {out}, {made.n_made} of them made now.")
+    print_line(f"Next: autohr prepare synthetic {out} --out cache")
+
+
+def make_demo_video(path: Path, hr_bpm: float, duration_s: float, seed: int) -> float:
+    """Write a video of a drawn face for ``autohr demo``; return its true heart rate.
+
+    The pulse is as deep as that of a real face in good light, and the bit rate that of a phone's video.
+    """
+    from autohr.lab.synth.video import SceneConfig, write_scene
+
+    scene = SceneConfig(duration_s=duration_s, hr_bpm=hr_bpm, seed=seed, pulse_depth=0.02, noise_sd=1.5)
+    return write_scene(scene, path, crf=8).mean_hr_bpm
+
+
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="One of `autohr list datasets`.", callback=check_dataset)],
+    root: Annotated[Path, typer.Argument(help="Folder of the dataset.", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the cache; it may hold several datasets.")] = Path("cache"),
+    size_px: Annotated[int, typer.Option(min=16, max=1024, help="Side of the stored crops, in pixels.")] = 128,
+    box: Annotated[
+        Box, typer.Option(help="Crop: follow the face (tracked), or the box of the first frame, as the paper (first).")
+    ] = "tracked",
+    margin: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Margin around the face, as a share of the box.")
+    ] = 0.1,
+    workers: WorkersOption = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Succeed although recordings are missing or damaged.")
+    ] = False,
+) -> None:
+    """Read, check, crop and cache a dataset for training and evaluation.
+
+    A manifest and its page list every recording that the dataset should have. The exit code is 1 where one is missing
+    or damaged; all usable ones are in the cache."""
+    from autohr.frontend import CropConfig
+    from autohr.lab.datasets import DATASETS
+    from autohr.lab.datasets.manifest import KINDS, manifest_path, prepare_dataset
+    from autohr.lab.reports.manifest import write_manifest_page
+
+    check_writable(out / "manifest.json")
+    crop = CropConfig(size_px=size_px, box=box, margin=margin)
+    with Count("Preparing") as count:
+        manifest = prepare_dataset(
+            DATASETS[dataset], root, out, crop, workers=workers, progress=lambda done, total, _: count(done, total)
+        )
+    page = manifest_path(out, crop, dataset).with_suffix(".html")
+    write_manifest_page(manifest.as_dict(), page)
+    n_absent = f", {len(manifest.absent)} absent" if manifest.absent else ""
+    for line in (
+        *(f"Excluded {one.id}: {one.reason}" for one in manifest.excluded),
+        *(f"Absent {one.id}: {one.reason}" for one in manifest.absent),
+        *(f"{KINDS[one.kind].title}: {one.says}" for one in manifest.findings if not one.ids),
+        *(f"Note: {note}" for note in manifest.notes),
+        *(f"{KINDS[kind].title}: {n}" for kind, n in manifest.counts().items()),
+        f"{len(manifest.kept)} of {len(manifest.entries)} recordings kept, "
+        f"{len(manifest.excluded)} excluded{n_absent}; cache {out}.",
+        f"Every recording: {page}",
+    ):
+        print_line(line)
+    if not manifest.kept:
+        has_reasons = manifest.excluded or manifest.absent
+        why = "the reasons are above" if has_reasons else f"it holds none that the reader of {manifest.title} knows"
+        raise BadRecording(f"Not one recording of {str(root)!r} could be used; {why}.")
+    refusal = manifest.refusal()
+    if refusal is not None and not allow_missing:
+        raise BadRecording(f"{refusal} (--allow-missing accepts it; what is there was prepared.)")

@@ -1,0 +1,102 @@
+"""``autohr train``, ``autohr search`` and ``autohr export``: from prepared recordings to weights in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autohr.cli.output import in_words, print_line
+from autohr.errors import AutoHRError
+from autohr.lab.commands.options import (
+    OverwriteOption,
+    RecipeArgument,
+    ResumeOption,
+    RunOption,
+    SetOption,
+    check_recipe,
+)
+
+
+def train(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    out: RunOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Train a network on prepared recordings. The same command continues a run that was stopped."""
+    _check_contradiction(resume, overwrite)
+    from autohr.lab.train.recipe import train as train_recipe
+
+    check_recipe(recipe, "train")
+    result = train_recipe(recipe, overrides or (), out=out, resume=resume, overwrite=overwrite)
+    print_line(f"Run {result.run}")
+    print_line(f"Best weights {result.weights}")
+    print_line(f"Curves {result.curves}")
+    if result.fit.stopped_by is not None:
+        raise AutoHRError(
+            f"Stopped by {result.fit.stopped_by} after step {result.fit.step}; the same command goes on from there."
+        )
+
+
+def search(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed; the same as --set search.seed=SEED.")] = None,
+    out: RunOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Search a cell (an architecture) on prepared recordings. The same command continues a run that was stopped."""
+    _check_contradiction(resume, overwrite)
+    from autohr.lab.search.recipe import say_epoch
+    from autohr.lab.search.recipe import search as search_cell
+    from autohr.lab.search.space import describe_cell
+
+    check_recipe(recipe, "search")
+    changes = [*(overrides or ()), *([] if seed is None else [f"search.seed={seed}"])]
+    found = search_cell(recipe, changes, out=out, resume=resume, overwrite=overwrite, say=say_epoch)
+    result = found.search
+    print_line(f"Run {found.run}")
+    if result.genotype is None:
+        raise AutoHRError(
+            f"Stopped by {result.stopped_by} after step {result.step}; the same command goes on from there."
+        )
+    for line in describe_cell(result.genotype):
+        print_line(line)
+    if result.collapse is not None:
+        end = "stopped" if result.stopped_by == "collapse" else "ended"
+        notes = found.run / "results" / "search.json"
+        print_line(f"The search {end} unsound: {result.collapse}. See notes in {notes}.")
+    print_line(f"Genotype {found.genotype}")
+    print_line(f"Train it: autohr train RECIPE --set net_config.genotype={found.genotype}")
+
+
+def _check_contradiction(resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise typer.BadParameter("--resume and --overwrite contradict each other.")
+
+
+def export(
+    weights: Annotated[
+        str, typer.Argument(metavar="WEIGHTS", help="One of `autohr list weights`, or a .safetensors file.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="File to write; one of that name is replaced.")],
+) -> None:
+    """Write a network with its weights as one ONNX file, for programs without torch.
+
+    The file is kept only if onnxruntime computes from it what torch computes. Its metadata, JSON under the key
+    `autohr`, describe the input, the output, the measured accuracy and the licence."""
+    from autohr.lab.nets._export import export_onnx
+    from autohr.methods import find_weights
+
+    made = export_onnx(find_weights(None, weights)[0], out)
+    print_line(f"{made.path}: {made.n_bytes / 1e6:.1f} MB, {made.header['net']} of {weights}")
+    for end, tensors in (("Input", made.inputs), ("Output", made.outputs)):
+        for name, description in tensors.items():
+            print_line(f"  {end} {name} {description}")
+    clips = " and ".join(f"{n_clips} of {n_frames} frames" for n_clips, n_frames in made.clips)
+    print_line(f"  Largest difference to torch: {made.difference:.1e} of {made.unit} (clips: {clips})")
+    print_line(f"  Licence: {in_words(made.header['licence'])}")
