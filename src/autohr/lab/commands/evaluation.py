@@ -72,8 +72,9 @@ def evaluate(
 
     Your own videos with a CSV of rates: autohr evaluate --dataset folder --root MY_VIDEOS. The same command continues
     an evaluation that was stopped; autohr report makes a page of it."""
+    from autohr.lab.evaluate.presets import PRESETS, find_preset
     from autohr.lab.evaluate.results import read_results
-    from autohr.lab.evaluate.scoring import PRESETS, check_protocol, find_preset
+    from autohr.lab.evaluate.scoring import check_protocol
 
     failed: dict[str, str] = {}
     presets = list(PRESETS) if preset == "all" else preset.split(",") if preset else []
@@ -134,7 +135,8 @@ def evaluate(
 def _refuse_given(ctx: typer.Context, reason: str, *allowed: str) -> None:
     """Refuse options that would be ignored."""
     names = ("dataset", "root", "method", "weights", "protocol", "out", "cache", "workers", "device", "overwrite")
-    given = [name for name in names if name not in allowed and ctx.get_parameter_source(name).name != "DEFAULT"]
+    sources = {name: ctx.get_parameter_source(name) for name in names if name not in allowed}
+    given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
     if given:
         raise typer.BadParameter(f"{reason}; leave --{', --'.join(given)} out.")
 
@@ -163,7 +165,9 @@ def _print_scores(
     for name in names:
         scores = [score(one, name) for one in results]
         print_text(render_sheet(scores_sheet(scores, baseline), form) + "\n")
-        for scored in scores if by is not None else ():
+        if by is None:
+            continue
+        for scored in scores:
             if by not in scored.groups:
                 known = ", ".join(scored.groups) or "none"
                 raise typer.BadParameter(f"There is no group {by!r} with several values. Groups: {known}.")

@@ -53,7 +53,7 @@ def list_protocols() -> Rows:
 
 def list_scoring() -> Rows:
     """Return the rules by which an evaluation is scored."""
-    from autohr.lab.evaluate.scoring import PRESETS
+    from autohr.lab.evaluate.presets import PRESETS
 
     rows = []
     for rule in PRESETS.values():

@@ -55,7 +55,7 @@ def synth(
     print_line(f"Next: autohr prepare synthetic {out} --out cache")
 
 
-def make_demo_video(path: Path, hr_bpm: float, duration_s: float, seed: int) -> float:
+def make_demo_video(path: Path, hr_bpm: float, duration_s: float, seed: int) -> float | None:
     """Write a video of a drawn face for ``autohr demo``; return its true heart rate.
 
     The pulse is as deep as that of a real face in good light, and the bit rate that of a phone's video.
