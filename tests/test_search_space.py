@@ -30,7 +30,6 @@ from autohr.lab.search.space import (
     count_skips,
     derive,
     describe_cell,
-    edge_strengths,
     entropies,
     expected_cost,
     measure_costs,
@@ -171,7 +170,6 @@ def test_shares_add_up_and_entropy_runs_from_one_to_zero() -> None:
     for node in range(N_NODES):
         rows = [row for row, (n, _) in enumerate(EDGES) if n == node]
         torch.testing.assert_close(edges[:, rows].sum(-1), torch.ones(4))
-    torch.testing.assert_close(edge_strengths(betas), edges)
     assert entropies(0 * alphas, 0 * betas) == pytest.approx((1.0, 1.0))
     assert entropies(1e4 * alphas, 1e4 * betas) == pytest.approx((0.0, 0.0), abs=1e-6)
 
@@ -347,7 +345,7 @@ def test_latency_is_measured_on_this_machine() -> None:
         ({"channels": 6, "partial": 4}, "multiple of partial=4"),
         ({"kind": "both"}, "'shared' or 'varied'"),
         ({"input": "grey"}, "Known: rgb"),
-        ({"widen": 0}, "widen=0"),
+        ({"widen": 0}, "widen\n.*greater than"),
     ],
 )
 def test_spaces_that_cannot_be_built_are_refused(changes: dict[str, Any], said: str) -> None:

@@ -43,9 +43,12 @@ def replacing(path: Path) -> Iterator[Path]:
     A link is followed. A device, a pipe or one of the process's own streams (``/dev/stdout``) is not replaced: the
     finished content is written into it.
 
-    Raises:
-        AutoHRError: the disk is full, the folder cannot be written, or ``path`` is a folder.
-        BrokenPipeError: the reader of a pipe went away.
+    Raises
+    ------
+    AutoHRError
+        The disk is full, the folder cannot be written, or ``path`` is a folder.
+    BrokenPipeError
+        The reader of a pipe went away.
     """
     aside: Path | None = None
     try:
@@ -88,10 +91,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def open_output(path: Path) -> BinaryIO:
     """Open a file, device or pipe for writing from its start, unbuffered.
 
-    One of the process's own streams is written on at its place, after what was printed before.
-
-    Raises:
-        OSError: as ``open`` does.
+    One of the process's own streams is written on at its place, after what was printed before. Errors are those of
+    ``open``.
     """
     handle = own_stream(path)
     if handle is None:
@@ -106,8 +107,7 @@ def open_output(path: Path) -> BinaryIO:
 
 
 class _Replaced(io.RawIOBase):
-    """A ``sys.stdout`` or ``sys.stderr`` that a notebook or a test has put in place of the process's own: written to,
-    never closed."""
+    """Writer to a ``sys.stdout`` or ``sys.stderr`` that a notebook or a test has replaced; never closes it."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -115,9 +115,11 @@ class _Replaced(io.RawIOBase):
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def writable(self) -> bool:
+        """Return True."""
         return True
 
     def write(self, content: Any) -> int:
+        """Write UTF-8 as text."""
         self._stream.write(self._decoder.decode(bytes(content)))
         return len(content)
 
@@ -132,7 +134,7 @@ def own_stream(path: Path) -> int | None:
 
 
 def _shortened(name: str, n_bytes: int = 150) -> str:
-    """The start of a file name, so that a longer name made of it fits the 255 bytes that file systems take."""
+    """Return the start of a file name, so that a longer name made of it fits the 255 bytes of file systems."""
     return os.fsdecode(os.fsencode(name)[:n_bytes])
 
 
@@ -144,8 +146,10 @@ def work_file(path: Path) -> Path:
 def make_folder(path: Path) -> None:
     """Make a folder and those above it; one that is there already is kept.
 
-    Raises:
-        AutoHRError: it cannot be made, or is a file.
+    Raises
+    ------
+    AutoHRError
+        It cannot be made, or is a file.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -154,26 +158,18 @@ def make_folder(path: Path) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a kill leaves the old content or the new, never a part.
-
-    Raises:
-        AutoHRError: as ``replacing``.
-    """
+    """Write a file so that a kill leaves the old content or the new, never a part; errors as in ``replacing``."""
     with replacing(path) as aside:
         aside.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, all of it or nothing; see ``utf8`` for text that is no Unicode.
-
-    Raises:
-        AutoHRError: as ``replacing``.
-    """
+    """Write text as ``write_bytes`` does; see ``utf8`` for text that is no Unicode."""
     write_bytes(path, utf8(text))
 
 
 def utf8(text: str) -> bytes:
-    """Return the text as UTF-8; lone surrogates (bytes of a file name that are no UTF-8) as ``\\udce9``."""
+    r"""Return the text as UTF-8; lone surrogates (bytes of a file name that are no UTF-8) as ``\udce9``."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -185,14 +181,19 @@ def write_json(path: Path, value: Any) -> None:
 def check_file(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> None:
     """Check that a path names a regular file of at most ``max_bytes`` bytes, without reading it.
 
-    For files that a library opens itself. ``read_limited`` checks and reads.
+    For files that a library opens itself; ``read_limited`` checks and reads.
 
-    Args:
-        what: noun for the file in the message, such as "recipe".
+    Parameters
+    ----------
+    what
+        Noun for the file in the message, such as "recipe".
+    error
+        Class of the error.
 
-    Raises:
-        AutoHRError: of the class ``error``, in one line, where the path is missing, a folder, a device, a pipe or a
-            socket, cannot be read, or holds more bytes.
+    Raises
+    ------
+    AutoHRError
+        In one line: the path is missing, a folder, a device, a pipe or a socket, cannot be read, or holds more bytes.
     """
     with _open_limited(path, what, max_bytes, error):
         pass
@@ -202,13 +203,7 @@ def read_limited(path: Path, what: str, max_bytes: int, error: type[AutoHRError]
     """Return the bytes of a regular file that holds at most ``max_bytes`` of them.
 
     Never waits on a pipe and never reads more than ``max_bytes + 1`` bytes, even of a file that grows or whose size
-    is unknown.
-
-    Args:
-        what: noun for the file in the message, such as "recipe".
-
-    Raises:
-        AutoHRError: of the class ``error``, in one line, as in ``check_file``.
+    is unknown. Parameters and errors are those of ``check_file``.
     """
     with _open_limited(path, what, max_bytes, error) as file:
         try:
@@ -221,10 +216,12 @@ def read_limited(path: Path, what: str, max_bytes: int, error: type[AutoHRError]
 
 
 def read_limited_text(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> str:
-    """Return the text of a UTF-8 file of at most ``max_bytes`` bytes; a byte order mark at its start is left out.
+    """Return the text of a UTF-8 file, as ``read_limited`` does; a byte order mark at its start is left out.
 
-    Raises:
-        AutoHRError: of the class ``error``, in one line, as in ``check_file``, and where the file is not UTF-8.
+    Raises
+    ------
+    AutoHRError
+        As in ``check_file``, and where the file is not UTF-8.
     """
     try:
         return read_limited(path, what, max_bytes, error).decode("utf-8-sig")
@@ -238,8 +235,10 @@ def read_limited_text(path: Path, what: str, max_bytes: int, error: type[AutoHRE
 def read_json(path: Path, what: str = "file", max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Return the content of a JSON file of at most ``max_bytes`` bytes.
 
-    Raises:
-        AutoHRError: the file is missing, not a regular file, too large, not UTF-8 or not JSON.
+    Raises
+    ------
+    AutoHRError
+        The file is missing, not a regular file, too large, not UTF-8 or not JSON.
     """
     text = read_limited_text(path, what, max_bytes)
     try:
@@ -261,8 +260,8 @@ def _open_limited(path: Path, what: str, max_bytes: int, error: type[AutoHRError
     except (FileNotFoundError, NotADirectoryError):
         raise error(f"There is no {what} {str(path)!r}. Check the path.") from None
     except (OSError, ValueError) as cause:  # ValueError: a zero byte in the path
-        said = cause.strerror if isinstance(cause, OSError) and cause.strerror else cause
-        raise error(f"Cannot read {what} {str(path)!r}: {said}.") from cause
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else cause
+        raise error(f"Cannot read {what} {str(path)!r}: {reason}.") from cause
     file = os.fdopen(handle, "rb")
     try:
         state = os.fstat(file.fileno())
@@ -292,7 +291,13 @@ def cannot_write(path: Path, error: OSError) -> AutoHRError:
 
 
 def strict_json(value: Any) -> Any:
-    """What strict JSON can hold: tuples as lists, paths as text, NaN and infinities as None."""
+    """Return ``value`` as strict JSON can hold it: tuples as lists, paths as text, NaN and infinities as None.
+
+    Examples
+    --------
+    >>> strict_json({"hr_bpm": float("nan"), "band_bpm": (40, 180)})
+    {'hr_bpm': None, 'band_bpm': [40, 180]}
+    """
     if isinstance(value, Mapping):
         return {str(key): strict_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -338,12 +343,14 @@ def locked(path: Path, message: str) -> Iterator[None]:
 
 
 def in_workers(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    """(job, work(job)) for each of ``jobs``, in the order in which they end, by up to ``workers`` processes.
+    """Yield (job, work(job)) for each of ``jobs``, in the order in which they end, from up to ``workers`` processes.
 
-    One worker or one job is done in this process. ``work`` and what it takes and gives must pickle.
+    One worker or one job is run in this process. ``work``, jobs and results must pickle.
 
-    Raises:
-        AutoHRError: a worker was killed.
+    Raises
+    ------
+    AutoHRError
+        A worker was killed.
     """
     workers = min(workers, len(jobs))
     if workers <= 1:

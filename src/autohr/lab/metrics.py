@@ -1,7 +1,7 @@
-"""How far estimates lie from the truth. numpy in, numbers out; nothing here knows what a recording is.
+"""Errors of estimates, and intervals and tests of them. numpy in, numbers out.
 
 Rates are ``predicted`` and ``true``, (N,) each, in bpm and finite; an error is predicted minus true. Waves are (T,) on
-one uniform clock. What cannot be said of so few values (the SD of one, the correlation of constants) is NaN.
+one uniform clock. A value that is not defined (the SD of one error, the correlation of constants) is NaN.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-"""Of intervals."""
+"""Level of intervals."""
 N_BOOTSTRAP = 1000
-"""Draws of a bootstrap. Ours: the ends of a 95 % interval then move by about 3 % of its width from seed to seed."""
+"""Draws of a bootstrap. Chosen by us: the ends of a 95 % interval then move by 3 % of its width from seed to seed."""
 
 
 def errors(predicted: Float, true: Float) -> Float:
-    """predicted - true, (N,), N >= 1.
+    """Return predicted - true, (N,).
 
-    Raises:
-        ValueError: shapes that differ, nothing at all, or NaN: the caller counts and leaves out what is unknown.
+    Raises
+    ------
+    ValueError
+        Shapes differ, there are no values, or one is not finite: the caller counts and leaves out what is unknown.
     """
     predicted, true = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
     if predicted.ndim != 1 or predicted.shape != true.shape or not len(predicted):
@@ -37,49 +39,58 @@ def errors(predicted: Float, true: Float) -> Float:
 
 
 def mae(predicted: Float, true: Float) -> float:
-    """Mean absolute error."""
+    """Return the mean absolute error.
+
+    Examples
+    --------
+    >>> mae(np.array([62.0, 75.0]), np.array([60.0, 80.0]))
+    3.5
+    """
     return float(np.abs(errors(predicted, true)).mean())
 
 
 def rmse(predicted: Float, true: Float) -> float:
-    """Root of the mean squared error: RMSE^2 = bias^2 + (N - 1) / N * SD^2."""
+    """Return the root of the mean squared error: RMSE^2 = bias^2 + (N - 1) / N * SD^2."""
     return float(np.sqrt((errors(predicted, true) ** 2).mean()))
 
 
 def sd(predicted: Float, true: Float) -> float:
-    """Standard deviation of the error about its own mean, with N - 1, as the paper's SD is taken here. NaN if N = 1.
+    """Return the standard deviation (N - 1) of the error about its own mean, which the paper's SD is taken to be.
 
-    It does not see a bias: a method that is always 20 bpm too high has an SD of 0."""
+    It does not show a bias: a method that is always 20 bpm too high has an SD of 0.
+    """
     error = errors(predicted, true)
     return float(error.std(ddof=1)) if len(error) > 1 else float("nan")
 
 
 def bias(predicted: Float, true: Float) -> float:
-    """Mean error; positive where rates are read too high."""
+    """Return the mean error; positive where rates are read too high."""
     return float(errors(predicted, true).mean())
 
 
 def mape(predicted: Float, true: Float) -> float:
-    """Mean absolute error in percent of each true value.
+    """Return the mean absolute error in percent of each true value.
 
-    Raises:
-        ValueError: a true value that is not positive.
+    Raises
+    ------
+    ValueError
+        A true value is not positive.
     """
     error, true = errors(predicted, true), np.asarray(true, dtype=np.float64)
     if not (true > 0).all():
-        raise ValueError(f"A share of {true.min():g} means nothing; true values must be positive.")
+        raise ValueError(f"A share of {true.min():g} is not defined; true values must be positive.")
     return float(100 * (np.abs(error) / true).mean())
 
 
 def pearson(predicted: Float, true: Float) -> float:
-    """Pearson's r, -1..1; NaN for fewer than two values, or where one side is constant."""
+    """Return Pearson's r, -1..1; NaN for fewer than two values, or where one side is constant."""
     errors(predicted, true)
     x, y = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
     return float(_correlation(x, y))
 
 
 def within(predicted: Float, true: Float, limit_bpm: float = 5.0) -> float:
-    """Share, 0..1, of errors of at most ``limit_bpm``."""
+    """Return the share, 0..1, of errors of at most ``limit_bpm``."""
     return float((np.abs(errors(predicted, true)) <= limit_bpm).mean())
 
 
@@ -107,7 +118,7 @@ def score_rates(predicted: Float, true: Float, guess_bpm: float) -> dict[str, fl
 
 @dataclass(frozen=True)
 class Agreement:
-    """Bland & Altman 1986: bias and the limits between which 95 % of errors lie if they are normal."""
+    """Bias and limits between which 95 % of errors lie if they are normal (Bland & Altman 1986)."""
 
     bias: float
     low: float
@@ -115,26 +126,27 @@ class Agreement:
 
 
 def bland_altman(predicted: Float, true: Float) -> Agreement:
-    """Limits of agreement: bias -+ 1.96 SD. Drawn over the mean of the two, not over the truth."""
+    """Return the limits of agreement, bias -+ 1.96 SD; plotted over the mean of both rates, not over the true one."""
     middle, spread = bias(predicted, true), 1.96 * sd(predicted, true)
     return Agreement(middle, middle - spread, middle + spread)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Waves
+# Waves -----------------------------------------------------------------------------------------------------------
 
 
 def macc(wave: Float, true: Float, fs: float, max_lag_s: float = 1.0) -> tuple[float, float]:
-    """Greatest correlation of two waves (T,) over lags of at most ``max_lag_s``: (r, lag_s).
+    """Return the greatest correlation of two waves (T,) over lags of at most ``max_lag_s``, and that lag in s.
 
     r is signed (a wave upside down does not count as right), and at each lag it is Pearson's over the samples that
-    overlap: nothing wraps around. lag_s is positive where ``wave`` comes later than ``true``. rPPG-Toolbox takes the
+    overlap: nothing wraps around. The lag is positive where ``wave`` comes later than ``true``. rPPG-Toolbox takes the
     modulus over all circular shifts instead (``circular_macc``). Waves are filtered by the caller. Any two periodic
-    waves of one rate agree at some lag of half a period, so r tells of shape and steadiness, not of polarity, once a
-    half period is shorter than ``max_lag_s``. (NaN, 0) where a wave is constant.
+    waves of one rate agree at some lag of half a period, so r measures shape and steadiness, not polarity, once a half
+    period is shorter than ``max_lag_s``. (NaN, 0) where a wave is constant.
 
-    Raises:
-        ValueError: waves of different lengths, or shorter than twice the lag.
+    Raises
+    ------
+    ValueError
+        The waves differ in length, or are shorter than twice the lag.
     """
     wave, true = np.asarray(wave, dtype=np.float64), np.asarray(true, dtype=np.float64)
     most = int(max_lag_s * fs)
@@ -153,7 +165,7 @@ def macc(wave: Float, true: Float, fs: float, max_lag_s: float = 1.0) -> tuple[f
 
 
 def circular_macc(wave: Float, true: Float) -> float:
-    """rPPG-Toolbox's MACC: greatest |r| of two waves (T,) over all circular shifts. NaN where one is constant."""
+    """Return rPPG-Toolbox's MACC, the greatest |r| of two waves (T,) over all circular shifts; NaN for a constant."""
     x, y = np.asarray(wave, dtype=np.float64), np.asarray(true, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"waves {x.shape} and {y.shape} must be (T,) both.")
@@ -175,15 +187,17 @@ def snr(
     window: Callable[[int], Float] = np.hamming,
     n_fft: int | None = None,
 ) -> float:
-    """Signal-to-noise ratio in dB of wave (T,) around the TRUE rate (de Haan & Jeanne 2013).
+    """Return the signal-to-noise ratio in dB of wave (T,) around the TRUE rate (de Haan & Jeanne 2013).
 
     10 log10 of the power within ``half_width_hz`` of the rate and of its double, over the rest of ``band_hz``. The
     defaults are those of iPhys: a Hamming periodogram on a grid of at most 0.5 bpm. Tools differ in every one of them,
-    so an SNR means something only beside its definition. NaN where ``n_fft`` is so coarse that no line of the spectrum
+    so an SNR can only be compared under one definition. NaN where ``n_fft`` is so coarse that no line of the spectrum
     lies within ``half_width_hz`` of the rate.
 
-    Raises:
-        ValueError: a rate that is not positive.
+    Raises
+    ------
+    ValueError
+        The rate is not positive.
     """
     if not true_hr_bpm > 0:
         raise ValueError(f"true_hr_bpm={true_hr_bpm} must be positive.")
@@ -213,8 +227,7 @@ def _correlation(x: Float, y: Float) -> float:
     return float(np.clip((x @ y) / (scale_x * scale_y), -1.0, 1.0))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Chance
+# Intervals and tests ---------------------------------------------------------------------------------------------
 
 
 def bootstrap_interval(
@@ -224,15 +237,20 @@ def bootstrap_interval(
     n_draws: int = N_BOOTSTRAP,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % percentile interval of ``statistic(*values)`` by drawing SUBJECTS with replacement, all of each one's rows.
+    """Return the 95 % interval of ``statistic(*values)`` from draws of SUBJECTS with replacement, with all their rows.
 
     Windows of one person are alike, so drawing windows, or dividing by the root of their number, makes intervals far
     too narrow. With fewer than two subjects nothing can be drawn: (NaN, NaN). With few (under about ten) the interval
-    is still too narrow; say how many there were.
+    is still too narrow; state how many there were.
 
-    Args:
-        subjects: (N,) whose each row is.
-        values: arrays (N,) each, handed to ``statistic`` in this order. Draws for which it is NaN are left out.
+    Parameters
+    ----------
+    statistic
+        Function of ``values``. Draws for which it is NaN are left out.
+    subjects
+        Subject of each row, (N,).
+    values
+        Arrays (N,).
     """
     (interval,) = bootstrap_intervals([statistic], subjects, *values, n_draws=n_draws, seed=seed)
     return interval
@@ -245,7 +263,7 @@ def bootstrap_intervals(
     n_draws: int = N_BOOTSTRAP,
     seed: int = 0,
 ) -> list[tuple[float, float]]:
-    """``bootstrap_interval`` of several statistics of the same rows, from the same draws."""
+    """Return ``bootstrap_interval`` of several statistics of the same rows, from the same draws."""
     unknown = (float("nan"), float("nan"))
     rows = _rows_of(subjects)
     if len(rows) < 2:
@@ -268,8 +286,7 @@ def bootstrap_intervals(
 def bootstrap_mean_interval(
     subjects: Sequence[str], values: Float, *, n_draws: int = N_BOOTSTRAP, seed: int = 0
 ) -> tuple[float, float]:
-    """``bootstrap_interval`` of the mean of values (N,), a hundred times as quick: a draw is so many times each
-    subject, and the mean of what is drawn a quotient of two sums."""
+    """Return ``bootstrap_interval`` of the mean of values (N,), a hundred times faster, from sums of each subject."""
     rows = _rows_of(subjects)
     if len(rows) < 2:
         return float("nan"), float("nan")
@@ -282,7 +299,7 @@ def bootstrap_mean_interval(
 
 @dataclass(frozen=True)
 class Paired:
-    """Whether one method errs less than another on the same people."""
+    """Comparison of the errors of two methods on the same people."""
 
     n_subjects: int
     difference_bpm: float
@@ -300,10 +317,12 @@ def paired_test(
     """Compare absolute errors ``first`` and ``second`` (N,) of the same rows, subject by subject.
 
     Wilcoxon's signed-rank test (two-sided, exact without ties) on the subjects' mean errors: a subject counts once
-    however many windows it has, and one wild subject does not decide. Under six subjects p cannot fall below 0.05.
+    however many windows it has, and one outlier does not decide. Under six subjects p cannot fall below 0.05.
 
-    Raises:
-        ValueError: arrays of different lengths, or nothing to compare.
+    Raises
+    ------
+    ValueError
+        The arrays differ in length, or are empty.
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape or len(subjects) != len(first) or not len(first):
@@ -315,7 +334,7 @@ def paired_test(
     low, high = bootstrap_interval(lambda x: float(x.mean()), names, differences, n_draws=n_draws, seed=seed)
     p = float("nan")
     if differences.any():
-        # Not at the top: scipy.stats takes half a second, and most who want an error need no test.
+        # Not at the top: scipy.stats takes half a second to import.
         from scipy.stats import wilcoxon
 
         outcome: Any = wilcoxon(differences)
@@ -324,6 +343,6 @@ def paired_test(
 
 
 def _rows_of(subjects: Sequence[str]) -> list[NDArray[np.intp]]:
-    """Row numbers of each subject, subjects in order of name, so that the order of rows decides nothing."""
+    """Return the row numbers of each subject, in order of name, so that the order of rows decides nothing."""
     names, place = np.unique(np.asarray(subjects, dtype=object).astype(str), return_inverse=True)
     return [np.flatnonzero(place == k) for k in range(len(names))]

@@ -1,4 +1,4 @@
-"""What is searched: the supernet, in which every edge is a mixture of all operations, and the cell that comes of it.
+"""Space of the search: the supernet, in which every edge is a mixture of all operations, and the derivation of a cell.
 
 PC-DARTS (Xu et al., ICLR 2020) in the space of AutoHR (Yu et al., IEEE Signal Processing Letters 2020, Sec. II-B). On
 an edge, the first 1/K of the channels go through all operations, whose results are added by softmax(alpha); the other
@@ -6,8 +6,8 @@ channels pass; a shuffle lets the next edge see others of them. A node adds its 
 
 The mixture is computed in two forms of equal output from the same parameters. One operation at a time is the
 reference. Fused is what a search runs: of all edges that read one tensor, all operations whose kernels fit into one
-shape are one convolution, their batch norms are one, and their weighted sum is a convolution of 1x1x1. What a fused
-kernel multiplies by zero costs less than the calls that it saves (``benchmarks/search.py``).
+shape are one convolution, their batch norms are one, and their weighted sum is a convolution of 1x1x1. A fused
+kernel's multiplications by zero cost less than the calls that it saves (``benchmarks/search.py``).
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,6 +35,7 @@ from autohr.lab.nets._inputs import INPUTS, check_input, prepare_input
 from autohr.lab.nets._operations import OPS
 from autohr.lab.nets._tdc import Triple, fold_theta
 from autohr.lab.nets.autohr import MOST, POOLS, AutoHR, AutoHRConfig, make_stem, make_upsampler, max_pool, preprocess
+from autohr.lab.recipes.parsing import STRICT
 
 Kind = Literal["shared", "varied"]
 
@@ -47,11 +50,11 @@ ALPHA_SD = 1e-3
 """Standard deviation of the first alphas and betas (PC-DARTS)."""
 
 READINGS = ((0, 1), (2,), (3,))
-"""Sources that are read together: c_k-2 and c_k-1 are there at once, a node when all edges into it are."""
+"""Sources that are read together: c_k-2 and c_k-1 are known at once, a node when all edges into it are."""
 
 GROUPS: tuple[Triple, ...] = ((1, 5, 5), (5, 1, 1), (3, 3, 3))
-"""Kernels (T, H, W) of the fused convolutions; an operation goes into the first that holds it. Ours: of those tried,
-the fewest multiplications in vain (AUTOHR 3 has the shapes)."""
+"""Kernels (T, H, W) of the fused convolutions; an operation goes into the first that holds it. Chosen by us: of those
+tried, the fewest multiplications by zero."""
 _KERNELS: dict[str, Triple] = {
     "conv_3x3x3": (3, 3, 3),
     "tdc_3x3x3": (3, 3, 3),
@@ -62,51 +65,46 @@ _KERNELS: dict[str, Triple] = {
 }
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=STRICT)
 class SpaceConfig:
-    """Where is searched. The defaults are the paper's. Refuses with ValueError what cannot be built."""
+    """Space that is searched. The defaults are the paper's."""
 
     kind: Kind = "shared"
-    """One cell for all four blocks, or one for each."""
+    """One cell for all four blocks ("shared"), or one for each ("varied")."""
     tdc: bool = True
-    """Whether the two TDCs are among the operations."""
-    stem_channels: int = 8
-    """Of the supernet (AutoHR, Fig. 3a)."""
-    channels: int = 16
-    """Of every node of the supernet: 48 of the figure's head are 3 nodes (inferred, AUTOHR 2)."""
-    partial: int = 4
-    """K: one channel in so many goes through the operations. 4 is PC-DARTS's; 1 sends all, which is DARTS with edge
-    normalisation."""
-    cells_per_block: int = 2
-    stem_stride: int = 1
-    """Of the stem's convolution, over height and width. 1 is the paper."""
+    """True to have the two TDCs among the operations."""
+    stem_channels: Annotated[int, Field(ge=1, le=MOST["stem_channels"])] = 8
+    """Channels of the supernet's stem (AutoHR, Fig. 3a)."""
+    channels: Annotated[int, Field(ge=1, le=MOST["channels"])] = 16
+    """Channels of every node of the supernet: the 48 of the figure's head are 3 nodes (inferred)."""
+    partial: Annotated[int, Field(ge=1, le=64)] = 4
+    """K of PC-DARTS: one channel in K goes through the operations. 4 is PC-DARTS's; 1 sends all, which is DARTS with
+    edge normalisation."""
+    cells_per_block: Annotated[int, Field(ge=1, le=MOST["cells_per_block"])] = 2
+    stem_stride: Annotated[int, Field(ge=1, le=MOST["stem_stride"])] = 1
+    """Spatial stride (height and width) of the stem's convolution. 1 as in the paper."""
     input: str = "rgb"
-    """One of ``inputs.INPUTS``: "rgb" is the paper's."""
-    widen: int = 2
+    """Name in ``INPUTS``; "rgb" is the paper's."""
+    widen: Annotated[int, Field(ge=1, le=64)] = 2
     """Channels of the derived network over those of the supernet: "doubles after searching"."""
 
     def __post_init__(self) -> None:
         check_input(self.input)
-        if self.kind not in ("shared", "varied"):
-            raise ValueError(f"kind={self.kind!r} must be 'shared' or 'varied'.")
-        for name, most in {**MOST, "partial": 64, "widen": 64}.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-                raise ValueError(f"{name}={value!r} must be a whole number from 1 to {most}.")
         if self.channels % self.partial:
             raise ValueError(f"channels={self.channels} must be a multiple of partial={self.partial}.")
 
     @property
     def ops(self) -> tuple[Op, ...]:
+        """Operations of an edge."""
         return SPACE if self.tdc else SPACE_WITHOUT_TDC
 
     @property
     def n_sets(self) -> int:
-        """Of alphas and betas, and so of cells in the genotype."""
+        """Number of sets of alphas and betas, and so of cells in the genotype."""
         return 1 if self.kind == "shared" else N_BLOCKS
 
     def net_config(self, genotype: Genotype) -> AutoHRConfig:
-        """Of the network that is trained with what was found."""
+        """Return the config of the network that is trained with a derived cell."""
         return AutoHRConfig(
             genotype=genotype,
             stem_channels=self.widen * self.stem_channels,
@@ -121,7 +119,7 @@ class SpaceConfig:
 
 
 def shuffle_channels(x: Tensor, groups: int) -> Tensor:
-    """(B, C, T, H, W) -> the same, channel g * n + i at place i * groups + g, where n is C / groups."""
+    """Return (B, C, T, H, W) with channel g * n + i at place i * groups + g, where n is C / groups."""
     if groups == 1:
         return x
     # Channels last, as they lie in memory, and as convolutions want them again.
@@ -130,14 +128,13 @@ def shuffle_channels(x: Tensor, groups: int) -> Tensor:
 
 
 class _Reader(nn.Module):
-    """All operations of all edges that read one or two sources, added up at each node that they lead to.
+    """Operations of all edges that read one or two sources, added up at each node that they lead to.
 
     (B, n_sources * c, T, H, W) -> (B, n_nodes * c, T, H, W). Weights are one parameter for each operation, (E, c, c,
     kt, kh, kw); running means of batch norm are one buffer for each group of operations. Both forms read the same.
     """
 
     def __init__(self, ops: Sequence[Op], rows: Sequence[int], channels: int) -> None:
-        """``rows``: of ``EDGES``."""
         super().__init__()
         self.ops, self.rows, self.channels = tuple(ops), list(rows), channels
         self.sources = sorted({EDGES[row][1] for row in rows})
@@ -150,7 +147,7 @@ class _Reader(nn.Module):
                 continue
             kernel = _KERNELS[op.op]
             next(held for large, held in self.groups if all(map(int.__le__, kernel, large))).append(index)
-            # As a fresh Conv3d has it, edge by edge.
+            # The initial weights of Conv3d, edge by edge.
             bound = 1 / math.sqrt(channels * math.prod(kernel))
             weight = torch.empty(len(rows), channels, channels, *kernel)
             self.weights[_name(op)] = nn.Parameter(nn.init.uniform_(weight, -bound, bound))
@@ -164,7 +161,7 @@ class _Reader(nn.Module):
         self.register_buffer("eye", torch.eye(channels), persistent=False)
 
     def kernel(self, index: int) -> Tensor:
-        """(E, c, c, kt, kh, kw) of the plain convolutions that operation number ``index`` is on the edges."""
+        """Return the kernels (E, c, c, kt, kh, kw) of operation number ``index`` as a plain convolution, by edge."""
         op = self.ops[index]
         weight: Tensor = self.weights[_name(op)]
         if op.theta is None:
@@ -173,7 +170,7 @@ class _Reader(nn.Module):
         return folded
 
     def plain(self, active: Tensor, shares: Tensor) -> Tensor:
-        """One operation at a time; shares (E, n_ops)."""
+        """Compute one operation at a time; shares (E, n_ops)."""
         sums: dict[int, Tensor] = {}
         for edge, row in enumerate(self.rows):
             node, source = EDGES[row]
@@ -191,14 +188,14 @@ class _Reader(nn.Module):
         return torch.cat([sums[node] for node in self.nodes], 1)
 
     def fused(self, active: Tensor, shares: Tensor) -> Tensor:
-        """All operations of a group, on all edges, at once."""
+        """Compute all operations of a group, on all edges, at once."""
         reads, leads, eye = (cast(Tensor, buffer) for buffer in (self.reads, self.leads, self.eye))
         lit = F.relu(active)
         total = F.conv3d(active, _point(torch.einsum("e,en,es,cd->ncsd", shares[:, self.skip], leads, reads, eye)))
         for number, (large, held) in enumerate(self.groups):
             stacked = torch.stack([_embedded(self.kernel(index), large) for index in held], 1)
             if len(self.sources) > 1:
-                # Zeros where an edge does not look.
+                # Zeros for the source that an edge does not read.
                 stacked = torch.einsum("eocdthw,es->eocsdthw", stacked, reads).flatten(3, 4)
             y = F.conv3d(lit, stacked.flatten(0, 2), padding=_same(large))
             means, variances = self._running(number)
@@ -212,7 +209,7 @@ class _Reader(nn.Module):
 
 
 def _point(matrix: Tensor) -> Tensor:
-    """(n, c, ...) -> kernel (n * c, ..., 1, 1, 1)."""
+    """Return (n, c, ...) as a kernel (n * c, ..., 1, 1, 1)."""
     return matrix.flatten(0, 1).flatten(1)[:, :, None, None, None]
 
 
@@ -225,13 +222,13 @@ def _same(kernel: Sequence[int]) -> Triple:
 
 
 def _embedded(kernel: Tensor, large: Triple) -> Tensor:
-    """Kernels (..., kt, kh, kw) with zeros around them, (..., *large)."""
+    """Return kernels (..., kt, kh, kw) with zeros around them, (..., *large)."""
     missing = [have - has for has, have in zip(kernel.shape[-3:], large, strict=True)]
     return F.pad(kernel, [m // 2 for m in reversed(missing) for _ in range(2)]) if any(missing) else kernel
 
 
 class SearchCell(nn.Module):
-    """c_k-2, c_k-1, shares of operations and of edges -> (B, N_NODES * C, T, H, W); as ``SearchedCell`` outside."""
+    """Cell of the supernet: c_k-2, c_k-1, shares of operations and of edges -> (B, N_NODES * C, T, H, W)."""
 
     def __init__(self, space: SpaceConfig, in_channels: tuple[int, int], stride_before: Triple, *, fused: bool) -> None:
         super().__init__()
@@ -245,7 +242,7 @@ class SearchCell(nn.Module):
         )
 
     def forward(self, before_last: Tensor, last: Tensor, op_shares: Tensor, edge_shares: Tensor) -> Tensor:
-        """op_shares (n_edges, n_ops), edge_shares (n_edges,)."""
+        """Return the cell's output; op_shares (n_edges, n_ops), edge_shares (n_edges,)."""
         states = [self.from_before_last(before_last), self.from_last(last)]
         shares = op_shares * edge_shares[:, None]
         mixed: dict[int, Tensor] = {}
@@ -261,7 +258,10 @@ class SearchCell(nn.Module):
         return torch.cat(states[N_INPUTS:], dim=1)
 
     def _node(self, mixed: Tensor, states: Sequence[Tensor], node: int, edge_shares: Tensor) -> Tensor:
-        """With what passes beside the operations. The shuffle is the same on all edges, so it comes after their sum."""
+        """Return a node's output: the mixture and the channels that pass beside the operations.
+
+        The shuffle is the same on all edges, so it comes after their sum.
+        """
         if self.partial == 1:
             return mixed
         rows = [row for row, (of, _) in enumerate(EDGES) if of == node]
@@ -270,7 +270,7 @@ class SearchCell(nn.Module):
 
 
 class SearchNet(nn.Module):
-    """The supernet: clip (B, 3, T, H, W) in [0, 1] -> bvp (B, T), as ``AutoHR``, whose cells are mixtures here.
+    """The supernet: clip (B, 3, T, H, W) in [0, 1] -> bvp (B, T), as ``AutoHR`` with mixtures for cells.
 
     Architecture parameters, in the state dict: ``alphas`` (n_sets, n_edges, n_ops) and ``betas`` (n_sets, n_edges),
     rows as ``EDGES``, columns as ``space.ops``. All other parameters are weights. Batch norms in cells have no
@@ -298,12 +298,15 @@ class SearchNet(nn.Module):
         self.betas = nn.Parameter(ALPHA_SD * torch.randn(space.n_sets, len(EDGES)))
 
     def architecture(self) -> list[nn.Parameter]:
+        """Return the architecture parameters."""
         return [self.alphas, self.betas]
 
     def weights(self) -> list[nn.Parameter]:
+        """Return all other parameters."""
         return [value for name, value in self.named_parameters() if name not in ("alphas", "betas")]
 
     def forward(self, clip: Tensor) -> Tensor:
+        """Return the pulse wave of a clip."""
         T = clip.shape[2]
         x = prepare_input(clip, self.space.input, self.head.weight.dtype)
         op_shares, edge_shares = strengths(self.alphas, self.betas)
@@ -320,21 +323,16 @@ class SearchNet(nn.Module):
 
 
 def strengths(alphas: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
-    """alphas (n_sets, n_edges, n_ops), betas (n_sets, n_edges) -> shares of the same shapes.
+    """Return the shares of operations and edges of alphas (n_sets, n_edges, n_ops) and betas (n_sets, n_edges).
 
-    Those of operations add up to 1 on each edge, those of edges to 1 at each node.
+    Those of operations add up to 1 on each edge, those of edges to 1 at each node (PC-DARTS's edge normalisation).
     """
     into = [[row for row, (node, _) in enumerate(EDGES) if node == n] for n in range(N_NODES)]
     return torch.softmax(alphas, -1), torch.cat([torch.softmax(betas[:, rows], -1) for rows in into], -1)
 
 
-def edge_strengths(betas: Tensor) -> Tensor:
-    """betas (n_sets, n_edges) -> share of each edge in its node, of the same shape (PC-DARTS: edge normalisation)."""
-    return strengths(betas[..., None], betas)[1]
-
-
 def entropies(alphas: Tensor, betas: Tensor) -> tuple[float, float]:
-    """Mean entropy of the shares of operations, and of edges, over its largest: 1 is undecided, 0 decided."""
+    """Return the mean entropies of the shares of operations and of edges, 0 (decided) to 1 (undecided)."""
     ops, edges = strengths(alphas.detach().double(), betas.detach().double())
     of_ops = -(ops * ops.clamp_min(1e-300).log()).sum(-1) / math.log(ops.shape[-1])
     of_nodes = []
@@ -347,39 +345,42 @@ def entropies(alphas: Tensor, betas: Tensor) -> tuple[float, float]:
 # Cost ------------------------------------------------------------------------------------------------------------
 
 METRICS = ("parameters", "gflop_per_s", "latency_ms_per_s")
-"""Of a derived network: weights; multiplications and additions for a second of video, in 1e9, two to a multiplication
-with addition; milliseconds of this machine for a second of video, one clip at a time."""
+"""Costs of a derived network: weights; floating point operations for a second of video, in 1e9 (two for a
+multiplication with addition); milliseconds of this machine for a second of video, one clip at a time."""
 COST_FPS = 30.0
-"""A second of video is so many frames, as in the presets of ``nets/autohr.py``."""
+"""Frames in a second of video, as in the presets of ``nets/autohr.py``."""
 LATENCY_REPEATS = 5
+"""Runs of an operation, of which the shortest counts: other work of the machine only adds."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What the operations cost in the derived network; all that is known of a cell's cost is a sum of these."""
+    """Costs of the operations in the derived network; a cell's cost is a sum of these."""
 
     ops: tuple[str, ...]
-    """str(Op), in the order of the space."""
+    """Operations as text, in the order of the space."""
     fixed: Mapping[str, float]
-    """Metric -> what the network costs with nothing but skips."""
+    """Metric -> cost of the network with nothing but skips."""
     per_op: Mapping[str, tuple[tuple[float, ...], ...]]
-    """Metric -> (N_BLOCKS, n_ops): what one edge of a block's cells adds, all cells of the block together."""
+    """Metric -> (N_BLOCKS, n_ops): cost that one edge of a block's cells adds, all cells of the block together."""
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Costs:
+        """Return costs from what ``as_dict`` gave."""
         per_op = {metric: tuple(tuple(row) for row in rows) for metric, rows in values["per_op"].items()}
         return cls(tuple(values["ops"]), dict(values["fixed"]), per_op)
 
 
 def measure_costs(space: SpaceConfig, size_px: int, n_frames: int, *, latency: bool = False) -> Costs:
-    """Costs of all operations in the networks that may come of ``space``, at a size of clips.
+    """Return the costs of all operations in the networks that may be derived from ``space``, at a size of clips.
 
-    Parameters and FLOPs are counted, and exact. With ``latency``, each operation is run on this machine in the form
-    that answers fastest (``nets/inference.py``), on as many threads as torch has now; a sum of such times leaves out
-    what operations do to each other's caches.
+    Parameters and FLOPs are counted, and exact. With ``latency``, each operation is run on this machine in its fastest
+    form (``nets/_inference.py``), on as many threads as torch has now; a sum of such times leaves out the effects of
+    operations on each other's caches.
     """
     skips = Genotype(
         "skips", "shared", (tuple((Edge("skip", 0), Edge("skip", 1)) for _ in range(N_NODES)),), "for its cost"
@@ -421,7 +422,7 @@ def measure_costs(space: SpaceConfig, size_px: int, n_frames: int, *, latency: b
 
 
 def _milliseconds(net: nn.Module, x: Tensor) -> float:
-    """Shortest of a few runs: what else the machine does only ever adds."""
+    """Return the time of the shortest run."""
     x = x.contiguous(memory_format=torch.channels_last_3d)
     times = []
     with torch.inference_mode():
@@ -433,7 +434,13 @@ def _milliseconds(net: nn.Module, x: Tensor) -> float:
 
 
 def cost_of(genotype: Genotype, costs: Costs) -> dict[str, float]:
-    """Metric -> cost of the network with this genotype. Raises ValueError for an operation that is not in ``costs``."""
+    """Return metric -> cost of the network with this genotype.
+
+    Raises
+    ------
+    ValueError
+        An operation is not in ``costs``.
+    """
     total = dict(costs.fixed)
     for block in range(N_BLOCKS):
         for node in genotype.cell_of_block(block):
@@ -447,7 +454,7 @@ def cost_of(genotype: Genotype, costs: Costs) -> dict[str, float]:
 
 
 def expected_cost(alphas: Tensor, betas: Tensor, costs: Costs, metric: str) -> Tensor:
-    """Scalar, differentiable: the cost if each node drew its two edges by beta and their operations by alpha."""
+    """Return the differentiable mean cost if each node drew its two edges by beta and their operations by alpha."""
     ops, edges = strengths(alphas, betas)
     table = torch.tensor(costs.per_op[metric], device=ops.device, dtype=ops.dtype)
     if len(ops) == 1:
@@ -457,18 +464,18 @@ def expected_cost(alphas: Tensor, betas: Tensor, costs: Costs, metric: str) -> T
 
 @dataclass(frozen=True)
 class Budget:
-    """What the derived network may cost at most."""
+    """Limits of the derived network's costs."""
 
     most: Mapping[str, float]
-    """Metric, of ``METRICS`` -> limit; none is no limit."""
+    """Metric of ``METRICS`` -> limit; a metric that is missing has none."""
     costs: Costs
 
     def excess(self, spent: Mapping[str, float]) -> float:
-        """Share by which the limits are passed, added up; 0 where all is within."""
+        """Return the shares by which the limits are passed, added up; 0 where none is."""
         return sum(max(0.0, spent[metric] / limit - 1) for metric, limit in self.most.items())
 
     def penalty(self, alphas: Tensor, betas: Tensor) -> Tensor:
-        """As ``excess``, of the expected cost; differentiable."""
+        """Return ``excess`` of the expected cost; differentiable."""
         total = torch.zeros((), device=alphas.device)
         for metric, limit in self.most.items():
             total = total + torch.relu(expected_cost(alphas, betas, self.costs, metric) / limit - 1)
@@ -487,22 +494,28 @@ def derive(
     origin: str,
     budget: Budget | None = None,
 ) -> Genotype:
-    """The cell or cells that architecture parameters stand for (PC-DARTS; AutoHR, Sec. II-B).
+    """Return the cell or cells that architecture parameters stand for (PC-DARTS; AutoHR, Sec. II-B).
 
     The score of an operation on an edge is softmax(alpha) * softmax(beta). Each edge keeps its best operation but
     ``none``, which takes part in the softmax; each node keeps its two best edges. Of equal scores the first in the
     order of ``EDGES`` and of ``space`` wins.
 
-    Over the budget, one edge at a time is changed, in operation or source, whichever loses least score for what it
-    saves, until all fits; the origin says so.
+    Over the budget, one edge at a time is changed, in operation or source, whichever loses least score for the cost
+    that it saves, until all fits; the origin says so.
 
-    Args:
-        alphas: (n_sets, n_edges, n_ops); n_sets is 1 if shared, N_BLOCKS if varied.
-        betas: (n_sets, n_edges).
+    Parameters
+    ----------
+    alphas
+        (n_sets, n_edges, n_ops); n_sets is 1 if shared, N_BLOCKS if varied.
+    betas
+        (n_sets, n_edges).
 
-    Raises:
-        ValueError: shapes that do not fit each other.
-        AutoHRError: not even a cell of skips is within the budget.
+    Raises
+    ------
+    ValueError
+        The shapes do not fit each other.
+    AutoHRError
+        Not even a cell of skips is within the budget.
     """
     n_sets = 1 if kind == "shared" else N_BLOCKS
     if alphas.shape != (n_sets, len(EDGES), len(space)) or betas.shape != alphas.shape[:2]:
@@ -555,7 +568,7 @@ def _as_cells(chosen: _Chosen, space: Sequence[Op]) -> tuple[Cell, ...]:
 
 
 def _cheapened(chosen: _Chosen, score: Any, space: Sequence[Op], kind: Kind, budget: Budget) -> _Chosen:
-    """With the one change that loses least score for the excess that it takes away."""
+    """Return the cells with the one change that loses least score for the excess that it removes."""
 
     def excess(cells: _Chosen) -> float:
         return budget.excess(cost_of(Genotype("x", kind, _as_cells(cells, space), ""), budget.costs))
@@ -579,17 +592,17 @@ def _cheapened(chosen: _Chosen, score: Any, space: Sequence[Op], kind: Kind, bud
                                 best = rate, changed
     if best is None:
         least = cost_of(Genotype("x", kind, _as_cells(chosen, space), ""), budget.costs)
-        said = ", ".join(f"{metric} is {least[metric]:.4g} at least" for metric in budget.most)
+        needed = ", ".join(f"{metric} is {least[metric]:.4g} at least" for metric in budget.most)
         allowed = ", ".join(f"{limit:.4g}" for limit in budget.most.values())
         raise AutoHRError(
-            f"No cell is within the budget: {said}; allowed: {allowed}. Allow more, or use fewer channels or smaller "
+            f"No cell is within the budget: {needed}; allowed: {allowed}. Allow more, or use fewer channels or smaller "
             "clips."
         )
     return best[1]
 
 
 def random_genotype(space: Sequence[Op], kind: Kind, rng: np.random.Generator, name: str) -> Genotype:
-    """One of all valid cells, each as likely as any other: the control of a search."""
+    """Return a random cell, each valid one as likely as any other: the control of a search."""
     real = [index for index, op in enumerate(space) if op.op != "none"]
     chosen: _Chosen = []
     for _ in range(1 if kind == "shared" else N_BLOCKS):
@@ -603,7 +616,7 @@ def random_genotype(space: Sequence[Op], kind: Kind, rng: np.random.Generator, n
 
 
 def describe_cell(genotype: Genotype) -> list[str]:
-    """A line of words for each node."""
+    """Return a line of words for each node."""
     names = ("c_k-2", "c_k-1", *(f"node {n}" for n in range(N_NODES)))
     lines = []
     for number, cell in enumerate(genotype.cells):
@@ -615,5 +628,5 @@ def describe_cell(genotype: Genotype) -> list[str]:
 
 
 def count_skips(genotype: Genotype) -> int:
-    """Most skips in one cell."""
+    """Return the largest number of skips in one cell."""
     return max(sum(edge.op == "skip" for node in cell for edge in node) for cell in genotype.cells)

@@ -1,4 +1,4 @@
-"""Loss and error curves of a training run, drawn from its log alone."""
+"""Loss and error curves of a training run, drawn from its log."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from autohr.files import replacing
 from autohr.lab.runs import Run
 from autohr.lab.train.steps import STEPS
 
-NAME = "curves"
 COLOURS = {"loss": "#1f5fa8", "val": "#c8501e", "share": "#2c8a57", "chance": "#777777"}
 
 
 def draw_curves(run: Run) -> tuple[Path, Path]:
-    """Draw results/curves.svg and .png of ``run``; returns both paths.
+    """Draw results/curves.svg and .png of ``run``, and return both paths.
 
     Top: the training loss of each step (thin), its running mean (thick) and the validation loss. Middle: the first two
     parts of the loss. Bottom: the validation's mean absolute error beside that of a constant guess, and the share
     within 5 bpm.
 
-    Raises AutoHRError where the log holds no step yet.
+    Raises
+    ------
+    AutoHRError
+        The log holds no step yet.
     """
     records = run.read_log()
     steps = [record for record in records if "loss" in record]
@@ -70,7 +72,7 @@ def draw_curves(run: Run) -> tuple[Path, Path]:
             error_axes.text(0.5, 0.5, "no validation yet", ha="center", transform=error_axes.transAxes)
         error_axes.set(xlabel="step", ylabel="validation MAE, bpm")
 
-        svg, png = run.results / f"{NAME}.svg", run.results / f"{NAME}.png"
+        svg, png = run.results / "curves.svg", run.results / "curves.png"
         with replacing(svg) as aside:
             figure.savefig(aside, format="svg", metadata={"Date": None})
         with replacing(png) as aside:
@@ -84,7 +86,7 @@ def _columns(records: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.n
 
 
 def _draw_steps(axes: Axes, steps: list[dict[str, Any]], name: str, colour: str, label: str) -> None:
-    """A value of every step, thin, under its running mean over a fiftieth of the run."""
+    """Draw a value of every step, thin, under its running mean over a fiftieth of the run."""
     at, values = _columns(steps, name)
     width = min(len(values), max(1, len(values) // 50))
     smooth = np.convolve(values, np.full(width, 1 / width), mode="valid")

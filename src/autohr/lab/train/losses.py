@@ -4,8 +4,7 @@ pred, true (B, T) pulse waves; hr_bpm, fps (B,) one per clip, so a batch may mix
 
 Forms of L_fre:
 
-``author``  what the author's public code computes (PhysFormer ``TorchLossComputer``, from HR-CNN). The spectrum,
-already
+``author``  as in the author's public code (PhysFormer ``TorchLossComputer``, from HR-CNN). The spectrum, already
             normalised to sum 1, is given to cross-entropy as if it were logits: a second softmax. So a uniform
             spectrum costs 4.942, a perfect one 3.954 and a wholly wrong one 4.954, and a sine of 160 frames only
             0.05 less than noise. The target is the truncated rate; the clip's mean is left in.
@@ -34,10 +33,10 @@ BAND_BPM = (40, 180)
 """Candidate rates 40, 41, ..., 179 bpm: 140 classes, as the author's code. The upper end is not a class."""
 
 SNR_HALF_WIDTH_HZ = 0.1
-"""``snr`` only (SYSTEMS F1: "about 0.1")."""
+"""Half width of the signal's band, for ``snr`` only. HR-CNN's paper does not state it exactly."""
 
 EPS = 1e-8
-"""Keeps a constant prediction finite; the author's code gives NaN there."""
+"""Small number that keeps the losses of a constant prediction finite; the author's code gives NaN there."""
 
 
 @checked(frozen=True, config=STRICT)
@@ -71,7 +70,7 @@ READ_NLL = 2.54
 
 @dataclass(frozen=True)
 class Losses:
-    """The parts of the loss, each a scalar tensor."""
+    """Loss and its parts, each a scalar tensor."""
 
     total: Tensor
     time: Tensor
@@ -79,7 +78,7 @@ class Losses:
 
 
 def time_loss(pred: Tensor, true: Tensor) -> Tensor:
-    """1 - Pearson correlation of each clip, mean over the batch: 0 the same shape, 1 unrelated, 2 upside down (Eq. 3).
+    """Return 1 - Pearson correlation, mean over the batch: 0 the same shape, 1 unrelated, 2 upside down (Eq. 3).
 
     A constant prediction counts as unrelated, with a finite gradient.
     """
@@ -87,7 +86,7 @@ def time_loss(pred: Tensor, true: Tensor) -> Tensor:
 
 
 def _time_losses(pred: Tensor, true: Tensor) -> Tensor:
-    """(B,)"""
+    """Return ``time_loss`` of each clip, (B,)."""
     if pred.shape != true.shape or pred.ndim != 2:
         raise ValueError(f"pred {tuple(pred.shape)} and true {tuple(true.shape)} must both be (B, T).")
     pred = pred - pred.mean(dim=1, keepdim=True)
@@ -98,10 +97,10 @@ def _time_losses(pred: Tensor, true: Tensor) -> Tensor:
 
 
 def rate_spectrum(pred: Tensor, fps: Tensor, band_bpm: tuple[int, int] = BAND_BPM) -> Tensor:
-    """Share of the Hann-windowed clip's power at each whole rate of the band: pred (B, T) -> (B, K), rows sum to 1.
+    """Return the share of power at each whole rate of the band: pred (B, T) -> (B, K), rows sum to 1.
 
-    A sum of sines and cosines at exactly 40, 41, ... bpm on the clip's own clock, not an FFT: no grid to round to.
-    A clip without any power gives a row of zeros.
+    The clip is Hann-windowed. Sums of sines and cosines at exactly 40, 41, ... bpm on the clip's own clock, not an FFT:
+    no rate is rounded to a grid. A clip without any power gives a row of zeros.
     """
     n_frames = pred.shape[1]
     bpm = torch.arange(*band_bpm, device=pred.device, dtype=pred.dtype)
@@ -123,10 +122,10 @@ def frequency_loss(
     sd_bpm: float = LossConfig.sd_bpm,
     band_bpm: tuple[int, int] = BAND_BPM,
 ) -> Tensor:
-    """L_fre (Eq. 4) of pred (B, T) against hr_bpm (B,), fps (B,); mean over the batch. The forms are told above.
+    """Return L_fre (Eq. 4) of pred (B, T) against hr_bpm (B,), fps (B,), mean over the batch.
 
-    A rate outside the band counts as the band's nearest class (the author's code stops there instead): rates under 40
-    as 40, from 180 upwards as 179.
+    The forms are described at the top of this file. A rate outside the band counts as the band's nearest class (the
+    author's code stops there instead): rates under 40 as 40, from 180 upwards as 179.
     """
     return _frequency_losses(pred, hr_bpm, fps, variant, sd_bpm, band_bpm).mean()
 
@@ -134,7 +133,7 @@ def frequency_loss(
 def _frequency_losses(
     pred: Tensor, hr_bpm: Tensor, fps: Tensor, variant: Variant, sd_bpm: float, band_bpm: tuple[int, int] = BAND_BPM
 ) -> Tensor:
-    """(B,)"""
+    """Return ``frequency_loss`` of each clip, (B,)."""
     if pred.ndim != 2 or hr_bpm.shape != pred.shape[:1] or fps.shape != pred.shape[:1]:
         raise ValueError(
             f"pred {tuple(pred.shape)} must be (B, T), hr_bpm {tuple(hr_bpm.shape)} and fps {tuple(fps.shape)} (B,)."
@@ -164,7 +163,7 @@ def _frequency_losses(
 
 
 def overall_loss(pred: Tensor, true: Tensor, hr_bpm: Tensor, fps: Tensor, config: LossConfig | None = None) -> Losses:
-    """L_overall (Eq. 5) and its parts.
+    """Return L_overall (Eq. 5) and its parts.
 
     In the ``author`` form the prediction is first brought to mean 0 and sd 1 over the whole batch, as the author's
     training script does: without it, a head's bias would leak into the slow rates. (Under several processes each does

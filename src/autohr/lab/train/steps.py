@@ -1,8 +1,8 @@
-"""What a net learns from a batch: one step function for each way of learning, and the visible table of who learns how.
+"""Learning from a batch: one step function for each way of learning, and the table of which net learns how.
 
-The loop (``fit``) is the same for all. A step function asks the net for what its loss needs, and returns the loss and
-its parts; where training goes through stages, which one it is in is a function of the step alone, as everything is
-that a step depends on, so that a resumed run equals an uninterrupted one.
+The loop (``loop.py``) is the same for all. A step function calls the net for what its loss needs, and returns the loss
+and its parts. The stage of a training is a function of the step alone, like everything that a step depends on, so that
+a resumed run equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -38,60 +38,63 @@ class Batch:
 
 @dataclass(frozen=True)
 class Moment:
-    """Where training stands: before step number ``step`` of 0 .. n_steps - 1. At ``n_steps`` it is over, and what is
-    validated is validated."""
+    """Position in a training: before step number ``step`` of 0 .. n_steps - 1; at ``n_steps`` it is over."""
 
     step: int
     n_steps: int
 
     @property
     def share(self) -> float:
+        """Share of the steps that have been made."""
         return self.step / self.n_steps
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What a step function makes of a batch."""
+    """Result of a step function on a batch."""
 
     pred: Tensor
     """bvp (B, T) or, from a net of kind "rate", hr_bpm (B,)."""
     total: Tensor
-    """Scalar: what is minimised."""
+    """Scalar that is minimised."""
     parts: Mapping[str, Tensor]
-    """What it is made of, for the log; under the names of ``Step.parts``."""
+    """Parts of the total, for the log, under the names of ``Step.parts``."""
 
 
 Forward = Callable[..., Any]
-"""The net, in the precision of the training; what it returns is of float32."""
+"""The net in the precision of the training; its results are float32."""
 
 
 class Learn(Protocol):
-    def __call__(self, net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned: ...
+    """A step function: the losses of a net on a batch at a moment of its training."""
+
+    def __call__(self, net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
+        """Return the losses."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """How a net learns."""
+    """A way of learning."""
 
     learn: Learn
     kind: Literal["wave", "rate"]
-    """Of the net, as in ``NETS``: how its answer is judged."""
+    """Kind of the net, as in ``NETS``, which decides how its output is validated."""
     parts: tuple[str, ...]
     """Names of the parts of its loss, the two of the curves first."""
     needs_bvp: bool | None = None
-    """Whether recordings without a wave are of no use; None: if the recipe's time loss has a weight."""
+    """True where recordings without a wave cannot be used; None: if the recipe's time loss has a weight."""
     own_loss: str | None = None
-    """What it minimises, if that is not the recipe's [loss]; a recipe then has none."""
+    """Description of a loss that replaces the recipe's [loss]; a recipe then has none."""
     rates: Callable[[Moment], Mapping[str, float]] | None = None
-    """Parameters, by the beginning of their names -> by what their learning rate is multiplied at a moment; 0 leaves
-    them as they are. The keys are always the same, and every parameter has one. None: 1 for all."""
+    """Function of the moment: beginning of parameters' names -> factor of their learning rate; 0 leaves them as they
+    are. The keys are always the same, and every parameter has one. None: 1 for all."""
     stages: tuple[float, ...] = ()
-    """Shares of training at which the second and later stages begin; () where the net learns the same all the time.
-    The best weights come from the last stage."""
+    """Shares of training at which the second and later stages begin; () where there is one stage. The best weights come
+    from the last stage."""
 
 
 def learn_wave(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
-    """The losses of AutoHR, as the recipe's [loss] has them."""
+    """Return the losses of AutoHR, with the weights of the recipe's [loss]."""
     pred = net(clip)
     bvp, hr_bpm, fps = _to(pred, batch.bvp, batch.hr_bpm, batch.fps)
     losses = overall_loss(pred, bvp, hr_bpm, fps, loss)
@@ -99,23 +102,25 @@ def learn_wave(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, momen
 
 
 def learn_differences(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
-    """DeepPhys: the mean squared error of the steps from frame to frame, those of the label in their own SD."""
+    """Return DeepPhys's loss: mean squared error of the differences between frames, the label's in their own SD."""
     pred = net(clip)
     (true,) = _to(pred, batch.bvp)
     steps = true.diff(dim=1)
-    # Over the clip; the paper says over the video, which a clip does not know.
+    # SD over the clip; the paper's is over the video, which a clip does not show.
     steps = steps / steps.std(dim=1, keepdim=True).clamp_min(1e-6)
     squared = F.mse_loss(pred.diff(dim=1), steps)
     return Learned(pred, squared, {"squared": squared})
 
 
 RPPGNET_SKIN_WEIGHT, RPPGNET_PART_WEIGHT = 0.1, 0.5
-"""SYSTEMS F4."""
+"""Weights of rPPGNet's skin loss and of the losses of its parts."""
 
 
 def learn_rppgnet(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
-    """rPPGNet: minus the correlation of its wave, of the auxiliary one and of those of four quarters, and what the skin
-    branch says against our own estimate of skin."""
+    """Return rPPGNet's losses: correlations of its waves, and its skin branch against our own estimate of skin.
+
+    The waves are the main one, the auxiliary one and those of four quarters.
+    """
     pred, waves, skin_logit = net(clip, parts=True)
     (true,) = _to(pred, batch.bvp)
     main = time_loss(pred, true)
@@ -126,27 +131,31 @@ def learn_rppgnet(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, mo
     return Learned(pred, total, {"time": main, "skin": skin, "parts": parts})
 
 
-SKIN_LEAST = 0.3
-"""Of ``skin_of``, above which a pixel counts as skin: the share that the paper takes of its own filter."""
+MIN_SKIN = 0.3
+"""Value of ``skin_of`` from which a pixel counts as skin: the threshold of the paper for its own filter."""
 
 
 def skin_masks(frames: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """frames (B, T, H, W, 3) uint8 -> (B, T, h, w) float32: the share of each place that is skin, by our own estimate
-    (``data.repulse.skin_of``), where the paper has the filter of bob."""
+    """Return the share of skin at each place of frames (B, T, H, W, 3) uint8, as (B, T, h, w) float32.
+
+    Skin is our own estimate (``datasets.repulse.skin_of``), where the paper has the filter of bob.
+    """
     clips = frames.numpy().astype(np.float32)
-    masks = torch.from_numpy(np.stack([skin_of(one) >= SKIN_LEAST for one in clips]).astype(np.float32))
+    masks = torch.from_numpy(np.stack([skin_of(one) >= MIN_SKIN for one in clips]).astype(np.float32))
     return F.adaptive_avg_pool2d(masks, (size[0], size[1]))
 
 
 def rate_loss(hr_bpm: Tensor, true_bpm: Tensor, fps: Tensor) -> Tensor:
-    """Mean absolute error of rates (B,) or, of several windows of each clip, (B, N); as if all clips had 30 frames per
-    second, which weighs beats per frame alike."""
+    """Return the mean absolute error of rates (B,) or, for several windows of each clip, (B, N).
+
+    Rates are scaled to 30 frames per second, so that an error in beats per frame has one weight.
+    """
     true = at_30_fps(true_bpm, fps)
     return (at_30_fps(hr_bpm, fps) - (true if hr_bpm.ndim == 1 else true[:, None])).abs().mean()
 
 
 def learn_rate(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
-    """The absolute error of the rate."""
+    """Return the absolute error of the rate."""
     hr_bpm, fps = batch.hr_bpm.to(clip.device), batch.fps.to(clip.device)
     pred = net(clip, fps)
     error = rate_loss(pred, hr_bpm, fps)
@@ -154,14 +163,16 @@ def learn_rate(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, momen
 
 
 RHYTHMNET_SMOOTH_WEIGHT = 100.0
-"""RhythmNet's lambda."""
+"""Weight of RhythmNet's smoothness loss, its lambda."""
 
 
 def learn_rhythmnet(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
-    """RhythmNet: the absolute error of each window's rate in bpm, and how far the windows of a clip differ from their
-    mean, in beats per frame. With both in one unit a lambda of 100 would leave nothing but the second, whatever the
-    unit; so read, it weighs a difference of 18 bpm between windows like an error of 1 bpm (ours; the paper does not
-    say)."""
+    """Return RhythmNet's losses: error of each window's rate, and distance of a clip's windows from their mean.
+
+    The first is in bpm, the second in beats per frame (our reading; the paper does not state units): in one unit a
+    lambda of 100 would leave nothing but the second; so, a difference of 18 bpm between windows weighs like an error of
+    1 bpm.
+    """
     hr_bpm, fps = batch.hr_bpm.to(clip.device), batch.fps.to(clip.device)
     windows = net(clip, fps, sequence=True)
     error = rate_loss(windows, hr_bpm, fps)
@@ -172,12 +183,14 @@ def learn_rhythmnet(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, 
 
 
 SYNTHETIC_SHARE = 0.5
-"""SynRhythm learns from simulated maps in this share of its steps. Ours: the paper's is not known to us."""
+"""Share of its steps in which SynRhythm learns from simulated maps. Chosen by us: we do not know the paper's."""
 
 
 def learn_synrhythm(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
-    """SynRhythm: the absolute error of the rate, first of simulated maps as long as the clips, then of the clips. (In
-    the first stage the clips are drawn and not looked at, so that all steps are alike.)"""
+    """Return SynRhythm's loss: absolute error of the rate, first on simulated maps as long as the clips, then on clips.
+
+    In the first stage the clips are drawn and not used, so that all steps are alike.
+    """
     if moment.share >= SYNTHETIC_SHARE:
         return learn_rate(net, clip, batch, loss, moment)
     fps = batch.fps.to(clip.device)
@@ -189,13 +202,16 @@ def learn_synrhythm(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, 
 
 HRCNN_STAGES = (0.5, 0.75)
 """Shares of training at which HR-CNN's estimator begins to learn in place of its extractor, and from which both do in
-turn. The order is the paper's, the shares are ours."""
+turn. The order is the paper's, the shares are chosen by us."""
 HRCNN_BAND_BPM = (40, 240)
+"""Band of its frequency loss."""
 
 
 def learn_hrcnn(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
-    """HR-CNN: the extractor by the recipe's frequency loss ("snr" is the paper's, "author" its script's), then the
-    estimator by the absolute error of the rate, then both by it, in turn."""
+    """Return HR-CNN's loss: the recipe's frequency loss for the extractor, then absolute error of the rate.
+
+    The frequency loss "snr" is the paper's, "author" its script's. The error trains the estimator, then both in turn.
+    """
     hr_bpm, fps = batch.hr_bpm.to(clip.device), batch.fps.to(clip.device)
     if moment.share < HRCNN_STAGES[0]:
         signal = net(clip, stage="extractor")
@@ -207,7 +223,10 @@ def learn_hrcnn(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, mome
 
 
 def hrcnn_rates(moment: Moment) -> dict[str, float]:
-    """With the recipe's lr of 1e-4: the extractor 1e-4 and the estimator 1e-1, in the last stage 1e-5 and 1e-2."""
+    """Return HR-CNN's factors: with the recipe's lr of 1e-4 the extractor has 1e-4 and the estimator 1e-1.
+
+    In the last stage they have 1e-5 and 1e-2.
+    """
     if moment.share < HRCNN_STAGES[0]:
         return {"extractor.": 1.0, "estimator.": 0.0}
     if moment.share < HRCNN_STAGES[1]:
@@ -240,7 +259,7 @@ STEPS: dict[str, Step] = {
         learn_synrhythm, "rate", ("rate",), needs_bvp=False, own_loss=_RATE_LOSS, stages=(SYNTHETIC_SHARE,)
     ),
 }
-"""Net -> how it learns; every net of ``NETS``."""
+"""Net -> its way of learning; every net of ``NETS``."""
 
 
 def _to(pred: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
