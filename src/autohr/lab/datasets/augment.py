@@ -35,7 +35,7 @@ from autohr.video.regions import scaled
 
 Fill = Literal["grey", "mean"]
 GREY = 128
-"""0 after the author's normalisation (x - 127.5) / 128, to half a level."""
+"""Grey level that is 0 after the author's normalisation (x - 127.5) / 128, to half a level."""
 BURNT = 250.0
 """Gain and gamma may not lift the clip's bright parts (its 99.5th percentile) above this: what is cut off at 255
 carries no pulse."""
@@ -43,7 +43,7 @@ carries no pulse."""
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Which augmentations, how often, how strong. The defaults are ours for training; ``PAPER_AUGMENT`` the paper's."""
+    """Kinds, probabilities and strengths. The defaults are ours for training; ``PAPER_AUGMENT`` has the paper's."""
 
     erase: bool = True
     """DA1. Sizes below 20 % are the paper's; probability, number, least sizes and fill are not said there, and ours."""
@@ -65,15 +65,15 @@ class AugmentConfig:
     flip_p: float = 0.5
     reverse: bool = True
     """A heart that beats backwards has steps of the same size and the same rate. Halves what a net can learn by heart
-    of a recording, which few long recordings invite (docs/LOG.md)."""
+    of a recording, which few long recordings invite (docs/log)."""
     reverse_p: float = 0.5
     pulse: bool = False
     """For recordings whose wave fits the video to a few hundredths of a second, as synthetic ones do: what is not
     taken out of a clip stays in it as a second pulse, which the label denies."""
     pulse_p: float = 0.6
     pulse_depth: tuple[float, float] = DEPTH
-    """Least and greatest depth of the new pulse, log-uniform. A net that begins by chance finds pulses of a few
-    hundredths within a hundred steps, where those of recordings may teach it nothing in five hundred (docs/LOG.md)."""
+    """Least and greatest depth of the new pulse, log-uniform. Untrained nets learn pulses of a few hundredths within
+    a hundred steps, where those of recordings may teach them nothing in five hundred (docs/log)."""
     crop: bool = True
     crop_least: float = 0.85
     """Smallest side of the random square, as a share of the stored crop's; the author's resize by up to 15 of 112
@@ -89,12 +89,10 @@ class AugmentConfig:
         for name in ("erase_p", "tempo_p", "flip_p", "reverse_p", "pulse_p"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1.")
-        for name in ("erase_time", "erase_side"):
+        for name, most in (("erase_time", 1.0), ("erase_side", 1.0), ("pulse_depth", 0.2)):
             low, high = getattr(self, name)
-            if not 0 < low <= high <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be two shares in 0..1, the smaller first.")
-        if not 0 < self.pulse_depth[0] <= self.pulse_depth[1] <= 0.2:
-            raise ValueError(f"pulse_depth={self.pulse_depth} must be two shares in 0..0.2, the smaller first.")
+            if not 0 < low <= high <= most:
+                raise ValueError(f"{name}={getattr(self, name)} must be two shares in 0..{most:g}, the smaller first.")
         if not 1 <= self.erase_tubes[0] <= self.erase_tubes[1]:
             raise ValueError(f"erase_tubes={self.erase_tubes} must be two counts from 1, the smaller first.")
         if self.erase_fill not in get_args(Fill):
@@ -111,7 +109,7 @@ class AugmentConfig:
 
 
 PAPER_AUGMENT = AugmentConfig(flip=False, reverse=False, crop=False, colour=False, gamma=False)
-"""DA1 and DA2 and nothing else, as the paper states."""
+"""DA1 and DA2 and nothing else, as in the paper."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -119,26 +117,39 @@ PAPER_AUGMENT = AugmentConfig(flip=False, reverse=False, crop=False, colour=Fals
 
 
 def tempo_factor(hr_bpm: float, config: AugmentConfig) -> float:
-    """By what DA2 multiplies a clip's rate: 0.5, 1 or 2."""
+    """Return the factor by which DA2 multiplies a clip's rate: 0.5, 1 or 2."""
     if hr_bpm > config.slow_above_bpm:
         return 0.5
     return 2.0 if hr_bpm < config.fast_below_bpm else 1.0
 
 
 def tempo_span(n_frames: int, factor: float) -> int:
-    """Source frames that a clip of ``n_frames`` takes in when its rate is multiplied by ``factor`` (0.5, 1 or 2)."""
+    """Return how many source frames make a clip of ``n_frames`` whose rate is multiplied by ``factor`` (0.5, 1 or 2).
+
+    Examples
+    --------
+    >>> tempo_span(160, 0.5), tempo_span(160, 2.0)
+    (81, 319)
+    """
     if factor == 1.0:
         return n_frames
     return n_frames // 2 + 1 if factor == 0.5 else 2 * n_frames - 1
 
 
 def resample_tempo(x: NDArray[Any], n_frames: int, factor: float) -> NDArray[Any]:
-    """x (tempo_span(n_frames, factor), ...) as (n_frames, ...): every second one, or means put between neighbours.
+    """Resample x (tempo_span(n_frames, factor), ...) to (n_frames, ...).
 
-    Give floats: a mean of two integers would be rounded.
+    Every second one, or means put between neighbours. Give floats: a mean of two integers would be rounded.
 
-    Raises:
-        ValueError: another length than ``tempo_span`` says.
+    Raises
+    ------
+    ValueError
+        For another length than ``tempo_span`` says.
+
+    Examples
+    --------
+    >>> resample_tempo(np.array([0.0, 2.0, 4.0]), 4, 0.5)
+    array([0., 1., 2., 3.])
     """
     if len(x) != tempo_span(n_frames, factor):
         raise ValueError(
@@ -177,20 +188,20 @@ def erase_tubes(frames: Frame, rng: np.random.Generator, config: AugmentConfig) 
 
 @dataclass(frozen=True)
 class Look:
-    """How every frame of one clip is shown."""
+    """One fixed map of place and colour for all frames of a clip."""
 
     flip: bool = False
     side: float = 1.0
-    """Of the square that is shown, as a share of the stored crop's side."""
+    """Side of the square that is shown, as a share of the stored crop's."""
     left: float = 0.0
-    """Where that square is in the room that is left, 0..1."""
+    """Place of that square in the room that is left, 0..1."""
     top: float = 0.0
     table: NDArray[np.float32] | None = None
     """(256, 3) the new value of each old one in each channel, not rounded; None changes nothing."""
 
 
 def draw_look(rng: np.random.Generator, config: AugmentConfig, example: Frame) -> Look:
-    """A look by chance; ``example`` (H, W, 3) is a frame of the clip, whose brightness limits gain and gamma."""
+    """Draw a random look; ``example`` (H, W, 3) is a frame of the clip, whose brightness limits gain and gamma."""
     flip = config.flip and bool(rng.uniform() < config.flip_p)
     side, left, top = 1.0, 0.0, 0.0
     if config.crop:
@@ -209,7 +220,7 @@ def draw_look(rng: np.random.Generator, config: AugmentConfig, example: Frame) -
 
 
 def show(frame: Frame, look: Look, size_px: int) -> NDArray[np.float32]:
-    """A stored crop (S, S, 3) as (size_px, size_px, 3) float32, 0..255, by area average; not yet rounded."""
+    """Return a stored crop (S, S, 3) as (size_px, size_px, 3) float32, 0..255, by area average; not yet rounded."""
     stored_px = frame.shape[0]
     side_px = max(2, round(look.side * stored_px))
     x, y = round(look.left * (stored_px - side_px)), round(look.top * (stored_px - side_px))

@@ -154,7 +154,7 @@ class Entry:
 class Manifest:
     """Every recording that was asked for, in that order, kept or not."""
 
-    config: CropConfig
+    crop: CropConfig
     entries: tuple[Entry, ...]
 
     @property

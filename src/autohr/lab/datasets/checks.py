@@ -1,5 +1,7 @@
-"""What the video and the label of one recording say about each other: lag, rates, jumps. Measured here, judged in
-``manifest``; nothing here changes a label."""
+"""Comparison of a recording's video with its label: lag, rates, jumps.
+
+Measured here, judged in ``manifest``; nothing here changes a label.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,11 @@ from autohr.signals.rate import estimate_heart_rate
 from autohr.types import Float
 
 LAG_RANGE_S = 5.0
-"""Furthest shift that is looked for. Ours: a label that is off by more shows at its ends, which then miss the video's.
-"""
+"""Largest shift that is looked for. Ours: a label that is off by more misses the video's ends."""
 PULSE_BAND_HZ = 1.0
-"""Width of what a pulse fills of its band, about: a wave of T seconds holds 2 T numbers that are free of each other."""
+"""Bandwidth of a pulse, about: a wave of T seconds holds 2 T independent numbers."""
 BEAT_NOISE = 0.5
-"""How far the correlations at two neighbouring beats may differ by chance, in standard errors of one of them. Ours:
+"""Largest random difference of the correlations at two neighbouring beats, in standard errors of one of them. Ours:
 they share all but about a twentieth of their noise, so the root of two twentieths is usual, and this seldom."""
 RATE_JUMP_BPM = 25.0
 """Change of the label's rate within one second that no heart makes. Ours: breathing changes the rate from one beat to
@@ -29,19 +30,19 @@ the next by up to about 15 bpm, hard exercise by a few bpm a second, and sensors
 
 @dataclass(frozen=True)
 class Checks:
-    """Of one recording; None where it was not, or could not be, found out."""
+    """Facts about one recording; None where one was not, or could not be, found out."""
 
     fps_nominal: float | None = None
     """Frames per second that the container claims."""
     is_part: bool = False
-    """Whether only a span of the video is used; the label may then reach over both its ends."""
+    """True if only a span of the video is used; the label may then reach over both its ends."""
     frames_missing: int = 0
     """Frames that the reader's span or frame clock promises and the video does not have."""
     label_start_s: float | None = None
     """First time at which the label knows anything, on the video's clock."""
     label_end_s: float | None = None
     hr_mean_bpm: float | None = None
-    """Of the label over all that is kept; so are the next two."""
+    """Mean rate of the label over all that is kept; so are the next two."""
     hr_min_bpm: float | None = None
     hr_max_bpm: float | None = None
     label_bpm: float | None = None
@@ -49,16 +50,16 @@ class Checks:
     wave_bpm: float | None = None
     """Rate of the label's wave."""
     pulse_bpm: float | None = None
-    """Rate of the face: of POS on its colours."""
+    """Rate of the face's pulse: of POS on its colours."""
     pulse_snr_db: float | None = None
     lag_s: float | None = None
-    """How much later the label's wave shows a beat than the face does: above 0 the label is late."""
+    """Time by which the label's wave shows a beat later than the face does: above 0 the label is late."""
     lag_r: float | None = None
     """Correlation of both waves at that shift."""
     jumps_s: tuple[float, ...] = ()
     """Times at which the label's rate jumps by more than ``RATE_JUMP_BPM``."""
     digest: str | None = None
-    """Of a grid of pixels of every frame that was used: equal only for the same pictures in the same order."""
+    """Hash of a grid of pixels of every frame that was used: equal only for the same pictures in the same order."""
 
     @property
     def label_s(self) -> float | None:
@@ -69,8 +70,10 @@ class Checks:
 
 
 def compare_pulse(rgb: Float, bvp: Float | None, hr_bpm: Float, fps: float) -> dict[str, float | None]:
-    """What a face's colours rgb (T, 3) say about its label, bvp (T,) and hr_bpm (T,): the fields of ``Checks`` from
-    ``label_bpm`` to ``lag_r``. The pulse is POS (Wang et al. 2017)."""
+    """Compare a face's colours rgb (T, 3) with its label, bvp (T,) and hr_bpm (T,).
+
+    Returns the fields of ``Checks`` from ``label_bpm`` to ``lag_r``. The pulse is POS (Wang et al. 2017).
+    """
     found: dict[str, float | None] = {"label_bpm": float(hr_bpm.mean())}
     try:
         pulse = pos(rgb, fps)
@@ -85,7 +88,9 @@ def compare_pulse(rgb: Float, bvp: Float | None, hr_bpm: Float, fps: float) -> d
 
 
 def lag_between(late: Float, early: Float, fps: float) -> tuple[float | None, float | None]:
-    """(seconds by which ``late`` (T,) follows ``early`` (T,), correlation there); None for a wave that does not move.
+    """Return the seconds by which ``late`` (T,) follows ``early`` (T,), and the correlation there.
+
+    None for a wave that does not move.
 
     Pearson's correlation over what overlaps, for each shift of whole frames up to ``LAG_RANGE_S`` or a quarter of the
     length, for few beats fit easily by chance; the vertex of a parabola gives the part of a frame.
@@ -117,8 +122,13 @@ def lag_between(late: Float, early: Float, fps: float) -> tuple[float | None, fl
 
 
 def rate_jumps_s(hr_bpm: Float, fps: float) -> list[float]:
-    """Times from the start of hr_bpm (T,) at which it changes by more than ``RATE_JUMP_BPM`` within a second, each jump
-    once."""
+    """Return the times from the start of hr_bpm (T,) at which it jumps by more than ``RATE_JUMP_BPM`` within a second.
+
+    Examples
+    --------
+    >>> rate_jumps_s(np.repeat([70.0, 120.0], 50), 10.0)
+    [4.5]
+    """
     second = max(1, round(fps))
     change = np.abs(hr_bpm[second:] - hr_bpm[:-second])
     over = np.concatenate([[False], change > RATE_JUMP_BPM])

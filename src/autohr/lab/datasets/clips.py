@@ -34,9 +34,10 @@ from autohr.types import Float, Frame
 from autohr.video.pace import clock_change, denser
 
 LABEL_BAND_HZ = HEART_BAND_HZ
-"""0.6 to 4 Hz: the band that every method's wave passes before its rate is read. The author's labels hold little but
-the fundamental (the one published row: second harmonic 62 dB down; 0.7 to 2.5 Hz would do that), but an upper edge of
-2.5 Hz weakens the fundamental itself above 120 bpm, and a lower one of 0.7 Hz that of the 45 bpm which DA2 makes."""
+"""Band of labels, 0.6 to 4 Hz: that which every method's wave passes before its rate is read. The author's labels hold
+little but the fundamental (the one published row: second harmonic 62 dB down; 0.7 to 2.5 Hz would do that), but an
+upper edge of 2.5 Hz weakens the fundamental itself above 120 bpm, and a lower one of 0.7 Hz that of the 45 bpm which
+DA2 makes."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Clip:
     recording_id: str
 
     def as_net_input(self) -> NDArray[np.float32]:
-        """The frames as a net takes them, (3, T, H, W) float32 in [0, 1]: FaceClip.as_net_input without its batch."""
+        """Return the frames as a net takes them, (3, T, H, W) float32 in [0, 1], as ``FaceClip.as_net_input`` does."""
         return np.ascontiguousarray(self.frames.transpose(3, 0, 1, 2), dtype=np.float32) / np.float32(255.0)
 
 
@@ -76,8 +77,10 @@ class _DenserFrames:
 
 
 def at_clock(recording: CachedRecording, least_fps: float, most_fps: float) -> CachedRecording:
-    """A recording as a net for ``least_fps`` .. ``most_fps`` sees it (``video.pace``): frames put between, or left
-    out; the reference alike, interpolated linearly."""
+    """Return a recording as a net for ``least_fps`` .. ``most_fps`` sees it (``video.pace``).
+
+    Frames are put between, or left out; the reference alike, interpolated linearly.
+    """
     times, every = clock_change(recording.fps, least_fps, most_fps)
     if times > 1:
         n_frames = times * (recording.n_frames - 1) + 1
@@ -104,18 +107,28 @@ class ClipSource:
 
     Every segment is as likely as any other, however long it is; so a few long recordings do not outweigh many.
 
-    Args:
-        recordings: segments; those shorter than a clip are left out and listed in ``left_out``.
-        n_frames: length of a clip, whatever the frames per second.
-        size_px: side of a clip's frames.
-        augment: for ``draw``; None shows clips as they are. ``window`` never augments.
-        stride: frames from one validation window to the next; ``n_frames`` if None. What is left after the last whole
-            window of a segment is in none.
-        needs_bvp: whether a recording whose reference has no wave is refused; False is for nets that learn rates.
+    Parameters
+    ----------
+    recordings
+        Segments; those shorter than a clip are left out and listed in ``left_out``.
+    n_frames
+        Length of a clip, whatever the frames per second.
+    size_px
+        Side of a clip's frames.
+    augment
+        For ``draw``; None shows clips as they are. ``window`` never augments.
+    stride
+        Frames from one validation window to the next; ``n_frames`` if None. The frames after the last whole window of a
+        segment are in none.
+    needs_bvp
+        Refuse a recording whose reference has no wave; False is for nets that learn rates.
 
-    Raises:
-        ValueError: n_frames, size_px or stride out of range, or a recording without a wave.
-        SignalTooShort: no segment is as long as a clip.
+    Raises
+    ------
+    ValueError
+        For n_frames, size_px or stride out of range, or a recording without a wave.
+    SignalTooShort
+        No segment is as long as a clip.
     """
 
     def __init__(
@@ -159,7 +172,7 @@ class ClipSource:
         self._first_window = np.cumsum([0, *((one.n_frames - n_frames) // self.stride + 1 for one in self.recordings)])
 
     def __len__(self) -> int:
-        """Number of segments that clips are drawn from."""
+        """Return the number of segments that clips are drawn from."""
         return len(self.recordings)
 
     @property
@@ -168,10 +181,12 @@ class ClipSource:
         return int(self._first_window[-1])
 
     def draw(self, seed: Sequence[int]) -> Clip:
-        """A random clip of a random segment, augmented; all of it decided by ``seed`` and nothing else.
+        """Draw a random clip of a random segment, augmented; all of it decided by ``seed`` and nothing else.
 
-        Raises:
-            ValueError: a negative number in the seed.
+        Raises
+        ------
+        ValueError
+            For a negative number in the seed.
         """
         rng = np.random.default_rng(list(seed))
         number = int(rng.integers(len(self.recordings)))
@@ -180,13 +195,13 @@ class ClipSource:
         if self.augment is None:
             return self._read(number, start, 1.0, Look())
         factor = 1.0
-        # Whoever has other augmentations than this draws the same clips as before it existed.
+        # Drawn only where it is on, so that recipes without it draw the same clips as before it existed.
         renewed = self.augment.pulse and recording.has_bvp and bool(rng.uniform() < self.augment.pulse_p)
         if self.augment.tempo and rng.uniform() < self.augment.tempo_p:
             start, factor = self._tempo(recording, start, None if renewed else self.augment)
         example = recording.frames[start + self.n_frames // 4]
         look = draw_look(rng, self.augment, example)
-        clip = self._renewed(number, start, factor, look, rng) if renewed else self._read(number, start, factor, look)
+        clip = self._read(number, start, factor, look, rng if renewed else None)
         if self.augment.erase and rng.uniform() < self.augment.erase_p:
             erase_tubes(clip.frames, rng, self.augment)
         if self.augment.reverse and rng.uniform() < self.augment.reverse_p:
@@ -194,10 +209,12 @@ class ClipSource:
         return clip
 
     def window(self, i: int) -> Clip:
-        """Validation window number ``i``, 0 .. n_windows - 1: not augmented, the same every time.
+        """Return validation window number ``i``, 0 .. n_windows - 1: not augmented, the same every time.
 
-        Raises:
-            IndexError: no such window.
+        Raises
+        ------
+        IndexError
+            There is no such window.
         """
         if not 0 <= i < self.n_windows:
             raise IndexError(f"Window {i} is outside 0..{self.n_windows - 1}.")
@@ -205,13 +222,15 @@ class ClipSource:
         return self._read(number, (i - int(self._first_window[number])) * self.stride, 1.0, Look())
 
     def windows(self) -> Iterator[Clip]:
-        """All validation windows, one after the other; only one is held in memory."""
+        """Yield all validation windows, one after the other; only one is held in memory."""
         for i in range(self.n_windows):
             yield self.window(i)
 
     def _tempo(self, recording: CachedRecording, start: int, augment: AugmentConfig | None) -> tuple[int, float]:
-        """Start and factor of DA2 for a clip that would begin at ``start``; without ``augment``, for one whose rate
-        is still to be chosen: movement and light at half the speed."""
+        """Return start and factor of DA2 for a clip that would begin at ``start``.
+
+        Without ``augment``, for one whose pulse is still to be chosen: movement and light at half the speed.
+        """
         factor = 0.5
         if augment is not None:
             factor = tempo_factor(float(recording.hr_bpm[start : start + self.n_frames].mean()), augment)
@@ -226,38 +245,32 @@ class ClipSource:
             return start, 1.0
         return first, factor
 
-    def _read(self, number: int, start: int, factor: float, look: Look) -> Clip:
-        recording = self.recordings[number]
-        part = slice(start, start + tempo_span(self.n_frames, factor))
-        wave = resample_tempo(self._wave(number, factor)[part], self.n_frames, factor)
-        return Clip(
-            frames=np.rint(self._shown(recording, part, factor, look)).astype(np.uint8),
-            bvp=standardise(wave) if np.isfinite(wave).all() else np.full(self.n_frames, np.nan),
-            hr_bpm=factor * float(recording.hr_bpm[part].mean()),
-            fps=recording.fps,
-            recording_id=recording.recording_id,
-        )
-
-    def _renewed(self, number: int, start: int, factor: float, look: Look, rng: np.random.Generator) -> Clip:
-        """As ``_read``, with another pulse."""
+    def _read(
+        self, number: int, start: int, factor: float, look: Look, new_pulse_rng: np.random.Generator | None = None
+    ) -> Clip:
+        """Return the clip that begins at frame ``start``; with a generator given, with another pulse."""
         recording = self.recordings[number]
         part = slice(start, start + tempo_span(self.n_frames, factor))
         frames = self._shown(recording, part, factor, look)
-        take_out(frames, resample_tempo(recording.bvp[part].astype(np.float64), self.n_frames, factor))
-        wave, label, hr_bpm = new_pulse(self.n_frames, recording.fps, LABEL_BAND_HZ, rng)
-        lay_in(frames, wave, rng, (self.augment or AugmentConfig()).pulse_depth)
-        shown = np.rint(np.clip(frames, 0, 255)).astype(np.uint8)
-        return Clip(shown, label, hr_bpm, recording.fps, recording.recording_id)
+        if new_pulse_rng is None:
+            wave = resample_tempo(self._wave(number, factor)[part], self.n_frames, factor)
+            bvp = standardise(wave) if np.isfinite(wave).all() else np.full(self.n_frames, np.nan)
+            hr_bpm = factor * float(recording.hr_bpm[part].mean())
+        else:
+            take_out(frames, resample_tempo(recording.bvp[part].astype(np.float64), self.n_frames, factor))
+            wave, bvp, hr_bpm = new_pulse(self.n_frames, recording.fps, LABEL_BAND_HZ, new_pulse_rng)
+            lay_in(frames, wave, new_pulse_rng, (self.augment or AugmentConfig()).pulse_depth)
+            np.clip(frames, 0, 255, out=frames)
+        return Clip(np.rint(frames).astype(np.uint8), bvp, hr_bpm, recording.fps, recording.recording_id)
 
     def _shown(self, recording: CachedRecording, part: slice, factor: float, look: Look) -> NDArray[np.float32]:
-        """The clip's frames (T, S, S, 3), 0..255, not yet rounded."""
-        if factor == 2.0:
-            return np.stack([show(frame, look, self.size_px) for frame in recording.frames[part][::2]])
-        shown = np.stack([show(frame, look, self.size_px) for frame in recording.frames[part]])
-        return shown if factor == 1.0 else resample_tempo(shown, self.n_frames, factor)
+        """Return the clip's frames (T, S, S, 3), 0..255, not yet rounded."""
+        step = 2 if factor == 2.0 else 1
+        shown = np.stack([show(frame, look, self.size_px) for frame in recording.frames[part][::step]])
+        return resample_tempo(shown, self.n_frames, factor) if factor == 0.5 else shown
 
     def _wave(self, number: int, factor: float) -> Float:
-        """The segment's label (T,), in the band that becomes ``LABEL_BAND_HZ`` when time is resampled by ``factor``."""
+        """Return the segment's label (T,), in the band that becomes ``LABEL_BAND_HZ`` when resampled by ``factor``."""
         if (number, factor) not in self._waves:
             recording = self.recordings[number]
             low_hz, high_hz = LABEL_BAND_HZ

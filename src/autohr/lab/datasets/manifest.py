@@ -23,6 +23,7 @@ from autohr.lab.datasets.cache import (
     CLOCK_SLACK,
     CONTRADICTION_BPM,
     Entry,
+    Manifest,
     cache_folder,
     prepare,
     read_manifest,
@@ -34,13 +35,13 @@ from autohr.video.detector import Detects
 MANIFEST_SCHEMA = "autohr.manifest/1"
 
 LENGTH_SLACK_S, LENGTH_SLACK = 1.5, 0.02
-"""A label may begin or end this many seconds, or this share of the video, from where the video does. Ours: a rate given
+"""Largest distance of a label's ends from the video's, in seconds and as a share of the video. Ours: a rate given
 once a second lacks up to one at either end, and two clocks of one computer drift by far less than two in a hundred."""
 LAG_NOTED_S = 0.5
-"""Shift between label and face that is called a finding. Ours: blood is in the finger 0.1 to 0.2 s after the face, and
+"""Shift between label and face that is a finding. Ours: blood is in the finger 0.1 to 0.2 s after the face, and
 sensors average over some tenths; half a second is most of a beat."""
-LAG_LEAST_R, LAG_LEAST_S = 0.5, 15.0
-"""Below this correlation, or from a shorter stretch, the shift is told but not believed. Ours: unrelated waves of 20 s
+LAG_MIN_R, LAG_MIN_S = 0.5, 15.0
+"""Below this correlation, or from a shorter stretch, a shift is no finding. Ours: unrelated waves of 20 s
 reach about 0.4 at the best of all shifts, and in 8 s a rhythm that hardly varies fits a beat later just as well."""
 FACE_SNR_DB, FACE_R = 2.0, 0.3
 """A face whose pulse is at least this clear, and whose wave is at most this much like the label's, is believed against
@@ -55,7 +56,7 @@ class Kind:
     title: str
     about: str
     refused: bool = False
-    """Whether ``autohr prepare`` fails because of it."""
+    """True if ``autohr prepare`` fails because of it."""
 
 
 KINDS: dict[str, Kind] = {
@@ -87,7 +88,7 @@ KINDS: dict[str, Kind] = {
     ),
     "gap": Kind("Known gaps", "The dataset itself does not have it."),
 }
-"""In the order in which they are told."""
+"""Kinds of findings, in the order in which they are listed."""
 
 
 @dataclass(frozen=True)
@@ -95,40 +96,30 @@ class Finding:
     """Something that looks wrong, or is missing, in one recording or between two."""
 
     kind: str
-    """Of ``KINDS``."""
+    """A key of ``KINDS``."""
     ids: tuple[str, ...]
     says: str
-    """One sentence."""
+    """The finding in one sentence."""
 
 
 @dataclass(frozen=True)
-class DatasetManifest:
+class DatasetManifest(Manifest):
     """Every recording that a dataset should have: in ``entries``, or in ``absent``."""
 
     dataset: str
     title: str
-    crop: CropConfig
-    entries: tuple[Entry, ...]
     absent: tuple[Absent, ...]
     notes: tuple[str, ...]
-    """About the copy as a whole."""
+    """Remarks about the copy as a whole."""
     findings: tuple[Finding, ...]
-    """In the order of ``KINDS``."""
-
-    @property
-    def kept(self) -> list[Entry]:
-        return [entry for entry in self.entries if entry.state == "ok"]
-
-    @property
-    def excluded(self) -> list[Entry]:
-        return [entry for entry in self.entries if entry.state == "excluded"]
+    """Findings in the order of ``KINDS``."""
 
     def counts(self) -> dict[str, int]:
-        """How many findings there are of each kind that has any."""
+        """Return the number of findings of each kind that has any."""
         return {kind: n for kind in KINDS if (n := sum(finding.kind == kind for finding in self.findings))}
 
     def refusal(self) -> str | None:
-        """Why this copy is not complete, in one line; None where it is."""
+        """Return why this copy is not complete, in one line; None where it is."""
         wrong = [finding for finding in self.findings if KINDS[finding.kind].refused]
         if not wrong:
             return None
@@ -138,7 +129,7 @@ class DatasetManifest:
         return f"{self.title} is not complete: {counts}. First: {wrong[0].says}"
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``manifest.json`` holds: plain numbers, lists and None."""
+        """Return the content of ``manifest.json``: plain numbers, lists and None."""
         kinds: dict[str, list[str]] = {}
         for finding in self.findings:
             for one in finding.ids:
@@ -170,35 +161,25 @@ class DatasetManifest:
 
 
 def _row(entry: Entry, kinds: list[str]) -> dict[str, Any]:
-    checks = entry.checks
-    label_s = checks.label_s
-    differ_s = None if label_s is None or not entry.n_frames else round(label_s - entry.duration_s, 3)
+    fields = dataclasses.asdict(entry)
+    checks, duration_s = fields.pop("checks"), fields.pop("duration_s")
+    label_s = entry.checks.label_s
+    differ_s = None if label_s is None or not entry.n_frames else round(label_s - duration_s, 3)
     return {
-        "id": entry.id,
-        "state": entry.state,
-        "reason": entry.reason,
-        "damaged": entry.damaged,
+        **fields,
+        **checks,
         "findings": kinds,
-        "subject": entry.subject,
-        "session": entry.session,
-        "groups": dict(entry.groups),
-        "fold": entry.fold,
-        "video_s": entry.duration_s,
+        "video_s": duration_s,
         "label_s": None if label_s is None else round(label_s, 3),
         "label_minus_video_s": differ_s,
         "fps": round(entry.fps, 4),
-        "n_frames": entry.n_frames,
-        "found_share": entry.found_share,
-        "has_bvp": entry.has_bvp,
         "kept_s": round(entry.kept_s, 3),
-        "segments": [dataclasses.asdict(segment) for segment in entry.segments],
-        **dataclasses.asdict(checks),
         "notes": [*entry.reader_notes, *entry.notes],
     }
 
 
 def manifest_path(out: Path, config: CropConfig, dataset: str) -> Path:
-    """Where the manifest of a dataset lies in a cache."""
+    """Return where the manifest of a dataset lies in a cache."""
     return cache_folder(out, config) / dataset / "manifest.json"
 
 
@@ -214,14 +195,21 @@ def prepare_dataset(
 ) -> DatasetManifest:
     """List a dataset, prepare every recording (``cache.prepare``), judge what was found, and write ``manifest.json``.
 
-    Args:
-        root: folder of the dataset.
-        out: folder of the cache.
-        config, workers, progress, detector: as ``cache.prepare`` has them.
+    Parameters
+    ----------
+    root
+        Folder of the dataset.
+    out
+        Folder of the cache.
+    config, workers, progress, detector
+        See ``cache.prepare``.
 
-    Raises:
-        BadRecording: the folder is not this dataset, or a subject is in two official folds.
-        AutoHRError: a module that its files need is not installed, or the cache cannot be written.
+    Raises
+    ------
+    BadRecording
+        The folder is not this dataset, or a subject is in two official folds.
+    AutoHRError
+        A module that its files need is not installed, or the cache cannot be written.
     """
     config = config or CropConfig()
     check_needs(spec)
@@ -255,14 +243,14 @@ def prepare_dataset(
 
 
 def check_needs(spec: DatasetSpec) -> None:
-    """Raises AutoHRError with the pip line where a module is missing that the files of a dataset need."""
+    """Raise AutoHRError with the pip line where a module is missing that the files of a dataset need."""
     missing = [name for name in spec.needs if importlib.util.find_spec(name) is None]
     if missing:
         raise AutoHRError(f"{spec.title} needs {', '.join(missing)} to be read: pip install 'autohr[datasets]'.")
 
 
 def judge(entries: Sequence[Entry], absent: Sequence[Absent], n_recordings: int | None = None) -> tuple[Finding, ...]:
-    """All findings, in the order of ``KINDS`` and, within one kind, of recording ids.
+    """Return all findings, in the order of ``KINDS`` and, within one kind, of recording ids.
 
     ``n_recordings`` is how many the dataset has; a copy with fewer whose reader does not say which are absent is found
     incomplete as a whole.
@@ -312,7 +300,7 @@ def _judge_one(entry: Entry) -> list[Finding]:
     ):
         say("face", f"the face beats at {pulse_bpm:.0f} bpm, the label says {label_bpm:.0f}.")
     longest_s = max((segment.n_frames / entry.fps for segment in entry.segments), default=0.0)
-    believed = (checks.lag_r or 0.0) >= LAG_LEAST_R and longest_s >= LAG_LEAST_S
+    believed = (checks.lag_r or 0.0) >= LAG_MIN_R and longest_s >= LAG_MIN_S
     if lag_s is not None and abs(lag_s) > LAG_NOTED_S and believed:
         way = "after" if lag_s > 0 else "before"
         say("lag", f"the label shows each beat {abs(lag_s):.2f} s {way} the face (correlation {checks.lag_r:.2f}).")
@@ -324,7 +312,7 @@ def _judge_one(entry: Entry) -> list[Finding]:
 
 
 def _length(entry: Entry) -> str | None:
-    """What is wrong with where the label begins and ends; None where nothing is."""
+    """Return what is wrong with where the label begins and ends; None where nothing is."""
     start_s, end_s = entry.checks.label_start_s, entry.checks.label_end_s
     if start_s is None or end_s is None or not entry.n_frames or not entry.fps:
         return None

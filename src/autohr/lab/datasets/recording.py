@@ -1,4 +1,4 @@
-"""What a recording is: one video of one person, with what a contact sensor knew at the same time."""
+"""A recording: one video of one person, with what a contact sensor knew at the same time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from autohr.video.decode import VideoFrame
 
 @dataclass(frozen=True)
 class Reference:
-    """What was known of the heart, on the video's clock: time 0 is the first frame. NaN is "not known here".
+    """The pulse that a contact sensor recorded, on the video's clock: time 0 is the first frame.
 
-    A reader brings both sensors onto these times, and its wave below half the frame rate, before it builds one.
+    NaN is "not known here". A reader brings both sensors onto these times, and its wave below half the frame rate,
+    before it builds one.
     """
 
     t_s: Float
@@ -29,7 +30,7 @@ class Reference:
     hr_bpm: Float | None
     """(N,) rate at each time; None where only a wave was recorded."""
     notes: tuple[str, ...] = ()
-    """What the reader noticed in its files, one sentence each; goes into the manifest."""
+    """Remarks of the reader about its files, one sentence each, for the manifest."""
 
     def __post_init__(self) -> None:
         if self.t_s.ndim != 1 or len(self.t_s) < 2 or not (np.diff(self.t_s) > 0).all():
@@ -56,12 +57,12 @@ class Recording:
     subject: str
     """The person, unique within the dataset. Two recordings with one subject never come into different folds."""
     session: str
-    """Which recording of that person."""
+    """Name of the recording among those of that person."""
     video: Path
     """A file, or a folder of pictures (then ``video_fps`` or ``frame_times_s`` say when they were taken)."""
     reference: Reference | Callable[[], Reference] | None
-    """What was known of the heart; a callable reads it when it is wanted (``read_reference``), so that listing a large
-    dataset is quick. It must pickle: a ``functools.partial`` of a function of the reader's module."""
+    """The known pulse; a callable reads it when it is wanted (``read_reference``), so that listing a large dataset is
+    quick. It must pickle: a ``functools.partial`` of a function of the reader's module."""
     video_fps: float | None = None
     """Frames per second where the video carries no clock of its own; None takes the container's time stamps."""
     frame_times_s: Float | Callable[[], Float] | None = None
@@ -72,11 +73,11 @@ class Recording:
     """Reads the frames where they lie in no video file (arrays of MAT or HDF5); must pickle. ``video`` then names the
     file that holds them."""
     groups: Mapping[str, str] = field(default_factory=dict)
-    """What tables may be split by: {"scenario": "talking", "source": "phone"}."""
+    """Values that tables may be split by: {"scenario": "talking", "source": "phone"}."""
     fold: int | None = None
     """Official fold, counted from 1; None where the dataset has none."""
     notes: tuple[str, ...] = ()
-    """What the reader noticed, one sentence each; goes into the manifest."""
+    """Remarks of the reader, one sentence each, for the manifest."""
 
     @property
     def id(self) -> str:
@@ -84,18 +85,22 @@ class Recording:
         return f"{self.dataset}/{self.subject}/{self.session}"
 
     def read_reference(self) -> Reference | None:
-        """The reference, read now if need be.
+        """Return the reference, read now if need be.
 
-        Raises:
-            BadRecording: its file is missing or damaged.
+        Raises
+        ------
+        BadRecording
+            Its file is missing or damaged.
         """
         return self.reference() if callable(self.reference) else self.reference
 
     def read_frame_times(self) -> Float | None:
-        """(N,) seconds, read now if need be.
+        """Return the frames' times (N,) in seconds, read now if need be.
 
-        Raises:
-            BadRecording: its file is missing or damaged.
+        Raises
+        ------
+        BadRecording
+            Their file is missing or damaged.
         """
         return self.frame_times_s() if callable(self.frame_times_s) else self.frame_times_s
 
@@ -136,17 +141,17 @@ class Listing:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What stands in the table ``DATASETS``."""
+    """One line of the table ``DATASETS``."""
 
     name: str
     title: str
     """As papers spell it."""
     list_recordings: Callable[[Path], Listing]
-    """Lists a folder. Raises BadRecording where it is not this dataset at all."""
+    """Lists a folder; raises BadRecording where it is not this dataset at all."""
     access: str
-    """How to get it, one line; "none needed" where anybody may have it."""
+    """The way to get it, in one line; "none needed" where anybody may have it."""
     n_recordings: int | None = None
-    """How many recordings the whole dataset has that this reader reads; None where any number is right."""
+    """Number of recordings of the whole dataset that this reader reads; None where any number is right."""
     sure: str = "layout read in real files"
     """Source of the reader's knowledge: real files, or other people's loaders."""
     needs: tuple[str, ...] = ()

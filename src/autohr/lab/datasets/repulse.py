@@ -1,9 +1,9 @@
 """A new pulse in place of a recording's own, so that no clip is ever the same question twice.
 
 A net that sees a few hundred recordings many times learns by heart which wave belongs to which video, and gets worse on
-new people (docs/LOG.md, "what was tried"). Here the recording's own pulse, which is known, is taken out of a clip, and
-a simulated one of another rate, shape and strength laid into the skin. Movement, light, noise and encoder stay as they
-were and belong to no pulse: what cannot be learned by heart has to be seen through.
+new people (docs/log). Here the recording's own pulse, which is known, is taken out of a clip, and a simulated one of
+another rate, shape and strength laid into the skin. Movement, light, noise and encoder stay as they were and belong to
+no pulse: what cannot be learned by heart has to be seen through.
 
 Reconstructed from nothing published; strengths are those of ``synth/recordings.py``. What it cannot show is what an
 encoder does to a pulse, for the new one was never encoded; so only a part of the clips should be made this way.
@@ -20,17 +20,17 @@ from autohr.signals.simulate import CHANNEL_RATIO, simulate_pulse
 from autohr.types import Float
 
 RATES_BPM = (42.0, 175.0)
-"""Uniform; those of the synthetic recordings."""
+"""Rates of new pulses, uniform; those of the synthetic recordings."""
 DEPTH = (0.002, 0.016)
 """Peak to peak of green, as a share of the pixel's coded value; log-uniform. 0.006 to 0.04 of linear light, as the
 recordings have, is this much at a gamma near 2.2; the least is lower, for encoders weaken what the recordings had."""
 EDGE_S = 2.0
-"""Simulated before and after the clip, so that the label's filter has its edges outside."""
+"""Seconds simulated before and after the clip, so that the label's filter has its edges outside."""
 LEVELS = (40.0, 245.0)
 """Pixels darker or brighter fade out of the skin: hair and pupils, gloss and burnt spots carry no pulse."""
 
 Stack = NDArray[np.float32]
-"""(T, H, W, 3), 0..255."""
+"""Frames (T, H, W, 3), 0..255."""
 
 
 def take_out(frames: Stack, bvp: Float) -> None:
@@ -46,16 +46,15 @@ def take_out(frames: Stack, bvp: Float) -> None:
 
 
 def skin_of(frames: Stack) -> NDArray[np.float32]:
-    """How much each pixel of a face crop looks like its skin, (T, H, W) in 0..1.
+    """Return how much each pixel of a face crop looks like its skin, (T, H, W) in 0..1.
 
     The skin's colour is the median of the crop's middle, which holds cheeks and nose; a pixel's weight falls with the
     distance of its R/G and B/G from that, measured by their scatter there, and towards the crop's corners.
     """
     n_frames, height, width = frames.shape[:3]
     few = frames[:: max(1, n_frames // 12)]
-    middle = few[:, round(0.35 * height) : round(0.75 * height), round(0.25 * width) : round(0.75 * width)].reshape(
-        -1, 3
-    )
+    rows, columns = slice(round(0.35 * height), round(0.75 * height)), slice(round(0.25 * width), round(0.75 * width))
+    middle = few[:, rows, columns].reshape(-1, 3)
     level = middle.mean(axis=1)
     lit = middle[(level >= np.percentile(level, 25)) & (level < LEVELS[1])]
     if len(lit) == 0:
@@ -80,7 +79,7 @@ def skin_of(frames: Stack) -> NDArray[np.float32]:
 
 
 def _chroma(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    """R/G and B/G on the last axis."""
+    """Return R/G and B/G on the last axis."""
     out: NDArray[np.float32] = rgb[..., (0, 2)] / (rgb[..., 1:2] + 4)
     return out
 
@@ -88,7 +87,7 @@ def _chroma(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
 def new_pulse(
     n_frames: int, fps: float, band_hz: tuple[float, float], rng: np.random.Generator
 ) -> tuple[Float, Float, float]:
-    """A wave (T,) from 0 to 1 or so, its label (T,) in ``band_hz``, z-scored, and its mean rate."""
+    """Simulate a wave (T,) from 0 to 1 or so, its label (T,) in ``band_hz``, z-scored, and its mean rate."""
     duration_s = n_frames / fps + 2 * EDGE_S
     n_all = round(duration_s * fps)
     start_bpm = rng.uniform(*RATES_BPM)
@@ -111,8 +110,11 @@ def new_pulse(
 
 
 def lay_in(frames: Stack, wave: Float, rng: np.random.Generator, depth_range: tuple[float, float] = DEPTH) -> None:
-    """Let the skin in ``frames`` darken by ``wave`` (T,), in place: strength by chance, uneven over the face, some
-    places a few hundredths of a second later, channels in the ratio of blood."""
+    """Darken the skin in ``frames`` by ``wave`` (T,), in place.
+
+    The strength is random and uneven over the face, some places beat a few hundredths of a second later, and the
+    channels are in the ratio of blood.
+    """
     height, width = frames.shape[1:3]
     depth = np.exp(rng.uniform(*np.log(depth_range)))
     ratio = np.asarray(CHANNEL_RATIO) / CHANNEL_RATIO[1] * np.exp(rng.normal(0, 0.12, 3))
@@ -127,6 +129,6 @@ def lay_in(frames: Stack, wave: Float, rng: np.random.Generator, depth_range: tu
 
 
 def _uneven(rng: np.random.Generator, height: int, width: int, low: float, high: float) -> Float:
-    """A smooth field (H, W) between two values."""
+    """Draw a smooth field (H, W) between two values."""
     coarse = rng.uniform(low, high, (4, 4))
     return np.clip(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), low, high).astype(np.float64)
