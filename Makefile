@@ -14,7 +14,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_house.py
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests --deselect tests/test_house.py -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests src/autohr --doctest-modules --deselect tests/test_house.py -n auto --dist worksteal
 
 # The site, in site/index.html. A broken link or reference fails the build; nothing is fetched.
 docs: setup

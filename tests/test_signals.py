@@ -175,7 +175,7 @@ def test_a_realistic_pulse_with_uneven_stamps_is_found(fps: float) -> None:
         assert found == pytest.approx(truth.mean_hr_bpm, abs=1.5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     hr_bpm=st.floats(42, 178),
     fps=st.sampled_from(RATES_FPS),
