@@ -214,7 +214,8 @@ def docstrings(source: str) -> list[tuple[int, str]]:
     """Return (line, text) of every string that stands alone, as docstrings of modules, functions and constants do."""
     found = []
     for node in ast.walk(ast.parse(source)):
-        for statement in getattr(node, "body", None) or []:
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
             if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Constant):
                 continue
             if isinstance(statement.value.value, str):
