@@ -1,4 +1,4 @@
-"""The manifest: sabotage of every kind is named or refused, and whole recordings are left in peace."""
+"""The manifest: damage of every kind is found, and undamaged recordings have no findings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,15 +38,6 @@ from made import MiddleDetector
 SMALL = CropConfig(size_px=32)
 
 
-@dataclass
-class Label:
-    """What goes into a video's own CSV."""
-
-    t_s: Float
-    bvp: Float
-    hr_bpm: Float
-
-
 def scene(seed: int, hr_bpm: float = 84.0, duration_s: float = 8.0) -> SceneConfig:
     return SceneConfig(
         seed=seed,
@@ -63,131 +54,84 @@ def scene(seed: int, hr_bpm: float = 84.0, duration_s: float = 8.0) -> SceneConf
     )
 
 
-def write_label(path: Path, label: Label) -> None:
+def write_label(
+    path: Path,
+    one: SceneConfig,
+    n_frames: int | None = None,
+    later_s: float = 0.0,
+    pace: float = 1.0,
+    extra_bpm: Callable[[Float], Any] = lambda t_s: 0.0,
+) -> None:
+    """Write a video's own CSV; the options make it wrong."""
+    known = truth(one)
+    columns = (pace * known.t_s + later_s, known.bvp, known.hr_bpm + extra_bpm(known.t_s))
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["time_s", "bvp", "hr_bpm"])
-        table.writerows(zip(label.t_s.tolist(), label.bvp.tolist(), label.hr_bpm.tolist(), strict=True))
+        table.writerows(zip(*(column[:n_frames].tolist() for column in columns), strict=True))
 
 
-def label_of(one: SceneConfig) -> Label:
-    known = truth(one)
-    return Label(known.t_s, known.bvp, known.hr_bpm)
+def cut_in_half(path: Path, and_then: bytes = b"") -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + and_then)
 
 
-def cut_in_half(path: Path) -> None:
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+Damage = Callable[[Path, Path, SceneConfig], object]
+"""Takes a recording's video, its label and the scene that they show."""
 
-
-def remove(root: Path, _: Label) -> None:
-    (root / "removed.mp4").unlink()
-
-
-def forget_the_label(root: Path, _: Label) -> None:
-    (root / "unlabelled.csv").unlink()
-
-
-def write_over(root: Path, _: Label) -> None:
-    (root / "overwritten.mp4").write_text("not a video")
-
-
-def cut_the_file(root: Path, _: Label) -> None:
-    cut_in_half(root / "cut_file.mp4")
-
-
-def cut_the_video(root: Path, _: Label) -> None:
-    write_scene(scene(17, duration_s=5.5), root / "cut_video.mp4", crf=3)
-
-
-def cut_the_video_to_nothing(root: Path, _: Label) -> None:
-    write_scene(scene(18, duration_s=3.0), root / "three_seconds.mp4", crf=3)
-
-
-def cut_the_label(root: Path, label: Label) -> None:
-    write_label(root / "cut_label.csv", Label(label.t_s[:110], label.bvp[:110], label.hr_bpm[:110]))
-
-
-def break_the_label(root: Path, _: Label) -> None:
-    cut_in_half(root / "broken_label.csv")
-    with (root / "broken_label.csv").open("a") as file:
-        file.write("\n1.0,one\n")
-
-
-def run_the_clock_too_fast(root: Path, label: Label) -> None:
-    write_label(root / "wrong_clock.csv", dataclasses.replace(label, t_s=label.t_s * 30 / 24))
-
-
-def add_40_bpm(root: Path, label: Label) -> None:
-    write_label(root / "mislabelled.csv", dataclasses.replace(label, hr_bpm=label.hr_bpm + 40))
-
-
-def take_anothers_label(root: Path, _: Label) -> None:
-    write_label(root / "of_another.csv", label_of(scene(3, 130.0)))
-
-
-def shift_by_a_second(root: Path, label: Label) -> None:
-    write_label(root / "shifted.csv", dataclasses.replace(label, t_s=label.t_s + 1.0))
-
-
-def lift_two_seconds(root: Path, label: Label) -> None:
-    lifted = 30 * ((label.t_s > 3) & (label.t_s < 5))
-    write_label(root / "jumping.csv", dataclasses.replace(label, hr_bpm=label.hr_bpm + lifted))
-
-
-def copy_another_video(root: Path, _: Label) -> None:
-    shutil.copy(root / "whole_2.mp4", root / "copied.mp4")
-
-
-# Recording -> what is done to it, and the kind of finding that must name it.
-SABOTAGE: dict[str, tuple[Callable[[Path, Label], None], str]] = {
-    "removed": (remove, "missing"),
-    "unlabelled": (forget_the_label, "missing"),
-    "overwritten": (write_over, "damaged"),
-    "cut_file": (cut_the_file, "damaged"),
-    "cut_video": (cut_the_video, "length"),
-    "three_seconds": (cut_the_video_to_nothing, "damaged"),
-    "cut_label": (cut_the_label, "length"),
-    "broken_label": (break_the_label, "damaged"),
-    "wrong_clock": (run_the_clock_too_fast, "length"),
-    "mislabelled": (add_40_bpm, "contradiction"),
-    "of_another": (take_anothers_label, "face"),
-    "shifted": (shift_by_a_second, "lag"),
-    "jumping": (lift_two_seconds, "jump"),
-    "copied": (copy_another_video, "duplicate"),
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "removed": (lambda video, label, one: video.unlink(), "missing"),
+    "unlabelled": (lambda video, label, one: label.unlink(), "missing"),
+    "overwritten": (lambda video, label, one: video.write_text("not a video"), "damaged"),
+    "cut_file": (lambda video, label, one: cut_in_half(video), "damaged"),
+    "cut_video": (lambda video, label, one: write_scene(scene(17, duration_s=5.5), video, crf=3), "length"),
+    "three_seconds": (lambda video, label, one: write_scene(scene(18, duration_s=3.0), video, crf=3), "damaged"),
+    "cut_label": (lambda video, label, one: write_label(label, one, n_frames=110), "length"),
+    "broken_label": (lambda video, label, one: cut_in_half(label, b"\n1.0,one\n"), "damaged"),
+    "wrong_clock": (lambda video, label, one: write_label(label, one, pace=30 / 24), "length"),
+    "mislabelled": (lambda video, label, one: write_label(label, one, extra_bpm=lambda t_s: 40.0), "contradiction"),
+    "of_another": (lambda video, label, one: write_label(label, scene(3, 130.0)), "face"),
+    "shifted": (lambda video, label, one: write_label(label, one, later_s=1.0), "lag"),
+    "jumping": (
+        lambda video, label, one: write_label(label, one, extra_bpm=lambda t_s: 30.0 * ((t_s > 3) & (t_s < 5))),
+        "jump",
+    ),
+    "copied": (lambda video, label, one: shutil.copy(video.with_name("whole_2.mp4"), video), "duplicate"),
 }
+"""Recording -> what is done to it, and the kind of finding that must name it."""
 WHOLE = ("whole_1", "whole_2")
 
 
 @pytest.fixture(scope="module")
-def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetManifest, Path]:
-    """A folder of videos with waves and rates, most of it sabotaged, and the cache that was made of it."""
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[DatasetManifest, Path]:
+    """A folder of videos with waves and rates, most of them damaged, and the cache that was made of it."""
     root, out = tmp_path_factory.mktemp("videos"), tmp_path_factory.mktemp("cache")
-    for seed, name in enumerate([*WHOLE, *SABOTAGE]):
+    for seed, name in enumerate([*WHOLE, *DAMAGES]):
         # In 8 s a shift by a second cannot be told from one by a second and a beat.
         one = scene(100 + seed, duration_s=20.0 if name == "shifted" else 8.0)
-        write_scene(one, root / f"{name}.mp4", crf=3)
-        write_label(root / f"{name}.csv", label_of(one))
-        if name in SABOTAGE:
-            SABOTAGE[name][0](root, label_of(one))
-    rows = "".join(f"{name},{name}_person\n" for name in [*WHOLE, *SABOTAGE])
+        video, label = root / f"{name}.mp4", root / f"{name}.csv"
+        write_scene(one, video, crf=3)
+        write_label(label, one)
+        if name in DAMAGES:
+            DAMAGES[name][0](video, label, one)
+    rows = "".join(f"{name},{name}_person\n" for name in [*WHOLE, *DAMAGES])
     (root / "rates.csv").write_text(f"video,subject\n{rows}")
     return prepare_dataset(folder.SPEC, root, out, SMALL, workers=1, detector=MiddleDetector()), out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SABOTAGE)
-def test_sabotage_is_named(sabotaged: tuple[DatasetManifest, Path], name: str) -> None:
-    manifest, _ = sabotaged
-    kind = SABOTAGE[name][1]
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_found(damaged: tuple[DatasetManifest, Path], name: str) -> None:
+    manifest, _ = damaged
+    kind = DAMAGES[name][1]
     said = [finding.says for finding in manifest.findings if finding.kind == kind and name in str(finding.ids)]
     assert len(said) == 1, [finding for finding in manifest.findings if name in str(finding.ids)]
     assert name in said[0]
 
 
 @pytest.mark.slow
-def test_whole_recordings_are_left_in_peace(sabotaged: tuple[DatasetManifest, Path]) -> None:
-    manifest, _ = sabotaged
+def test_whole_recordings_are_left_in_peace(damaged: tuple[DatasetManifest, Path]) -> None:
+    manifest, _ = damaged
     whole = [entry for entry in manifest.entries if entry.session in WHOLE]
     assert [entry.state for entry in whole] == ["ok", "ok"]
     named = [f for f in manifest.findings if any(name in str(f.ids) for name in WHOLE)]
@@ -202,11 +146,11 @@ def test_whole_recordings_are_left_in_peace(sabotaged: tuple[DatasetManifest, Pa
 
 
 @pytest.mark.slow
-def test_nobody_is_lost_between_folder_and_page(sabotaged: tuple[DatasetManifest, Path], tmp_path: Path) -> None:
-    manifest, out = sabotaged
+def test_nobody_is_lost_between_folder_and_page(damaged: tuple[DatasetManifest, Path], tmp_path: Path) -> None:
+    manifest, out = damaged
     said = json.loads(manifest_path(out, SMALL, "folder").read_text())
     names = [row["id"].split("/")[-1] for row in said["recordings"]]
-    assert sorted(names) == sorted([*WHOLE, *SABOTAGE])
+    assert sorted(names) == sorted([*WHOLE, *DAMAGES])
     counts = said["counts"]
     assert counts["expected"] == counts["ok"] + counts["excluded"] + counts["missing"] + counts["known_gaps"]
     assert counts["ok"] == len(open_cached(out, SMALL))
@@ -224,8 +168,8 @@ def test_nobody_is_lost_between_folder_and_page(sabotaged: tuple[DatasetManifest
 
 
 @pytest.mark.slow
-def test_an_incomplete_copy_is_refused_in_one_line(sabotaged: tuple[DatasetManifest, Path]) -> None:
-    refusal = sabotaged[0].refusal()
+def test_an_incomplete_copy_is_refused_in_one_line(damaged: tuple[DatasetManifest, Path]) -> None:
+    refusal = damaged[0].refusal()
     assert refusal is not None and "\n" not in refusal
     for said in ("2 missing", "4 excluded: damaged", "1 the same video twice"):
         assert said in refusal
@@ -248,15 +192,12 @@ def entry(name: str, **changed: object) -> Entry:
         dataset="made",
         subject=name,
         session="1",
+        has_bvp=True,
         state="ok",
-        reason=None,
         duration_s=30.0,
         fps=30.0,
         n_frames=900,
         found_share=1.0,
-        has_bvp=True,
-        segments=(),
-        notes=(),
         checks=Checks(label_start_s=0.0, label_end_s=30.0),
     )
     return dataclasses.replace(whole, **changed)  # type: ignore[arg-type]

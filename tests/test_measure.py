@@ -13,6 +13,7 @@ import autohr
 from autohr.confidence.verdict import LEAST_S, estimate
 from autohr.errors import NoFace, SignalTooShort, VideoError
 from autohr.measure import join_waves, summarise
+from autohr.methods import load_method
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
 from autohr.types import Estimate, FaceClip, FaceMeasurement, Frames, Measurement, Pulse, Reading
 from autohr.video.encode import write_video
@@ -37,12 +38,12 @@ def readings(
         first = round(k * fps)
         pulse = Pulse(wave[first : first + round(10 * fps)], fps, start_s + first / fps)
         good = k < reliable
-        says = (
+        made_estimate = (
             Estimate(hr_bpm, 0.9, True, 6.0, None, pulse=pulse, second=pulse)
             if good
             else Estimate(wrong_bpm, 0.2, False, -3.0, "the pulse is too weak", pulse=pulse)
         )
-        made.append(Reading(0, segment, pulse.start_s, pulse.start_s + 10, says, 1.0))
+        made.append(Reading(0, segment, pulse.start_s, pulse.start_s + 10, made_estimate, 1.0))
     return made
 
 
@@ -215,18 +216,13 @@ def clip(duration_s: float, fps: float = 30.0, found: float = 1.0, depth: float 
     )
 
 
-def told(given: FaceClip) -> Estimate:
-    from autohr.methods import load_method
-
-    return load_method("pos")(given)
-
-
 def test_an_estimate_says_why_it_must_not_be_trusted() -> None:
-    assert told(clip(10)).reliable
-    assert "8 s" in str(told(clip(6)).why_unreliable)
-    half = told(clip(10, found=0.5))
+    pos = load_method("pos")
+    assert pos(clip(10)).reliable
+    assert "8 s" in str(pos(clip(6)).why_unreliable)
+    half = pos(clip(10, found=0.5))
     assert not half.reliable and "50 %" in str(half.why_unreliable) and half.confidence <= 0.5
-    noise = told(clip(10, depth=0.0))
+    noise = pos(clip(10, depth=0.0))
     assert not noise.reliable and noise.why_unreliable and noise.confidence < 0.5
 
 

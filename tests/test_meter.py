@@ -213,12 +213,6 @@ def test_no_face_no_reading() -> None:
 
 
 @pytest.mark.slow
-def test_the_same_frames_give_the_same_numbers() -> None:
-    first, second = (run(Meter("pos", detector=Knows()), video(10.5)) for _ in range(2))
-    assert [r.estimate.hr_bpm for r in first] == [r.estimate.hr_bpm for r in second]
-
-
-@pytest.mark.slow
 def test_a_patch_without_a_pulse_is_not_called_reliable() -> None:
     readings = run(Meter("pos", detector=Knows()), video(13, depth=0.0))
     assert readings and not any(reading.estimate.reliable for reading in readings)

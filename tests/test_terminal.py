@@ -64,31 +64,19 @@ NOBODY = state(
 )
 
 
-def shown(what: LiveState, width: int = 80, **how: Any) -> str:
+def shown(drawn_state: LiveState, width: int = 80, **options: Any) -> str:
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(drawn(what, "camera 0", "pos", width=width, **how))
+    console.print(drawn(drawn_state, "camera 0", "pos", width=width, **options))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def dots(lines: list[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """The dots (rows, columns) of braille lines."""
-    at = {
-        0x01: (0, 0),
-        0x02: (1, 0),
-        0x04: (2, 0),
-        0x08: (0, 1),
-        0x10: (1, 1),
-        0x20: (2, 1),
-        0x40: (3, 0),
-        0x80: (3, 1),
-    }
-    picture = np.zeros((4 * len(lines), 2 * len(lines[0])), dtype=bool)
-    for row, line in enumerate(lines):
-        for column, character in enumerate(line):
-            for bit, (down, right) in at.items():
-                picture[4 * row + down, 2 * column + right] = bool((ord(character) - 0x2800) & bit)
-    return picture
+    """The dots (rows, columns) of braille lines, by Unicode's order of bits."""
+    codes = np.array([[ord(character) - 0x2800 for character in line] for line in lines])
+    bits = np.array([[0, 3], [1, 4], [2, 5], [6, 7]])
+    cells = (codes[:, None, :, None] >> bits[None, :, None, :]) & 1
+    return np.asarray(cells.reshape(4 * len(lines), -1), dtype=bool)
 
 
 def test_the_wave_is_drawn_where_it_is() -> None:

@@ -15,17 +15,20 @@ class HasSubject(Protocol):
     """A recording as folds see it; ``Recording`` and ``CachedRecording`` both fit."""
 
     @property
-    def dataset(self) -> str: ...
+    def dataset(self) -> str:
+        """Name of the dataset."""
 
     @property
-    def subject(self) -> str: ...
+    def subject(self) -> str:
+        """The person, unique within the dataset."""
 
 
 class HasFold(HasSubject, Protocol):
     """A recording that may belong to an official fold."""
 
     @property
-    def fold(self) -> int | None: ...
+    def fold(self) -> int | None:
+        """Official fold; None where there is none."""
 
 
 R = TypeVar("R", bound=HasSubject)

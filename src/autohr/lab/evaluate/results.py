@@ -14,7 +14,6 @@ one. The bytes do not depend on when, or in how many pieces, they were made.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -28,6 +27,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 
 from autohr.errors import AutoHRError
 from autohr.files import check_file, make_folder, read_json, write_bytes, write_json
+from autohr.lab.datasets.recording import file_stem
 from autohr.lab.evaluate.validation import error_line, parse
 from autohr.lab.runs import open_run
 from autohr.methods import METHODS
@@ -173,17 +173,6 @@ class _StoredRecording(BaseModel):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Writing
-
-
-def file_stem(recording_id: str) -> str:
-    """Return a file name that any file system takes.
-
-    A digest keeps ids apart that differ only in what was replaced.
-    """
-    plain = re.sub(r"[^A-Za-z0-9._]+", "-", recording_id).strip("-.")[:80]
-    # Names of files that are no UTF-8 hold surrogates.
-    digest = hashlib.sha256(recording_id.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{plain}-{digest[:8]}"
 
 
 def method_folder(run_dir: Path, label: str) -> Path:
