@@ -459,14 +459,11 @@ RECIPES = sorted(FOLDER.glob("search_*.toml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_parses_and_every_key_says_why(path: Path) -> None:
+def test_every_recipe_parses(path: Path) -> None:
     recipe = read_search_recipe(path)
     assert recipe.title
     again = parse_as(SearchRecipe, json.loads(json.dumps(dataclasses.asdict(recipe))), "again")
     assert again == recipe
-    lines = [line for line in path.read_text().splitlines() if "=" in line and not line.startswith("#")]
-    silent = [line for line in lines if "  # " not in line and not line.startswith("title")]
-    assert [line.split()[0] for line in silent] in ([], ["reverse", "crop", "colour", "gamma"])
 
 
 def test_the_papers_recipe_is_the_papers() -> None:

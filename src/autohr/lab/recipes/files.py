@@ -28,8 +28,8 @@ REPLACES: dict[str, tuple[str, ...]] = {
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Return name -> file of every recipe of this installation, in order of name."""
-    return {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+    """Return name -> file of every recipe of this installation, in order of name; bases (``_NAME.toml``) are none."""
+    return {path.stem: path for path in sorted(FOLDER.glob("[!_]*.toml"))}
 
 
 def find_recipe(recipe: str | Path, folder: Path | None = None) -> Path:
@@ -70,6 +70,8 @@ def find_recipe(recipe: str | Path, folder: Path | None = None) -> Path:
 def read_recipe_table(recipe: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Return the table in the TOML file of a recipe, after ``overrides``.
 
+    A recipe with ``base = "NAME"`` has what NAME.toml has, beside it or among the shipped ones, and changes some of it.
+
     Parameters
     ----------
     recipe
@@ -85,13 +87,14 @@ def read_recipe_table(recipe: str | Path, overrides: Sequence[str] = ()) -> dict
         malformed.
     """
     path = find_recipe(recipe)
-    text = read_limited_text(path, "recipe", MAX_RECIPE_BYTES, BadRecipe)
-    try:
-        table = tomllib.loads(text)
-    except RecursionError:
-        raise BadRecipe(f"{str(path)!r} is not a recipe: its lists or tables are nested too deeply.") from None
-    except ValueError as error:
-        raise BadRecipe(f"{str(path)!r} is not TOML: {error}") from None
+    table = _read_toml(path)
+    base = table.pop("base", None)
+    if base is not None:
+        beside = path.parent / f"{base}.toml"
+        changes, table = table, _read_toml(beside if beside.exists() else FOLDER / f"{base}.toml")
+        for key, value in changes.items():
+            is_section = isinstance(value, dict) and isinstance(table.get(key), dict)
+            table[key] = {**table[key], **value} if is_section else value
     given = [_override(table, override) for override in overrides]
     for key in given:
         for other in REPLACES.get(key, ()):
@@ -99,6 +102,16 @@ def read_recipe_table(recipe: str | Path, overrides: Sequence[str] = ()) -> dict
             if other not in given and section not in given and isinstance(table.get(section), dict):
                 table[section].pop(name, None)
     return table
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    text = read_limited_text(path, "recipe", MAX_RECIPE_BYTES, BadRecipe)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise BadRecipe(f"{str(path)!r} is not a recipe: its lists or tables are nested too deeply.") from None
+    except ValueError as error:
+        raise BadRecipe(f"{str(path)!r} is not TOML: {error}") from None
 
 
 def _override(table: dict[str, Any], override: str) -> str:
