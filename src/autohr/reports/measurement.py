@@ -1,10 +1,9 @@
-"""The page behind ``autohr measure ... --html OUT``: one self-contained HTML file for a video or a folder of them.
+"""Page of ``autohr measure ... --html OUT``: one self-contained HTML file for a video or several.
 
-``write_measurement_page(results, out)`` is the door; ``render_measurement_page(results)`` gives the same page as text.
 The page loads nothing, and the same input gives the same bytes (``reports/page.py``).
 
 The spectrum on the page is a picture of the wave, drawn with plain numpy. It is not the estimator: the number on the
-page is ``hr_bpm`` as it was measured, and nothing here computes it again.
+page is ``hr_bpm`` as it was measured.
 """
 
 from __future__ import annotations
@@ -38,27 +37,27 @@ from autohr.reports.page import (
 from autohr.types import MEASUREMENT_SCHEMA, FaceMeasurement, Float, Measurement, Pulse, Refusal, Window
 
 STRETCH_S = 12.0
-"""Length of the wave that is drawn: 8 beats at 40 bpm, 36 at 180; a beat is still 10 pixels wide on a phone."""
+"""Length of the drawn wave: 8 beats at 40 bpm, 36 at 180, where a beat is still 10 pixels wide on a phone."""
 
 WHOLE_WAVE_S = 15.0
-"""A wave up to this long is drawn whole."""
+"""Length up to which a wave is drawn whole."""
 
 BAND_BPM = (40.0, 180.0)
-"""Range of the spectrum: the rates at which autohr looks for a pulse."""
+"""Range of the spectrum: the rates that autohr measures."""
 
 PIECE_S = 10.0
-"""The wave is cut into pieces of this length before their spectra are averaged, so that a rate that drifts over minutes
-still shows as one peak. 10 s is the default window of a measurement."""
+"""Length of the pieces of the wave whose spectra are averaged, so that a rate that drifts over minutes still shows as
+one peak. 10 s is the default window of a measurement."""
 
 MAX_MARKS = 600
 MAX_ROWS = 1200
-"""Windows drawn and listed at most. 600 and 1200 are 10 and 20 minutes at one window a second, and keep the page of a
-long video under 1 MB. Beyond them the page says how many are left out and where to find them."""
+"""Largest numbers of windows drawn and listed. 600 and 1200 are 10 and 20 minutes at one window a second, and keep the
+page of a long video under 1 MB. The page says how many are left out and where to find them."""
 
 
 @dataclass(frozen=True)
 class _Verdict:
-    """The answer in words, shown as "word: why". The style sheet has a colour for each kind: good, bad or none."""
+    """Result in words, shown as "word: why". The style sheet has a colour for each kind: good, bad or none."""
 
     kind: str
     word: str
@@ -67,7 +66,7 @@ class _Verdict:
 
 @dataclass(frozen=True)
 class _FaceView:
-    """One face as the template shows it."""
+    """Values of one face for the template."""
 
     face: FaceMeasurement
     anchor: str
@@ -82,14 +81,14 @@ class _FaceView:
 
 @dataclass(frozen=True)
 class _FileView:
-    """One file as the template shows it: measured, or refused and then ``measurement`` is None."""
+    """Values of one file for the template; ``measurement`` is None if it was refused."""
 
     path: str
     name: str
     anchor: str
     measurement: Measurement | None
     verdict: _Verdict | None
-    """Of the file, where there is no face to speak of; None otherwise."""
+    """Verdict on the file if no face was measured, None otherwise."""
     faces: tuple[_FaceView, ...] = ()
     command: str = ""
 
@@ -99,9 +98,23 @@ def write_measurement_page(
 ) -> None:
     """Write the page of ``results`` to ``out``, whole or not at all; a missing folder is made.
 
-    ``made_at`` is printed as it is given, for there is no clock in here. ``command`` is the line that made the page;
-    without it the page shows, for each file, the line that measures it again. Raises ValueError for no results or where
-    ``out`` is a folder, AutoHRError where the disk refuses.
+    Parameters
+    ----------
+    results
+        One or more measurements and refusals.
+    out
+        The file.
+    made_at
+        Time of the page, printed as it is given.
+    command
+        Command line that made the page. Without it the page shows for each file the line that measures it again.
+
+    Raises
+    ------
+    ValueError
+        There are no results, or ``out`` is a folder.
+    AutoHRError
+        The file cannot be written.
     """
     write_page(render_measurement_page(results, made_at=made_at, command=command), out)
 
@@ -109,7 +122,7 @@ def write_measurement_page(
 def render_measurement_page(
     results: Sequence[Measurement | Refusal], *, made_at: str | None = None, command: str | None = None
 ) -> str:
-    """The page as text. Raises ValueError for no results."""
+    """Return the page as text; parameters as ``write_measurement_page``."""
     if not results:
         raise ValueError("results is empty; give at least one Measurement, or a Refusal for a file that was refused.")
     files = [_view_file(result, f"file-{i + 1}") for i, result in enumerate(results)]
@@ -178,7 +191,7 @@ def _no_rate(reason: str) -> _Verdict:
 
 
 def _group_reasons(windows: Sequence[Window]) -> tuple[tuple[int, str], ...]:
-    """(how many windows, why), most frequent first. Reasons that differ in their figures only are one reason."""
+    """Return pairs (number of windows, reason), most frequent first; reasons that differ only in figures are one."""
     groups: dict[str, list[str]] = {}
     for window in windows:
         why = window.why_unreliable
@@ -222,7 +235,7 @@ def _chart_rate(face: FaceMeasurement, duration_s: float, anchor: str) -> Chart:
         for run in _runs_that_touch(drawn, every):
             axes.plot(*_points(run), color=colour("muted"), linewidth=0.8, alpha=0.5, zorder=2)
         for level in range(5):
-            # Five strengths are all the eye can tell apart, and five series draw smaller than one colour a mark.
+            # The eye tells five strengths apart, and five series make a smaller file than one colour a mark.
             alpha = 0.4 + 0.6 * level / 4
             some = [window for window in drawn if is_number(window.hr_bpm) and _confidence_level(window) == level]
             good, bad = [w for w in some if w.reliable], [w for w in some if not w.reliable]
@@ -358,9 +371,9 @@ def _chart_spectrum(face: FaceMeasurement, anchor: str) -> Chart:
 
 
 def _spectrum(pulse: Pulse) -> tuple[Float, Float] | None:
-    """(rate in bpm, power relative to the highest), averaged over pieces of the wave; None under 5 s without a gap.
+    """Return (rates in bpm, power relative to the highest), averaged over pieces; None under 5 s without a gap.
 
-    For the eye only. Each piece is scaled to unit energy first, so that one loud movement does not fill the picture.
+    Each piece is first scaled to unit energy, so that one strong movement does not fill the picture.
     """
     shortest, longest = math.ceil(PIECE_S / 2 * pulse.fps), max(2, round(PIECE_S * pulse.fps))
     bpm = np.arange(BAND_BPM[0], BAND_BPM[1] + 0.25, 0.5)
@@ -382,7 +395,7 @@ def _spectrum(pulse: Pulse) -> tuple[Float, Float] | None:
 
 
 def _choose_stretch(pulse: Pulse, windows: Sequence[Window]) -> tuple[float, float, bool]:
-    """(from, to, whether that is all): STRETCH_S seconds around the most confident window, within the wave."""
+    """Return (start, end, is_whole) of the part to draw: STRETCH_S seconds around the most confident window."""
     seen = np.flatnonzero(np.isfinite(pulse.bvp))
     first_s, last_s = pulse.start_s + seen[0] / pulse.fps, pulse.start_s + seen[-1] / pulse.fps
     if last_s - first_s <= WHOLE_WAVE_S:
@@ -395,7 +408,7 @@ def _choose_stretch(pulse: Pulse, windows: Sequence[Window]) -> tuple[float, flo
 
 
 def _find_gaps(windows: Sequence[Window], start_s: float, end_s: float) -> list[tuple[float, float]]:
-    """The times from ``start_s`` to ``end_s`` that no window covers.
+    """Return the times from ``start_s`` to ``end_s`` that no window covers.
 
     A second at the ends is no gap: windows a stride apart seldom end with the video.
     """
@@ -417,9 +430,9 @@ def _find_nan_gaps(t_s: Float, wave: Float) -> list[tuple[float, float]]:
 
 
 def _runs_that_touch(windows: Sequence[Window], every: int) -> list[list[Window]]:
-    """Runs of windows with a rate, each starting before the last one ended: what a line may join.
+    """Return runs of windows with a rate that a line may join: each starts before the one before it ends.
 
-    ``every`` is how many windows each drawn one stands for: thinned windows lie that much further apart.
+    One in ``every`` windows is drawn, so that they lie further apart.
     """
     runs: list[list[Window]] = []
     previous: Window | None = None

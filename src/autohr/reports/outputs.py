@@ -1,4 +1,4 @@
-"""The files that ``autohr measure`` and ``autohr live`` write: JSON, CSV and a page, saved while a batch runs.
+"""Output files of ``autohr measure`` and ``autohr live``: JSON, CSV and a page, saved while a batch runs.
 
     CSV     the rows of a result are appended when it comes
     JSON    one line for each result goes into a work file beside the output, OUT.PID.partial.jsonl; at the end the
@@ -39,11 +39,14 @@ class ResultFiles:
         made_at: str | None = None,
         command: str | None = None,
     ) -> None:
-        """Nothing is opened before the first result.
+        """Open nothing before the first result.
 
-        Args:
-            is_array: the JSON is an array of results, not the one result.
-            made_at, command: printed on the page, see ``write_measurement_page``.
+        Parameters
+        ----------
+        is_array
+            True if the JSON is an array of results, not the one result.
+        made_at, command
+            Printed on the page, see ``write_measurement_page``.
         """
         self._json_out, self._html_out = json_out, html_out
         self._csv = None if csv_out is None else _CsvFile(csv_out)
@@ -57,8 +60,10 @@ class ResultFiles:
     def add(self, result: Measurement | Refusal, error_kind: str = "") -> None:
         """Save a result. ``error_kind`` is the class of the error behind a refusal.
 
-        Raises:
-            BrokenPipeError: the reader of an output went away.
+        Raises
+        ------
+        BrokenPipeError
+            The reader of an output went away.
         """
         self._n_results += 1
         if self._json_out is not None:
@@ -69,12 +74,14 @@ class ResultFiles:
             self._csv.append(result)
 
     def finish(self) -> list[str]:
-        """Write what is still to be written; return one sentence for each output that could not be.
+        """Write the rest; return one sentence for each output that could not be written.
 
         Without any result nothing is written.
 
-        Raises:
-            BrokenPipeError: the reader of an output went away; the other outputs are written.
+        Raises
+        ------
+        BrokenPipeError
+            The reader of an output went away; the other outputs are written.
         """
         errors: list[str] = []
         broken: BrokenPipeError | None = None
@@ -107,7 +114,7 @@ class ResultFiles:
         self._lines.remove()
 
     def _json_pieces(self) -> Iterator[str]:
-        """The JSON text in pieces: one line for the terminal or a pipe, indented by one space for a file."""
+        """Yield the JSON text in pieces: one line for a terminal or pipe, indented by one space for a file."""
         assert self._json_out is not None
         is_file = own_stream(self._json_out) is None
         if self._is_array:
@@ -127,7 +134,7 @@ class ResultFiles:
     def _finish_page(self) -> None:
         if self._html_out is None:
             return
-        # matplotlib takes half a second: only who wants the page waits for it.
+        # matplotlib takes half a second to import.
         from autohr.reports.measurement import write_measurement_page
 
         write_measurement_page(self._results, self._html_out, made_at=self._made_at, command=self._command)
@@ -157,7 +164,7 @@ def _is_terminal(path: Path) -> bool:
 
 
 class _WorkFile:
-    """Lines of text in a file, or in memory where there is no file or the disk refuses."""
+    """Lines of text in a file, or in memory if there is no file or it cannot be written."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -183,7 +190,7 @@ class _WorkFile:
 
     def __iter__(self) -> Iterator[str]:
         if self._file is not None:
-            # Read through the open file: it is there also when the folder was removed meanwhile.
+            # The open file can be read even if its folder was removed meanwhile.
             self._file.seek(0)
             for n_bytes in self._line_bytes:
                 line = b""
@@ -193,7 +200,7 @@ class _WorkFile:
         yield from self._in_memory
 
     def keep(self) -> Path | None:
-        """Close the file and leave it, with the lines of the memory if they fit; its path if it holds any line."""
+        """Close the file and leave it, with the lines in memory if they fit; return its path if it holds any."""
         if self._file is None:
             return None
         with contextlib.suppress(OSError):
@@ -203,6 +210,7 @@ class _WorkFile:
         return self._path if self._n_bytes and self._path is not None and self._path.exists() else None
 
     def remove(self) -> None:
+        """Close and delete the file."""
         if self._file is not None and self._path is not None:
             self._file.close()
             with contextlib.suppress(OSError):
@@ -210,7 +218,7 @@ class _WorkFile:
 
 
 class _CsvFile:
-    """A table of readings that grows by the rows of one result at a time."""
+    """CSV file of readings that grows by the rows of one result at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -230,7 +238,7 @@ class _CsvFile:
         self._write()
 
     def _write(self) -> None:
-        """Write what waits. What the disk refuses goes on waiting: there may be room later."""
+        """Write the waiting rows. They go on waiting if the disk refuses them: there may be room later."""
         try:
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,10 +263,12 @@ class _CsvFile:
         self._file, self._n_bytes = None, 0
 
     def close(self) -> None:
-        """Write what still waits.
+        """Write the rows that still wait.
 
-        Raises:
-            AutoHRError: some rows could not be written.
+        Raises
+        ------
+        AutoHRError
+            Some rows could not be written.
         """
         try:
             self._take_back()
@@ -275,10 +285,12 @@ class _CsvFile:
 
 
 def _write_all(file: BinaryIO, content: bytes, at: int | None) -> None:
-    """Write to an unbuffered file, at a place of it or, with None, on.
+    """Write all bytes to an unbuffered file at an offset, or at the end with None.
 
-    Raises:
-        OSError: the disk refuses; the file is then cut to what was in it before.
+    Raises
+    ------
+    OSError
+        The disk refuses; the file is then cut to its content before.
     """
     if at is not None:
         file.seek(at)

@@ -1,11 +1,11 @@
-"""The look that all pages share: colours by role, charts in two sizes, words for numbers, and how a page is written.
+"""Parts that all pages share: colours by role, charts in two sizes, numbers as text, and writing a page.
 
 A page loads nothing: style, pictures and charts are inside it, there is no script, and a content policy in its head
 forbids any fetch. The same input gives the same bytes: no clock, no random ids.
 
 Every chart is drawn by matplotlib twice, for a desktop and for a phone, and the style sheet shows one of the two. It is
 drawn in marker colours that stand for roles (ink, grid, pulse, ...), and ``inline_svg`` replaces each of them by a
-variable of the style sheet: that is how one drawing reads well in light and in dark mode.
+variable of the style sheet, so that one drawing serves light and dark mode.
 
 A page is a template that extends ``page.html.j2`` (head, style, footer) and may import the macros of ``parts.html.j2``.
 """
@@ -37,17 +37,16 @@ from autohr.files import cannot_write, make_folder, write_text
 from autohr.types import Frame
 
 CROP_PX = 128
-"""Longest side of the face picture: sharp at the 112 CSS pixels where it is shown, about 40 kB."""
+"""Longest side of the face picture, about 40 kB: sharp at the 112 CSS pixels at which it is shown."""
 
 Sizes = Mapping[str, tuple[float, float, float]]
 
 SIZES: Sizes = {"wide": (820.0, 250.0, 12.5), "narrow": (340.0, 220.0, 11.5)}
-"""Width and height in CSS pixels, and the size of letters. 340 px fits a phone held upright, without its margins."""
+"""Width, height and font size of a chart in CSS pixels. 340 px fits an upright phone, without its margins."""
 
-# Times from here on are told in minutes and seconds.
 MINUTES_FROM_S = 120.0
+"""Time from which minutes and seconds are shown in place of seconds."""
 
-# Role -> (the colour matplotlib draws with, what the style sheet calls it). The colours only have to differ.
 ROLES = {
     "ink": ("#010101", "currentColor"),
     "muted": ("#020202", "var(--muted)"),
@@ -59,6 +58,7 @@ ROLES = {
     "card": ("#080808", "var(--card)"),
     "link": ("#090909", "var(--link)"),
 }
+"""Role -> (colour that matplotlib draws with, name in the style sheet). The colours only have to differ."""
 
 # matplotlib's settings belong to the whole process: two threads that write a page must not undo each other's.
 _SETTINGS_LOCK = threading.Lock()
@@ -66,25 +66,28 @@ _SETTINGS_LOCK = threading.Lock()
 
 @dataclass(frozen=True)
 class Chart:
-    """One drawing in both sizes, or ``why_not`` where there is nothing to draw."""
+    """One drawing in both sizes, or ``why_not`` if there is nothing to draw."""
 
     title: str
     about: str
     caption: str = ""
     wide: str = ""
     narrow: str = ""
-    """Both Markup: an SVG each."""
+    """SVG as Markup, as is ``wide``."""
     legend: tuple[tuple[str, str], ...] = ()
-    """(class of the swatch, what it stands for)."""
+    """Pairs (class of the swatch, meaning)."""
     why_not: str | None = None
 
 
 def write_page(page: str, out: Path) -> None:
     """Write a page to ``out``, whole or not at all; a missing folder is made.
 
-    Raises:
-        ValueError: ``out`` is a folder.
-        AutoHRError: the disk refuses.
+    Raises
+    ------
+    ValueError
+        ``out`` is a folder.
+    AutoHRError
+        The file cannot be written.
     """
     out = Path(out)
     try:
@@ -111,7 +114,7 @@ def draw(
     paint: Callable[[Axes, bool], None],
     sizes: Sizes = SIZES,
 ) -> Chart:
-    """The chart that ``paint(axes, is_wide)`` draws. ``key`` begins its ids, which must be unique on the page."""
+    """Draw a chart by ``paint(axes, is_wide)``. ``key`` begins its ids, which must be unique on the page."""
     drawings = {}
     for size, (width, height, letters) in sizes.items():
         settings: dict[Any, Any] = {
@@ -137,7 +140,7 @@ def draw(
             paint(axes, size == "wide")
             axes.xaxis.label.set_color(colour("muted"))
             axes.set_title(axes.get_title(loc="left"), loc="left", color=colour("muted"))
-            # What matplotlib would add: the time of day, its version and its address.
+            # Without the time of day, the version and the address that matplotlib adds.
             nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
             figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
         drawings[size] = inline_svg(buffer.getvalue(), f"{key}-{size}", f"{title}. {caption}", size)
@@ -145,7 +148,7 @@ def draw(
 
 
 def inline_svg(svg: str, key: str, label: str, size: str) -> Markup:
-    """matplotlib's SVG made fit to stand in a page: no prolog, name spaces, style or random ids; colours by role."""
+    """Return matplotlib's SVG as part of a page: no prolog, name spaces, style or random ids; colours by role."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->|<defs>\s*</defs>", "", svg, flags=re.DOTALL)
     view = re.search(r'viewBox="([\d. ]+)"', svg)
@@ -156,7 +159,7 @@ def inline_svg(svg: str, key: str, label: str, size: str) -> Markup:
     body = re.sub(r'(href="|url\()#([^")]+)', lambda m: f"{m[1]}#{names[m[2]]}", body)
     for drawn, meant in ROLES.values():
         body = body.replace(drawn, meant)
-    # The letters are the page's own; only their size comes from the drawing.
+    # The font is the page's own; only its size comes from the drawing.
     body = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", body)
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
     body = re.sub(r"(\.\d\d)\d+", r"\1", body)
@@ -167,11 +170,11 @@ def inline_svg(svg: str, key: str, label: str, size: str) -> Markup:
 
 LIGHT = "--card:#ffffff;--muted:#59636f;--line:#d9dee4;--gap:#e9ecf0;--pulse:#c02649;--good:#0b7461;--bad:#a34a00;"
 LIGHT += "--link:#1d5fb4;color:#1a1f26;background:#ffffff;font-family:system-ui,Arial,sans-serif"
-"""The style sheet's light colours, for a picture that has no style sheet."""
+"""Light colours of the style sheet, for a picture without one."""
 
 
 def standalone(chart: Chart) -> str:
-    """The wide drawing of a chart as an SVG file of its own. Raises ValueError for a chart without a drawing."""
+    """Return the wide drawing of a chart as an SVG file; raise ValueError if there is no drawing."""
     if not chart.wide:
         raise ValueError(f"There is no drawing of {chart.title!r}: {chart.why_not}")
     space = 'xmlns="http://www.w3.org/2000/svg"'
@@ -179,12 +182,12 @@ def standalone(chart: Chart) -> str:
 
 
 def colour(role: str) -> str:
-    """What to draw with for a role of ``ROLES``."""
+    """Return the colour to draw with for a role of ``ROLES``."""
     return ROLES[role][0]
 
 
 def time_axis(axes: Axes, low_s: float, high_s: float, wide: bool) -> None:
-    """Seconds, or minutes and seconds, from ``low_s`` to ``high_s``."""
+    """Set the x axis to seconds, or minutes and seconds, from ``low_s`` to ``high_s``."""
     axes.set_xlim(low_s, high_s)
     if high_s < MINUTES_FROM_S:
         axes.xaxis.set_major_locator(MaxNLocator(10 if wide else 5, steps=[1, 2, 5, 10]))
@@ -201,7 +204,7 @@ def time_axis(axes: Axes, low_s: float, high_s: float, wide: bool) -> None:
 
 
 def picture(crop: Frame) -> Markup:
-    """A face crop (H, W, 3) as a PNG data URI of at most CROP_PX a side, by averaging blocks of pixels."""
+    """Return a face crop (H, W, 3) as a PNG data URI of at most CROP_PX a side, by averaging blocks of pixels."""
     height, width, _ = crop.shape
     step = min(math.ceil(max(height, width) / CROP_PX), height, width)
     if step > 1:
@@ -246,11 +249,17 @@ def _environment(package: str) -> jinja2.Environment:
 def render(template: str, values: Mapping[str, Any], package: str = "autohr.reports") -> str:
     """Return the page of a template such as "measurement.html.j2".
 
-    Args:
-        package: folder of the template; what it extends or includes may lie in ``autohr.reports`` too.
+    Parameters
+    ----------
+    template, values
+        Name of the template, and the values that it shows.
+    package
+        Package that holds the template; templates that it extends or includes may lie in ``autohr.reports`` too.
 
-    Raises:
-        KeyError: the values lack a name that the template shows; callers know whose file is damaged.
+    Raises
+    ------
+    KeyError
+        The values lack a name that the template shows.
     """
     try:
         return _environment(package).get_template(template).render(values)
@@ -259,7 +268,7 @@ def render(template: str, values: Mapping[str, Any], package: str = "autohr.repo
 
 
 def printable(value: object) -> object:
-    """Characters that a page cannot hold, or that would turn the text around, are shown as the replacement mark.
+    """Replace characters that a page cannot hold, or that would turn the text around, by the replacement mark.
 
     File names may hold any of them: bytes that are no UTF-8 (lone surrogates), control characters, bidi overrides.
     """
@@ -269,16 +278,17 @@ def printable(value: object) -> object:
 
 
 def is_number(value: float | None) -> bool:
+    """Return True for a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def unit_words(value: float | None, unit: str, digits: int = 1) -> str:
-    """``72.4 bpm``, the space unbreakable; a dash where there is no number."""
+    """Return ``72.4 bpm`` with an unbreakable space, or a dash if there is no number."""
     return "\u2013" if value is None or not math.isfinite(value) else f"{value:.{digits}f}\u00a0{unit}"
 
 
 def time_words(t_s: float | None) -> str:
-    """``69.0 s``, or ``10 min 5.0 s`` from two minutes on, as the axes have it."""
+    """Return ``69.0 s``, or ``10 min 5.0 s`` from two minutes on, as the axes do."""
     if t_s is None or not math.isfinite(t_s) or t_s < MINUTES_FROM_S:
         return unit_words(t_s, "s")
     minutes, tenths = divmod(round(10 * t_s), 600)
@@ -286,11 +296,12 @@ def time_words(t_s: float | None) -> str:
 
 
 def percent(value: float | None) -> int:
+    """Return a share from 0 to 1 in whole percent."""
     return 0 if value is None or not math.isfinite(value) else round(100 * min(1.0, max(0.0, value)))
 
 
 def share_words(part: int, whole: int) -> str:
-    """Rounded, but never to a round 0 or 100 % that is not one: 1 frame in 9000 must not read as none."""
+    """Return a share in percent, never rounded to 0 or 100 %: 1 frame of 9000 is not none."""
     if whole <= 0:
         return "\u2013"
     share_pct = 100 * part / whole
@@ -302,10 +313,12 @@ def share_words(part: int, whole: int) -> str:
 
 
 def count_words(n: int, noun: str) -> str:
+    """Return ``1 window`` or ``2 windows``."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def version() -> str:
+    """Return the version of autohr."""
     try:
         return metadata.version("autohr")
     except metadata.PackageNotFoundError:
@@ -313,12 +326,12 @@ def version() -> str:
 
 
 def clause(sentence: str) -> str:
-    """A sentence made fit to follow a colon: one line, no full stop, a small letter unless a name or figure starts."""
+    """Return a sentence as it follows a colon: one line, no full stop, a small first letter unless it is a name."""
     text = " ".join(sentence.split()).rstrip(".")
     starts_plain_word = len(text) > 1 and text[0].isupper() and (text[1].islower() or text[1] == " ")
     return text[0].lower() + text[1:] if starts_plain_word else text
 
 
 def hide_password(text: str) -> str:
-    """Camera addresses carry passwords (rtsp://user:password@host); a page is made to be passed on."""
+    """Hide the password of a camera address (rtsp://user:password@host): pages are passed on."""
     return re.sub(r"\b([A-Za-z][A-Za-z0-9+.-]*://)[^/@\s'\"]+@", r"\1***@", text)

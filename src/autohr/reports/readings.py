@@ -1,4 +1,4 @@
-"""The readings of measurements as a table: what ``autohr measure --csv`` writes and the local page hands out."""
+"""Readings of measurements as a CSV table, for ``autohr measure --csv`` and the local page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ CSV_COLUMNS = (
 
 
 def readings_csv(results: Sequence[Measurement | Refusal], *, header: bool = True) -> str:
-    """Return one row for each reading, the names of the columns first; a refused file is one row with its reason."""
+    """Return one row for each reading; a refused file is one row with its reason.
+
+    Examples
+    --------
+    >>> from autohr.types import Refusal
+    >>> print(readings_csv([Refusal("a.mp4", "No face.")], header=False))
+    a.mp4,,,,,,false,,No face.,,
+    <BLANKLINE>
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     if header:

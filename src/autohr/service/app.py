@@ -1,15 +1,15 @@
-"""The routes of the local page.
+"""Routes of the local page.
 
     GET    /, /page/NAME                     the page itself, from memory
-    GET    /api/about                        what this server measures with, and its limits
+    GET    /api/about                        method and limits of this server
     POST   /api/uploads?name=NAME            a video as the body: 202 and {"id": ...}
-    GET    /api/uploads/ID                   how far it is
+    GET    /api/uploads/ID                   its state
     DELETE /api/uploads/ID                   stop it, forget it
     GET    /api/results/ID/NAME              report.html, measurement.json, session.json or readings.csv
-    DELETE /api/results/ID                   forget it (204, also where there is none)
+    DELETE /api/results/ID                   forget it (204, also if there is none)
     WS     /api/camera                       frames in, states out (camera.py)
 
-Every refusal is ``{"error": "what, and what to do"}`` with a status that fits.
+Every refusal is ``{"error": "what happened, and what to do"}`` with the fitting status.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ PAGE_FILES = {
     "wave.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-"""Every file of the page. A name that is not here is not looked for."""
+"""Files of the page with their media types. No other name is looked for."""
 
 
 class Service(FastAPI):
-    """The application, with what it holds in sight of tests and benchmarks."""
+    """Application, with its parts as attributes for tests and benchmarks."""
 
     results: Results
     uploads: Uploads
@@ -53,8 +53,10 @@ class Service(FastAPI):
 
 
 def make_app(config: ServiceConfig, method: Method) -> tuple[App, Service]:
-    """(the application behind its ``Guard``, the application itself). ``method`` measures the cameras; a process of its
-    own, which loads what ``config`` names, measures each upload."""
+    """Return the application behind its ``Guard``, and the application itself.
+
+    ``method`` measures the cameras. A process of its own measures each upload with the method that ``config`` names.
+    """
     folder = resources.files("autohr.service") / "page"
     index = (folder / "index.html").read_bytes()
     page = {name: (folder / name).read_bytes() for name in PAGE_FILES}
@@ -98,13 +100,13 @@ def make_app(config: ServiceConfig, method: Method) -> tuple[App, Service]:
     @app.post("/api/uploads")
     async def take_upload(request: Request, name: str = "video") -> Response:
         length = request.headers.get("content-length", "")
-        said_bytes = int(length) if length.isascii() and length.isdigit() else None
+        content_length = int(length) if length.isascii() and length.isdigit() else None
         try:
-            upload = await uploads.take(request.stream(), name, said_bytes)
+            upload = await uploads.receive(request.stream(), name, content_length)
         except Refused as refused:
             headers = {} if refused.retry_s is None else {"retry-after": str(refused.retry_s)}
-            # What is still on its way of this body is not read; the connection ends with the answer.
-            return _error(refused.status, refused.words, {**headers, "connection": "close"})
+            # The rest of the body is not read; the connection ends with the answer.
+            return _error(refused.status, refused.reason, {**headers, "connection": "close"})
         except ClientDisconnect:
             return _error(400, "The upload was cut off.")
         return JSONResponse(upload.as_dict(), 202)
@@ -149,5 +151,5 @@ def make_app(config: ServiceConfig, method: Method) -> tuple[App, Service]:
     return Guard(cast(App, app), config), app
 
 
-def _error(status: int, words: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": words}, status, headers=headers)
+def _error(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": reason}, status, headers=headers)

@@ -1,8 +1,8 @@
-"""One message of the camera page: a head of 20 bytes, then the picture.
+"""Messages of the camera page: a head of 20 bytes, then the picture.
 
-    offset  type      what
+    offset  type      content
     0       float64   time of capture in milliseconds, on any clock that only goes forward
-    8       uint32    number of the message, told back when the frame was taken
+    8       uint32    number of the message, sent back when the frame was accepted
     12      uint16    width in pixels
     14      uint16    height in pixels
     16      uint8     1: baseline JPEG; 2: RGB, 3 bytes a pixel, row by row
@@ -27,13 +27,13 @@ from autohr.video.jpeg import decode_jpeg, jpeg_size
 HEAD = struct.Struct("<dIHHB3x")
 JPEG, RGB = 1, 2
 
-LATEST_MS = 1e15
-"""Clocks count from 1970 at most: 31 thousand years of milliseconds are enough, and float64 still tells 0.125 ms."""
+MAX_TIME_MS = 1e15
+"""Latest time of capture that is accepted: 31 thousand years, at which float64 still resolves 0.125 ms."""
 
 
 @dataclass(frozen=True)
 class FrameMessage:
-    """One picture as it came, not yet decoded."""
+    """One picture as it was received, not yet decoded."""
 
     t_ms: float
     number: int
@@ -43,10 +43,12 @@ class FrameMessage:
     payload: bytes
 
     def decode(self) -> Frame:
-        """The picture (H, W, 3) uint8, RGB.
+        """Return the picture (H, W, 3) uint8, RGB.
 
-        Raises:
-            VideoError: a JPEG that cannot be decoded.
+        Raises
+        ------
+        VideoError
+            A JPEG cannot be decoded.
         """
         if self.kind == JPEG:
             return decode_jpeg(self.payload, self.width * self.height)
@@ -54,7 +56,7 @@ class FrameMessage:
 
 
 def pack_frame(picture: Frame | bytes, t_ms: float, number: int, size: tuple[int, int] | None = None) -> bytes:
-    """The message of an RGB picture (H, W, 3), or of the bytes of a JPEG of ``size`` (width, height)."""
+    """Return the message of an RGB picture (H, W, 3), or of the bytes of a JPEG of ``size`` (width, height)."""
     if isinstance(picture, bytes):
         width, height = size or jpeg_size(picture)
         return HEAD.pack(t_ms, number, width, height, JPEG) + picture
@@ -63,18 +65,20 @@ def pack_frame(picture: Frame | bytes, t_ms: float, number: int, size: tuple[int
 
 
 def parse_frame(message: bytes, max_pixels: int) -> FrameMessage:
-    """The parts of a message, each checked; the picture is not decoded yet.
+    """Check a message and take it apart; the picture is not decoded yet.
 
-    Raises:
-        VideoError: too short, a size out of its range or that contradicts the picture, no such kind, no such time.
+    Raises
+    ------
+    VideoError
+        It is too short, its time or kind is invalid, or its size is out of range or contradicts the picture.
     """
     if len(message) <= HEAD.size:
         raise VideoError(f"A message of {len(message)} bytes holds no picture: its head alone has {HEAD.size}.")
     t_ms, number, width, height, kind = HEAD.unpack_from(message)
     if message[HEAD.size - 3 : HEAD.size] != b"\0\0\0":
         raise VideoError("The last 3 bytes of the head must be zero.")
-    if not (math.isfinite(t_ms) and 0 <= t_ms <= LATEST_MS):
-        raise VideoError(f"The time of capture is {t_ms} ms; it must lie between 0 and {LATEST_MS:g}.")
+    if not (math.isfinite(t_ms) and 0 <= t_ms <= MAX_TIME_MS):
+        raise VideoError(f"The time of capture is {t_ms} ms; it must lie between 0 and {MAX_TIME_MS:g}.")
     if min(width, height) < MIN_SIDE_PX or width * height > max_pixels:
         raise VideoError(
             f"The picture is {width}x{height}; sides of {MIN_SIDE_PX} pixels or more and at most {max_pixels} pixels "

@@ -1,6 +1,6 @@
-"""Who is let in: the door before every route and the socket, and the headers of every answer.
+"""Access control before every route and the socket, and the headers of every answer.
 
-A page that anybody opens in another tab can send requests to 127.0.0.1. Three things keep it out. The ``Host`` of a
+A page that anybody opens in another tab can send requests to 127.0.0.1. Three checks refuse them. The ``Host`` of a
 request must be a name of this machine, so that a foreign name that was made to point here (DNS rebinding) is refused.
 The ``Origin``, which browsers put on every socket and every request that changes something, must be the page's own.
 And where others than this machine can reach the page, each request must carry the token: once in the address, from
@@ -34,10 +34,10 @@ PAGE_POLICY = (
     "default-src 'self'; connect-src 'self' ws://{host} wss://{host}; img-src 'self' blob: data:; object-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
-"""Everything from here and nothing inline. The socket is named because Safari does not count it as 'self'."""
+"""Content policy of the page: all from this server, nothing inline. For Safari the socket is not part of 'self'."""
 
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox {allow}"
-"""What the report says of itself in its head, and no script whoever opens it."""
+"""Content policy of the report: that of its own head, and no script."""
 REPORT_ALLOWS = "allow-same-origin allow-popups allow-modals"
 
 HEADERS = {
@@ -51,7 +51,7 @@ HEADERS = {
 
 
 class Guard:
-    """The ASGI application ``app`` behind the door."""
+    """ASGI application that checks each request before it calls ``app``."""
 
     def __init__(self, app: App, config: ServiceConfig) -> None:
         self._app, self._config = app, config
@@ -93,7 +93,7 @@ class Guard:
 
 
 def is_our_name(host: str, config: ServiceConfig) -> bool:
-    """Whether a ``Host`` header, with or without its port, names this machine."""
+    """Return True if a ``Host`` header, with or without its port, names this machine."""
     try:
         parts = urlsplit(f"//{host}")
         name, port = parts.hostname, parts.port
@@ -125,7 +125,7 @@ def _fits(given: str, wanted: str) -> bool:
 
 
 def _cookie_value(token: str) -> str:
-    """Not the token itself: cookies are sent to whatever else is served under this name."""
+    """Return a hash of the token: cookies are also sent to other servers under this name."""
     return hashlib.sha256(f"{COOKIE}:{token}".encode()).hexdigest()
 
 
@@ -141,7 +141,7 @@ def _has_token(headers: dict[str, str], token: str) -> bool:
 
 
 async def _redirect(scope: Scope, send: Send, query: dict[str, str], token: str) -> None:
-    """The same address without the token, which then is in no history and no copied link."""
+    """Redirect to the address without the token, so that no history and no copied link holds it."""
     rest = urlencode({name: value for name, value in query.items() if name != "token"})
     # A path that begins with two slashes would lead to another host.
     where = "/" + scope["path"].lstrip("/\\") if scope["path"].isascii() and scope["path"].isprintable() else "/"
@@ -156,7 +156,7 @@ async def _redirect(scope: Scope, send: Send, query: dict[str, str], token: str)
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, text: str) -> None:
     if scope["type"] == "websocket":
-        # Becomes a 403 without words: no browser shows a page those of a socket.
+        # This becomes a 403 without text, which no browser would show for a socket.
         await receive()
         await send({"type": "websocket.close", "code": 1008})
         return

@@ -1,8 +1,8 @@
-"""The program that measures one uploaded file: ``python -m autohr.service.measuring``, a process of its own.
+"""Program that measures one uploaded file: ``python -m autohr.service.measuring``, a process of its own.
 
 A video decoder reads what strangers wrote, so it runs here, with a ceiling on memory, processor time and files. The
-order comes as one line of JSON on stdin; what happens goes out as lines of JSON: ``{"done_s", "total_s"}`` some times a
-second, then one ``{"measured": ...}`` or ``{"refused": ...}``. A process that ends without either has failed.
+job comes as one line of JSON on stdin. Lines of JSON go out: ``{"done_s", "total_s"}`` some times a second, then one
+``{"measured": ...}`` or ``{"refused": ...}``. A process that ends without either has failed.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from autohr.reports.readings import readings_csv
 from autohr.types import Measurement
 from autohr.video.decode import open_video
 
-SAY_EVERY_S = 0.2
+PROGRESS_EVERY_S = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
-    """What to measure, and with how much."""
+class Job:
+    """File to measure, method, and limits."""
 
     path: str
     name: str
-    """What the client calls the file: shown, never opened."""
+    """Name that the client gives the file: shown, never opened."""
     method: str | None
     weights: str | None
     device: str
@@ -42,39 +42,39 @@ class Order:
 
 
 def main() -> None:
-    """Measure the order on stdin."""
+    """Measure the job on stdin."""
     # Whatever a library prints goes to stderr; stdout is for our lines alone.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    order = Order(**json.loads(sys.stdin.readline()))
-    limit_process(order)
+    job = Job(**json.loads(sys.stdin.readline()))
+    limit_process(job)
     try:
-        files, summary = measure_upload(order, out)
+        files, summary = measure_upload(job, out)
     except AutoHRError as error:
-        _say(out, {"refused": str(error).replace(repr(order.path), repr(order.name)).replace(order.path, order.name)})
+        _send(out, {"refused": str(error).replace(repr(job.path), repr(job.name)).replace(job.path, job.name)})
     except Exception as failure:
         # Libraries that get no memory raise what they like: an ImportError where a library cannot be mapped.
-        if not isinstance(failure, MemoryError) and not has_filled(order.max_memory_bytes):
+        if not isinstance(failure, MemoryError) and not has_filled(job.max_memory_bytes):
             raise
-        gib = order.max_memory_bytes / 2**30
-        _say(out, {"refused": f"Measuring {order.name!r} takes more memory than the {gib:.1f} GiB that it may use."})
+        gib = job.max_memory_bytes / 2**30
+        _send(out, {"refused": f"Measuring {job.name!r} takes more memory than the {gib:.1f} GiB that it may use."})
     else:
-        _say(out, {"measured": {"files": files, "summary": summary}})
+        _send(out, {"measured": {"files": files, "summary": summary}})
 
 
-def limit_process(order: Order) -> None:
-    """Lower what this process may use. What a system does not know (Windows: all of it) stays as it was."""
-    with_gpu = order.device != "cpu"
+def limit_process(job: Job) -> None:
+    """Limit what this process may use. Limits that the system does not have (on Windows all) are left out."""
+    with_gpu = job.device != "cpu"
     try:
         import resource
     except ModuleNotFoundError:
         return
     ceilings = {
         "RLIMIT_CORE": 0,
-        "RLIMIT_CPU": int(order.max_cpu_s),
+        "RLIMIT_CPU": int(job.max_cpu_s),
         # No file is written but matplotlib's list of fonts.
         "RLIMIT_FSIZE": 16 * 2**20,
-        "RLIMIT_AS": None if with_gpu else order.max_memory_bytes,
+        "RLIMIT_AS": None if with_gpu else job.max_memory_bytes,
     }
     for name, ceiling in ceilings.items():
         if ceiling is None or not hasattr(resource, name):
@@ -89,7 +89,7 @@ def limit_process(order: Order) -> None:
 
 
 def has_filled(n_bytes: int) -> bool:
-    """Whether this process has once mapped nearly so much address space. False where only Linux could tell."""
+    """Return True if this process once mapped nearly this much address space; False on systems other than Linux."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -98,36 +98,37 @@ def has_filled(n_bytes: int) -> bool:
     return int(peak) * 1024 > 0.95 * n_bytes
 
 
-def measure_upload(order: Order, out: TextIO) -> tuple[dict[str, str], dict[str, Any]]:
-    """The files of the result, and what to say of it at once.
+def measure_upload(job: Job, out: TextIO) -> tuple[dict[str, str], dict[str, Any]]:
+    """Measure the file; return the files of the result and its summary.
 
-    Raises:
-        AutoHRError: all that ``measure`` raises; VideoError also for a video that is too long.
+    Raises
+    ------
+    AutoHRError
+        As ``measure``; the video may also be too long.
     """
-    # Opened once before the method is loaded: what is no video is told at once.
-    with open_video(order.path) as video:
-        _check_length(order, video.duration_s or 0.0)
-        _say(out, {"done_s": 0.0, "total_s": video.duration_s})
-    method = load_method(order.method, order.weights, order.device)
+    # Opened once before the method is loaded, so that a file that is no video is refused at once.
+    with open_video(job.path) as video:
+        _check_length(job, video.duration_s or 0.0)
+        _send(out, {"done_s": 0.0, "total_s": video.duration_s})
+    method = load_method(job.method, job.weights, job.device)
     last_s = time.monotonic()
 
     def progress(done_s: float, total_s: float | None) -> None:
         nonlocal last_s
-        _check_length(order, done_s)
-        if time.monotonic() - last_s >= SAY_EVERY_S:
+        _check_length(job, done_s)
+        if time.monotonic() - last_s >= PROGRESS_EVERY_S:
             last_s = time.monotonic()
-            _say(out, {"done_s": done_s, "total_s": total_s})
+            _send(out, {"done_s": done_s, "total_s": total_s})
 
-    measured = measure(order.path, method, progress=progress)
+    measured = measure(job.path, method, progress=progress)
     result = dataclasses.replace(
-        measured, path=order.name, notes=tuple(note.replace(order.path, order.name) for note in measured.notes)
+        measured, path=job.name, notes=tuple(note.replace(job.path, job.name) for note in measured.notes)
     )
     return measurement_files(result), summary_of(result)
 
 
 def measurement_files(result: Measurement, command: str | None = None) -> dict[str, str]:
-    """What can be fetched of a measurement, by name (``results.MEDIA_TYPES``). ``command`` is what the page says made
-    it; None names the one that measures the same file."""
+    """Return the files of a measurement by name (``results.MEDIA_TYPES``); ``command`` as the page names it."""
     return {
         "report.html": render_measurement_page([result], made_at=time.strftime("%Y-%m-%d %H:%M"), command=command),
         "measurement.json": json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n",
@@ -136,7 +137,7 @@ def measurement_files(result: Measurement, command: str | None = None) -> dict[s
 
 
 def summary_of(result: Measurement) -> dict[str, Any]:
-    """Return the answer for the page's first line: of ``Measurement.face``, with the other faces named."""
+    """Return the rate of ``Measurement.face`` with its confidence, and the rates of the other faces."""
     face = result.face
     return {
         "hr_bpm": face.hr_bpm,
@@ -153,15 +154,15 @@ def summary_of(result: Measurement) -> dict[str, Any]:
     }
 
 
-def _check_length(order: Order, seconds: float) -> None:
-    if seconds > order.max_video_s:
+def _check_length(job: Job, seconds: float) -> None:
+    if seconds > job.max_video_s:
         raise VideoError(
-            f"{order.name!r} is longer than the {order.max_video_s / 60:g} minutes that this page takes. "
+            f"{job.name!r} is longer than the {job.max_video_s / 60:g} minutes that this page takes. "
             "Cut it, or measure it with: autohr measure FILE"
         )
 
 
-def _say(out: TextIO, line: dict[str, Any]) -> None:
+def _send(out: TextIO, line: dict[str, Any]) -> None:
     out.write(json.dumps(line, allow_nan=False) + "\n")
     out.flush()
 

@@ -1,4 +1,4 @@
-"""Results that a page may fetch for a while: in memory, for a time, so many and no more; then forgotten."""
+"""Results that a page may fetch: a limited number in memory, for a limited time."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ MEDIA_TYPES = {
     "session.json": "application/json",
     "readings.csv": "text/csv; charset=utf-8",
 }
-"""The files that a result may hold, and what they are sent as."""
+"""Files that a result may hold, with their media types."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One measurement as it is handed out: texts, never a video."""
+    """The files of one measurement: text, never video."""
 
     files: Mapping[str, str]
-    """Name of ``MEDIA_TYPES`` -> text."""
+    """Name, of ``MEDIA_TYPES`` -> text."""
     kept_since_s: float = field(default_factory=time.monotonic)
 
 
 class Results:
-    """The results in memory: at most ``max_kept``, none older than ``keep_s`` seconds. Used by one thread."""
+    """Store of at most ``max_kept`` results, none older than ``keep_s`` seconds, for one thread."""
 
     def __init__(self, keep_s: float, max_kept: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._keep_s, self._max_kept, self._clock = keep_s, max_kept, clock
         self._kept: OrderedDict[str, Result] = OrderedDict()
 
     def keep(self, result: Result) -> str:
-        """Its id, which cannot be guessed; the oldest result makes room."""
+        """Store a result in place of the oldest; return its id, which cannot be guessed."""
         key = secrets.token_urlsafe(16)
         self._kept[key] = result
         while len(self._kept) > self._max_kept:
@@ -42,14 +42,16 @@ class Results:
         return key
 
     def find(self, key: str) -> Result | None:
+        """Return the result of an id, None if it is forgotten."""
         self.forget_old()
         return self._kept.get(key)
 
     def forget(self, key: str) -> bool:
-        """Whether there was something to forget."""
+        """Remove a result; return True if there was one."""
         return self._kept.pop(key, None) is not None
 
     def forget_old(self) -> None:
+        """Remove the results that are too old."""
         now_s = self._clock()
         for key in [key for key, one in self._kept.items() if now_s - one.kept_since_s > self._keep_s]:
             del self._kept[key]

@@ -1,4 +1,4 @@
-"""``autohr serve``: a port, the page on it, and a clean end."""
+"""Server of ``autohr serve``: a port, the page on it, and a clean end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -21,16 +22,18 @@ from autohr.service.app import Service, make_app
 from autohr.service.config import ServiceConfig, is_loopback
 
 SHUTDOWN_S = 5
-"""How long open connections may take to end after Ctrl-C."""
+"""Longest time that open connections may take to end after Ctrl-C."""
 STUCK_S = 30.0
-"""A client that takes nothing of an answer for so long is let go of."""
+"""Longest time that a client may not read its answer before the connection is closed."""
 
 
 def serve(config: ServiceConfig, method: Method, say: Callable[[str], None] = print) -> None:
-    """Serve the page until Ctrl-C. ``say`` gets the lines for the terminal.
+    """Serve the page until Ctrl-C. ``say`` prints the lines for the terminal.
 
-    Raises:
-        AutoHRError: the address cannot be listened on.
+    Raises
+    ------
+    AutoHRError
+        The address cannot be listened on.
     """
     listening = open_port(config)
     server, _ = make_server(config, method, lambda: say_where(config, listening, say))
@@ -40,7 +43,7 @@ def serve(config: ServiceConfig, method: Method, say: Callable[[str], None] = pr
 
 
 def say_where(config: ServiceConfig, listening: socket.socket, say: Callable[[str], None]) -> None:
-    """The address to open, on a line of its own."""
+    """Print the address to open, on a line of its own."""
     port = listening.getsockname()[1]
     name = f"[{config.host.strip('[]')}]" if ":" in config.host else config.host
     if config.host in ("0.0.0.0", "::"):
@@ -56,15 +59,17 @@ def say_where(config: ServiceConfig, listening: socket.socket, say: Callable[[st
 
 
 def token_for(host: str, token: str | None) -> str | None:
-    """The token of a server at this address: the one given, or a new one where others can reach it."""
+    """Return the given token, or a new one if others can reach this address."""
     return token or (None if is_loopback(host) else secrets.token_urlsafe(24))
 
 
 def open_port(config: ServiceConfig) -> socket.socket:
-    """A socket that listens at the config's address.
+    """Return a socket that listens at the config's address.
 
-    Raises:
-        AutoHRError: it is taken, not of this machine, or not allowed.
+    Raises
+    ------
+    AutoHRError
+        The address is taken, not of this machine, or not allowed.
     """
     host = config.host.strip("[]")
     try:
@@ -82,13 +87,14 @@ def open_port(config: ServiceConfig) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says when it is ready."""
+    """Uvicorn server that calls ``ready`` when it is."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen."""
         await super().startup(sockets)
         if self.started:
             self._ready()
@@ -97,7 +103,7 @@ class Server(uvicorn.Server):
 def make_server(
     config: ServiceConfig, method: Method, ready: Callable[[], None] = lambda: None
 ) -> tuple[Server, Service]:
-    """The server, not yet running, and the application in it."""
+    """Return the server, not yet running, and the application in it."""
     guarded, app = make_app(config, method)
     settings = uvicorn.Config(
         cast(Any, guarded),
@@ -120,9 +126,7 @@ def make_server(
 
 @contextlib.contextmanager
 def running(config: ServiceConfig, method: Method) -> Iterator[tuple[int, Service]]:
-    """A server in a thread of its own, for tests and benchmarks: (its port, the application)."""
-    import threading
-
+    """Run a server in a thread, for tests and benchmarks; give its port and the application."""
     config = replace(config, port=0)
     up = threading.Event()
     with open_port(config) as listening:
@@ -139,10 +143,13 @@ def running(config: ServiceConfig, method: Method) -> Iterator[tuple[int, Servic
 
 
 def _protocol(header_s: float) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP with a limit that it lacks: a client that does not finish the head of a request is let go of,
-    and so is one that does not read its answer."""
+    """Return uvicorn's HTTP protocol with limits that it lacks.
 
-    class Patient(H11Protocol):
+    The connection is closed of a client that does not finish the head of a request within ``header_s``, or does not
+    read its answer within ``STUCK_S``.
+    """
+
+    class LimitedProtocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._waiting = True
@@ -166,7 +173,7 @@ def _protocol(header_s: float) -> type[asyncio.Protocol]:
             super().resume_writing()
 
         def _check_head(self) -> None:
-            """Is the head of a request unfinished, and was it so ``header_s`` ago, with no other one in between?"""
+            """Close the connection if the head of the same request was unfinished ``header_s`` ago and still is."""
             if self.transport.is_closing() or self.transport.get_protocol() is not self:
                 return
             unfinished = self.conn.their_state is h11.IDLE
@@ -176,4 +183,4 @@ def _protocol(header_s: float) -> type[asyncio.Protocol]:
             self._waiting, self._last = unfinished, self.cycle
             self._head_timer = self.loop.call_later(header_s, self._check_head)
 
-    return Patient
+    return LimitedProtocol

@@ -1,8 +1,8 @@
-"""Files that a client sends: received within limits, measured by a process of its own, and gone when that ends.
+"""Files that a client sends: received within limits, measured by a process of its own, then deleted.
 
-On Linux the file never has a name: it is an unnamed temporary file that the measuring process inherits open, so nothing
-is left even where the server is killed. Elsewhere it lies in the system's folder for temporary files until it is
-measured. Nothing that a client says is ever used as a path.
+On Linux the file never has a name: it is an unnamed temporary file that the measuring process inherits open, so that
+nothing is left even if the server is killed. Elsewhere it lies in the system's folder for temporary files until it is
+measured. No name from a client is ever used as a path.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 from autohr.service.config import ServiceConfig
-from autohr.service.measuring import Order
+from autohr.service.measuring import Job
 from autohr.service.results import MEDIA_TYPES, Result, Results
 
-LONGEST_NAME = 120
+MAX_NAME_LENGTH = 120
 SLOW_AFTER_S = 20.0
-"""Time that an upload has before its pace is judged."""
+"""Time after which an upload that is too slow is ended."""
 RETRY_S = 15
-"""What ``Retry-After`` says where all places are taken: a minute of video is measured in half of it or less."""
+"""Value of ``Retry-After`` when all places are taken: a minute of video is measured in half of it or less."""
 MAX_ANSWER_BYTES = 64 * 2**20
-"""Of one line of the measuring process. The page of half an hour has about 2 MB."""
+"""Longest line from the measuring process. The page of half an hour has about 2 MB."""
 OUR_FAULT = "autohr itself failed on this file; the server's terminal says more."
-MAX_JOBS = 64
-"""Finished uploads whose end can still be asked for."""
+MAX_UPLOADS_KEPT = 64
+"""Largest number of finished uploads whose state is remembered."""
 
 _UNNAMED = sys.platform == "linux"
 
 
 class Refused(Exception):
-    """An upload that is not taken: the HTTP status, and what to say."""
+    """Upload that is not accepted: the HTTP status, and the reason."""
 
-    def __init__(self, status: int, words: str, retry_s: int | None = None) -> None:
-        super().__init__(words)
-        self.status, self.words, self.retry_s = status, words, retry_s
+    def __init__(self, status: int, reason: str, retry_s: int | None = None) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.retry_s = status, reason, retry_s
 
 
 @dataclass
 class Upload:
-    """One file on its way: what ``GET /api/uploads/ID`` tells."""
+    """State of one upload, as ``GET /api/uploads/ID`` returns it."""
 
     id: str
     name: str
@@ -60,46 +60,49 @@ class Upload:
     reason: str | None = None
     summary: dict[str, Any] | None = None
     result: str | None = None
-    """Id of the ``Result``, and the names of its files."""
+    """Id of the ``Result``."""
     files: list[str] = dataclasses.field(default_factory=list)
     asked_s: float = dataclasses.field(default_factory=time.monotonic)
 
     def as_dict(self) -> dict[str, Any]:
-        told = dataclasses.asdict(self)
-        del told["asked_s"]
-        return told
+        """Return the fields that a client may see."""
+        fields = dataclasses.asdict(self)
+        del fields["asked_s"]
+        return fields
 
 
 class Uploads:
-    """All uploads of a server; used from its one event loop."""
+    """All uploads of a server, used from its one event loop."""
 
     def __init__(self, config: ServiceConfig, results: Results) -> None:
         self._config, self._results = config, results
         self._uploads: dict[str, Upload] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.n_busy = 0
-        """Files that are received or measured now."""
+        """Number of files that are received or measured now."""
         self.n_files = 0
-        """Temporary files there are now."""
+        """Number of temporary files there are now."""
 
-    async def take(self, chunks: AsyncIterator[bytes], name: str, said_bytes: int | None) -> Upload:
+    async def receive(self, chunks: AsyncIterator[bytes], name: str, content_length: int | None) -> Upload:
         """Receive a file and begin to measure it.
 
-        Raises:
-            Refused: too large, empty, too slow, cut off, no place free, or no room on the disk.
+        Raises
+        ------
+        Refused
+            It is too large, empty, too slow or cut off, no place is free, or the disk is full.
         """
         limit = self._config.max_upload_bytes
         if self.n_busy >= self._config.max_uploads:
             raise Refused(503, f"{self.n_busy} files are being measured already. Try again in {RETRY_S} s.", RETRY_S)
-        if said_bytes is not None and said_bytes > limit:
-            raise Refused(413, _too_large(said_bytes, limit))
+        if content_length is not None and content_length > limit:
+            raise Refused(413, _too_large(content_length, limit))
         upload = Upload(secrets.token_urlsafe(16), shown_name(name))
         self.n_busy += 1
         file = None
         try:
             file = tempfile.TemporaryFile() if _UNNAMED else tempfile.NamedTemporaryFile(prefix="autohr-")
             self.n_files += 1
-            await self._receive(chunks, file, limit)
+            await self._copy(chunks, file, limit)
         except BaseException as error:
             self._let_go(file)
             if isinstance(error, OSError):
@@ -108,7 +111,7 @@ class Uploads:
         upload.state = "measuring"
         upload.asked_s = time.monotonic()
         self._uploads[upload.id] = upload
-        while len(self._uploads) > MAX_JOBS:
+        while len(self._uploads) > MAX_UPLOADS_KEPT:
             done = next((key for key in self._uploads if key not in self._tasks), None)
             if done is None:
                 break
@@ -117,13 +120,14 @@ class Uploads:
         return upload
 
     def find(self, key: str) -> Upload | None:
+        """Return the upload of an id, None if it is forgotten; note that the page still asks."""
         upload = self._uploads.get(key)
         if upload is not None:
             upload.asked_s = time.monotonic()
         return upload
 
     async def forget(self, key: str) -> bool:
-        """Stop measuring, forget the result. Whether there was something to forget."""
+        """Stop measuring and remove the result; return True if there was such an upload."""
         upload = self._uploads.pop(key, None)
         if upload is None:
             return False
@@ -142,7 +146,7 @@ class Uploads:
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
-    async def _receive(self, chunks: AsyncIterator[bytes], file: IO[bytes], limit: int) -> None:
+    async def _copy(self, chunks: AsyncIterator[bytes], file: IO[bytes], limit: int) -> None:
         began_s, n_bytes = time.monotonic(), 0
         iterator = aiter(chunks)
         while True:
@@ -159,7 +163,7 @@ class Uploads:
             if n_bytes > limit:
                 raise Refused(413, _too_large(None, limit))
             took_s = time.monotonic() - began_s
-            if took_s > SLOW_AFTER_S and n_bytes < took_s * self._config.least_upload_bytes_per_s:
+            if took_s > SLOW_AFTER_S and n_bytes < took_s * self._config.min_upload_bytes_per_s:
                 raise Refused(408, f"The upload was ended: {n_bytes / took_s / 1e3:.0f} kB/s are too slow.")
             file.write(chunk)
         if n_bytes == 0:
@@ -174,7 +178,7 @@ class Uploads:
                 file.close()
 
     async def _measure(self, upload: Upload, file: IO[bytes]) -> None:
-        """Run the process; whatever happens, process and file are gone before the end is told."""
+        """Measure the file; whatever happens, process and file are gone before the end is reported."""
         end: dict[str, Any] = {"refused": "The measurement was stopped."}
         try:
             async with asyncio.timeout(self._config.max_measuring_s):
@@ -190,9 +194,9 @@ class Uploads:
             self._end(upload, end)
 
     async def _run(self, upload: Upload, file: IO[bytes]) -> dict[str, Any]:
-        """The last line of the process, or one in its place."""
+        """Run the process; return its last line, or one in its place."""
         number = file.fileno()
-        order = Order(
+        job = Job(
             path=f"/proc/self/fd/{number}" if _UNNAMED else file.name,
             name=upload.name,
             method=self._config.method,
@@ -214,44 +218,44 @@ class Uploads:
             env={name: value for name, value in os.environ.items() if name != "AUTOHR_TOKEN"},
         )
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-        last_words = asyncio.create_task(_last_words(process.stderr))
+        last_errors = asyncio.create_task(_read_last(process.stderr))
         try:
             with contextlib.suppress(ConnectionError):
-                process.stdin.write(json.dumps(dataclasses.asdict(order)).encode() + b"\n")
+                process.stdin.write(json.dumps(dataclasses.asdict(job)).encode() + b"\n")
                 await process.stdin.drain()
                 process.stdin.close()
             while line := await process.stdout.readline():
-                told: dict[str, Any] = json.loads(line)
-                if "done_s" not in told:
-                    return told
-                upload.done_s, upload.total_s = told["done_s"], told["total_s"]
+                message: dict[str, Any] = json.loads(line)
+                if "done_s" not in message:
+                    return message
+                upload.done_s, upload.total_s = message["done_s"], message["total_s"]
                 if time.monotonic() - upload.asked_s > self._config.poll_s:
                     return {"refused": "The page that sent the file has gone; the measurement was stopped."}
             code = await process.wait()
-            print(f"autohr serve: measuring ended with code {code}. {await last_words}", file=sys.stderr)
-            return {"refused": _why_dead(code, self._config)}
+            print(f"autohr serve: measuring ended with code {code}. {await last_errors}", file=sys.stderr)
+            return {"refused": _exit_reason(code, self._config)}
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            last_words.cancel()
+            last_errors.cancel()
 
-    def _end(self, upload: Upload, told: dict[str, Any]) -> None:
-        if "measured" not in told:
-            upload.state, upload.reason = "refused", str(told["refused"])
+    def _end(self, upload: Upload, end: dict[str, Any]) -> None:
+        if "measured" not in end:
+            upload.state, upload.reason = "refused", str(end["refused"])
             return
-        files = {name: str(text) for name, text in told["measured"]["files"].items() if name in MEDIA_TYPES}
-        upload.summary = told["measured"]["summary"]
+        files = {name: str(text) for name, text in end["measured"]["files"].items() if name in MEDIA_TYPES}
+        upload.summary = end["measured"]["summary"]
         upload.files = sorted(files)
         upload.result = self._results.keep(Result(files))
         upload.state = "measured"
 
 
 def shown_name(name: str) -> str:
-    """What a client calls its file, made fit to be shown: no folders, nothing that cannot be printed, not long."""
+    """Return a client's name for a file as it can be shown: no folders, printable, not long."""
     last = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     plain = "".join(letter for letter in last if letter.isprintable()).strip()
-    return plain[:LONGEST_NAME] or "video"
+    return plain[:MAX_NAME_LENGTH] or "video"
 
 
 def _too_large(n_bytes: int | None, limit: int) -> str:
@@ -262,7 +266,7 @@ def _too_large(n_bytes: int | None, limit: int) -> str:
     )
 
 
-def _why_dead(code: int, config: ServiceConfig) -> str:
+def _exit_reason(code: int, config: ServiceConfig) -> str:
     if code == -getattr(signal, "SIGXCPU", 24):
         return "Measuring this file took more processor time than it may."
     if code in (-signal.SIGKILL, -signal.SIGABRT, -signal.SIGSEGV):
@@ -271,8 +275,8 @@ def _why_dead(code: int, config: ServiceConfig) -> str:
     return OUR_FAULT
 
 
-async def _last_words(stream: asyncio.StreamReader) -> str:
-    """The end of what a process writes to stderr, read on so that it never waits for us."""
+async def _read_last(stream: asyncio.StreamReader) -> str:
+    """Read a stream to its end, so that its writer never waits; return the last lines."""
     kept: deque[bytes] = deque(maxlen=4)
     while chunk := await stream.read(2048):
         kept.append(chunk)
