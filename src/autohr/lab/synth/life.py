@@ -1,105 +1,102 @@
-"""What a living head does over time, apart from its pulse: sway, turn, talk, blink, smile.
+"""Movements of a living head, apart from its pulse: sway, turn, talk, blink, smile.
 
-    HeadMotion, rng, times -> move_head -> HeadPose: (T,) curves, in face heights, radians and shares
+    HeadMotion, times, rng -> move_head -> HeadPose: (T,) curves in face heights, radians and shares
 
-Nothing here is drawn; ``synth/warp.py`` applies a pose to a face. Speech is what breaks methods that read a pulse from
-video: syllables come 3 to 7 times a second, but in words and phrases, whose rhythm lies in the heart's band. All
-sizes are ours, chosen by eye beside videos of people who talk to a camera, unless a source is named.
+Nothing here is drawn; ``warp.py`` applies a pose to a face. Speech is what breaks methods that read a pulse from
+video: syllables come 3 to 8 times a second, but in words and phrases, whose rhythm lies in the heart's band. All sizes
+were chosen by us, by eye, beside videos of people who talk to a camera.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
+from autohr.lab.synth.limits import check_choice, check_numbers
 from autohr.types import Float
 
 Rhythm = Literal["nod", "shake", "rock"]
-"""A periodic movement: up and down, turning left and right, tilting."""
+"""Kind of a periodic movement: up and down, turning left and right, tilting."""
 
 SYLLABLE_S = (0.12, 0.32)
-"""From one syllable to the next: 3 to 8 a second, as in conversation."""
+"""Range of the time from one syllable to the next: 3 to 8 a second, as in conversation."""
 PHRASE_S, PAUSE_S = (0.8, 4.0), (0.15, 1.2)
 EMPHASIS_S = 0.3
-"""A head moves with words rather than with syllables: loudness is averaged over this long."""
+"""Time over which loudness is averaged to move the head: heads move with words, not with syllables."""
 BLINK_S = 0.25
-"""A blink from open to open."""
+"""Duration of a blink from open to open."""
 
-
-@dataclass(frozen=True)
-class HeadMotion:
-    """How a head moves; all 0 is a statue."""
-
-    sway: float = 0.5
-    """0 is still, 1 a restless person: sd 5 % of the face's height sideways, 3 degrees of roll, 3 % of scale."""
-    turn_deg: float = 3.0
-    """Standard deviation of yaw, and half of it of pitch; the sum of both kept within 18 degrees, beyond which a
-    picture on a mesh shows its seams."""
-    talk: float = 0.0
-    """How widely the mouth moves: 0 is silent, 1 an excited speaker, whose head and brows move along."""
-    expression: float = 0.3
-    """How much smiles and brows come and go."""
-    blinks_per_min: float = 12.0
-    rhythm: Rhythm = "nod"
-    rhythm_hz: float = 0.0
-    rhythm_amplitude: float = 0.0
-    """Of the periodic movement, as a share of the face's height, each way."""
-
-    def __post_init__(self) -> None:
-        if self.rhythm not in get_args(Rhythm):
-            raise ValueError(f"rhythm={self.rhythm!r} is not one of {', '.join(get_args(Rhythm))}.")
-        for name, high in _MOST.items():
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and 0 <= value <= high):
-                raise ValueError(f"{name}={value!r} is outside 0..{high:g}.")
-        if self.rhythm_amplitude and not self.rhythm_hz:
-            raise ValueError(f"rhythm_amplitude={self.rhythm_amplitude} needs a rhythm_hz above 0.")
-
-
-_MOST = {
-    "sway": 4,
-    "turn_deg": 15,
-    "talk": 1.5,
-    "expression": 2,
-    "blinks_per_min": 60,
-    "rhythm_hz": 10,
-    "rhythm_amplitude": 0.3,
+_LIMITS = {
+    "sway": (0, 4),
+    "turn_deg": (0, 15),
+    "talk": (0, 1.5),
+    "expression": (0, 2),
+    "blinks_per_min": (0, 60),
+    "rhythm_hz": (0, 10),
+    "rhythm_amplitude": (0, 0.3),
 }
 
 
 @dataclass(frozen=True)
+class HeadMotion:
+    """Strength of each movement of a head; all 0 is a statue."""
+
+    sway: float = 0.5
+    """Sway: 1 is a restless person, with a standard deviation of 5 % of the face's height sideways, 3 degrees of roll
+    and 3 % of scale."""
+    turn_deg: float = 3.0
+    """Standard deviation of yaw, and twice that of pitch. The sum of both is kept within 18 degrees, beyond which a
+    picture on a mesh shows its seams."""
+    talk: float = 0.0
+    """Movement of the mouth: 0 is silent, 1 an excited speaker, whose head and brows move along."""
+    expression: float = 0.3
+    """Strength of smiles and raised brows."""
+    blinks_per_min: float = 12.0
+    rhythm: Rhythm = "nod"
+    rhythm_hz: float = 0.0
+    rhythm_amplitude: float = 0.0
+    """Amplitude of the periodic movement, as a share of the face's height."""
+
+    def __post_init__(self) -> None:
+        check_choice("rhythm", self.rhythm, Rhythm)
+        check_numbers(self, _LIMITS)
+        if self.rhythm_amplitude and not self.rhythm_hz:
+            raise ValueError(f"rhythm_amplitude={self.rhythm_amplitude} needs a rhythm_hz above 0.")
+
+
+@dataclass(frozen=True)
 class HeadPose:
-    """(T,) each: where the head is relative to rest, and what the face does."""
+    """Pose and expression of a head over time, relative to rest, as curves (T,)."""
 
     x: Float
-    """Sideways, in face heights."""
+    """Shift sideways, in face heights."""
     y: Float
     scale: Float
-    """1 at rest."""
+    """Size, 1 at rest."""
     roll_rad: Float
     yaw_rad: Float
-    """Positive: turned to the right of the picture."""
+    """Turn, positive to the right of the picture."""
     pitch_rad: Float
-    """Positive: nodded down."""
+    """Nod, positive downwards."""
     jaw: Float
-    """How far the chin is lowered, in face heights."""
+    """Drop of the chin, in face heights."""
     lips: Float
     """Relative widening of the mouth."""
     smile: Float
-    """0..1"""
+    """Strength of a smile, 0..1."""
     brows: Float
-    """0..1: raised."""
+    """Height of the brows, 0..1."""
     lids: Float
-    """0 open .. 1 closed."""
+    """Closing of the eyes, 0 is open, 1 closed."""
 
     def __len__(self) -> int:
         return len(self.x)
 
 
 def wander(rng: np.random.Generator, t_s: Float, low_hz: float, high_hz: float) -> Float:
-    """Unit-variance sway: five sines, slower ones larger, none beyond 2.2 standard deviations in sum."""
+    """Return a sway (T,) of unit variance: five sines, slower ones larger, within 2.2 standard deviations in sum."""
     n_sines = 5
     freqs_hz = low_hz * (high_hz / low_hz) ** ((np.arange(n_sines) + rng.uniform(size=n_sines)) / n_sines)
     size = freqs_hz**-0.7
@@ -109,19 +106,26 @@ def wander(rng: np.random.Generator, t_s: Float, low_hz: float, high_hz: float) 
 
 
 def move_head(motion: HeadMotion, t_s: Float, rng: np.random.Generator) -> HeadPose:
-    """(T,) curves of all that the head does at times ``t_s``, drawn by ``rng``."""
+    """Draw the movements of a head at the times ``t_s`` (T,), in seconds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pose = move_head(HeadMotion(talk=1.0), np.arange(90) / 30, np.random.default_rng(0))
+    >>> len(pose), bool(pose.jaw.max() > 0)
+    (90, True)
+    """
     slow = [wander(rng, t_s, 0.04, 0.6) for _ in range(6)]
     # Who speaks moves in the rhythm of words as well.
     quick = [wander(rng, t_s, 0.5, 3.0) for _ in range(4)]
-    voice, wide = _speech(motion.talk, t_s, rng)
-    speaking = motion.talk * _averaged(voice, t_s, EMPHASIS_S)
+    voice, wide = _speak(motion.talk, t_s, rng)
+    speaking = motion.talk * _running_mean(voice, t_s, EMPHASIS_S)
     beat = motion.rhythm_amplitude * np.sin(2 * np.pi * (motion.rhythm_hz * t_s + rng.uniform()))
     nod, shake, rock = (beat * (motion.rhythm == kind) for kind in ("nod", "shake", "rock"))
     turn = np.radians(motion.turn_deg)
     yaw = turn * slow[4] + 0.4 * turn * quick[0] * speaking + 1.5 * shake + 0.04 * motion.sway * slow[0]
     pitch = 0.5 * turn * slow[5] + 0.5 * turn * quick[1] * speaking + 1.2 * nod
-    far = np.hypot(yaw, pitch) / np.radians(18.0)
-    keep = 1 / np.maximum(1.0, far)
+    keep = 1 / np.maximum(1.0, np.hypot(yaw, pitch) / np.radians(18.0))
     smile = motion.expression * _events(rng, t_s, every_s=6.0, length_s=(1.0, 4.0))
     brows = motion.expression * _events(rng, t_s, every_s=5.0, length_s=(0.4, 1.5))
     every_s = 60 / motion.blinks_per_min if motion.blinks_per_min else np.inf
@@ -141,8 +145,8 @@ def move_head(motion: HeadMotion, t_s: Float, rng: np.random.Generator) -> HeadP
     )
 
 
-def _speech(talk: float, t_s: Float, rng: np.random.Generator) -> tuple[Float, Float]:
-    """(T,) how open the mouth is, 0..1, and how wide, -1..1: syllables in phrases, with pauses between them."""
+def _speak(talk: float, t_s: Float, rng: np.random.Generator) -> tuple[Float, Float]:
+    """Return the opening (T,), 0..1, and the width (T,), -1..1, of a mouth: syllables in phrases, with pauses."""
     opened, wide = np.zeros(len(t_s)), np.zeros(len(t_s))
     if not talk:
         return opened, wide
@@ -153,16 +157,16 @@ def _speech(talk: float, t_s: Float, rng: np.random.Generator) -> tuple[Float, F
         while now_s < phrase_end_s and now_s < end_s:
             length_s = rng.uniform(*SYLLABLE_S)
             height, sideways = loud * rng.beta(2, 2.5), rng.normal(0, 0.5)
-            bump = np.exp(-0.5 * ((t_s - now_s) / (0.42 * length_s)) ** 2)
-            opened += height * bump
-            wide += sideways * bump
+            syllable = np.exp(-0.5 * ((t_s - now_s) / (0.42 * length_s)) ** 2)
+            opened += height * syllable
+            wide += sideways * syllable
             now_s += length_s
         now_s += rng.uniform(*PAUSE_S)
     return np.clip(opened, 0, 1.2), np.clip(wide, -1, 1)
 
 
-def _averaged(values: Float, t_s: Float, width_s: float) -> Float:
-    """(T,) running mean over ``width_s`` seconds, whatever the frame rate."""
+def _running_mean(values: Float, t_s: Float, width_s: float) -> Float:
+    """Return the (T,) running mean over ``width_s`` seconds, whatever the frame rate."""
     n = 2 * round(width_s * (len(t_s) - 1) / (2 * max(float(t_s[-1] - t_s[0]), 1e-9))) + 1 if len(t_s) > 1 else 1
     n = min(n, 2 * ((len(t_s) - 1) // 2) + 1)
     return np.convolve(np.pad(values, n // 2, mode="edge"), np.ones(n) / n, mode="valid")
@@ -171,7 +175,7 @@ def _averaged(values: Float, t_s: Float, width_s: float) -> Float:
 def _events(
     rng: np.random.Generator, t_s: Float, every_s: float, length_s: tuple[float, float], least: float = 0.3
 ) -> Float:
-    """(T,) smooth humps of height least..1 at random times, ``every_s`` seconds apart on average."""
+    """Return smooth humps (T,) of height least..1 at random times, ``every_s`` seconds apart on average."""
     out = np.zeros(len(t_s))
     now_s = float(rng.exponential(every_s))
     while now_s < t_s[-1]:

@@ -552,7 +552,7 @@ def _without_backdrop(diffuse: Image, alpha: Image) -> Image:
 @lru_cache(maxsize=1)
 def _anatomy() -> Float:
     """(468, 5) at the landmarks, 0..1: forehead, cheek, nose without its bridge, low in the face, beard zone."""
-    x, y, _ = face._neutral_mesh()[0].T
+    x, y, _ = face.neutral_mesh()[0].T
     forehead = np.exp(-0.5 * ((x / 0.27) ** 2 + ((y + 0.36) / 0.12) ** 2))
     cheeks = np.exp(-0.5 * (((np.abs(x) - 0.22) / 0.10) ** 2 + ((y - 0.10) / 0.12) ** 2))
     nose = np.exp(-0.5 * ((x / 0.06) ** 2 + ((y - 0.03) / 0.07) ** 2))
@@ -564,14 +564,14 @@ def _anatomy() -> Float:
 
 def _on_mesh(mesh: Float, shape: tuple[int, int]) -> Image:
     """(H, W, 9) where the camera sees the mesh, the five values of ``_anatomy``, the normal; flat in each triangle."""
-    neutral, triangles = face._neutral_mesh()
+    neutral, triangles = face.neutral_mesh()
     outline = np.linalg.det(_corners(neutral[:, :2])[triangles])
     seen = np.linalg.det(_corners(mesh[:, :2])[triangles])
     # A triangle that is turned over looks away: the far cheek of a profile.
     triangles = triangles[np.sign(outline) == np.sign(seen)]
     triangles = triangles[np.argsort(-mesh[triangles, 2].mean(axis=1))]
     values = np.column_stack([np.ones(len(triangles)), _anatomy()[triangles].mean(axis=1)])
-    normals = face._landmark_normals(mesh)[triangles].mean(axis=1)
+    normals = face.landmark_normals(mesh)[triangles].mean(axis=1)
     values = np.column_stack([values, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)])
     out = np.zeros((*shape, values.shape[1]), np.float32)
     index = np.full(shape, -1, np.int32)
@@ -599,8 +599,8 @@ def _features(mesh: Float, shape: tuple[int, int], px: float) -> tuple[Image, Im
         return np.asarray(cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), 0.008 * px))
 
     eyes = filled(*(xy[list(ring)] for ring in face.EYES), grow=0.022)
-    brows = filled(*(xy[list(ring)] for ring in face._BROWS), grow=0.012)
-    lips = filled(xy[[*face._LIP_UPPER, *face._LIP_LOWER[::-1]]], grow=0.006)
+    brows = filled(*(xy[list(ring)] for ring in face.BROWS), grow=0.012)
+    lips = filled(xy[[*face.LIP_UPPER, *face.LIP_LOWER[::-1]]], grow=0.006)
     mouth = filled(xy[[*face.LIP_UPPER_INNER, *face.LIP_LOWER_INNER[::-1]]], grow=0.0)
     nostrils = np.zeros(shape, np.uint8)
     path = np.round(xy[list(_NOSTRILS)] * 16).astype(np.int32)
