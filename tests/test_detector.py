@@ -16,6 +16,7 @@ from autohr.lab.nets import _mtcnn
 from autohr.types import Frame
 from autohr.video import detector as module
 from autohr.video.detector import FaceDetector, load_network, run, suppress
+from test_tracker import texture
 
 PORTRAITS = Path(__file__).parents[1].parent / "shared" / "data" / "portraits"
 
@@ -78,13 +79,6 @@ def test_networks_equal_torch(name: str, height: int, width: int) -> None:
         expected.append(torch.stack([heads[1][:, :5], heads[1][:, 5:]], dim=2))
     for ours, theirs in zip(run(load_network(name), images), expected, strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
-
-
-def texture(seed: int, width: int, height: int, blur: float = 3.0) -> Frame:
-    """Smooth noise with full contrast: something for optical flow to hold on to."""
-    noise = np.random.default_rng(seed).normal(size=(height, width, 3)).astype(np.float32)
-    smooth = np.asarray(cv2.GaussianBlur(noise, (0, 0), blur), dtype=np.float32)
-    return np.asarray(np.clip(128 + 50 * smooth / smooth.std(), 0, 255), dtype=np.uint8)
 
 
 @pytest.mark.slow

@@ -83,13 +83,9 @@ def test_a_reader_counts_and_describes(tmp_path: Path) -> None:
     assert (video.n_read, video.n_repaired, video.n_dropped, video.notes) == (25, 0, 0, [])
     assert video.path == str(tmp_path / "a.mp4")
     assert list(video) == []
-
-
-def test_a_closed_reader_ends(tmp_path: Path) -> None:
-    write_video(tmp_path / "a.mp4", _frames(25), fps=25)
     with open_video(str(tmp_path / "a.mp4")) as video:
         next(video)
-    assert list(video) == []
+    assert list(video) == [], "a closed reader ends"
     video.close()
 
 
@@ -364,7 +360,7 @@ def _encoded(
     ("suffix", "bf"), [(".mkv", 0), (".mkv", 2), (".ts", 2), (".flv", 0), (".mp4", 0), (".mov", 0)]
 )
 @pytest.mark.parametrize("leap", [2**32, 1_700_000_000 * 90_000])
-def test_files_whose_clock_leaps_are_read_whole_and_say_so(tmp_path: Path, suffix: str, bf: int, leap: int) -> None:
+def test_files_whose_clock_leaps_are_read_whole_and_noted(tmp_path: Path, suffix: str, bf: int, leap: int) -> None:
     path = _encoded(tmp_path / f"a{suffix}", [3000 * k + (leap if k >= 60 else 0) for k in range(120)], bf=bf)
     with open_video(path) as video:
         times_s = [frame.t_s for frame in video]
@@ -461,13 +457,11 @@ def _with_box(path: Path, kind: bytes, content: bytes) -> Path:
 
 def _samsung(mode: int, srfr: float | None = None) -> bytes:
     """A udta box's content with Samsung's recording mode: author, then two pairs, then the rate."""
-    saut = bytes(4) + bytes([0, mode, 1, 0]) + bytes(2)
-    saut = saut[:8]
+    saut = bytes(4) + bytes([0, mode, 1, 0])
     if srfr is not None:
         saut += struct.pack(">I4sI", 12, b"srfr", round(srfr * 65536))
     inner = struct.pack(">I4s", 8 + len(saut), b"saut") + saut
-    smta = struct.pack(">I4sI", 12 + len(inner), b"smta", 0) + inner
-    return smta
+    return struct.pack(">I4sI", 12 + len(inner), b"smta", 0) + inner
 
 
 @pytest.mark.parametrize(("mode", "srfr", "fps"), [(12, None, 240), (13, None, 120), (21, 480.0, 480), (0, None, 30)])
@@ -498,7 +492,7 @@ def test_boxes_that_lie_do_no_harm(tmp_path: Path) -> None:
 # ---- gaps
 
 
-def test_gaps_are_kept_and_said(tmp_path: Path) -> None:
+def test_gaps_are_kept_and_noted(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mkv", _frames(5), t_s=[0.0, 0.04, 0.08, 1.5, 1.54])
     with open_video(tmp_path / "a.mkv") as video:
         assert [f.t_s for f in video] == pytest.approx([0.0, 0.04, 0.08, 1.5, 1.54], abs=1e-3)
@@ -599,7 +593,7 @@ def test_frames_are_mirrored_and_turned_as_the_matrix_says(
     assert video.notes == []
 
 
-def test_odd_angles_are_turned_to_the_nearest_quarter_and_said(tmp_path: Path) -> None:
+def test_odd_angles_are_turned_to_the_nearest_quarter_and_noted(tmp_path: Path) -> None:
     for degrees, nearest in ((10, (1, 0, 0, 1)), (80, (0, 1, -1, 0)), (-170, (-1, 0, 0, -1))):
         cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
         path = _with_matrix(tmp_path / "a.mp4", [_quadrants()] * 2, float(cos), float(sin), float(-sin), float(cos))
@@ -630,18 +624,8 @@ def test_pictures_are_turned_and_mirrored_by_exif(tmp_path: Path, orientation: i
     with open_video(folder, fps=10) as video:
         size = (video.height, video.width)
         frames = [frame.rgb for frame in video]
-    # The eight values as EXIF 2.3 defines them, in the order of the table above.
-    order = [
-        (1, 0, 0, 1),
-        (-1, 0, 0, 1),
-        (-1, 0, 0, -1),
-        (1, 0, 0, -1),
-        (0, 1, 1, 0),
-        (0, 1, -1, 0),
-        (0, -1, -1, 0),
-        (0, -1, 1, 0),
-    ]
-    wanted = _moved(_quadrants(), *order[orientation - 1])
+    # EXIF 2.3 numbers the eight in the order of the table above.
+    wanted = _moved(_quadrants(), *MATRICES[orientation - 1])
     assert size == wanted.shape[:2]
     assert all(_is_alike(rgb, wanted) for rgb in [*frames, np.asarray(by_opencv[..., ::-1], dtype=np.uint8)])
 
@@ -837,11 +821,11 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {  # name -> (maker in a
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_inputs_are_refused_in_one_line(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    make, said = BROKEN[name]
+    make, message = BROKEN[name]
     path = make(tmp_path)
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     line = _refused(path)
-    assert said in line
+    assert message in line
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib < 200_000
     assert capfd.readouterr() == ("", "")
 
@@ -870,7 +854,7 @@ def test_a_huge_png_is_not_decoded(tmp_path: Path) -> None:
     assert "none can be decoded" in _refused(folder, fps=10)
 
 
-def test_an_unreadable_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, _frames(3), fps=25)
 
@@ -901,7 +885,7 @@ def test_sound_before_picture_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".avi", ".mp4", ".gif"])
-def test_a_truncated_file_gives_what_is_there_and_says_so(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_file_gives_what_is_there_with_a_note(tmp_path: Path, suffix: str) -> None:
     whole = tmp_path / f"whole{suffix}"
     write_video(whole, _frames(100), fps=25, codec={".avi": "mjpeg", ".gif": "gif"}.get(suffix, "libx264"))
     if suffix == ".mp4":  # the index first, as phones and web sites write it
@@ -956,7 +940,7 @@ NONE = Disposition(0)
         ((30, 48, 64, Disposition.default), (30, 96, 128, NONE)),
     ],
 )
-def test_the_film_is_chosen_among_picture_streams_and_said(
+def test_the_film_is_chosen_among_picture_streams_and_noted(
     tmp_path: Path, suffix: str, streams: tuple[tuple[int, int, int, Disposition], ...]
 ) -> None:
     with open_video(_streams(tmp_path / f"a{suffix}", *streams)) as video:
@@ -964,7 +948,7 @@ def test_the_film_is_chosen_among_picture_streams_and_said(
     assert len(video.notes) == 1 and "2 picture streams" in video.notes[0] and "128x96" in video.notes[0]
 
 
-def test_damage_in_the_middle_is_dropped_counted_and_said(tmp_path: Path) -> None:
+def test_damage_in_the_middle_is_dropped_counted_and_noted(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     write_video(path, _frames(100), fps=25, gop=10)
     with av.open(str(path)) as container:
@@ -991,7 +975,7 @@ def _joined(path: Path, *sizes: tuple[int, int, int]) -> Path:
     return _written(path, b"".join(parts))
 
 
-def test_a_picture_size_that_changes_is_followed_and_said(tmp_path: Path) -> None:
+def test_a_picture_size_that_changes_is_followed_and_noted(tmp_path: Path) -> None:
     with open_video(_joined(tmp_path / "c.h264", (5, 64, 64), (5, 96, 128), (5, 64, 64)), fps=25) as video:
         frames = list(video)
     assert [frame.rgb.shape for frame in frames] == [(64, 64, 3)] * 5 + [(96, 128, 3)] * 5 + [(64, 64, 3)] * 5
@@ -1011,7 +995,7 @@ def test_a_larger_picture_of_the_same_shape_is_followed_and_a_smaller_one_scaled
     assert len(video.notes) == 2 and "5 frames of another size were scaled to 192x128" in video.notes[0]
 
 
-def test_strays_of_another_size_are_scaled_or_dropped_and_said(tmp_path: Path) -> None:
+def test_strays_of_another_size_are_scaled_or_dropped_and_noted(tmp_path: Path) -> None:
     parts = ((5, 64, 96), (2, 128, 192), (5, 64, 96), (2, 96, 96), (5, 64, 96), (1, 128, 192))
     with open_video(_joined(tmp_path / "c.h264", *parts), fps=25) as video:
         frames = list(video)
@@ -1179,7 +1163,9 @@ def test_videos_are_found_in_folders_inside_and_all_else_is_named(tmp_path: Path
         (b"hello", False),
     ],
 )
-def test_files_of_unknown_suffix_are_told_by_their_first_bytes(tmp_path: Path, head: bytes, is_video: bool) -> None:
+def test_files_of_unknown_suffix_are_recognised_by_their_first_bytes(
+    tmp_path: Path, head: bytes, is_video: bool
+) -> None:
     (tmp_path / "a.unknown").write_bytes(head)
     assert bool(find_videos(tmp_path).videos_by_content) == is_video
 

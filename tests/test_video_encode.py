@@ -191,9 +191,9 @@ REFUSED = {  # name -> (arguments of write_video, size, what the message says)
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_mistakes_are_refused_with_a_reason(tmp_path: Path, name: str) -> None:
-    arguments, (height, width), said = REFUSED[name]
+    arguments, (height, width), message = REFUSED[name]
     frames = [np.zeros((height, width, 3), np.uint8)] * 4
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         write_video(tmp_path / "a.mp4", frames, **arguments)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -227,6 +227,6 @@ def test_avi_takes_only_a_constant_rate(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="folder"):
         write_video(tmp_path / "nowhere" / "a.mp4", [_quadrants()] * 3, fps=25)

@@ -4,22 +4,20 @@ Slow motion is often stored with stretched time stamps: filmed at 240 frames per
 rate in a tag. A pulse read from such stamps is too slow by that factor, and looks perfectly good. Time lapse is the
 same the other way round. ``read_capture`` finds the tag, and ``time_factor`` decides whether it means anything.
 
-* ``com.android.capture.fps``, in mp4 and mov: frames per second of the camera, written by Android's ``MPEG4Writer`` and
-  read by ExoPlayer and MediaInfo (sure: public source). Files of ordinary recordings carry it too, and some phones
-  (Xiaomi) write it beside true stamps of 240 frames per second, so it counts only against the stamps themselves.
-* Samsung's box ``moov/udta/smta/saut``: a recording mode. 12, 13 and 21 are slow motion, stamped at 30 and filmed at
-  240, at 120, and at the rate of the box ``srfr`` (sure: public source of androidx.media3). 7, 9, 22 and 23 are super
-  slow motion by their names there; that their parts play at different speeds is known from the phones' manuals only.
+* ``com.android.capture.fps`` in mp4 and mov, frames per second of the camera, written by Android's ``MPEG4Writer``.
+  Files of ordinary recordings carry it too, and some phones (Xiaomi) write it beside true stamps of 240 frames per
+  second, so it counts only against the stamps themselves. Tags of like names (``CaptureFrameRate``, ``SensorFps`` of
+  film cameras) are read in the same way.
+* Samsung's box ``moov/udta/smta/saut``: a recording mode. By the source of androidx.media3, 12, 13 and 21 are slow
+  motion stamped at 30 and filmed at 240, at 120, and at the rate of the box ``srfr``; 7, 9, 22 and 23 are super slow
+  motion, whose parts play at different speeds by the phones' manuals.
 * Sony's ``NonRealTimeMeta``, XML in a box of the file: ``captureFps`` beside ``formatFps`` (seen in many published
-  files; where in the file it stands is not documented, so it is looked for in all boxes of metadata).
-* ``com.xiaomi.slow_moment`` and ``com.xiaomi.fast_moment``: 1 marks slow and fast motion; newer phones are reported to
-  write the rate (seen in published programs, not documented).
-* iPhones keep the true stamps of slow motion, 120 or 240 a second, and tell players by an edit of their own, so nothing
-  has to be changed. ``com.apple.quicktime.full-frame-rate-playback-intent`` is documented as a wish for players, and is
-  0 in ordinary recordings too, so it is not used. A slow-motion video that an iPhone exported at 30 frames per second
-  carries no tag at all, and cannot be told from an ordinary one.
-* GoPro and Huawei: no tag with a documented meaning was found. Any tag whose name ends like Android's (``capture.fps``,
-  ``CaptureFrameRate``, ``SensorFps`` as film cameras write it) is read in the same way.
+  files; its place in the file is not documented, so it is looked for in all boxes of metadata).
+* ``com.xiaomi.slow_moment`` and ``com.xiaomi.fast_moment``: 1 marks slow and fast motion; newer phones write the rate
+  (seen in published programs, not documented).
+* iPhones keep the true stamps of slow motion, and a slow-motion video exported at 30 frames per second has no tag at
+  all. ``com.apple.quicktime.full-frame-rate-playback-intent`` is 0 in ordinary recordings too, so it is not used.
+  No documented tag of GoPro and Huawei was found.
 """
 
 from __future__ import annotations

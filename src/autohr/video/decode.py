@@ -341,7 +341,7 @@ class VideoReader:
         self._changes: list[str] = []
         self._n_damaged = self._n_late = self._n_resized = self._n_scaled = 0
         self._gaps_s: list[float] = []
-        self._first_t_s = self._last_t_s = self._given_t_s = 0.0
+        self._first_t_s = self._last_t_s = self._emitted_t_s = 0.0
         self._clock: StampClock[_RawFrame] | None = None
         self._has_noted = False
         self._frames = self._read()
@@ -405,21 +405,21 @@ class VideoReader:
                 continue
             self._last_t_s, end_t_s = t_s, t_s + (raw.step_s or 0.0)
             if t_s >= self._end_s:
-                yield from map(self._give, self._settle_odd())
+                yield from map(self._emit, self._settle_odd_sizes())
                 return None
             if t_s >= self._start_s:
-                yield from map(self._give, self._at_common_size(_SizedFrame(raw.rgb, raw, t_s, repaired)))
-        yield from map(self._give, self._settle_odd())
+                yield from map(self._emit, self._at_common_size(_SizedFrame(raw.rgb, raw, t_s, repaired)))
+        yield from map(self._emit, self._settle_odd_sizes())
         return end_t_s
 
-    def _give(self, sized: _SizedFrame) -> VideoFrame:
+    def _emit(self, sized: _SizedFrame) -> VideoFrame:
         """Convert a frame, and count it."""
         frame = VideoFrame(sized.rgb(), sized.t_s, self.n_read, sized.repaired, sized.raw.whole)
         if self.n_read == 0:
             self._first_t_s = sized.t_s
-        elif sized.t_s - self._given_t_s > max(GAP_S, 3 / (self.fps_nominal or math.inf)):
-            self._gaps_s.append(sized.t_s - self._given_t_s)
-        self._given_t_s = sized.t_s
+        elif sized.t_s - self._emitted_t_s > max(GAP_S, 3 / (self.fps_nominal or math.inf)):
+            self._gaps_s.append(sized.t_s - self._emitted_t_s)
+        self._emitted_t_s = sized.t_s
         self.n_read += 1
         self.n_repaired += sized.repaired
         return frame
@@ -428,13 +428,13 @@ class VideoReader:
         """Return the frames that can be given now that this one has come, at the size of the picture."""
         size = frame.raw.size
         if size == self._size:
-            return [*self._settle_odd(), frame]
+            return [*self._settle_odd_sizes(), frame]
         if self._is_same_shape(size) and size[0] < self._size[0]:
-            return [*self._settle_odd(), self._scaled(frame)]
-        settled = self._settle_odd() if self._odd and self._odd[-1].raw.size != size else []
+            return [*self._settle_odd_sizes(), self._scaled(frame)]
+        settled = self._settle_odd_sizes() if self._odd and self._odd[-1].raw.size != size else []
         if not _is_size_allowed(*size):
             # What cannot be measured is dropped at once: of many such frames none is kept.
-            settled += self._settle_odd()
+            settled += self._settle_odd_sizes()
             self._n_resized += 1
             self._count_dropped()
             return settled
@@ -450,7 +450,7 @@ class VideoReader:
         odd, self._odd = self._odd, []
         return [*settled, *odd]
 
-    def _settle_odd(self) -> list[_SizedFrame]:
+    def _settle_odd_sizes(self) -> list[_SizedFrame]:
         """Return the frames whose size did not last: scaled where they have the shape of the others, else dropped."""
         odd, self._odd = self._odd, []
         kept = [self._scaled(frame) for frame in odd if self._is_same_shape(frame.raw.size)]
@@ -535,10 +535,10 @@ class VideoReader:
         clock = self._clock or StampClock[_RawFrame]()
         n_filled = self.n_repaired - clock.n_crawling
         if n_filled > 0:
-            note(f"{_frames(n_filled)} had no usable time stamp; the times were filled in from the neighbours.")
+            note(f"{_n_frames(n_filled)} had no usable time stamp; the times were filled in from the neighbours.")
         if clock.n_crawling:
             note(
-                f"The time stamps of {_frames(clock.n_crawling)} crawled at a fraction of the usual distance; the "
+                f"The time stamps of {_n_frames(clock.n_crawling)} crawled at a fraction of the usual distance; the "
                 "usual one was put in their place. If the rate is not right, give it with --fps."
             )
         if clock.n_restarts:
@@ -550,13 +550,13 @@ class VideoReader:
             )
         if self._n_late:
             hint = " If the times are not right, give the rate with --fps." if self._n_late > self.n_read else ""
-            note(f"{_frames(self._n_late)} dropped: the time stamp was already taken or ran backwards.{hint}")
+            note(f"{_n_frames(self._n_late)} dropped: the time stamp was already taken or ran backwards.{hint}")
         if self._n_damaged:
-            note(f"{_frames(self._n_damaged)} dropped: damaged (corrupt), or not decodable.")
+            note(f"{_n_frames(self._n_damaged)} dropped: damaged (corrupt), or not decodable.")
         if self._n_resized:
-            note(f"{_frames(self._n_resized)} dropped: not of the size of the others, {self.width}x{self.height}.")
+            note(f"{_n_frames(self._n_resized)} dropped: not of the size of the others, {self.width}x{self.height}.")
         if self._n_scaled:
-            note(f"{_frames(self._n_scaled)} of another size were scaled to {self._size[0]}x{self._size[1]}.")
+            note(f"{_n_frames(self._n_scaled)} of another size were scaled to {self._size[0]}x{self._size[1]}.")
         self.notes.extend(self._changes[:MAX_NOTED_CHANGES])
         if len(self._changes) > MAX_NOTED_CHANGES:
             note(f"The size of the picture changed {len(self._changes)} times in all.")
@@ -597,7 +597,7 @@ def _check_size(path: str, width: int, height: int) -> None:
         )
 
 
-def _frames(n: int) -> str:
+def _n_frames(n: int) -> str:
     return "1 frame" if n == 1 else f"{n} frames"
 
 
@@ -616,7 +616,7 @@ class _FileSource(_Source):
         self._pending: deque[_RawFrame] = deque()
         self._open()
         try:
-            self._look()
+            self._read_header()
         except BaseException:
             self.close()
             raise
@@ -625,7 +625,7 @@ class _FileSource(_Source):
         try:
             self._container = self._opened()
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise VideoError(self._why_not(error)) from None
+            raise VideoError(self._open_error(error)) from None
 
     def _opened(self) -> InputContainer:
         options = {"max_pixels": str(MAX_PIXELS)}
@@ -644,7 +644,7 @@ class _FileSource(_Source):
             options["protocol_whitelist"] = "file"
         return av.open(name, "r", options=options, timeout=timeout, metadata_errors="replace")
 
-    def _look(self) -> None:
+    def _read_header(self) -> None:
         """Choose the stream, check the header, decode up to the first sound frame."""
         container = self._container
         formats = set(container.format.name.split(","))
@@ -672,7 +672,7 @@ class _FileSource(_Source):
             raise VideoError(with_notes(reason, [*self.notes, *([self.ended_by] if self.ended_by else [])]))
         self.width, self.height = raw.size
         _check_size(self.path, self.width, self.height)
-        if not self._is_url and _is_cut(Path(self.path)):
+        if not self._is_url and _is_truncated(Path(self.path)):
             self.notes.append("The file is truncated: bytes are missing at its end.")
 
     def _header_duration_s(self) -> float | None:
@@ -797,7 +797,7 @@ class _FileSource(_Source):
         near = steps_s[(steps_s > 0.5 * usual_s) & (steps_s < 1.5 * usual_s)]
         return float(1 / near.mean()) if usual_s > 0 else None
 
-    def _why_not(self, error: BaseException) -> str:
+    def _open_error(self, error: BaseException) -> str:
         if self._is_url:
             return f"{self.path!r} cannot be opened: {error_reason(error)}. Check the address and the network."
         try:
@@ -899,7 +899,7 @@ class _FileSource(_Source):
         self.notes.clear()
         self._pending.clear()
         self._open()
-        self._look()
+        self._read_header()
 
     def close(self) -> None:
         self._container.close()
@@ -922,7 +922,7 @@ def _header_seconds(stream: VideoStream) -> float:
     return float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
 
 
-def _is_cut(path: Path) -> bool:
+def _is_truncated(path: Path) -> bool:
     """Return True for an avi shorter than its first chunk says, and for a gif without its last byte.
 
     Other formats tell by their duration; in these two FFmpeg counts again what is there, and so hides the loss.

@@ -64,30 +64,13 @@ class WriterOptions(TypedDict, total=False):
 class VideoWriter:
     """Writer of one video, frame by frame, with a time for each. A context manager; the file appears when it is left.
 
-    Parameters
-    ----------
-    path
-        An existing file is replaced. The suffix chooses the container (.mp4 .mov .mkv .webm .avi .gif).
-    width, height
-        Size of every frame, in pixels.
-    codec
-        An encoder of FFmpeg: libx264, libx265, mjpeg, ffv1, libvpx-vp9, gif, ...
-    crf
-        0 (best) to 51 (63 for vp9). For mjpeg it becomes the quantiser max(1, crf / 6), a mapping of ours.
-    rate_fps
-        The nominal rate; needed for .avi, which knows no other clock. None takes it from the first two times.
-    pix_fmt
-        FFmpeg's name of the pixel format. gif is always a palette of each frame's own 256 best colours.
-    full_range
-        Luma 0..255 in place of 16..235. RGB, gray and mjpeg are always full range.
-    preset
-        Speed of libx264 and libx265; other codecs ignore it.
-    gop
-        Greatest distance of key frames, in frames; None leaves it to the codec.
-    matrix
-        Colour matrix; None is bt601 below 720 lines, bt709 from there up (mjpeg: always bt601).
-    rotation_deg
-        Turn counterclockwise that players are asked for: 0, 90, 180 or 270.
+    The suffix of ``path`` chooses the container (.mp4 .mov .mkv .webm .avi .gif); ``codec`` is an encoder of FFmpeg
+    (libx264, libx265, mjpeg, ffv1, libvpx-vp9, gif, ...) and ``pix_fmt`` its name of a pixel format, but for gif, which
+    always has a palette of each frame's 256 best colours. ``crf`` is 0 (best) to 51, or 63 for vp9; for mjpeg the
+    quantiser is crf / 6, a mapping of ours. ``rate_fps`` is the nominal rate, by default that of the first two times;
+    .avi, which knows no other clock, needs it. ``full_range`` is luma 0..255 in place of 16..235, as RGB, gray and
+    mjpeg always are. ``preset`` is the speed of libx264 and libx265, ``gop`` the greatest distance of key frames in
+    frames, ``rotation_deg`` a turn counterclockwise that players are asked for.
 
     Raises
     ------
@@ -118,18 +101,17 @@ class VideoWriter:
         self._width, self._height = width, height
         self._codec, self._crf, self._preset, self._gop = codec, crf, preset, gop
         self._pix_fmt = _pixel_format(codec, pix_fmt, width, height)
-        if not self._suffix:
-            raise ValueError(f"path is {str(path)!r}; its suffix must name the container, such as .mp4 or .mkv.")
-        if not 0 <= crf <= 63:
-            raise ValueError(f"crf is {crf}; it must be 0 (best) to 51, or to 63 for vp9.")
-        if rate_fps is not None and not (math.isfinite(rate_fps) and 0 < rate_fps <= 10_000):
-            raise ValueError(f"rate_fps is {rate_fps}; it must be above 0 and at most 10000.")
-        if gop is not None and gop < 1:
-            raise ValueError(f"gop is {gop}; it must be 1 or more frames.")
-        if rotation_deg not in (0, 90, 180, 270):
-            raise ValueError(f"rotation_deg is {rotation_deg}; it must be 0, 90, 180 or 270.")
-        if matrix not in (None, "bt601", "bt709"):
-            raise ValueError(f"matrix is {matrix!r}; it must be 'bt601', 'bt709' or None.")
+        in_range = rate_fps is None or (math.isfinite(rate_fps) and 0 < rate_fps <= 10_000)
+        for is_allowed, message in (
+            (self._suffix, f"path is {str(path)!r}; its suffix must name the container, such as .mp4 or .mkv."),
+            (0 <= crf <= 63, f"crf is {crf}; it must be 0 (best) to 51, or to 63 for vp9."),
+            (in_range, f"rate_fps is {rate_fps}; it must be above 0 and at most 10000."),
+            (gop is None or gop >= 1, f"gop is {gop}; it must be 1 or more frames."),
+            (rotation_deg in (0, 90, 180, 270), f"rotation_deg is {rotation_deg}; it must be 0, 90, 180 or 270."),
+            (matrix in (None, "bt601", "bt709"), f"matrix is {matrix!r}; it must be 'bt601', 'bt709' or None."),
+        ):
+            if not is_allowed:
+                raise ValueError(message)
         self._rate = None if rate_fps is None else Fraction(rate_fps).limit_denominator(1_000_000)
         self._rotation_deg = rotation_deg
         usual = "bt709" if height >= 720 and codec != "mjpeg" else "bt601"
