@@ -120,16 +120,8 @@ class FaceRow:
 class FaceReader:
     """Follows the faces of a video and reads them, frame by frame.
 
-    Parameters
-    ----------
-    crop
-        Which box is followed and how crops are cut.
-    with_crops
-        Whether rows hold crops, or colours only.
-    max_faces
-        Faces followed at the same time; the largest first.
-    detector
-        Finds faces; the shipped one if None.
+    ``crop`` says which box is followed and how crops are cut, ``with_crops`` if rows hold any. At most ``max_faces``
+    are followed, the largest first. ``detector`` finds them, the shipped one if None.
     """
 
     def __init__(
@@ -151,10 +143,7 @@ class FaceReader:
     def push(self, frame: Frame, t_s: float, *, whole: bool = True) -> list[FaceRow]:
         """Return a row for each face in frame (H, W, 3), RGB, or lost less than ``BRIDGE_S`` ago.
 
-        Raises
-        ------
-        ValueError
-            For another kind of frame, or a ``t_s`` that is not finite or before the last one.
+        Raises ValueError for another kind of frame, or a ``t_s`` that is not finite or before the last one.
         """
         self.faces = self._tracker.update(frame, t_s)
         if self.crop.box == "first":

@@ -44,6 +44,9 @@ MAX_JOINED_S = 12 * 3600.0
 """Longest time over which waves are joined: 10 MB at 30 frames per second. Ours: no video that was tried was half as
 long, and beyond it, it is the clock that went wrong."""
 
+_OF_ESTIMATE = ("hr_bpm", "confidence", "reliable", "snr_db", "why_unreliable")
+"""Fields of an ``Estimate`` that a ``Window`` has too."""
+
 Progress = Callable[[float, float | None], None]
 """Called with the seconds done and the seconds there are, None if unknown."""
 
@@ -145,12 +148,7 @@ def answer(
 ) -> Measurement:
     """Return all readings of a meter that has finished as one ``Measurement``: of a file and of a live session alike.
 
-    Raises
-    ------
-    NoFace
-        No face in any frame.
-    SignalTooShort
-        No face for as long as a reading needs.
+    Raises NoFace where no frame showed one, SignalTooShort where none was followed for as long as a reading needs.
     """
     if meter.n_face == 0:
         reason = (
@@ -195,15 +193,7 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
     added, and only where a second reading confirms their timing (``signals.hrv.timed_beats``).
     """
     windows = tuple(
-        Window(
-            start_s=reading.start_s,
-            end_s=reading.end_s,
-            hr_bpm=reading.estimate.hr_bpm,
-            confidence=reading.estimate.confidence,
-            reliable=reading.estimate.reliable,
-            snr_db=reading.estimate.snr_db,
-            why_unreliable=reading.estimate.why_unreliable,
-        )
+        Window(reading.start_s, reading.end_s, **{name: getattr(reading.estimate, name) for name in _OF_ESTIMATE})
         for reading in sorted(readings, key=lambda reading: reading.start_s)
     )
     reliable = sum(w.reliable for w in windows) >= max(1, MIN_RELIABLE_SHARE * len(windows))
@@ -267,10 +257,7 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
 def beats_twice(readings: list[Reading], hr_bpm: float) -> tuple[Float, Float]:
     """Return the beats of the reliable windows (N,) as the method reads them and (M,) as the second reading does.
 
-    Raises
-    ------
-    SignalTooShort
-        There is no second reading.
+    Raises SignalTooShort where there is no second reading.
     """
     checked = [reading for reading in readings if reading.estimate.reliable and reading.estimate.second is not None]
     waves = [

@@ -92,21 +92,9 @@ class _Segment:
 class Meter:
     """A measurement in progress: frames in, readings out. One for one video; not to be shared between threads.
 
-    Parameters
-    ----------
-    method
-        A name of ``METHODS``, a ``Method``, or None for the default (see ``load_method``).
-    config
-        Windows, faces and box.
-    detector
-        Finds faces; the shipped one if None.
-
-    Raises
-    ------
-    BadWeights
-        The config asks for another box than the method's net was trained with.
-    AutoHRError
-        It asks for another box than a formula reads crops from.
+    ``method`` is a name of ``METHODS``, a ``Method``, or None for the default (see ``load_method``); ``detector`` finds
+    faces, the shipped one if None. Raises BadWeights where the config asks for another box than the method's net was
+    trained with, AutoHRError where for another than a formula reads crops from.
     """
 
     def __init__(
@@ -151,10 +139,7 @@ class Meter:
 
         ``whole`` is False for a frame that its file codes as a change of others (``VideoFrame.whole``).
 
-        Raises
-        ------
-        ValueError
-            For a time that is no finite number or does not increase.
+        Raises ValueError for a time that is no finite number or does not increase.
         """
         if not math.isfinite(t_s) or t_s <= self._last_t_s:
             raise ValueError(f"t_s={t_s} must be a finite time in seconds, after the last frame's {self._last_t_s:g}.")

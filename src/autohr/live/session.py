@@ -93,32 +93,32 @@ class LiveFrames:
 class LiveState:
     """The state of a session, of the largest face that is followed. Times are in seconds since the first frame."""
 
-    hr_bpm: float | None
+    hr_bpm: float | None = None
     """None where there is no recent reading. Only ``reliable`` tells whether it may be believed."""
-    confidence: float
-    reliable: bool
-    why: str | None
+    confidence: float = 0.0
+    reliable: bool = False
+    why: str | None = None
     """Why there is no rate, or no reliable one."""
-    snr_db: float | None
-    wave: Pulse | None
+    snr_db: float | None = None
+    wave: Pulse | None = None
     """The last 8 seconds of pulse wave, of unit standard deviation; None without a recent reading."""
-    box: tuple[float, float, float, float] | None
+    box: tuple[float, float, float, float] | None = None
     """Left, top, width, height of the face in pixels of the offered frame; may reach over its border."""
-    advice: tuple[str, ...]
+    advice: tuple[str, ...] = ()
     """What would help, in short sentences, the most important first. Empty while the rate is reliable."""
-    frames: LiveFrames
-    fps_in: float
+    frames: LiveFrames = field(default_factory=LiveFrames)
+    fps_in: float = 0.0
     """Frames per second that come, and those that are measured, over the last ``RECENT_S`` of the frames' own times."""
-    fps_measured: float
-    delay_s: float
+    fps_measured: float = 0.0
+    delay_s: float = 0.0
     """From the offer of the newest measured frame to when its result was ready: waiting and work."""
-    readings: int
+    readings: int = 0
     """Full windows read so far, early readings not counted."""
-    end_s: float | None
+    end_s: float | None = None
     """End of the window that ``hr_bpm`` is of."""
-    since_s: float
+    since_s: float = 0.0
     """Time of the newest measured frame: for how long this session has been measuring."""
-    first_reliable_s: float | None
+    first_reliable_s: float | None = None
     """Time of the frame with which the first reliable reading came."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -183,34 +183,10 @@ class _Waiting:
     offered_at_s: float
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """The newest results for the face that is shown."""
-
-    reading: Reading | None = None
-    wave: Pulse | None = None
-    face: TrackedFace | None = None
-    sight: Sight = field(default_factory=Sight)
-    t_s: float = 0.0
-    delay_s: float = 0.0
-
-
 class LiveSession:
     """Measures frames as they come. Safe to be asked from several threads; frames must come from one at a time.
 
-    Parameters
-    ----------
-    method
-        A name of ``METHODS``, what ``load_method`` gave (one for all sessions), or None for the default.
-    config
-        Meter, waiting frames, and the source's name in results.
-    detector
-        Finds faces; the shipped one if None.
-
-    Raises
-    ------
-    UnknownName, BadWeights
-        See ``load_method`` and ``Meter``.
+    ``method`` and ``detector`` are as for ``Meter``, which raises what it refuses of them.
     """
 
     def __init__(
@@ -235,7 +211,9 @@ class LiveSession:
         self._offered_at_s = -math.inf
         self._times_in: deque[float] = deque(maxlen=int(RECENT_S * MAX_FPS))
         self._times_measured: deque[float] = deque(maxlen=int(RECENT_S * MAX_FPS))
-        self._shown = _Shown()
+        self._shown = LiveState()
+        """The newest results; counts, advice and frames per second are put in when it is asked for."""
+        self._sight = Sight()
         self._record = Record()
         self._n_stretches_gone = 0
         self._newest: dict[int, Reading] = {}
@@ -270,18 +248,9 @@ class LiveSession:
         Where too many wait, one of them is let go of and counted: that which is missed least, so that those that stay
         are evenly spaced in time. The newest always stays. The session keeps the array: do not write to it afterwards.
 
-        Returns
-        -------
-        bool
-            False where frames were dropped for this one, or where this one is refused (see ``LiveFrames``) or comes
-            after the end; True otherwise.
-
-        Raises
-        ------
-        ValueError
-            For no uint8 array of that shape, or after ``take`` was used.
-        Exception
-            The one with which the measuring thread ended.
+        Returns False where frames were dropped for this one, or where this one is refused (see ``LiveFrames``) or comes
+        after the end. Raises ValueError for no uint8 array of that shape or after ``take``, and the error with which
+        the measuring thread ended.
         """
         check_frame(frame)
         with self._ready:
@@ -310,11 +279,7 @@ class LiveSession:
         """Measure a frame now, in this thread, and drop nothing: for files, where time can wait.
 
         The readings, and what ``close`` gives, are equal to those of ``autohr.measure`` on the same frames and times.
-
-        Raises
-        ------
-        ValueError
-            For no uint8 array (H, W, 3), or after ``offer`` was used or the session has ended.
+        Raises ValueError for no uint8 array (H, W, 3), after ``offer``, and after the end.
         """
         check_frame(frame)
         if self._worker is not None or self._stopping:
@@ -378,14 +343,27 @@ class LiveSession:
         # Of a face that came back, what was read before is no longer its rate.
         oldest_s = t_s - min(self.config.meter.stride_s + HOLD_S, sight.followed_s)
         recent = newest if newest is not None and newest.end_s >= oldest_s else None
-        wave = self._shown.wave
-        if recent is not self._shown.reading:
-            wave = None if recent is None else self._record.recent_wave(recent)
+        state = LiveState(since_s=t_s, first_reliable_s=self._first_reliable_s)
+        if face is not None:
+            x, y, w, h = (round(float(v), 2) for v in face.box_xywh)
+            state = replace(state, box=(x, y, w, h))
+        if recent is not None:
+            estimate = recent.estimate
+            state = replace(
+                state,
+                hr_bpm=estimate.hr_bpm,
+                confidence=estimate.confidence,
+                reliable=estimate.reliable,
+                why=estimate.why_unreliable,
+                snr_db=estimate.snr_db,
+                wave=self._shown.wave if recent is self._sight.reading else self._record.recent_wave(recent),
+                end_s=recent.end_s,
+            )
         with self._ready:
             self._frames.measured += 1
             self._times_measured.append(t_s)
-            delay_s = time.monotonic() - waiting.offered_at_s
-            self._shown = _Shown(recent, wave, face, replace(sight, reading=recent), t_s, delay_s)
+            self._sight = replace(sight, reading=recent)
+            self._shown = replace(state, delay_s=time.monotonic() - waiting.offered_at_s)
         return readings
 
     def _is_early_due(self, face_id: int) -> bool:
@@ -429,46 +407,25 @@ class LiveSession:
     # -- answers
 
     def state(self) -> LiveState:
-        """Return the state of this moment. Cheap: nothing is computed here.
-
-        Raises
-        ------
-        Exception
-            The one with which the measuring thread ended.
-        """
+        """Return the state of this moment, or raise the error with which the measuring thread ended. Cheap."""
         with self._ready:
             self._check_alive()
-            shown, reading = self._shown, self._shown.reading
             silent = self._worker is not None and not self._closed and time.monotonic() - self._offered_at_s > SILENT_S
-            sight = replace(
-                shown.sight, fps_in=0.0 if silent else _fps(self._times_in), fps_measured=_fps(self._times_measured)
-            )
-            estimate = None if reading is None else reading.estimate
+            fps_in, fps_measured = 0.0 if silent else _fps(self._times_in), _fps(self._times_measured)
+            sight = replace(self._sight, fps_in=fps_in, fps_measured=fps_measured)
             if silent:
                 advice: tuple[str, ...] = ("No picture comes from the camera.",)
             else:
                 advice = advise(sight) if self._frames.measured else ("Waiting for the camera.",)
-            box = None
-            if shown.face is not None:
-                x, y, w, h = (round(float(v), 2) for v in shown.face.box_xywh)
-                box = (x, y, w, h)
-            return LiveState(
-                hr_bpm=None if estimate is None else estimate.hr_bpm,
-                confidence=0.0 if estimate is None else estimate.confidence,
-                reliable=estimate is not None and estimate.reliable and not silent,
-                why=why_no_rate(sight) if estimate is None else estimate.why_unreliable,
-                snr_db=None if estimate is None else estimate.snr_db,
-                wave=shown.wave,
-                box=box,
+            return replace(
+                self._shown,
+                reliable=self._shown.reliable and not silent,
+                why=why_no_rate(sight) if sight.reading is None else self._shown.why,
                 advice=advice,
                 frames=replace(self._frames),
-                fps_in=sight.fps_in,
-                fps_measured=sight.fps_measured,
-                delay_s=shown.delay_s,
+                fps_in=fps_in,
+                fps_measured=fps_measured,
                 readings=self._record.n_readings,
-                end_s=None if reading is None else reading.end_s,
-                since_s=shown.t_s,
-                first_reliable_s=self._first_reliable_s,
             )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -487,7 +444,7 @@ class LiveSession:
                 "started_at": self.started_at,
                 "method": self.method.name,
                 "weights": self.method.weights,
-                "duration_s": round(self._shown.t_s, 3),
+                "duration_s": round(self._shown.since_s, 3),
                 "frames": asdict(self._frames),
                 "readings": rows,
             }
@@ -500,22 +457,13 @@ class LiveSession:
     def close(self, notes: Sequence[str] = ()) -> Measurement:
         """Measure what waits, end, and return the whole session as one answer, as ``measure`` does of a file.
 
-        Called again it gives the same.
-
-        Parameters
-        ----------
-        notes
-            What the source of the frames noticed, in whole sentences; put before the session's own notes, and into the
-            message where there is no answer.
+        Called again it gives the same. ``notes`` is what the source of the frames noticed, in whole sentences; they
+        come before the session's own, and into the message where there is no answer.
 
         Raises
         ------
-        NoFace
-            No face in any frame.
-        SignalTooShort
-            No face for as long as a reading needs.
-        Exception
-            The one with which the measuring thread ended.
+        NoFace, SignalTooShort
+            As ``measure``; or the error with which the measuring thread ended.
         """
         self._end(discard=False)
         with self._ending:
@@ -526,7 +474,7 @@ class LiveSession:
                     self._meter,
                     list(self._record.readings),
                     path=self.config.source,
-                    duration_s=self._shown.t_s,
+                    duration_s=self._shown.since_s,
                     frames=Frames(
                         read=frames.measured,
                         face=self._meter.n_face,

@@ -141,11 +141,6 @@ def resample_tempo(x: NDArray[Any], n_frames: int, factor: float) -> NDArray[Any
 
     Every second one, or means put between neighbours. Give floats: a mean of two integers would be rounded.
 
-    Raises
-    ------
-    ValueError
-        For another length than ``tempo_span`` says.
-
     Examples
     --------
     >>> resample_tempo(np.array([0.0, 2.0, 4.0]), 4, 0.5)

@@ -214,17 +214,9 @@ class CachedRecording:
         On a steady clock they equal the meter's within the rounding of ``COLOURS``. On an uneven one the meter's clock
         is that of its first window, this one the whole recording's.
 
-        Parameters
-        ----------
-        crop
-            Side in pixels of the face crops wanted, made of the stored ones; None for colours only.
-
-        Raises
-        ------
-        ValueError
-            For frames that the segment does not have, or a recording without colours.
-        SignalTooShort
-            The face was seen in fewer than two of the frames.
+        ``crop`` is the side in pixels of the face crops wanted, made of the stored ones; None for colours only. Raises
+        ValueError for frames that the segment does not have, or a recording without colours; SignalTooShort where the
+        face was seen in fewer than two of the frames.
         """
         if not (first >= 0 and n_frames >= 2 and first + n_frames <= self.n_frames):
             raise ValueError(
@@ -293,8 +285,7 @@ def prepare(
     BadRecording
         A subject is in two official folds; nothing is prepared.
     AutoHRError
-        The cache cannot be written, another ``prepare`` is at work in it, or a worker was killed. What was finished
-        stays.
+        The cache cannot be written or is in use, or a worker was killed. What was finished stays.
     """
     config = config or CropConfig()
     workers = min(workers if workers is not None else os.cpu_count() or 1, max(1, len(recordings)))
@@ -442,12 +433,7 @@ def _crop_recording(
 def _frames(recording: Recording, scan: _VideoScan) -> Iterator[VideoFrame]:
     """Read the frames that the protocol uses, with their times, and note what is odd.
 
-    Raises
-    ------
-    VideoError
-        The video gives none.
-    BadRecording
-        The frame clock does not fit the video.
+    Raises BadRecording where the frame clock does not fit the video.
     """
     times_s = recording.read_frame_times()
     first, end = recording.span or (0, None)
@@ -548,11 +534,6 @@ def _new_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.m
     """Make a ``.npy`` file of zeros with its room on the disk reserved, and return it mapped into memory.
 
     Without the reservation a disk that fills up while the array is written ends the process by SIGBUS.
-
-    Raises
-    ------
-    OSError
-        There is no room for it.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
@@ -731,13 +712,7 @@ def _rates(bvp: Float, fps: float, path: str) -> Float:
 
 
 def _note_contradiction(bvp: Float, hr_bpm: Float, fps: float, path: str, number: int, scan: _VideoScan) -> None:
-    """Note it when a reference's wave and rate contradict each other.
-
-    Raises
-    ------
-    BadRecording
-        The wave does not move at all.
-    """
+    """Note it when a reference's wave and rate contradict each other; refuse a wave that does not move at all."""
     wave_bpm = estimate_heart_rate(bvp, fps).hr_bpm
     if wave_bpm is None:
         raise BadRecording(f"The reference wave of {path!r} is flat; its sensor was off.")
@@ -757,10 +732,7 @@ def open_cached(
 ) -> list[CachedRecording]:
     """Return the segments in a cache, in order of recording id; ``datasets`` names those wanted, None takes all.
 
-    Raises
-    ------
-    BadRecording
-        Nothing was prepared with these settings, or a file is damaged.
+    Raises BadRecording where nothing was prepared with these settings, or a file is damaged.
     """
     config = config or CropConfig()
     home = cache_folder(root, config)

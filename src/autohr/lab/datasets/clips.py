@@ -107,21 +107,10 @@ class ClipSource:
 
     Every segment is as likely as any other, however long it is; so a few long recordings do not outweigh many.
 
-    Parameters
-    ----------
-    recordings
-        Segments; those shorter than a clip are left out and listed in ``left_out``.
-    n_frames
-        Length of a clip, whatever the frames per second.
-    size_px
-        Side of a clip's frames.
-    augment
-        For ``draw``; None shows clips as they are. ``window`` never augments.
-    stride
-        Frames from one validation window to the next; ``n_frames`` if None. The frames after the last whole window of a
-        segment are in none.
-    needs_bvp
-        Refuse a recording whose reference has no wave; False is for nets that learn rates.
+    ``n_frames`` is a clip's length, whatever the frames per second, and ``size_px`` its side; segments that are shorter
+    are listed in ``left_out``. ``draw`` augments as ``augment`` says, ``window`` never does. ``stride`` counts the
+    frames from one validation window to the next, ``n_frames`` if None; the frames after the last whole window of a
+    segment are in none. ``needs_bvp=False`` takes recordings without a wave, for nets that learn rates.
 
     Raises
     ------
@@ -181,13 +170,7 @@ class ClipSource:
         return int(self._first_window[-1])
 
     def draw(self, seed: Sequence[int]) -> Clip:
-        """Draw a random clip of a random segment, augmented; all of it decided by ``seed`` and nothing else.
-
-        Raises
-        ------
-        ValueError
-            For a negative number in the seed.
-        """
+        """Draw a random clip of a random segment, augmented; all of it decided by ``seed`` (no negative numbers)."""
         rng = np.random.default_rng(list(seed))
         number = int(rng.integers(len(self.recordings)))
         recording = self.recordings[number]
@@ -209,13 +192,7 @@ class ClipSource:
         return clip
 
     def window(self, i: int) -> Clip:
-        """Return validation window number ``i``, 0 .. n_windows - 1: not augmented, the same every time.
-
-        Raises
-        ------
-        IndexError
-            There is no such window.
-        """
+        """Return validation window number ``i``, 0 .. n_windows - 1: not augmented, the same every time."""
         if not 0 <= i < self.n_windows:
             raise IndexError(f"Window {i} is outside 0..{self.n_windows - 1}.")
         number = int(np.searchsorted(self._first_window, i, side="right")) - 1

@@ -40,13 +40,7 @@ def subject_key(recording: HasSubject) -> str:
 
 
 def check_official_folds(recordings: Iterable[HasFold]) -> None:
-    """Refuse official folds that cut a subject, or leave some recordings of a subject in none.
-
-    Raises
-    ------
-    BadRecording
-        Names the subject and its folds.
-    """
+    """Raise BadRecording for official folds that cut a subject, or leave some recordings of a subject in none."""
     folds: dict[str, set[int | None]] = {}
     for recording in recordings:
         folds.setdefault(subject_key(recording), set()).add(recording.fold)
@@ -65,11 +59,7 @@ def split_subjects(subjects: Iterable[str], k: int, seed: int = 0) -> list[set[s
     Give a subject once for each of its recordings and the sets hold about equally many recordings: the subjects
     are shuffled by ``seed``, then, those with most recordings first, each goes to the set with fewest recordings (of
     those, with fewest subjects). The order in which they are given does not matter.
-
-    Raises
-    ------
-    ValueError
-        For ``k`` below 2 or above the number of subjects.
+    Raises ValueError for ``k`` below 2 or above the number of subjects.
 
     Examples
     --------
@@ -91,13 +81,7 @@ def split_subjects(subjects: Iterable[str], k: int, seed: int = 0) -> list[set[s
 
 
 def k_folds(recordings: Sequence[R], k: int, seed: int = 0) -> list[tuple[list[R], list[R]]]:
-    """Return (train, test) recordings of each of ``k`` subject-exclusive folds, each in the order given.
-
-    Raises
-    ------
-    ValueError
-        As ``split_subjects``.
-    """
+    """Return (train, test) recordings of each of ``k`` folds by ``split_subjects``, each in the order given."""
     keys = [subject_key(recording) for recording in recordings]
     return [_parted(recordings, fold) for fold in split_subjects(keys, k, seed)]
 
@@ -105,12 +89,7 @@ def k_folds(recordings: Sequence[R], k: int, seed: int = 0) -> list[tuple[list[R
 def holdout(recordings: Sequence[R], share: float, seed: int = 0) -> tuple[list[R], list[R]]:
     """Return (train, val) recordings: about ``share`` of the subjects, drawn at random, are in val.
 
-    At least one subject stays on each side.
-
-    Raises
-    ------
-    ValueError
-        For a share outside 0..1, or fewer than two subjects.
+    At least one subject stays on each side. Raises ValueError for a share outside 0..1, or fewer than two subjects.
     """
     if not 0 < share < 1:
         raise ValueError(f"share={share} must lie between 0 and 1, both excluded.")

@@ -195,21 +195,9 @@ def prepare_dataset(
 ) -> DatasetManifest:
     """List a dataset, prepare every recording (``cache.prepare``), judge what was found, and write ``manifest.json``.
 
-    Parameters
-    ----------
-    root
-        Folder of the dataset.
-    out
-        Folder of the cache.
-    config, workers, progress, detector
-        See ``cache.prepare``.
-
-    Raises
-    ------
-    BadRecording
-        The folder is not this dataset, or a subject is in two official folds.
-    AutoHRError
-        A module that its files need is not installed, or the cache cannot be written.
+    ``root`` is the dataset's folder, ``out`` the cache's; the other arguments are as for ``cache.prepare``. Raises
+    BadRecording where the folder is not this dataset, or a subject is in two official folds; AutoHRError where a module
+    that its files need is not installed, or the cache cannot be written.
     """
     config = config or CropConfig()
     check_needs(spec)

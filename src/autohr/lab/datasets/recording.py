@@ -85,23 +85,11 @@ class Recording:
         return f"{self.dataset}/{self.subject}/{self.session}"
 
     def read_reference(self) -> Reference | None:
-        """Return the reference, read now if need be.
-
-        Raises
-        ------
-        BadRecording
-            Its file is missing or damaged.
-        """
+        """Return the reference, read now if need be; BadRecording where its file is missing or damaged."""
         return self.reference() if callable(self.reference) else self.reference
 
     def read_frame_times(self) -> Float | None:
-        """Return the frames' times (N,) in seconds, read now if need be.
-
-        Raises
-        ------
-        BadRecording
-            Their file is missing or damaged.
-        """
+        """Return the frames' times (N,), read now if need be; BadRecording where their file is missing or damaged."""
         return self.frame_times_s() if callable(self.frame_times_s) else self.frame_times_s
 
 
