@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_networks_equal_torch(name: str, height: int, width: int) -> None:
     expected = [heads[-1].softmax(1)[:, 1], heads[0].permute(0, 2, 3, 1) if name == "pnet" else heads[0]]
     if name == "onet":
         expected.append(torch.stack([heads[1][:, :5], heads[1][:, 5:]], dim=2))
-    for ours, theirs in zip(run(load_network(name), images), expected, strict=True):
+    for ours, theirs in zip(run(name, images), expected, strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5)
 
 
@@ -123,7 +124,7 @@ def drawn_face(width: int, height: int, x: int, y: int, size: int) -> Frame:
 
 @pytest.mark.slow
 def test_a_drawn_face_is_found_where_it_is_at_any_resolution() -> None:
-    detector = FaceDetector()
+    detector = pickle.loads(pickle.dumps(FaceDetector()))  # as `prepare` sends it to its workers
     for grow in (1, 3):
         frame = drawn_face(640 * grow, 480 * grow, 350 * grow, 220 * grow, 180 * grow)
         (face,) = detector.detect(frame)

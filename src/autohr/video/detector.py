@@ -89,7 +89,8 @@ class FaceDetector:
         self.min_face_px = min_face_px
         self.max_side_px = max_side_px
         self.thresholds = thresholds
-        self._pnet, self._rnet, self._onet = (load_network(name) for name in ("pnet", "rnet", "onet"))
+        for name in ("pnet", "rnet", "onet"):
+            load_network(name)  # not kept: a detector is sent to other processes, and a session cannot be
 
     def detect(self, frame: Frame) -> list[Detection]:
         """Return the faces of frame (H, W, 3) uint8 RGB, sorted by width times score, largest first."""
@@ -120,7 +121,7 @@ class FaceDetector:
             size = (math.ceil(image.shape[1] * scale), math.ceil(image.shape[0] * scale))
             nearest = pictures[int(np.clip(-math.log2(scale), 0, len(pictures) - 1))]
             small = np.asarray(cv2.resize(nearest, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-            score_map, shift_map = (output[0] for output in run(self._pnet, small[None]))
+            score_map, shift_map = (output[0] for output in run("pnet", small[None]))
             rows, cols = np.nonzero(score_map >= min_score_p)
             corner = np.stack([cols, rows], axis=1) * float(STRIDE_PX)
             windows = np.concatenate([corner, corner + CELL_PX], axis=1) / scale
@@ -136,7 +137,7 @@ class FaceDetector:
             return none
 
         patches, boxes = cut_out(pictures, boxes, 24)
-        scores, shifts = run(self._rnet, patches)
+        scores, shifts = run("rnet", patches)
         passed = np.flatnonzero(scores >= min_score_r)
         keep = passed[suppress(boxes[passed], scores[passed], 0.7)]
         boxes = squared(shifted(boxes[keep], shifts[keep]))
@@ -144,7 +145,7 @@ class FaceDetector:
             return none
 
         patches, boxes = cut_out(pictures, boxes, 48)
-        scores, shifts, points = run(self._onet, patches)
+        scores, shifts, points = run("onet", patches)
         passed = np.flatnonzero(scores >= min_score_o)
         boxes, scores, shifts, points = boxes[passed], scores[passed], shifts[passed], points[passed]
         landmarks = boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None, :]
@@ -172,9 +173,10 @@ def load_network(name: str) -> onnxruntime.InferenceSession:
         ) from None
 
 
-def run(network: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> list[Float]:
+def run(name: str, images: NDArray[np.uint8]) -> list[Float]:
     """Return the outputs of a network for images (N, H, W, 3): scores, box shifts and, of O-Net, landmarks."""
-    return [np.asarray(output, dtype=np.float64) for output in network.run(None, {"images": images})]
+    outputs = load_network(name).run(None, {"images": images})
+    return [np.asarray(output, dtype=np.float64) for output in outputs]
 
 
 def pyramid_scales(height: int, width: int, min_face_px: float) -> list[float]:
