@@ -15,7 +15,7 @@ import pytest
 
 from autohr.errors import AutoHRError, BadRecording
 from autohr.frontend import CropConfig
-from autohr.lab.datasets import DATASETS, folder
+from autohr.lab.datasets import folder
 from autohr.lab.datasets.cache import Entry, open_cached
 from autohr.lab.datasets.checks import Checks, lag_between, rate_jumps_s
 from autohr.lab.datasets.manifest import (
@@ -281,10 +281,3 @@ def test_rate_jumps_are_counted_once_each() -> None:
     assert rate_jumps_s(breathing, 20.0) == [], "breathing is no jump"
     assert rate_jumps_s(np.where(t_s < 30, 70.0, 110.0), 20.0) == pytest.approx([30.0], abs=0.6)
     assert rate_jumps_s(breathing + 50 * ((t_s > 20) & (t_s < 24)), 20.0) == pytest.approx([20, 24], abs=0.6)
-
-
-def test_every_dataset_says_what_the_list_shows() -> None:
-    for name, spec in DATASETS.items():
-        assert spec.name == name
-        assert spec.title and spec.access and spec.sure
-        assert spec.n_recordings is None or spec.n_recordings > 0

@@ -513,5 +513,5 @@ def test_columns_name_the_line(content: bytes, said: str, tmp_path: Path) -> Non
 def test_specs_say_what_a_list_needs() -> None:
     for name in TREES:
         spec = DATASETS[name]
-        assert spec.name == name and spec.title and spec.access and spec.sure
+        assert spec.name == name and spec.title and spec.access and spec.basis
         assert dataclasses.asdict(spec)["n_recordings"]

@@ -1,4 +1,4 @@
-"""A live session in the terminal: the wave, the rate, how sure it is, and what would help.
+"""A live session in the terminal: the wave, the rate, its confidence, and what would help.
 
 ``watch`` feeds frames to a session and draws its state beside them; where the output is no terminal it writes one plain
 line a second. It shows ``LiveState`` and computes nothing.

@@ -16,7 +16,7 @@ def list_datasets() -> Rows:
             spec.title,
             "any number" if spec.n_recordings is None else str(spec.n_recordings),
             spec.access,
-            spec.sure,
+            spec.basis,
         )
         for name, spec in DATASETS.items()
     ]

@@ -98,6 +98,6 @@ SPEC = DatasetSpec(
     list_recordings=list_recordings,
     access="end-user licence of the Idiap Research Institute",
     n_recordings=160,
-    sure="layout from other people's loaders",
+    basis="layout from other people's loaders",
     needs=("h5py",),
 )

@@ -500,5 +500,5 @@ SPEC = DatasetSpec(
     title="own videos",
     list_recordings=list_recordings,
     access="none needed: your own videos, with a CSV",
-    sure="our own layout",
+    basis="our own layout",
 )

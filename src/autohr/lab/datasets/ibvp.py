@@ -109,5 +109,5 @@ SPEC = DatasetSpec(
     list_recordings=list_recordings,
     access="licence of University College London, signed by an academic supervisor",
     n_recordings=N_RECORDINGS,
-    sure="readme and other people's loaders",
+    basis="readme and other people's loaders",
 )

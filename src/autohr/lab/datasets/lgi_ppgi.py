@@ -145,5 +145,5 @@ SPEC = DatasetSpec(
     list_recordings=list_recordings,
     access="CC BY 4.0, from the authors (partofthestars/LGI-PPGI-DB); downloads are currently offline",
     n_recordings=24,
-    sure="layout from other people's loaders",
+    basis="layout from other people's loaders",
 )

@@ -269,6 +269,6 @@ SPEC = DatasetSpec(
     list_recordings=list_recordings,
     access="from the iBUG group, Imperial College London, after a signed licence of an academic institution",
     n_recordings=len(SESSIONS),
-    sure="names from a list of all sessions; session.xml, Status and channels from several loaders",
+    basis="names from a list of all sessions; session.xml, Status and channels from several loaders",
     needs=("pyedflib",),
 )

@@ -169,5 +169,5 @@ SPEC = DatasetSpec(
     list_recordings=list_recordings,
     access="signed agreement with Tsinghua University; academic use only",
     n_recordings=660,
-    sure="readme and other people's loaders",
+    basis="readme and other people's loaders",
 )

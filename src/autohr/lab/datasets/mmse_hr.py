@@ -355,7 +355,7 @@ N_RECORDINGS = {MMSE_HR: 102, BP4D_PLUS: 1400}
 _ACCESS = (
     "from Binghamton University (State University of New York), after an institution's signed licence; for research"
 )
-_SURE = "names and rates from three loaders"
+_BASIS = "names and rates from three loaders"
 
 SPEC = DatasetSpec(
     name=MMSE_HR,
@@ -363,7 +363,7 @@ SPEC = DatasetSpec(
     list_recordings=list_mmse_hr,
     access=_ACCESS,
     n_recordings=N_RECORDINGS[MMSE_HR],
-    sure=_SURE,
+    basis=_BASIS,
 )
 BP4D_SPEC = DatasetSpec(
     name=BP4D_PLUS,
@@ -371,5 +371,5 @@ BP4D_SPEC = DatasetSpec(
     list_recordings=list_bp4d_plus,
     access=_ACCESS,
     n_recordings=N_RECORDINGS[BP4D_PLUS],
-    sure=f"{_SURE}; its number of recordings from memory",
+    basis=f"{_BASIS}; its number of recordings from memory",
 )

@@ -140,7 +140,7 @@ class DatasetSpec:
     """The way to get it, in one line; "none needed" where anybody may have it."""
     n_recordings: int | None = None
     """Number of recordings of the whole dataset that this reader reads; None where any number is right."""
-    sure: str = "layout read in real files"
+    basis: str = "layout read in real files"
     """Source of the reader's knowledge: real files, or other people's loaders."""
     needs: tuple[str, ...] = ()
     """Python modules of the extra ``datasets`` that its files need."""

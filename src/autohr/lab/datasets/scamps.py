@@ -120,6 +120,6 @@ SPEC = DatasetSpec(
     list_recordings=list_recordings,
     access="none needed: offered for download by Microsoft (danmcduff/scampsdataset)",
     n_recordings=N_RECORDINGS,
-    sure="readme and other people's loaders",
+    basis="readme and other people's loaders",
     needs=("h5py",),
 )

@@ -62,5 +62,5 @@ SPEC = DatasetSpec(
     title="synthetic recordings",
     list_recordings=list_recordings,
     access="none needed: autohr synth makes them",
-    sure="made by ourselves",
+    basis="made by ourselves",
 )

@@ -75,5 +75,5 @@ SPEC = DatasetSpec(
     list_recordings=list_recordings,
     access="free for research from dat@UBFC (University of Burgundy) or IEEE DataPort",
     n_recordings=168,
-    sure="layout from other people's loaders",
+    basis="layout from other people's loaders",
 )

@@ -167,7 +167,7 @@ SPEC_1 = DatasetSpec(
     list_recordings=list_recordings_1,
     access="free after an agreement with the University of Burgundy",
     n_recordings=len(FOLDERS_1),
-    sure="layout from other people's loaders",
+    basis="layout from other people's loaders",
 )
 SPEC_2 = DatasetSpec(
     name="ubfc_rppg_2",

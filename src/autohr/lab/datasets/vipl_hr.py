@@ -388,5 +388,5 @@ SPEC = DatasetSpec(
         "after a signed release agreement; for research only"
     ),
     n_recordings=2378,
-    sure="layout, headers and clocks read in real files by others; folds from two loaders",
+    basis="layout, headers and clocks read in real files by others; folds from two loaders",
 )
