@@ -24,10 +24,11 @@ from autohr.lab.evaluate.protocols import PROTOCOLS
 from autohr.lab.evaluate.published import PANELS, TABLES, PublishedRow
 from autohr.lab.evaluate.results import read_results
 from autohr.lab.evaluate.scoring import ORACLE, score
+from autohr.lab.evaluate.stored import read_ablation
 from autohr.lab.evaluate.tables import FORMATS, NOTHING, Sheet, figure, render_sheet
 from autohr.lab.experiments import ablations, tables
-from autohr.lab.experiments.ablations import ABLATIONS, Variant, ablate, ablation_sheet, read_ablation
-from autohr.lab.experiments.folds import has_ended, judge_net, open_prepared
+from autohr.lab.experiments.ablations import ABLATIONS, Variant, ablate, ablation_sheet
+from autohr.lab.experiments.folds import evaluate_net, has_ended, open_prepared
 from autohr.lab.experiments.tables import PROTOCOL_OF, WAYS, make_table, table_sheet, why_not
 from autohr.lab.nets import make_net
 from autohr.lab.nets._checkpoint import read_header
@@ -250,7 +251,7 @@ def test_a_row_that_fails_does_not_end_the_others(
     def stopped(*_: object, **__: object) -> object:
         raise Stopped("Stopped by SIGTERM after step 3.")
 
-    monkeypatch.setattr(tables, "judge_net", too_short)
+    monkeypatch.setattr(tables, "evaluate_net", too_short)
     words = ["table", "1", "--make", "--cache", prepared, "--out", tmp_path, "--method", "physnet", "--method", "pos"]
     monkeypatch.setattr(sys, "argv", ["autohr", *map(str, words)])
     with pytest.raises(SystemExit) as left:
@@ -260,7 +261,7 @@ def test_a_row_that_fails_does_not_end_the_others(
     assert left.value.code == 1 and "1 row failed: physnet: n_frames=40 is too short" in err
     assert "n_frames=40 is too short" in rows["PhysNet"] and "5 of 5" in rows["POS"]
 
-    monkeypatch.setattr(tables, "judge_net", stopped)
+    monkeypatch.setattr(tables, "evaluate_net", stopped)
     with pytest.raises(Stopped):
         make_table(1, tmp_path, cache=prepared, only=["physnet", "pos"])
 
@@ -276,7 +277,7 @@ def test_a_bar_that_fails_does_not_end_the_others(
             raise BadRecipe("too short")
         return results
 
-    monkeypatch.setattr(ablations, "judge_net", judge)
+    monkeypatch.setattr(ablations, "evaluate_net", judge)
     bars = {bar.key: bar for bar in ablate("loss", tmp_path, preset="paper").bars}
     assert bars["time"].why_not == "too short" and bars["time"].rmse_bpm is None
     assert bars["frequency"].rmse_bpm is not None and bars["overall"].rmse_bpm is not None
@@ -295,7 +296,7 @@ def test_a_stopped_fold_goes_on_and_ends_as_if_it_had_not_been_stopped(prepared:
     overrides = [*TINY, f"data.cache='{prepared}'", "fit.checkpoint_every=1"]
 
     def judge(root: Path, progress: object = None) -> bytes:
-        judge_net(
+        evaluate_net(
             RECIPES / "autohr_paper.toml",
             overrides,
             PROTOCOLS["vipl-hr"],
@@ -337,7 +338,7 @@ def test_named_subjects_that_cannot_be_are_refused(prepared: Path, tmp_path: Pat
 
 def test_folds_that_cannot_be_are_refused(prepared: Path, tmp_path: Path) -> None:
     def judge(protocol: str, *more: str, folds: list[int] | None = None) -> None:
-        judge_net(
+        evaluate_net(
             RECIPES / "autohr_paper.toml",
             [*TINY, f"data.cache='{prepared}'", *more],
             PROTOCOLS[protocol],
@@ -450,7 +451,7 @@ def test_what_needs_the_search_says_so(tmp_path: Path, monkeypatch: pytest.Monke
         seen.append(label)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ablations, "judge_net", pretend)
+    monkeypatch.setattr(ablations, "evaluate_net", pretend)
     with pytest.raises(KeyboardInterrupt):
         ablate("nas", tmp_path, recipes=RECIPES)
     assert seen == ["nas-none"]

@@ -20,12 +20,11 @@ from autohr.files import write_json
 from autohr.frontend import PAPER_CROP
 from autohr.lab.datasets import cache, vipl_hr
 from autohr.lab.evaluate.published import PANELS
+from autohr.lab.evaluate.stored import CellResult, ComparisonResult, Training, read_comparison
 from autohr.lab.evaluate.tables import render_sheet
-from autohr.lab.experiments import ablations, searches
+from autohr.lab.experiments import ablations
 from autohr.lab.experiments.ablations import ABLATIONS, ablate
 from autohr.lab.experiments.searches import (
-    CellResult,
-    Training,
     compare_genotypes,
     compare_groups,
     comparison_sheet,
@@ -33,7 +32,6 @@ from autohr.lab.experiments.searches import (
     draw_cells,
     find_cell,
     group_cells,
-    read_comparison,
     toml_inline,
 )
 from autohr.lab.nets._checkpoint import read_header
@@ -81,7 +79,7 @@ def test_every_cell_is_trained_alike_and_only_once(small_recipe: Path, tmp_path:
     cells = [str(found_search(tmp_path / "s0", 1)), str(found_search(tmp_path / "s1", 2)), V2]
     out = tmp_path / "out"
 
-    def compare(*overrides: str, **more: Any) -> searches.ComparisonResult:
+    def compare(*overrides: str, **more: Any) -> ComparisonResult:
         three_held_out = ["data.val_share=0.6", "fit.val_windows=2", *overrides]
         return compare_genotypes(cells, small_recipe, out, overrides=three_held_out, n_random=2, progress=None, **more)
 
@@ -158,7 +156,7 @@ def test_a_training_that_is_killed_goes_on_and_seeds_are_counted(small_recipe: P
         if progress.step == 1 and (tmp_path / "out" / f"{V2}-seed7").exists():
             raise Killed
 
-    def compare(progress: Any = None) -> searches.ComparisonResult:
+    def compare(progress: Any = None) -> ComparisonResult:
         return compare_genotypes(
             [V2],
             small_recipe,
@@ -359,7 +357,7 @@ def test_a_bar_without_a_cell_is_searched_on_those_it_may_learn_from(
         notes = ()
 
     monkeypatch.setattr(ablations, "search_cell", pretend_search)
-    monkeypatch.setattr(ablations, "judge_net", pretend_judge)
+    monkeypatch.setattr(ablations, "evaluate_net", pretend_judge)
     monkeypatch.setattr(ablations, "score", lambda *_: NoFigures)
     monkeypatch.setattr(ablations, "open_prepared", lambda *_: None)
     monkeypatch.setattr(ablations, "subjects_of_folds", lambda *_: {1: ["d/one", "d/two"], 2: ["d/three"]})

@@ -18,7 +18,8 @@ pytest.importorskip("playwright", reason="driving a browser needs pip install pl
 
 from playwright.sync_api import sync_playwright
 
-from autohr.lab.experiments.searches import CellResult, ComparisonResult, Training, compare_groups, group_cells
+from autohr.lab.evaluate.stored import CellResult, ComparisonResult, Training
+from autohr.lab.experiments.searches import compare_groups, group_cells
 from autohr.lab.nets._genotype import GENOTYPES
 from autohr.lab.reports.manifest import render_manifest_page
 from autohr.lab.reports.run import render_run_page

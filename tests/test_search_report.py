@@ -251,7 +251,7 @@ def test_the_history_counts_what_changed(tmp_path: Path) -> None:
 
 def test_warm_up_is_where_the_architecture_has_no_loss(tmp_path: Path) -> None:
     search_run(tmp_path)
-    assert search._frozen_epochs(read_search(tmp_path)) == 1
+    assert read_search(tmp_path).frozen_epochs == 1
 
 
 def test_nothing_logged_and_damage_are_said(tmp_path: Path) -> None:

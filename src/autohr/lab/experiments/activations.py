@@ -1,4 +1,4 @@
-"""What nets look at in a video, and the waves they read from it, beside the true one: AutoHR's Appendix D and Fig. 6.
+"""Activations of nets over a video, and the waves they read from it, beside the true one (AutoHR, Appendix D, Fig. 6).
 
     RUN/config.json                     the video, the weights, the truth
     RUN/results/activations.npz         the arrays (``autohr.lab.reports.activations`` says which)
@@ -32,15 +32,15 @@ from autohr.types import FaceClip, Float, Pulse
 KIND = "activations"
 
 WINDOW_S = 10.0
-"""What the nets are fed at a time: as measured and as judged."""
+"""Length of what the nets are fed at a time, as when they measure and are evaluated."""
 
 KEEP_S = 0.5
-"""A map and its crop are kept every half second: 60 of each in half a minute are some megabytes, and no head moves
-far in less."""
+"""Time between the maps and crops that are kept: 60 in half a minute are some megabytes, and no head moves far in
+less."""
 
 
-class _Kept:
-    """What was kept of one net, window by window."""
+class _KeptMaps:
+    """Maps and crops of one net, kept window by window."""
 
     def __init__(self) -> None:
         self.t_s: list[float] = []
@@ -77,21 +77,28 @@ def watch_video(
     A net is fed the same crops as when it measures, in windows of ``WINDOW_S``; its maps are of the frames as they are,
     also where ``load_method`` would thin a very fast video for it.
 
-    Args:
-        weights: names of shipped weights or files, one for each net that is shown.
-        truth: what was known of the heart, on the video's clock; None where nothing was.
-        say: called with one line before each pass over the video.
+    Parameters
+    ----------
+    weights
+        Names of shipped weights or files, one for each net that is shown.
+    truth
+        Reference on the video's clock; None where there is none.
+    say
+        Called with one line before each pass over the video.
 
-    Raises:
-        VideoError, NoFace, SignalTooShort: as ``measure``.
-        BadWeights, UnknownName: weights that are damaged, or of a net whose layers are not known here.
-        BadRecipe: the folder holds a run of another video or other weights.
-        ValueError: no weights.
+    Raises
+    ------
+    VideoError, NoFace, SignalTooShort
+        As ``measure``.
+    BadWeights, UnknownName
+        Weights that are damaged, or of a net whose layers are not known here.
+    BadRecipe
+        The folder holds a run of another video or other weights.
     """
     if not weights:
         raise ValueError("weights is empty; name the weights of at least one net.")
     files = [shipped_weights().get(name, Path(name)) for name in weights]
-    watchers = [load_activations(file, device) for file in files]
+    readers = [load_activations(file, device) for file in files]
     methods = [load_method(None, name, device) for name in weights]
     config = {
         "kind": KIND,
@@ -107,12 +114,12 @@ def watch_video(
     arrays: dict[str, Any] = {}
     nets: list[dict[str, Any]] = []
     true_t_s, true_bvp = _true_wave(truth, start_s, end_s)
-    for number, (method, watch) in enumerate(zip(methods, watchers, strict=True)):
+    for number, (method, read_maps) in enumerate(zip(methods, readers, strict=True)):
         say(f"Watching {method.title} ({method.weights}) ...")
-        kept = _Kept()
+        kept = _KeptMaps()
         measured = measure(
             video,
-            _watching(method, watch, kept),
+            _keeping_maps(method, read_maps, kept),
             window_s=WINDOW_S,
             stride_s=WINDOW_S,
             start_s=start_s,
@@ -146,13 +153,10 @@ def watch_video(
 
 
 def find_truth(video: Path, dataset: str | None, root: Path | None) -> Reference | None:
-    """The reference of a video: that of the recording of a dataset whose video it is.
+    """Return the reference of a video: that of the recording of a dataset whose video it is.
 
-    Without a dataset, a ``.truth.json`` beside the video is read, as ``autohr synth`` writes it; else None.
-
-    Raises:
-        UnknownName: no such dataset.
-        BadRecording: the dataset has no recording of this video.
+    Without a dataset, a ``.truth.json`` beside the video is read, as ``autohr synth`` writes it; else None. Raises
+    UnknownName where there is no such dataset, BadRecording where it has no recording of this video.
     """
     if dataset is None:
         if not video.with_suffix(".truth.json").exists():
@@ -168,9 +172,10 @@ def find_truth(video: Path, dataset: str | None, root: Path | None) -> Reference
 
 
 def head_motion(video: Path, start_s: float = 0.0, end_s: float | None = None) -> tuple[Float, Float]:
-    """(t_s (N,), speed (N,)): how fast the followed face moves or grows, in face widths per second.
+    """Return (t_s (N,), speed (N,)) of the tracked face, in face widths per second.
 
-    Smoothed over 0.2 s, for a tracked box trembles. Taken from the tracked box also where a net keeps the first one.
+    Speed is of moving and growing, smoothed over 0.2 s, for a tracked box trembles. It is taken from the tracked box
+    also where a net keeps the first one.
     """
     stretches: list[tuple[Float, Float]] = []
 
@@ -192,9 +197,9 @@ def head_motion(video: Path, start_s: float = 0.0, end_s: float | None = None) -
     return t_s[order], speed[order]
 
 
-def _watching(method: Method, watch: Callable[[NDArray[np.float32]], Maps], kept: _Kept) -> Method:
+def _keeping_maps(method: Method, read_maps: Callable[[NDArray[np.float32]], Maps], kept: _KeptMaps) -> Method:
     def wave(clip: FaceClip) -> Pulse:
-        kept.take(clip, watch(clip.as_net_input()))
+        kept.take(clip, read_maps(clip.as_net_input()))
         return method.wave(clip)
 
     return replace(method, wave=wave)
@@ -208,9 +213,11 @@ def _true_wave(truth: Reference | None, start_s: float, end_s: float | None) -> 
 
 
 def _likeness(pulse: Pulse, true_t_s: Float, true_bvp: Float) -> float | None:
-    """MACC of the predicted and the true wave where both are known: the best correlation within a second of lag.
+    """Return the MACC of the predicted and the true wave: the best correlation within a second of lag.
 
-    Skin and finger are not in phase, and neither are their sensors' filters; a lag is no error of the net."""
+    Skin and finger are not in phase, and neither are their sensors' filters; a lag is no error of the net. None where
+    the waves have less than two seconds in common.
+    """
     t_s = pulse.start_s + np.arange(len(pulse.bvp)) / pulse.fps
     if len(true_t_s) < 2:
         return None

@@ -1,4 +1,4 @@
-"""What a method costs on this machine: parameters, arithmetic, time and memory, each for a second of video.
+"""Costs of a method on this machine: parameters, arithmetic, time and memory, each for a second of video.
 
 Every method is measured in a process of its own, on the same seconds of a face that was found already: finding it costs
 all of them the same. Times are of the machine at hand, so they compare with each other and not with elsewhere.
@@ -21,12 +21,12 @@ from autohr.methods import load_method, shipped_weights
 from autohr.types import FaceClip
 
 ROUNDS = 4
-"""Of which the fastest counts: the others had to share the machine."""
+"""Number of timed calls, of which the fastest counts: the others had to share the machine."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One method to be measured, and the clip it is given: with face crops for a net."""
+class TimedMethod:
+    """Method to be measured, and the clip it is given: with face crops for a net."""
 
     label: str
     name: str
@@ -36,28 +36,23 @@ class Asked:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one method, for one second of video. None where it does not apply."""
+    """Cost of a method for one second of video. None where it does not apply."""
 
     label: str
     parameters: int | None
     gflop: float | None
-    """Billions of operations of one pass of the net (``nets.inference.count_work``); formulas have few, and are not
-    counted."""
+    """Billions of operations of one pass of the net (``count_work``); formulas have few, and are not counted."""
     ms: float
-    """From the face clip to the estimate with its confidence, for which nets also read four parts of the face; on all
-    cores that numpy and torch take."""
+    """Milliseconds from the face clip to the estimate with its confidence, for which nets also read four parts of the
+    face; on all cores that numpy and torch take."""
     peak_mib: float
     """Largest memory of a process that does nothing else, libraries included."""
 
 
-def measure_costs(asked: Sequence[Asked], say: Callable[[str], None] | None = None) -> tuple[Cost, ...]:
-    """The costs of methods, one after the other.
-
-    Raises:
-        UnknownName, BadWeights: as ``load_method``.
-    """
+def measure_costs(methods: Sequence[TimedMethod], say: Callable[[str], None] | None = None) -> tuple[Cost, ...]:
+    """Measure the costs of methods, one after the other; raises UnknownName and BadWeights as ``load_method``."""
     costs = []
-    for one in asked:
+    for one in methods:
         if say is not None:
             say(f"{one.label}: measuring its cost")
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
@@ -65,9 +60,9 @@ def measure_costs(asked: Sequence[Asked], say: Callable[[str], None] | None = No
     return tuple(costs)
 
 
-def _measure(asked: Asked) -> Cost:
-    method = load_method(asked.name, asked.weights)
-    clip = asked.clip if method.crop is not None else dataclasses.replace(asked.clip, clip=None)
+def _measure(timed: TimedMethod) -> Cost:
+    method = load_method(timed.name, timed.weights)
+    clip = timed.clip if method.crop is not None else dataclasses.replace(timed.clip, clip=None)
     times = []
     # The first call also loads libraries and chooses kernels.
     for _ in range(1 + ROUNDS):
@@ -80,14 +75,14 @@ def _measure(asked: Asked) -> Cost:
         # After the memory was read, for counting takes some itself.
         from autohr.lab.nets._inference import count_work
 
-        path = asked.weights or shipped_weights()[asked.name]
+        path = timed.weights or shipped_weights()[timed.name]
         parameters, flop = count_work(path, clip.n_frames, method.crop.size_px)
         size = {"parameters": parameters, "gflop": flop / clip.duration_s / 1e9}
-    return Cost(asked.label, ms=1000 * min(times[1:]) / clip.duration_s, peak_mib=peak, **size)
+    return Cost(timed.label, ms=1000 * min(times[1:]) / clip.duration_s, peak_mib=peak, **size)
 
 
 def _peak_mib() -> float:
-    """Of this process alone: what ``getrusage`` says on Linux may be of the process that started it."""
+    """Return the peak memory of this process alone; on Linux ``getrusage`` may give that of its parent."""
     try:
         status = Path("/proc/self/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024

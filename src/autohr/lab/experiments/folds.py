@@ -2,7 +2,7 @@
 
     OUT/fold_1/             the training of fold 1, as ``autohr train`` leaves it
     OUT/fold_2/ ...
-    EVALUATION/results/     what all folds' nets say of their test subjects (``evaluate.results``)
+    EVALUATION/results/     the results of all folds' nets on their test subjects (``evaluate.results``)
 
 Training and testing take their folds from one place, ``evaluate.protocols.folds_of``, so no net is tested on a face
 that it was trained on. Within a training, the fold's subjects are watched as it goes on, but they choose nothing: the
@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a cache holds of a protocol's datasets, and what it lacks."""
+    """Recordings of a protocol's datasets that a cache holds, and recordings that it lacks."""
 
     recordings: tuple[CachedRecording, ...]
     entries: tuple[Entry, ...]
@@ -47,10 +47,9 @@ class Prepared:
 
 
 def open_prepared(cache: Path, datasets: Collection[str], crop: CropConfig) -> Prepared:
-    """Everything that ``autohr prepare`` left of some datasets, excluded and absent recordings included.
+    """Open everything that ``autohr prepare`` left of some datasets, excluded and absent recordings included.
 
-    Raises:
-        BadRecording: one of them was not prepared with this crop; the message names the command that does it.
+    Raises BadRecording where one of them was not prepared with this crop; the message names the command that does it.
     """
     recordings: list[CachedRecording] = []
     entries: list[Entry] = []
@@ -80,13 +79,12 @@ def _absent(cache: Path, crop: CropConfig, dataset: str) -> list[Absent]:
     return [Absent(row["id"], row["reason"], row["known_gap"]) for row in rows if row["state"] == "absent"]
 
 
-def judge_formula(
+def evaluate_formula(
     method: Method, protocol: Protocol, evaluation: Path, *, cache: Path, label: str | None = None
 ) -> Results:
-    """What a method that learns nothing says of every recording of the protocol.
+    """Evaluate a method that learns nothing on every recording of the protocol.
 
-    Raises:
-        BadRecording: the protocol's datasets are not prepared.
+    Raises BadRecording where the protocol's datasets are not prepared.
     """
     prepared = open_prepared(cache, protocol.datasets, crop_of(protocol, method))
     return run(
@@ -100,7 +98,7 @@ def judge_formula(
     )
 
 
-def judge_net(
+def evaluate_net(
     recipe_path: Path,
     overrides: Sequence[str],
     protocol: Protocol,
@@ -114,18 +112,28 @@ def judge_net(
 ) -> Results:
     """Train and test a net as a protocol has it.
 
-    Args:
-        recipe_path, overrides: as ``train`` takes them. Their fold and their share of validation subjects are replaced
-            by the protocol's; the cache is the recipe's.
-        out: folder of the trainings.
-        evaluation: run directory of the results; several methods of one protocol may share it.
-        label: of the net in the results.
-        folds: of a protocol with folds, those to train and test now; all if None. The others stay pending.
+    Parameters
+    ----------
+    recipe_path, overrides
+        As ``train`` takes them. Their fold and their share of validation subjects are replaced by the protocol's; the
+        cache is the recipe's.
+    out
+        Folder of the trainings.
+    evaluation
+        Run directory of the results; several methods of one protocol may share it.
+    label
+        Label of the net in the results.
+    folds
+        Folds to train and test now, of a protocol with folds; all if None. The others stay pending.
 
-    Raises:
-        BadRecording: a dataset of the protocol, or of the recipe, is not prepared.
-        BadRecipe: see ``train``; or a recipe whose datasets are not those that the protocol trains on.
-        Stopped: training was stopped; the same call goes on.
+    Raises
+    ------
+    BadRecording
+        A dataset of the protocol, or of the recipe, is not prepared.
+    BadRecipe
+        See ``train``; or a recipe whose datasets are not those that the protocol trains on.
+    Stopped
+        Training was stopped; the same call goes on.
     """
     recipe = read_recipe(recipe_path, overrides)
     say = say or (lambda line: None)
@@ -133,7 +141,7 @@ def judge_net(
     tested = open_prepared(Path(recipe.data.cache), protocol.datasets or recipe.data.datasets, recipe.crop)
     if isinstance(protocol.split, CrossDataset):
         say(f"{label}: training on {', '.join(recipe.data.datasets)}")
-        weights = train_to_end(recipe_path, [*overrides, *_watched(recipe)], out / "all", progress)
+        weights = train_to_end(recipe_path, [*overrides, *_last_subject_validates(recipe)], out / "all", progress)
         method: Method | dict[int, Method] = _load(recipe, weights)
     else:
         subjects_of = subjects_of_folds(protocol, tested)
@@ -178,10 +186,9 @@ def _refuse_other_data(recipe: Recipe, protocol: Protocol, recipe_path: Path) ->
 
 
 def subjects_of_folds(protocol: Protocol, prepared: Prepared) -> dict[int, list[str]]:
-    """Fold -> the subjects that are tested in it and have a recording that can be used, as dataset/subject.
+    """Return fold -> the subjects that are tested in it and have a recording that can be used, as dataset/subject.
 
-    Raises:
-        BadRecipe: the protocol has no folds.
+    Raises BadRecipe where the protocol has no folds.
     """
     known = {one.recording_id: one for one in prepared.recordings} | {one.id: one for one in prepared.entries}
     home = folds_of(protocol, known)
@@ -197,33 +204,32 @@ def subjects_of_folds(protocol: Protocol, prepared: Prepared) -> dict[int, list[
 
 
 def fold_overrides(fold: int, n_folds: int, protocol: Protocol, subjects: Sequence[str]) -> list[str]:
-    """Of a recipe, so that nobody of ``subjects``, whom ``fold`` tests, is learned from."""
+    """Return the changes of a recipe by which nobody of ``subjects``, whom ``fold`` tests, is learned from."""
     k = max(n_folds, protocol.split.k if isinstance(protocol.split, KFold) else 1)
     return [f"data.fold={fold}", f"data.n_folds={k}", f"data.val_subjects={_toml(subjects)}"]
 
 
-def _watched(recipe: Recipe) -> list[str]:
-    """Of a net that is tested elsewhere: the last subject by name watches its training, all others are learned from.
+def _last_subject_validates(recipe: Recipe) -> list[str]:
+    """Return the changes of a recipe by which a net that is tested elsewhere learns from all subjects but one.
 
-    The paper trains on all of VIPL-HR. Our trainings need somebody who says whether they learn: one subject of 107.
+    The paper trains on all of VIPL-HR. Our trainings need validation: the last subject by name, one of 107.
     """
     found = open_prepared(Path(recipe.data.cache), recipe.data.datasets, recipe.crop).recordings
     return [f"data.val_subjects={_toml([max(subject_key(one) for one in found)])}"]
 
 
 def _toml(texts: Sequence[str]) -> str:
-    """A list of texts as TOML has it; names of subjects hold no quotes."""
+    """Return a list of texts as TOML has it; names of subjects hold no quotes."""
     return "[" + ", ".join(f"'{text}'" for text in texts) + "]"
 
 
 def train_to_end(
     recipe_path: Path, overrides: Sequence[str], folder: Path, progress: Callable[[Progress], None] | None
 ) -> Path:
-    """The weights of the last step. A training that has ended is not repeated: its weights are tested as they are.
+    """Train, unless the training in ``folder`` has ended already, and return the weights of the last step.
 
-    Raises:
-        BadRecipe: see ``train``; also where ``folder`` holds a run of another recipe.
-        Stopped: training was stopped; the same call goes on.
+    Raises BadRecipe as ``train``, also where ``folder`` holds a run of another recipe; Stopped where training was
+    stopped: the same call goes on.
     """
     weights = folder / "checkpoints" / LAST
     recipe = read_recipe(recipe_path, overrides)
@@ -241,12 +247,12 @@ def train_to_end(
 
 
 def has_ended(folder: Path) -> bool:
-    """Whether a training came to its last step; one that was stopped has results too."""
+    """Return True for a training that came to its last step; one that was stopped has results too."""
     ended = folder / "results" / "fit.json"
     if not (ended.exists() and (folder / "checkpoints" / LAST).exists()):
         return False
-    said = read_json(ended)
-    return bool(said["step"] >= said["n_steps"])
+    fit = read_json(ended)
+    return bool(fit["step"] >= fit["n_steps"])
 
 
 def _load(recipe: Recipe, weights: Path) -> Method:

@@ -1,11 +1,11 @@
-"""Was it the search, or luck? Searched cells, random cells and reconstructions, each trained anew under one budget.
+"""Comparison of searched cells with random ones and reconstructions, each trained anew under one budget.
 
     OUT/s0-seed0/            the training of cell s0 with training seed 0, as ``autohr train`` leaves it
     OUT/random_0-seed0/ ...
     OUT/results/comparison.json      what is returned; a table and a page can be made of it alone
 
 All trainings follow one recipe: the same data, steps, learning rate and held-out subjects. They differ in the genotype
-and the seed, and in nothing else. Judged are the weights of the last step, so the held-out subjects choose nothing.
+and the seed, and in nothing else. The weights of the last step are evaluated, so the held-out subjects choose nothing.
 
 The unit is the cell, not the training: two seeds of one cell say how much training differs, and nothing about other
 cells. So the seeds of a cell are averaged first, and groups are compared by the means of their cells.
@@ -28,6 +28,8 @@ import numpy as np
 from autohr.errors import AutoHRError, BadRecipe, Stopped, UnknownName
 from autohr.files import make_folder, read_json, write_json
 from autohr.lab.datasets.folds import subject_key
+from autohr.lab.evaluate.rows import make_rows
+from autohr.lab.evaluate.stored import COMPARISON, CellResult, Comparison, ComparisonResult, Group, Training
 from autohr.lab.evaluate.tables import NOTHING, Sheet, figure
 from autohr.lab.experiments.folds import has_ended, train_to_end
 from autohr.lab.nets import NETS, make_config
@@ -41,10 +43,8 @@ from autohr.lab.search.space import SpaceConfig, cost_of, measure_costs, random_
 from autohr.lab.train.loop import Progress, print_progress
 from autohr.lab.train.recipe import DATA, Recipe, open_recordings, read_recipe
 
-KIND = "comparison"
 NOT_YET = "not trained yet"
 """Reason of a cell whose training was not asked for."""
-RESULT = "comparison.json"
 GROUPS: dict[str, str] = {
     "searched": "found by a search",
     "random": "drawn by chance from the same space",
@@ -54,21 +54,22 @@ GROUPS: dict[str, str] = {
 """Group of cells -> what its cells are."""
 
 SIGNIFICANT = 0.05
-"""One-sided. Three cells against three can reach it only if each of the three beats each of the others."""
+"""Largest significant p, one-sided. Three cells against three reach it only if each of the three beats each other."""
 
 SCORES = ("mae_bpm", "rmse_bpm", "within_5_bpm", "pearson_r")
-"""Of a validation, as ``train.fit`` logs it."""
+"""Scores of a validation, as ``train.fit`` logs them."""
+SHOWN_SCORES = SCORES[:3]
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A cell to be trained."""
+    """Cell to be trained."""
 
     label: str
     group: str
-    """One of ``GROUPS``."""
+    """Key of ``GROUPS``."""
     source: str
     """Name, file or folder that it was given as, or how it was drawn."""
     genotype: Genotype
@@ -76,99 +77,8 @@ class Candidate:
     """Ids of the recordings by which a search chose it."""
 
 
-@dataclass(frozen=True)
-class Training:
-    """One training as it ended."""
-
-    seed: int
-    run: str
-    """Name of its folder."""
-    n_steps: int
-    mae_bpm: float | None
-    rmse_bpm: float | None
-    within_5_bpm: float | None
-    pearson_r: float | None
-    chance_mae_bpm: float | None
-    """Of always saying the mean rate of the training recordings."""
-    wall_s: float
-    """Of all calls that worked on it and were not killed."""
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """One cell, and what came of it."""
-
-    label: str
-    group: str
-    source: str
-    genotype: dict[str, Any]
-    """As ``Genotype.as_dict``."""
-    parameters: int
-    gflop_per_s: float
-    """Of the whole network for a second of video, 1e9, two to a multiplication with addition."""
-    trainings: tuple[Training, ...]
-    why_not: str | None
-    """Why it is not, or not fully, trained; it is then left out of the groups."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Cells of one kind. Means and standard deviations (n - 1) are over cells, each the mean of its trainings."""
-
-    name: str
-    n: int
-    mean: dict[str, float | None]
-    """Score -> mean."""
-    sd: dict[str, float | None]
-    """Score -> SD; None of a single cell."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Searched cells against another group, by the MAE."""
-
-    other: str
-    n_searched: int
-    n_other: int
-    difference_bpm: float
-    """Mean of the searched cells minus mean of the others; negative: searched cells err less."""
-    spread_bpm: float | None
-    """SD within the two groups, pooled; None where both hold one cell."""
-    p: float
-    """Exact permutation test, one-sided: share of all ways to call so many of these cells searched in which they would
-    come out at least as well."""
-    least_p: float
-    """The smallest p that so few cells can give."""
-    beats: bool
-    """p at most ``SIGNIFICANT``, and a difference above the spread."""
-    words: str
-
-
-@dataclass(frozen=True)
-class ComparisonResult:
-    """All of it, as comparison.json holds it."""
-
-    recipe: str
-    overrides: tuple[str, ...]
-    n_steps: int | None
-    batch_size: int
-    seeds: tuple[int, ...]
-    held_out: tuple[str, ...]
-    """Subjects on which all are judged, as dataset/subject."""
-    n_held_out: int
-    """Recordings of theirs."""
-    n_windows: int | None
-    """Windows of those recordings on which all are judged: every one, or as many as the recipe's ``fit.val_windows``.
-    None before any training has ended, and in files that were written before it was counted."""
-    cells: tuple[CellResult, ...]
-    groups: tuple[Group, ...]
-    comparisons: tuple[Comparison, ...]
-    notes: tuple[str, ...]
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The experiment
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def compare_genotypes(
@@ -184,22 +94,33 @@ def compare_genotypes(
     progress: Callable[[Progress], None] | None = print_progress,
     say: Say | None = None,
 ) -> ComparisonResult:
-    """Train every cell from its beginning under one budget, and compare the groups. What ``out`` has is not made again.
+    """Train every cell from its beginning under one budget, and compare the groups.
 
-    Args:
-        cells: names of ``GENOTYPES``, run folders of searches, genotype files.
-        recipe_path, overrides: of all trainings, as ``train`` takes them; the net must be autohr.
-        n_random: cells drawn by ``random_seed`` from the space of the searches among ``cells``, of all nine
-            operations and one shared cell where there are none. None is drawn twice, and none that was given.
-        seeds: of the trainings; every cell is trained with each.
-        only: labels of the cells to train now; the others are read if they have ended. So two processes can share
-            the work.
+    What ``out`` has already is not made again.
 
-    Raises:
-        AutoHRError: no such cell, two of one label, a search without a result; or no cell could be trained: the error
-            of the first. Where only some fail, their ``why_not`` says why, and the others are trained.
-        Stopped: training was stopped by a signal; the same call goes on.
-        BadRecipe: another net, or a run in ``out`` of another recipe.
+    Parameters
+    ----------
+    cells
+        Names of ``GENOTYPES``, run folders of searches, genotype files.
+    recipe_path, overrides
+        Recipe of all trainings, as ``train`` takes it; the net must be autohr.
+    n_random
+        Number of cells drawn by ``random_seed`` from the space of the searches among ``cells``, of all nine operations
+        and one shared cell where there are none. None is drawn twice, and none that was given.
+    seeds
+        Seeds of the trainings; every cell is trained with each.
+    only
+        Labels of the cells to train now; the others are read if they have ended. So two processes can share the work.
+
+    Raises
+    ------
+    AutoHRError
+        No such cell, two of one label, a search without a result; or no cell could be trained: the error of the first.
+        Where only some fail, their ``why_not`` says why, and the others are trained.
+    Stopped
+        Training was stopped by a signal; the same call goes on.
+    BadRecipe
+        Another net, or a run in ``out`` of another recipe.
     """
     say = say or (lambda line: None)
     if not seeds or len(set(seeds)) != len(seeds):
@@ -211,32 +132,41 @@ def compare_genotypes(
         raise BadRecipe(f"{recipe_path}: cells are for net 'autohr', not {recipe.net!r}; name another recipe.")
     candidates = [*map(find_cell, cells)]
     candidates += draw_cells(candidates, n_random, random_seed)
-    _refuse_twins(candidates)
-    labels = [one.label for one in candidates]
-    for label in only:
-        if label not in labels:
-            raise UnknownName("cell", label, labels)
-    config = _net_config(recipe, recipe_path)
-    results: list[CellResult] = []
-    failures: list[AutoHRError] = []
+    by_label: dict[str, Candidate] = {}
     for one in candidates:
-        trainings: list[Training] = []
-        why = None
-        for seed in seeds:
-            folder = out / f"{one.label}-seed{seed}"
-            changes = [*overrides, f"net_config.genotype={toml_inline(one.genotype.as_dict())}", f"fit.seed={seed}"]
-            if only and one.label not in only and not has_ended(folder):
-                why = why or NOT_YET
-                continue
-            say(f"{one.label} ({one.group}), seed {seed}: {folder}")
-            try:
-                trainings.append(_train(recipe_path, changes, folder, seed, progress))
-            except Stopped:
-                raise
-            except AutoHRError as error:
-                why = f"seed {seed}: {error}"
-                failures.append(error)
-                say(f"{one.label}: FAILED: {error}")
+        twin = by_label.setdefault(one.label, one)
+        if twin is not one:
+            raise AutoHRError(
+                f"Two cells would be called {one.label!r}: {twin.source!r} and {one.source!r}. Rename one."
+            )
+    for label in only:
+        if label not in by_label:
+            raise UnknownName("cell", label, by_label)
+    try:
+        config: AutoHRConfig = make_config(NETS["autohr"], recipe.net_config)
+    except (TypeError, ValueError) as error:
+        raise BadRecipe(f"{recipe_path}: [net_config] {error}") from None
+
+    def folder_of(key: tuple[str, int]) -> Path:
+        return out / f"{key[0]}-seed{key[1]}"
+
+    def train_cell(key: tuple[str, int]) -> Training:
+        cell, folder = by_label[key[0]], folder_of(key)
+        say(f"{cell.label} ({cell.group}), seed {key[1]}: {folder}")
+        genotype = f"net_config.genotype={toml_inline(cell.genotype.as_dict())}"
+        return _train(recipe_path, [*overrides, genotype, f"fit.seed={key[1]}"], folder, key[1], progress)
+
+    asked = list(itertools.product(by_label, seeds))
+    chosen = [key for key in asked if not only or key[0] in only or has_ended(folder_of(key))]
+    trainings, failures = make_rows(chosen, train_cell, name=lambda key: key[0], say=say)
+    results = []
+    for one in candidates:
+        reasons = {
+            key: f"seed {key[1]}: {failures[key]}" if key in failures else NOT_YET
+            for key in asked
+            if key[0] == one.label and key not in trainings
+        }
+        failed = [reason for key, reason in reasons.items() if key in failures]
         parameters, gflop_per_s = cost(one.genotype, config, recipe)
         results.append(
             CellResult(
@@ -246,47 +176,20 @@ def compare_genotypes(
                 genotype=one.genotype.as_dict(),
                 parameters=parameters,
                 gflop_per_s=gflop_per_s,
-                trainings=tuple(trainings),
-                why_not=why,
+                trainings=tuple(training for key, training in trainings.items() if key[0] == one.label),
+                why_not=failed[-1] if failed else next(iter(reasons.values()), None),
             )
         )
-    if failures and not any(cell.trainings for cell in results):
-        raise failures[0]
     result = _summarise(recipe_path, recipe, overrides, seeds, candidates, results, out)
-    make_folder(out / "results")
-    write_json(out / "results" / RESULT, {"kind": KIND, **dataclasses.asdict(result)})
+    make_folder((out / COMPARISON).parent)
+    write_json(out / COMPARISON, {"kind": "comparison", **dataclasses.asdict(result)})
     return result
 
 
-def read_comparison(out: Path) -> ComparisonResult:
-    """What ``compare_genotypes`` left in a folder.
-
-    Raises:
-        AutoHRError: nothing, or a damaged file.
-    """
-    file = out / "results" / RESULT
-    said = read_json(file)
-    try:
-        said = {"n_windows": None, **said}
-        fields = {field.name: said[field.name] for field in dataclasses.fields(ComparisonResult)}
-        fields |= {name: tuple(said[name]) for name in ("overrides", "seeds", "held_out", "notes")}
-        fields["cells"] = tuple(
-            CellResult(**cell | {"trainings": tuple(Training(**one) for one in cell["trainings"])})
-            for cell in said["cells"]
-        )
-        fields["groups"] = tuple(Group(**one) for one in said["groups"])
-        fields["comparisons"] = tuple(Comparison(**one) for one in said["comparisons"])
-        return ComparisonResult(**fields)
-    except (KeyError, TypeError) as error:
-        raise AutoHRError(f"{str(file)!r} is damaged ({error}); run the comparison again.") from None
-
-
 def find_cell(text: str) -> Candidate:
-    """A cell by what a user calls it: a name of ``GENOTYPES``, the run folder of a search, or a genotype file.
+    """Return the cell of a name in ``GENOTYPES``, of the run folder of a search, or of a genotype file.
 
-    Raises:
-        AutoHRError: it is none of them, or the search has not ended.
-        BadRecipe: a file that is no genotype.
+    Raises AutoHRError where it is none of them or the search has not ended, BadRecipe for a file that is no genotype.
     """
     path = Path(text)
     if text in GENOTYPES:
@@ -300,7 +203,7 @@ def find_cell(text: str) -> Candidate:
                 f"The search in {text!r} has not ended: it holds no results/{GENOTYPE}. The command that began it goes "
                 "on with it."
             )
-        return Candidate(path.resolve().name, "searched", text, read_genotype(file), _seen(path))
+        return Candidate(path.resolve().name, "searched", text, read_genotype(file), _recordings_of_search(path))
     if path.is_file():
         return Candidate(path.stem, "given", text, read_genotype(path))
     raise AutoHRError(
@@ -317,11 +220,10 @@ def search_cell(
     progress: Callable[[Progress], None] | None = print_progress,
     say: Say | None = None,
 ) -> Genotype:
-    """The cell that a search finds. One that has ended is not repeated, one that was stopped goes on.
+    """Search for a cell. A search that has ended is not repeated, one that was stopped goes on.
 
-    Raises:
-        BadRecipe: see ``search.recipe.search``; also where ``out`` holds a search of another recipe.
-        Stopped: the search was stopped by a signal; the same call goes on.
+    Raises BadRecipe as ``search.recipe.search``, also where ``out`` holds a search of another recipe; Stopped where a
+    signal ended the search.
     """
     found = run_search(recipe_path, overrides, out=out, progress=progress, say=say)
     if found.search.genotype is None or not found.genotype.exists():
@@ -333,12 +235,11 @@ def search_cell(
 
 
 def draw_cells(beside: Sequence[Candidate], n: int, seed: int) -> list[Candidate]:
-    """``n`` random cells of the space that the searched ones among ``beside`` came from."""
+    """Draw ``n`` random cells of the space that the searched ones among ``beside`` came from."""
     searched = [one for one in beside if one.group == "searched"]
     kind = "varied" if searched and all(one.genotype.kind == "varied" for one in searched) else "shared"
-    known_ops = [_ops_of(Path(one.source)) for one in searched]
-    plain = bool(known_ops) and all(ops == SPACE_WITHOUT_TDC for ops in known_ops)
-    space = SPACE_WITHOUT_TDC if plain else SPACE
+    is_plain = bool(searched) and all(_ops_of(Path(one.source)) == SPACE_WITHOUT_TDC for one in searched)
+    space = SPACE_WITHOUT_TDC if is_plain else SPACE
     rng = np.random.default_rng(seed)
     taken = {one.genotype.cells for one in beside}
     drawn: list[Candidate] = []
@@ -354,55 +255,24 @@ def draw_cells(beside: Sequence[Candidate], n: int, seed: int) -> list[Candidate
 
 
 def _ops_of(run: Path) -> tuple[Op, ...]:
-    """The operations that a search chose from; all where its run does not say."""
+    """Return the operations that a search chose from; all where its run does not say."""
     file = run / "results" / SEARCH
     names = tuple(read_json(file).get("ops") or ()) if file.is_file() else ()
     return next((ops for ops in (SPACE, SPACE_WITHOUT_TDC) if tuple(map(str, ops)) == names), SPACE)
 
 
-def _seen(run: Path) -> frozenset[str]:
-    """Ids of the recordings in a search's results/data.json, but for those that it only validated on or left out."""
+def _recordings_of_search(run: Path) -> frozenset[str]:
+    """Return the ids of the recordings by which a search chose, without those that it only validated on or left out."""
     file = run / "results" / DATA
-    if not file.is_file():
-        return frozenset()
-    said = read_json(file)
-    return frozenset(
-        str(one)
-        for part, ids in said.items()
-        if part not in ("val", "left_out") and isinstance(ids, list)
-        for one in ids
-    )
-
-
-def _refuse_twins(candidates: Sequence[Candidate]) -> None:
-    labels: dict[str, Candidate] = {}
-    for one in candidates:
-        if one.label in labels:
-            raise AutoHRError(
-                f"Two cells would be called {one.label!r}: {labels[one.label].source!r} and {one.source!r}. Rename one."
-            )
-        labels[one.label] = one
-
-
-def _net_config(recipe: Recipe, recipe_path: Path) -> AutoHRConfig:
-    try:
-        config: AutoHRConfig = make_config(NETS["autohr"], recipe.net_config)
-    except (TypeError, ValueError) as error:
-        raise BadRecipe(f"{recipe_path}: [net_config] {error}") from None
-    return config
+    parts = read_json(file) if file.is_file() else {}
+    lists = [ids for part, ids in parts.items() if part not in ("val", "left_out") and isinstance(ids, list)]
+    return frozenset(map(str, itertools.chain(*lists)))
 
 
 def cost(genotype: Genotype, config: AutoHRConfig, recipe: Recipe) -> tuple[int, float]:
-    """(parameters, GFLOP per second of video) of the network that a recipe trains with this genotype."""
-    space = SpaceConfig(
-        stem_channels=config.stem_channels,
-        channels=config.channels,
-        cells_per_block=config.cells_per_block,
-        stem_stride=config.stem_stride,
-        input=config.input,
-        partial=1,
-        widen=1,
-    )
+    """Return (parameters, GFLOP per second of video) of the network that a recipe trains with this genotype."""
+    same = ("stem_channels", "channels", "cells_per_block", "stem_stride", "input")
+    space = SpaceConfig(**{name: getattr(config, name) for name in same}, partial=1, widen=1)
     costs = cost_of(genotype, measure_costs(space, recipe.data.size_px, recipe.data.n_frames))
     return int(costs["parameters"]), float(costs["gflop_per_s"])
 
@@ -414,9 +284,8 @@ def _train(
     seed: int,
     progress: Callable[[Progress], None] | None,
 ) -> Training:
-    clock = folder / "results" / "wall.json"
+    clock, ended = folder / "results" / "wall.json", folder / "results" / "fit.json"
     before_s = float(read_json(clock)["wall_s"]) if clock.exists() else 0.0
-    ended = folder / "results" / "fit.json"
     was = read_json(ended) if ended.exists() else None
     began_s = time.monotonic()
     try:
@@ -425,20 +294,25 @@ def _train(
         # A training that had ended already took no time now.
         if clock.parent.is_dir() and not (ended.exists() and read_json(ended) == was and clock.exists()):
             write_json(clock, {"wall_s": before_s + time.monotonic() - began_s})
-    said = read_json(ended)
-    last = said["last"]
+    fit = read_json(ended)
     return Training(
         seed=seed,
         run=folder.name,
-        n_steps=int(said["n_steps"]),
-        chance_mae_bpm=last.get("chance_mae_bpm"),
+        n_steps=int(fit["n_steps"]),
+        chance_mae_bpm=fit["last"].get("chance_mae_bpm"),
         wall_s=float(read_json(clock)["wall_s"]),
-        **{name: last.get(name) for name in SCORES},
+        **{name: fit["last"].get(name) for name in SCORES},
     )
 
 
 def toml_inline(value: Any) -> str:
-    """Plain values on one line of TOML, as ``--set`` takes them. Raises ValueError for what TOML cannot hold."""
+    """Return plain values on one line of TOML, as ``--set`` takes them; ValueError for what TOML cannot hold.
+
+    Examples
+    --------
+    >>> toml_inline({"a": [1, 2.5, True]})
+    '{"a" = [1, 2.5, true]}'
+    """
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{json.dumps(str(key))} = {toml_inline(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
@@ -451,8 +325,7 @@ def toml_inline(value: Any) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What it says
-# ---------------------------------------------------------------------------------------------------------------------
+# Conclusions
 
 
 def _summarise(
@@ -464,65 +337,55 @@ def _summarise(
     results: Sequence[CellResult],
     out: Path,
 ) -> ComparisonResult:
-    runs = [out / one.run for cell in results for one in cell.trainings]
-    judged = {
-        (
-            tuple(read_json(run / "results" / DATA)["val"]),
-            read_json(run / "results" / "fit.json")["last"]["n_windows"],
-        )
-        for run in runs
+    trainings = [one for cell in results for one in cell.trainings]
+    folders = [out / one.run / "results" for one in trainings]
+    windows = {
+        (tuple(read_json(folder / DATA)["val"]), read_json(folder / "fit.json")["last"]["n_windows"])
+        for folder in folders
     }
-    if len(judged) > 1:
+    if len(windows) > 1:
         raise AutoHRError(
             f"The trainings in {str(out)!r} were judged on different windows; the cache has changed. Name another "
             "folder and begin anew."
         )
-    held_out, n_windows = judged.pop() if judged else ((), None)
-    groups = group_cells(results)
+    held_out, n_windows = windows.pop() if windows else ((), None)
     means = {name: [_mean(cell, "mae_bpm") for cell in _complete(results, name)] for name in GROUPS}
-    searched = [value for value in means["searched"] if value is not None]
-    comparisons = []
-    for name in GROUPS:
-        others = [value for value in means[name] if value is not None]
-        if name != "searched" and searched and others:
-            comparisons.append(compare_groups(searched, others, name))
+    known = {name: [value for value in values if value is not None] for name, values in means.items()}
+    searched = known.pop("searched")
     return ComparisonResult(
         recipe=find_recipe(recipe_path).name,
         overrides=tuple(overrides),
-        n_steps=max((one.n_steps for cell in results for one in cell.trainings), default=None),
+        n_steps=max((one.n_steps for one in trainings), default=None),
         batch_size=recipe.fit.batch_size,
         seeds=tuple(seeds),
-        held_out=tuple(_subjects(recipe, held_out)),
+        held_out=tuple(sorted({subject_key(one) for one in open_recordings(recipe) if one.recording_id in held_out})),
         n_held_out=len(set(held_out)),
         n_windows=n_windows,
         cells=tuple(results),
-        groups=tuple(groups),
-        comparisons=tuple(comparisons),
-        notes=tuple(_notes(recipe, candidates, results, held_out)),
+        groups=tuple(group_cells(results)),
+        comparisons=tuple(
+            compare_groups(searched, others, name) for name, others in known.items() if searched and others
+        ),
+        notes=tuple(_notes(recipe, candidates, trainings, set(held_out))),
     )
 
 
-def _subjects(recipe: Recipe, ids: Sequence[str]) -> list[str]:
-    chosen = set(ids)
-    return sorted({subject_key(one) for one in open_recordings(recipe) if one.recording_id in chosen})
-
-
 def _notes(
-    recipe: Recipe, candidates: Sequence[Candidate], results: Sequence[CellResult], held_out: Sequence[str]
+    recipe: Recipe, candidates: Sequence[Candidate], trainings: Sequence[Training], held_out: set[str]
 ) -> list[str]:
     notes = []
     if set(recipe.data.datasets) == {"synthetic"}:
         notes.append("Trained and judged on synthetic recordings; what holds there need not hold on people.")
     for one in candidates:
-        n = len(one.seen & set(held_out))
+        n = len(one.seen & held_out)
         if n:
             notes.append(
-                f"The search of {one.label} saw {n} of the {len(set(held_out))} recordings on which all are judged "
+                f"The search of {one.label} saw {n} of the {len(held_out)} recordings on which all are judged "
                 "here, which favours it. Search and compare with one split."
             )
     if any(one.group == "searched" and not one.seen for one in candidates):
         notes.append("Of some searched cells it is not known here which recordings chose them.")
-    chance = [one.chance_mae_bpm for cell in results for one in cell.trainings if one.chance_mae_bpm is not None]
+    chance = [one.chance_mae_bpm for one in trainings if one.chance_mae_bpm is not None]
     if chance:
         notes.append(f"Always the mean rate: MAE {np.mean(chance):.2f} bpm.")
     return notes
@@ -532,35 +395,38 @@ def _complete(cells: Sequence[CellResult], group: str) -> list[CellResult]:
     return [cell for cell in cells if cell.group == group and cell.trainings and cell.why_not is None]
 
 
-def _mean(cell: CellResult, name: str) -> float | None:
-    """Of a cell over its trainings; None where one of them has no such score."""
-    values = [getattr(one, name) for one in cell.trainings]
-    return None if not values or None in values else float(np.mean(values))
+def _mean_sd(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Return the mean and the SD (n - 1) of values; None where one of them, or the spread of one, is not known."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None, None
+    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None
+
+
+def _scores(cell: CellResult, score: str) -> list[float | None]:
+    return [getattr(one, score) for one in cell.trainings]
+
+
+def _mean(cell: CellResult, score: str) -> float | None:
+    return _mean_sd(_scores(cell, score))[0]
 
 
 def group_cells(cells: Sequence[CellResult]) -> list[Group]:
-    """The groups that have a cell whose trainings have all ended, in the order of ``GROUPS``."""
+    """Return the groups that have a cell whose trainings have all ended, in the order of ``GROUPS``."""
     groups = []
     for name in GROUPS:
         own = _complete(cells, name)
-        if not own:
-            continue
-        mean: dict[str, float | None] = {}
-        sd: dict[str, float | None] = {}
-        for score in SCORES:
-            values = [value for value in (_mean(cell, score) for cell in own) if value is not None]
-            whole = len(values) == len(own)
-            mean[score] = float(np.mean(values)) if whole else None
-            sd[score] = float(np.std(values, ddof=1)) if whole and len(values) > 1 else None
-        groups.append(Group(name, len(own), mean, sd))
+        if own:
+            both = {score: _mean_sd([_mean(cell, score) for cell in own]) for score in SCORES}
+            mean, sd = ({score: values[k] for score, values in both.items()} for k in (0, 1))
+            groups.append(Group(name, len(own), mean, sd))
     return groups
 
 
 def compare_groups(searched: Sequence[float], others: Sequence[float], other: str) -> Comparison:
-    """Mean absolute errors of cells, one value for each, smaller being better: does the first group win?
+    """Compare the mean absolute errors of two groups of cells, one value for each cell, smaller being better.
 
-    Raises:
-        ValueError: an empty group.
+    ``other`` is the name of the second group. Raises ValueError for an empty group.
     """
     if not searched or not others:
         raise ValueError(f"{len(searched)} searched cell(s) and {len(others)} other(s): give one of each at least.")
@@ -575,11 +441,12 @@ def compare_groups(searched: Sequence[float], others: Sequence[float], other: st
     freedom = sum(len(side) - 1 for side in within)
     spread = float(np.sqrt(sum(((side - side.mean()) ** 2).sum() for side in within) / freedom)) if freedom else None
     beats = difference < 0 and p <= SIGNIFICANT and spread is not None and -difference > spread
-    words = _verdict(other, len(searched), len(others), difference, spread, p, least_p, beats)
-    return Comparison(other, len(searched), len(others), difference, spread, p, least_p, beats, words)
+    words = _verdict(other, n, len(others), difference, spread, p, least_p, beats)
+    return Comparison(other, n, len(others), difference, spread, p, least_p, beats, words)
 
 
 PLURAL = {"random": "random cells", "reconstruction": "reconstructions", "given": "the given cells"}
+"""Group -> its cells in words."""
 
 
 def _verdict(
@@ -602,7 +469,7 @@ def _verdict(
 
 
 def comparison_sheet(result: ComparisonResult) -> Sheet:
-    """One row for each cell, one for each group."""
+    """Return a table with one row for each cell and one for each group."""
     rows = []
     for cell in result.cells:
         wall_s = sum(one.wall_s for one in cell.trainings)
@@ -612,41 +479,22 @@ def comparison_sheet(result: ComparisonResult) -> Sheet:
                 cell.group,
                 f"{cell.parameters:,}",
                 figure(cell.gflop_per_s),
-                *(_with_spread(_scores(cell, name), name) for name in ("mae_bpm", "rmse_bpm", "within_5_bpm")),
+                *(_score_cell(*_mean_sd(_scores(cell, name)), name) for name in SHOWN_SCORES),
                 str(len(cell.trainings)),
                 f"{wall_s / 60:.1f}" if cell.trainings else NOTHING,
                 cell.why_not or "",
             )
         )
     for group in result.groups:
-        rows.append(
-            (
-                f"all {group.name}",
-                group.name,
-                "",
-                "",
-                *(_said(group.mean[name], group.sd[name], name) for name in ("mae_bpm", "rmse_bpm", "within_5_bpm")),
-                f"{group.n} cells" if group.n > 1 else "1 cell",
-                "",
-                "",
-            )
-        )
+        scores = (_score_cell(group.mean[name], group.sd[name], name) for name in SHOWN_SCORES)
+        n_cells = f"{group.n} cells" if group.n > 1 else "1 cell"
+        rows.append((f"all {group.name}", group.name, "", "", *scores, n_cells, "", ""))
     windows = "windows" if result.n_windows is None else f"{result.n_windows} windows"
     steps = "no step yet" if result.n_steps is None else f"{result.n_steps} steps of {result.batch_size} clips"
+    columns = "cell|group|parameters|GFLOP/s|MAE|RMSE|within 5 bpm, %|trainings|minutes|remark"
     return Sheet(
         title=f"Cells under one budget: {result.recipe}, {steps} each",
-        columns=(
-            "cell",
-            "group",
-            "parameters",
-            "GFLOP/s",
-            "MAE",
-            "RMSE",
-            "within 5 bpm, %",
-            "trainings",
-            "minutes",
-            "remark",
-        ),
+        columns=tuple(columns.split("|")),
         rows=tuple(rows),
         text_columns=frozenset({0, 1, 9}),
         notes=(
@@ -659,19 +507,8 @@ def comparison_sheet(result: ComparisonResult) -> Sheet:
     )
 
 
-def _scores(cell: CellResult, name: str) -> list[float | None]:
-    return [getattr(one, name) for one in cell.trainings]
-
-
-def _with_spread(values: Sequence[float | None], name: str) -> str:
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return NOTHING
-    return _said(float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None, name)
-
-
-def _said(mean: float | None, sd: float | None, name: str) -> str:
-    scale, digits = (100.0, 0) if name == "within_5_bpm" else (1.0, 2)
+def _score_cell(mean: float | None, sd: float | None, score: str) -> str:
+    scale, digits = (100.0, 0) if score == "within_5_bpm" else (1.0, 2)
     if mean is None:
         return NOTHING
     return figure(scale * mean, digits) + ("" if sd is None else f" +- {scale * sd:.{digits}f}")

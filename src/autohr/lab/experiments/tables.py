@@ -7,74 +7,74 @@ nets are trained by the recipes of ``WAYS`` and tested. A row that cannot be mad
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autohr.errors import AutoHRError, Stopped, UnknownName
+from autohr.errors import UnknownName
 from autohr.lab.datasets import DATASETS
+from autohr.lab.evaluate.presets import find_preset
 from autohr.lab.evaluate.protocols import PROTOCOLS, Protocol
 from autohr.lab.evaluate.published import TABLES, PublishedRow, PublishedTable
 from autohr.lab.evaluate.results import Results, read_results
+from autohr.lab.evaluate.rows import make_rows
 from autohr.lab.evaluate.run import find_protocol
-from autohr.lab.evaluate.scoring import ORACLE, Scores, check_windows, find_preset, score
+from autohr.lab.evaluate.scoring import ORACLE, Scores, check_windows, score
 from autohr.lab.evaluate.summary import find_oracles, oracle_notes
-from autohr.lab.evaluate.tables import NOTHING, Sheet, figure
-from autohr.lab.experiments.folds import judge_formula, judge_net
+from autohr.lab.evaluate.tables import NOTHING, Sheet, figure, interval
+from autohr.lab.experiments.folds import evaluate_formula, evaluate_net
 from autohr.lab.recipes.files import FOLDER, find_recipe
 from autohr.lab.train.loop import Progress, print_progress
 from autohr.methods import METHODS
 
 PROTOCOL_OF: dict[int, str] = {1: "vipl-hr", 2: "mahnob-hci", 3: "mmse-hr"}
-"""Table -> the protocol of ``PROTOCOLS`` that is its."""
+"""Table -> its protocol in ``PROTOCOLS``."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a net of a table is trained."""
+    """Training of a net of a table."""
 
     recipe: str
     """File among the recipes."""
     overrides: tuple[str, ...] = ()
-    """What the table changes in it."""
+    """Changes that the table makes in it."""
     inferred: str = ""
-    """What is not in the paper but follows from it, or is ours."""
+    """Choices that are not in the paper but follow from it, or are ours."""
 
 
 _TIME_ALONE = ("loss.time_weight=1.0", "loss.frequency_weight=0.0")
-_TIME_ALONE_WHY = (
-    "PhysNet is trained with its own time loss, without augmentation: inferred, for Table I has the RMSE that "
-    "Fig. 4(a) has for that loss (14.8)."
-)
 _MAHNOB = ('data.datasets=["mahnob_hci"]', "data.most_fps=31.0")
 _RATES_ONLY = "gives rates and no wave"
+_PHYSNET = Way(
+    "physnet_paper.toml",
+    _TIME_ALONE,
+    "PhysNet is trained with its own time loss, without augmentation: inferred, for Table I has the RMSE that "
+    "Fig. 4(a) has for that loss (14.8).",
+)
+_DEEPPHYS = Way("deepphys_paper.toml", (), "DeepPhys normalises each clip, where its paper has the video.")
+_RHYTHMNET = Way(
+    "rhythmnet_paper.toml",
+    (),
+    f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
+)
 
 WAYS: dict[int, dict[str, Way]] = {
     1: {
         "autohr": Way("autohr_paper.toml", (), "AutoHR's cell is a reconstruction: the paper's is not public."),
-        "physnet": Way("physnet_paper.toml", _TIME_ALONE, _TIME_ALONE_WHY),
-        "deepphys": Way("deepphys_paper.toml", (), "DeepPhys normalises each clip, where its paper has the video."),
+        "physnet": _PHYSNET,
+        "deepphys": _DEEPPHYS,
         "i3d": Way("i3d_paper.toml", (), f"I3D {_RATES_ONLY}; how the paper's was trained is not published."),
-        "rhythmnet": Way(
-            "rhythmnet_paper.toml",
-            (),
-            f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
-        ),
+        "rhythmnet": _RHYTHMNET,
     },
     2: {
-        "deepphys": Way(
-            "deepphys_paper.toml", _MAHNOB, "DeepPhys normalises each clip, where its paper has the video."
-        ),
+        "deepphys": replace(_DEEPPHYS, overrides=_MAHNOB),
         "rppgnet": Way(
             "rppgnet_paper.toml", _MAHNOB, "rPPGNet learns from our own masks of skin, and has no video enhancer."
         ),
         "hrcnn": Way(
             "hrcnn_paper.toml", _MAHNOB, f"HR-CNN {_RATES_ONLY}; the layers of its estimator are another's and ours."
         ),
-        "rhythmnet": Way(
-            "rhythmnet_paper.toml",
-            _MAHNOB,
-            f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
-        ),
+        "rhythmnet": replace(_RHYTHMNET, overrides=_MAHNOB),
         "synrhythm": Way(
             "synrhythm_paper.toml", _MAHNOB, f"SynRhythm {_RATES_ONLY}; reconstructed from a poster and descriptions."
         ),
@@ -86,19 +86,15 @@ WAYS: dict[int, dict[str, Way]] = {
         ),
     },
     3: {
-        "rhythmnet": Way(
-            "rhythmnet_paper.toml",
-            (),
-            f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
-        ),
+        "rhythmnet": _RHYTHMNET,
         "autohr": Way("autohr_paper.toml", (), "One subject of VIPL-HR watches the training and is not learned from."),
-        "physnet": Way("physnet_paper.toml", _TIME_ALONE, _TIME_ALONE_WHY),
+        "physnet": _PHYSNET,
     },
 }
 """Table -> net -> how it is trained. Nets that are in no line cannot be trained for that table yet."""
 
 HEADINGS = {"sd_bpm": "SD", "mae_bpm": "MAE", "rmse_bpm": "RMSE", "pearson_r": "r"}
-KINDS = {"traditional": "traditional", "learned": "learned, not end-to-end", "end-to-end": "end-to-end"}
+"""Field of a row -> heading of its column."""
 
 
 def make_table(
@@ -115,21 +111,30 @@ def make_table(
 ) -> dict[str, str]:
     """Evaluate every row of a table that can be, into ``out/evaluation``; what is there already is not made again.
 
-    Args:
-        out: folder; ``out/METHOD/fold_1`` and so on are the trainings.
-        cache: that ``autohr prepare`` wrote; it replaces the recipes' own.
-        recipes: folder of the recipes that ``WAYS`` names; the shipped ones if None.
-        overrides: of every recipe.
-        only: names of the methods to make; all that can be if empty. Others of ``METHODS`` may be among them.
-        protocol: in place of the table's.
+    Parameters
+    ----------
+    out
+        Folder; ``out/METHOD/fold_1`` and so on are the trainings.
+    cache
+        Folder that ``autohr prepare`` wrote; it replaces the recipes' own.
+    recipes, overrides
+        Folder of the recipes that ``WAYS`` names, the shipped ones if None; and changes of every recipe.
+    only
+        Names of the methods to make; all that can be if empty. Others of ``METHODS`` may be among them.
+    protocol
+        Protocol in place of the table's.
 
-    Returns:
-        method -> why it was not made, for the rows that were not: those of ``why_not``, and those whose data, training
-        or test failed. The other rows are made all the same.
+    Returns
+    -------
+    Method -> why it was not made, for the rows that were not: those of ``why_not``, and those whose data, training or
+    test failed. The other rows are made all the same.
 
-    Raises:
-        UnknownName: no such table, method or protocol.
-        Stopped: training was stopped by a signal; the same call goes on.
+    Raises
+    ------
+    UnknownName
+        No such table, method or protocol.
+    Stopped
+        Training was stopped by a signal; the same call goes on.
     """
     table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
     say = say or (lambda line: None)
@@ -137,38 +142,30 @@ def make_table(
     for name in only:
         if name not in METHODS:
             raise UnknownName("method", name, METHODS)
-    why: dict[str, str] = {}
-    for name in names:
-        reason = why_not(number, name)
-        if reason is not None:
-            why[name] = reason
-            continue
-        try:
-            if not METHODS[name].is_net:
-                say(f"{name}: testing")
-                judge_formula(METHODS[name], rule, out / "evaluation", cache=cache)
-            else:
-                way = WAYS[number][name]
-                judge_net(
-                    find_recipe(way.recipe, recipes or FOLDER),
-                    [f"data.cache='{cache}'", *way.overrides, *overrides],
-                    rule,
-                    out / name,
-                    out / "evaluation",
-                    label=name,
-                    progress=progress,
-                    say=say,
-                )
-        except Stopped:
-            raise
-        except AutoHRError as error:
-            why[name] = str(error)
-            say(f"{name}: FAILED: {error}")
-    return why
+    reasons = {name: reason for name in names if (reason := why_not(number, name)) is not None}
+
+    def make_row(name: str) -> Results:
+        if not METHODS[name].is_net:
+            say(f"{name}: testing")
+            return evaluate_formula(METHODS[name], rule, out / "evaluation", cache=cache)
+        way = WAYS[number][name]
+        return evaluate_net(
+            find_recipe(way.recipe, recipes or FOLDER),
+            [f"data.cache='{cache}'", *way.overrides, *overrides],
+            rule,
+            out / name,
+            out / "evaluation",
+            label=name,
+            progress=progress,
+            say=say,
+        )
+
+    _, failures = make_rows([name for name in names if name not in reasons], make_row, say=say, all_may_fail=True)
+    return {name: reasons.get(name) or str(failures[name]) for name in names if name in reasons or name in failures}
 
 
 def why_not(number: int, method: str) -> str | None:
-    """Why this version cannot make a row; None where it can, given the data."""
+    """Return why this version cannot make a row; None where it can, given the data."""
     if method not in METHODS:
         return "this version does not have it"
     if METHODS[method].is_net and method not in WAYS[number]:
@@ -177,7 +174,7 @@ def why_not(number: int, method: str) -> str | None:
 
 
 def find_table(number: int) -> PublishedTable:
-    """Raises UnknownName where the paper has no such table."""
+    """Return a table of the paper by its number; UnknownName where there is no such table."""
     if number not in TABLES:
         raise UnknownName("table", str(number), map(str, TABLES))
     return TABLES[number]
@@ -196,20 +193,28 @@ def table_sheet(
     Methods that the paper's table does not have follow after its rows. The foot of the table is the oracle: the
     reference's own wave, scored by the same rule.
 
-    Args:
-        runs: run directories of evaluations; those of another protocol are named below the table and left out.
-        why: reasons of ``make_table`` for rows without results.
-        preset: scoring; the protocol's own if None.
-        protocol: in place of the table's.
+    Parameters
+    ----------
+    runs
+        Run directories of evaluations; those of another protocol are named below the table and left out.
+    why
+        Reasons of ``make_table`` for rows without results.
+    preset, protocol
+        Scoring in place of the protocol's own, and protocol in place of the table's.
 
-    Raises:
-        UnknownName: no such table, preset or protocol.
-        WindowsTooShort: a preset that needs longer windows than the protocol has.
-        AutoHRError: a run that cannot be read.
+    Raises
+    ------
+    UnknownName
+        No such table, preset or protocol.
+    WindowsTooShort
+        A preset that needs longer windows than the protocol has.
+    AutoHRError
+        A run that cannot be read.
     """
     table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
     preset = preset or rule.preset
     scoring = find_preset(preset)
+    why = why or {}
     notes: list[str] = []
     scored: list[Scores] = []
     for folder in runs:
@@ -225,20 +230,20 @@ def table_sheet(
             notes += _completeness(results, table)
     rows: list[tuple[str, ...]] = []
 
-    def failed(one: Scores) -> str:
-        """Why the row was not made now, if what is shown of it was made before."""
-        return (why or {}).get(one.method.label, "")
+    def made_row(published: PublishedRow | None, one: Scores) -> tuple[str, ...]:
+        # A row that failed now may show what was made before.
+        return _row(table, published, one, why.get(one.method.label, ""))
 
     for published in table.rows:
         own = [one for one in scored if one.method.name == published.method]
-        reason = (why or {}).get(published.method) or why_not(number, published.method) or _how(number, runs)
-        rows += [_row(table, published, one, failed(one)) for one in own] or [_row(table, published, None, reason)]
+        missing = "not in these runs" if runs else f"not evaluated yet: autohr table {number} --make"
+        reason = why.get(published.method) or why_not(number, published.method) or missing
+        rows += [made_row(published, one) for one in own] or [_row(table, published, None, reason)]
     oracles = find_oracles(scored)
     in_paper = {row.method for row in table.rows}
-    rows += [_row(table, None, one, failed(one)) for one in scored if one.method.name not in in_paper]
-    told = in_paper | {one.method.name for one in scored}
-    rows += [_row(table, None, None, reason, name) for name, reason in (why or {}).items() if name not in told]
     made = {one.method.name for one in scored}
+    rows += [made_row(None, one) for one in scored if one.method.name not in in_paper]
+    rows += [_row(table, None, None, reason, name) for name, reason in why.items() if name not in in_paper | made]
     inferred = [way.inferred for name, way in WAYS[number].items() if name in made and way.inferred]
     return Sheet(
         title=f"Table {table.roman} of the paper: {table.title}",
@@ -275,39 +280,36 @@ def _row(
         title += " +"
     paper = [_printed(published, column) for column in table.columns]
     if own is None:
-        here, interval, videos, remark = [None] * len(table.columns), "", "", reason
+        here, rmse_interval, videos, remark = [None] * len(table.columns), "", "", reason
     else:
         here = [getattr(own.overall, column) for column in table.columns]
-        low_high = own.overall.intervals.get("rmse_bpm")
-        interval = "" if low_high is None else f"{low_high[0]:.2f} to {low_high[1]:.2f}"
+        rmse_interval = interval(own.overall.intervals.get("rmse_bpm"))
         videos = f"{own.overall.n_scored} of {own.overall.n}"
         remark = "; ".join(filter(None, (_remark(own) if own.method.name != ORACLE.name else "", reason)))
-    kind = "" if published is None else KINDS[published.kind]
-    return (title, kind, *paper, *(figure(value) for value in here), interval, videos, remark)
+    kind = "" if published is None else published.kind.replace("learned", "learned, not end-to-end")
+    return (title, kind, *paper, *(figure(value) for value in here), rmse_interval, videos, remark)
 
 
 def _printed(published: PublishedRow | None, column: str) -> str:
-    """With as many decimals as the paper has."""
+    """Return a published figure with as many decimals as the paper has."""
     if published is None:
         return NOTHING
     return figure(getattr(published, column), 2 if column == "pearson_r" else published.digits)
 
 
 def _remark(own: Scores) -> str:
-    said = []
-    if own.method.label != own.method.name:
-        said.append(own.method.label)
-    if own.method.folds:
-        said.append(f"nets of {len(own.method.folds)} fold(s)")
-    if own.counts.get("pending"):
-        said.append(f"{own.counts['pending']} recording(s) pending")
-    if own.rate_only:
-        said.append("rates only")
-    return "; ".join(said)
+    pending = own.counts.get("pending")
+    remarks = (
+        own.method.label if own.method.label != own.method.name else "",
+        f"nets of {len(own.method.folds)} fold(s)" if own.method.folds else "",
+        f"{pending} recording(s) pending" if pending else "",
+        "rates only" if own.rate_only else "",
+    )
+    return "; ".join(filter(None, remarks))
 
 
 def _completeness(results: Results, table: PublishedTable) -> list[str]:
-    """A note where the results are of less than the dataset, so that nobody takes a part for the whole."""
+    """Return a note where the results are of less than the dataset, so that nobody takes a part for the whole."""
     expected = DATASETS[table.tested_on].n_recordings if table.tested_on in DATASETS else None
     there = sum(account.state not in ("absent", "pending") for account in results.accounts)
     if expected is None or there >= expected:
@@ -321,10 +323,6 @@ def _contradictions(table: PublishedTable) -> list[str]:
     if not named:
         return []
     return [f"+ {', '.join(named)}: as printed; an SD above the RMSE is impossible (RMSE^2 = bias^2 + SD^2)."]
-
-
-def _how(number: int, runs: Sequence[Path]) -> str:
-    return "not in these runs" if runs else f"not evaluated yet: autohr table {number} --make"
 
 
 def _first_up(sentence: str) -> str:

@@ -1,6 +1,7 @@
-"""The page of ``autohr report --activations``: what nets look at, and their waves beside the true one (Fig. 6).
+"""The page of ``autohr report --activations``: activations of nets, and their waves beside the true one (Fig. 6).
 
-Made from a run directory alone (``lab/activations.py`` writes it). Its ``results/activations.npz`` holds, for net 0, 1:
+Made from a run directory alone, as ``experiments.activations`` writes it. Its ``results/activations.npz`` holds, for
+net 0, 1, ...
 
     net0_t_s (K,)  net0_crops (K, S, S, 3) uint8   moments, and what the net was shown then
     net0_low, net0_high (K, h, w)                  mean absolute activation after the first and the third block
@@ -21,21 +22,21 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from autohr.errors import AutoHRError
 from autohr.files import check_file, read_json
+from autohr.lab.reports.charts import Look, damage_is_named, render_page
 from autohr.lab.runs import open_run
-from autohr.reports.page import Chart, colour, draw, hide_password, picture, render, time_axis
+from autohr.reports.page import Chart, colour, draw, hide_password, picture, time_axis
 from autohr.types import Float
 
 N_MOMENTS = 7
-"""Columns of pictures, evenly spread over the video; about as many as Fig. 6(a) has."""
+"""Number of columns of pictures, evenly spread over the video; about as many as Fig. 6(a) has."""
 
 MAP_PX = 112
 """Side of a map as it is shown."""
 
 BRIGHT = 99.0
-"""A row of maps is as bright as this percentile of it allows, so that one pixel does not darken all others. Every row
-has one scale, so that its columns compare; two rows do not."""
+"""Percentile of a row of maps that is shown brightest, so that one pixel does not darken all others. Every row has one
+scale, so that its columns compare; two rows do not."""
 
 LEVEL_WORDS = {"low": "low level (after block 1)", "high": "high level (after block 3)"}
 
@@ -44,7 +45,7 @@ WAVE_SIZES = {"wide": (820.0, 190.0, 12.5), "narrow": (340.0, 170.0, 11.5)}
 
 @dataclass(frozen=True)
 class _Net:
-    """One net as the template shows it."""
+    """Net as the template shows it."""
 
     title: str
     weights: str
@@ -61,27 +62,21 @@ MAX_ACTIVATIONS_BYTES = 2**31
 
 
 def render_activations_page(run_dir: Path, *, made_at: str | None = None) -> str:
-    """The page of a run directory, as text.
-
-    Raises:
-        AutoHRError: no such run, or its arrays are missing or damaged.
-    """
+    """Return the page of a run directory; AutoHRError where there is none, or its arrays are missing or damaged."""
     run = open_run(run_dir)
     video = hide_password(str(run.config.get("video", "")))
     file = run.results / "activations.npz"
-    try:
+    with damage_is_named(file, "make the run"):
         if file.exists():
             check_file(file, "file of activations", MAX_ACTIVATIONS_BYTES)
         with np.load(file) as stored:
             arrays = {name: np.asarray(stored[name]) for name in stored.files}
-        said = read_json(run.results / "activations.json")["nets"]
-        nets = tuple(_view_net(net, number, arrays) for number, net in enumerate(said))
+        stored_nets = read_json(run.results / "activations.json")["nets"]
+        nets = tuple(_view_net(net, number, arrays) for number, net in enumerate(stored_nets))
         charts = [_chart_wave(net, number, arrays) for number, net in enumerate(nets)]
         charts.append(_chart_motion(arrays))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise AutoHRError(f"{str(file)!r} is missing or damaged ({error}); make the run again.") from None
-    return render(
-        "activations.html.j2",
+    return render_page(
+        "activations",
         {
             "name": Path(video).name,
             "video": video,
@@ -91,20 +86,19 @@ def render_activations_page(run_dir: Path, *, made_at: str | None = None) -> str
             "window_s": run.config.get("window_s"),
             "made_at": made_at,
         },
-        "autohr.lab.reports",
     )
 
 
-def _view_net(said: dict[str, Any], number: int, arrays: dict[str, np.ndarray]) -> _Net:
+def _view_net(net: dict[str, Any], number: int, arrays: dict[str, np.ndarray]) -> _Net:
     t_s = arrays[f"net{number}_t_s"]
     shown = np.unique(np.linspace(0, len(t_s) - 1, N_MOMENTS).round().astype(int))
     crops = arrays[f"net{number}_crops"][shown]
     return _Net(
-        title=str(said["title"]),
-        weights=str(said["weights"]),
-        hr_bpm=said["hr_bpm"],
-        reliable=bool(said["reliable"]),
-        likeness=said["likeness"],
+        title=str(net["title"]),
+        weights=str(net["weights"]),
+        hr_bpm=net["hr_bpm"],
+        reliable=bool(net["reliable"]),
+        likeness=net["likeness"],
         t_s=tuple(float(t) for t in t_s[shown]),
         crops=tuple(picture(crop) for crop in crops),
         levels=tuple((words, _maps(arrays[f"net{number}_{level}"][shown])) for level, words in LEVEL_WORDS.items()),
@@ -112,7 +106,7 @@ def _view_net(said: dict[str, Any], number: int, arrays: dict[str, np.ndarray]) 
 
 
 def _maps(strength: np.ndarray) -> tuple[Markup, ...]:
-    """Maps (K, h, w) as pictures on one scale. Whole blocks of pixels: a map has only as many as its layer has."""
+    """Return maps (K, h, w) as pictures on one scale, a block of pixels for each value of the layer."""
     strength = strength.astype(np.float64)
     low, high = float(strength.min()), float(np.percentile(strength, BRIGHT))
     scaled = np.clip((strength - low) / max(high - low, 1e-9), 0, 1)
@@ -131,14 +125,8 @@ def _chart_wave(net: _Net, number: int, arrays: dict[str, np.ndarray]) -> Chart:
 
     def paint(axes: Axes, wide: bool) -> None:
         if inside.any():
-            axes.plot(
-                true_t_s[inside][::true_step],
-                _standard(true[inside])[::true_step],
-                color=colour("link"),
-                linewidth=1.1,
-                alpha=0.75,
-                zorder=2,
-            )
+            look: Look = {"color": colour("link"), "linewidth": 1.1, "alpha": 0.75, "zorder": 2}
+            axes.plot(true_t_s[inside][::true_step], _standard(true[inside])[::true_step], **look)
         axes.plot(t_s[::step], _standard(wave)[::step], color=colour("pulse"), linewidth=1.3, zorder=3)
         axes.set_yticks([])
         axes.set_ylim(-4, 4)

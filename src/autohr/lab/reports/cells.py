@@ -2,9 +2,9 @@
 
 A genotype is here what ``Genotype.as_dict`` gives, as it lies in a run: pages are made without the nets.
 
-Where things stand is searched too. Nodes may stand high, in the middle or low, an edge may bend to either side, and its
-label may lie at several places along it; of all that, the drawing with the fewest collisions is taken. The search is
-small, has no chance in it, and needs no other program.
+The layout is searched for. Nodes may stand high, in the middle or low, an edge may bend to either side, and its label
+may lie at several places along it; of all that, the drawing with the fewest collisions is taken. The search is small
+and deterministic.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from autohr.types import Float
 
 Genotype = Mapping[str, Any]
 Strengths = Mapping[tuple[int, int], float]
-"""(node, source) -> how strongly the search wanted that edge with its operation, 0 to 1."""
+"""(node, source) -> strength with which the search chose that edge and its operation, 0 to 1."""
 
 SIZES: Sizes = {"wide": (820.0, 300.0, 12.5), "narrow": (340.0, 440.0, 11.0)}
 
@@ -52,7 +52,7 @@ FAMILY_OF = {
 }
 
 RADIUS = 15.0
-"""Of a node, CSS pixels. An input or the output is a box of twice that height, and wider."""
+"""Radius of a node, CSS pixels. An input or the output is a box of twice that height, and wider."""
 BOX_WIDTH = 44.0
 LETTER = 0.6
 """Width of a letter as a share of its size: that of wide fonts, so that a label fits its box in any."""
@@ -60,28 +60,26 @@ MARGIN = 4.0
 HEAD = 11.0
 """Room before a state, for the heads of arrows; CSS pixels, as all lengths here."""
 BENDS = (0.0, -0.14, 0.14, -0.28, 0.28, -0.45, 0.45)
-"""How far a curve leaves the straight line, as a share of its length."""
+"""Distances by which a curve may leave the straight line, as shares of its length."""
 PLACES = (0.5, 0.37, 0.63, 0.74)
-"""Where on its curve a label may lie."""
+"""Places of a label on its curve."""
 HEIGHTS = (0.2, 0.5, 0.8)
-"""Of the nodes, as shares of the picture's."""
+"""Heights of the nodes, as shares of the picture's."""
 INPUT_HEIGHTS = {False: (0.25, 0.75), True: (0.09, 0.91)}
-"""Likewise of c_k-2 and c_k-1. Where columns are tight, no label fits between two of them, only below or above."""
+"""Heights of c_k-2 and c_k-1, without and with tight columns, between which no label fits, only below or above."""
 TIGHT = 120.0
-"""Columns closer together than this are tight."""
+"""Distance of columns below which they are tight."""
 N_SAMPLES = 22
-"""Points of a curve that are looked at: closer together than the smallest label is high."""
-
-
-GOOD = 20.0
-"""A layout of this cost bends its edges a little, and nothing in it collides."""
-MOST_ROUNDS = 12
-"""Of the search for one layout; it settles in three or four."""
+"""Points of a curve that are checked for collisions: closer together than the smallest label is high."""
+GOOD_COST = 20.0
+"""Cost of a layout that bends its edges a little, and in which nothing collides."""
+MAX_ROUNDS = 12
+"""Rounds of the search for one layout; it settles in three or four."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything of one cell stands; CSS pixels, y downwards."""
+    """Places of everything in the drawing of one cell; CSS pixels, y downwards."""
 
     states: Float
     """(n_states, 2): c_k-2, c_k-1, the nodes, c_k."""
@@ -94,38 +92,34 @@ class Layout:
 
 
 def op_words(edge: Mapping[str, Any]) -> str:
-    """``tdc_3x3x3 θ=0.2``: an edge's operation."""
+    """Return an edge's operation, such as ``tdc_3x3x3 θ=0.2``."""
     theta = edge.get("theta")
     return str(edge["op"]) if theta is None else f"{edge['op']} θ={float(theta):g}"
 
 
 def state_words(state: int) -> str:
-    """A source as the paper calls it: 0 is c_k-2, 1 is c_k-1, 2 is node 0."""
+    """Return a source as the paper calls it: 0 is c_k-2, 1 is c_k-1, 2 is node 0."""
     return INPUTS[state] if state < len(INPUTS) else f"node {state - len(INPUTS)}"
 
 
 def cell_words(cell: Sequence[Sequence[Mapping[str, Any]]], strengths: Strengths | None = None) -> str:
-    """A cell in words, for who cannot see the drawing: one clause for each node."""
+    """Return a cell in words, for who cannot see the drawing: one clause for each node."""
     clauses = []
     for number, node in enumerate(cell):
         edges = []
         for edge in node:
             strength = (strengths or {}).get((number, int(edge["source"])))
-            said = "" if strength is None else f" ({strength:.2f})"
-            edges.append(f"{op_words(edge)} of {state_words(int(edge['source']))}{said}")
+            number_words = "" if strength is None else f" ({strength:.2f})"
+            edges.append(f"{op_words(edge)} of {state_words(int(edge['source']))}{number_words}")
         clauses.append(f"node {number} = {' + '.join(edges)}")
     return "; ".join(clauses)
 
 
 def draw_cells(genotype: Genotype, strengths: Sequence[Strengths] | None = None, *, key: str = "cell") -> list[Chart]:
-    """One chart for a shared genotype, one for each block of a varied one.
+    """Draw one chart for a shared genotype, one for each block of a varied one.
 
-    Args:
-        strengths: of each cell; without them all lines are equally wide.
-        key: begins the drawings' ids.
-
-    Raises:
-        KeyError, TypeError, ValueError: not a genotype's dict.
+    Without ``strengths`` of each cell all lines are equally wide; ``key`` begins the drawings' ids. Raises KeyError,
+    TypeError or ValueError for what is not a genotype's dict.
     """
     cells = genotype["cells"]
     if strengths is not None and len(strengths) != len(cells):
@@ -145,17 +139,17 @@ def draw_cells(genotype: Genotype, strengths: Sequence[Strengths] | None = None,
 def draw_cell(
     cell: Sequence[Sequence[Mapping[str, Any]]], strengths: Strengths | None = None, *, title: str, key: str
 ) -> Chart:
-    """One cell: ``cell[node]`` is the two edges of a node, each with op, source and perhaps theta.
+    """Draw one cell: ``cell[node]`` is the two edges of a node, each with op, source and perhaps theta.
 
     Raises KeyError, TypeError, ValueError as ``draw_cells``.
     """
     strengths = strengths or {}
     edges = [(int(edge["source"]), len(INPUTS) + node) for node, pair in enumerate(cell) for edge in pair]
-    said = [edge for pair in cell for edge in pair]
+    ops = [edge for pair in cell for edge in pair]
     values = [strengths.get((target - len(INPUTS), source)) for source, target in edges]
-    families = [FAMILY_OF[str(edge["op"])] for edge in said]
+    families = [FAMILY_OF[str(edge["op"])] for edge in ops]
     lines = {
-        wide: tuple(_label(edge, value, wide) for edge, value in zip(said, values, strict=True))
+        wide: tuple(_label(edge, value, wide) for edge, value in zip(ops, values, strict=True))
         for wide in (True, False)
     }
     strongest = max((value for value in values if value is not None), default=1.0) or 1.0
@@ -185,7 +179,7 @@ def _first_up(text: str) -> str:
 
 
 def _label(edge: Mapping[str, Any], value: float | None, wide: bool) -> tuple[str, ...]:
-    """The lines of an edge's label. Short ones leave more room than one long one, on a phone above all."""
+    """Return the lines of an edge's label: short ones, which leave more room than one long one."""
     theta = edge.get("theta")
     more = [] if theta is None else [f"θ {float(theta):g}"]
     if value is not None:
@@ -194,8 +188,7 @@ def _label(edge: Mapping[str, Any], value: float | None, wide: bool) -> tuple[st
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Where things stand
-# ---------------------------------------------------------------------------------------------------------------------
+# Layout
 
 
 @functools.lru_cache(maxsize=64)
@@ -207,12 +200,16 @@ def find_layout(
     height: float,
     letters: float,
 ) -> Layout:
-    """The first layout without collisions, or the one with the fewest.
+    """Return the first layout without collisions, or the one with the fewest.
 
-    Args:
-        edges: (source, target) of each labelled edge, numbered as ``Layout.states``.
-        lines: of each one's label.
-        letters: their size in CSS pixels.
+    Parameters
+    ----------
+    edges
+        (source, target) of each labelled edge, numbered as ``Layout.states``.
+    lines
+        Lines of each one's label.
+    letters
+        Size of letters in CSS pixels.
     """
     sizes = np.array([_label_size(one, letters) for one in lines])
     outgoing = [(len(INPUTS) + node, len(INPUTS) + n_nodes) for node in range(n_nodes)]
@@ -225,14 +222,14 @@ def find_layout(
         found = _bend(states, [*edges, *outgoing], sizes, width, height)
         if best is None or found.cost < best.cost:
             best = found
-        if best.cost < GOOD:
+        if best.cost < GOOD_COST:
             break
     assert best is not None
     return best
 
 
 def _arrangements(n_nodes: int) -> list[tuple[float, ...]]:
-    """Heights of the nodes that are tried: all of a small cell, up and down in turn of a large one."""
+    """Return the heights of the nodes that are tried: all of a small cell, up and down in turn of a large one."""
     if n_nodes <= 3:
         return list(itertools.product(HEIGHTS, repeat=n_nodes))
     low, _, high = HEIGHTS
@@ -244,8 +241,10 @@ def _label_size(lines: Sequence[str], letters: float) -> tuple[float, float]:
 
 
 def _bend(states: Float, edges: Sequence[tuple[int, int]], sizes: Float, width: float, height: float) -> Layout:
-    """The best bend and place for every edge: each in turn takes what collides least with the others, until none
-    would change."""
+    """Return the layout with the best bend and place for every edge.
+
+    Each edge in turn takes what collides least with the others, until none would change.
+    """
     n_labels = len(sizes)
     ends = np.array(edges)
     # Curves: every edge with every bend. Candidates: every curve with every place of its label, if it has one.
@@ -285,7 +284,7 @@ def _bend(states: Float, edges: Sequence[tuple[int, int]], sizes: Float, width: 
     groups = [np.flatnonzero(owner == number) for number in range(len(edges))]
     for order in (range(len(edges)), range(len(edges) - 1, -1, -1)):
         chosen = np.array([group[0] for group in groups])
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             before = chosen.copy()
             for number in order:
                 others = np.delete(chosen, number)
@@ -300,7 +299,7 @@ def _bend(states: Float, edges: Sequence[tuple[int, int]], sizes: Float, width: 
 
 
 def _curve(start: Float, control: Float, end: Float, t: Float) -> Float:
-    """Points (n, samples, 2) of n quadratic curves at ``t`` (samples,) or (n, samples)."""
+    """Return points (n, samples, 2) of n quadratic curves at ``t`` (samples,) or (n, samples)."""
     t = np.broadcast_to(t, (len(start), t.shape[-1]))[..., None]
     points: Float = (1 - t) ** 2 * start[:, None] + 2 * t * (1 - t) * control[:, None] + t**2 * end[:, None]
     return points
@@ -311,7 +310,7 @@ def _outside(points: Float, width: float, height: float) -> np.ndarray:
 
 
 def _crossings(curves: Float) -> np.ndarray:
-    """(n, n) bool: whether two curves cross, their meeting at a common end left out."""
+    """Return (n, n) bool: True where two curves cross, their meeting at a common end left out."""
     # Six pieces each are as straight as it needs, and the first and last lie at the ends.
     points = curves[:, np.linspace(2, curves.shape[1] - 3, 7).round().astype(int)]
     a, b = points[:, None, :-1, None], points[:, None, 1:, None]
@@ -351,18 +350,13 @@ def _paint(
     for centre, text, family in zip(layout.labels, lines, families, strict=True):
         width, height = _label_size(text, letters)
         corner = (centre[0] - width / 2, centre[1] - height / 2)
-        axes.add_patch(
-            FancyBboxPatch(
-                corner,
-                width,
-                height,
-                boxstyle="round,pad=0,rounding_size=6",
-                facecolor=colour("card"),
-                edgecolor=colour(FAMILIES[family][0]),
-                linewidth=1.0,
-                zorder=4,
-            )
-        )
+        frame: dict[str, Any] = {
+            "facecolor": colour("card"),
+            "edgecolor": colour(FAMILIES[family][0]),
+            "linewidth": 1.0,
+            "zorder": 4,
+        }
+        axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle="round,pad=0,rounding_size=6", **frame))
         for row, words in enumerate(text):
             y = centre[1] + (row - (len(text) - 1) / 2) * 1.2 * letters
             role = "ink" if row == 0 else "muted"
@@ -385,17 +379,9 @@ def _paint(
 
 
 def _arrow(axes: Axes, start: Float, control: Float, end: Float, width: float, drawn: str, style: str) -> None:
-    """A quadratic curve that ends in a head before the state that it leads to."""
-    axes.add_patch(
-        PathPatch(
-            Outline([start, control, end], [Outline.MOVETO, Outline.CURVE3, Outline.CURVE3]),
-            facecolor="none",
-            edgecolor=drawn,
-            linewidth=width,
-            linestyle=style,
-            zorder=2,
-        )
-    )
+    """Draw a quadratic curve that ends in a head before the state that it leads to."""
+    curve = Outline([start, control, end], [Outline.MOVETO, Outline.CURVE3, Outline.CURVE3])
+    axes.add_patch(PathPatch(curve, facecolor="none", edgecolor=drawn, linewidth=width, linestyle=style, zorder=2))
     t = np.linspace(0.5, 1, 120)
     points = _curve(start[None], control[None], end[None], t)[0]
     is_box = np.array([BOX_WIDTH / 2 + 1, RADIUS + 1])
@@ -406,12 +392,5 @@ def _arrow(axes: Axes, start: Float, control: Float, end: Float, width: float, d
     back = back / max(1e-9, float(np.hypot(*back)))
     across = np.array([-back[1], back[0]])
     length, half = 7.0 + width, 3.0 + 0.8 * width
-    axes.add_patch(
-        Polygon(
-            [tip, tip + length * back + half * across, tip + length * back - half * across],
-            closed=True,
-            facecolor=drawn,
-            edgecolor="none",
-            zorder=3,
-        )
-    )
+    corners = [tip, tip + length * back + half * across, tip + length * back - half * across]
+    axes.add_patch(Polygon(corners, closed=True, facecolor=drawn, edgecolor="none", zorder=3))

@@ -8,31 +8,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from autohr.lab.evaluate.presets import find_preset
 from autohr.lab.evaluate.results import Results, read_results
-from autohr.lab.evaluate.scoring import Figures, Scores, check_windows, compare, find_preset, score
+from autohr.lab.evaluate.scoring import Figures, Scores, check_windows, compare, score
 from autohr.lab.evaluate.summary import find_oracles, oracle_notes
-from autohr.lab.evaluate.tables import NOTHING
-from autohr.reports.page import Chart, Sizes, colour, count_words, draw, is_number, render
+from autohr.lab.evaluate.tables import NOTHING, figure
+from autohr.lab.reports.charts import DASHES, Flags, draw_dots, name_axes, render_page
+from autohr.reports.page import Chart, Sizes, colour, count_words, draw
 from autohr.types import Float
 
 SQUARE: Sizes = {"wide": (420.0, 380.0, 12.0), "narrow": (340.0, 320.0, 11.5)}
 
 MAX_POINTS = 1500
-"""Drawn in one picture; more would only thicken the cloud, and each takes 60 bytes."""
+"""Largest number of points drawn in one picture; more would only thicken the cloud, and each takes 60 bytes."""
 
 MAX_LISTED = 300
-"""Recordings listed one by one for each method; the rest is counted, and lies in the run directory."""
+"""Number of recordings listed one by one for each method; the rest is counted, and lies in the run directory."""
 
 BASELINE = "pos"
-"""What the others are compared with, if it was run: a formula that everybody has."""
+"""Method that the others are compared with, if it was run: a formula that everybody has."""
 
 Columns = tuple[tuple[str, str, int, str], ...]
+"""(field of ``Figures``, heading, decimals, meaning) of each column."""
 
 RATE_COLUMNS: Columns = (
     ("mae_bpm", "MAE", 2, "mean absolute error, bpm"),
@@ -50,7 +52,6 @@ OTHER_COLUMNS: Columns = (
     ("reliable_mae_bpm", "Their MAE", 2, "mean absolute error of the readings that were called reliable, bpm"),
     ("reliable_within_5", "Within 5 bpm", 2, "share of the readings called reliable that are within 5 bpm"),
 )
-"""(field of ``Figures``, heading, decimals, what it is)."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _MethodView:
-    """One method as the template shows it."""
+    """Method as the template shows it."""
 
     anchor: str
     scores: Scores
@@ -73,22 +74,27 @@ class _MethodView:
     """(recording, state, why)."""
     n_not_scored: int
     against: str
-    """Beside the baseline, in words; empty for the baseline itself."""
+    """Comparison with the baseline, in words; empty for the baseline itself."""
 
 
 def render_evaluation_page(
     run_dir: Path, *, preset: str | None = None, baseline: str = BASELINE, made_at: str | None = None
 ) -> str:
-    """The page of a run directory that ``autohr evaluate`` wrote, as text.
+    """Return the page of a run directory that ``autohr evaluate`` wrote.
 
-    Args:
-        preset: how the stored waves are scored; None takes the protocol's own.
-        baseline: label of the method that the others are compared with; the first one where it was not run.
+    Parameters
+    ----------
+    preset
+        Scoring of the stored waves; None takes the protocol's own.
+    baseline
+        Label of the method that the others are compared with; the first one where it was not run.
 
-    Raises:
-        AutoHRError: no such run, no results in it, or damaged ones.
-        UnknownName: no such preset.
-        WindowsTooShort: a preset that needs longer windows.
+    Raises
+    ------
+    AutoHRError
+        No such run, no results in it, or damaged ones.
+    UnknownName, WindowsTooShort
+        No such preset, or one that needs longer windows.
     """
     everything = read_results(run_dir)
     protocol = everything[0].protocol
@@ -100,9 +106,9 @@ def render_evaluation_page(
     views = tuple(
         _view(number, results, one, base) for number, (results, one) in enumerate(zip(everything, scores, strict=True))
     )
-    oracles = [_oracle_view(one) for one in find_oracles(scores)]
-    return render(
-        "evaluation.html.j2",
+    oracles = find_oracles(scores)
+    return render_page(
+        "evaluation",
         {
             "name": Path(run_dir).resolve().name,
             "protocol": protocol,
@@ -112,14 +118,17 @@ def render_evaluation_page(
             "rate_columns": [(heading, what) for _, heading, _, what in RATE_COLUMNS],
             "other_columns": [(heading, what) for _, heading, _, what in OTHER_COLUMNS],
             "methods": views,
-            "oracles": oracles,
-            "oracle_notes": oracle_notes(find_oracles(scores)),
+            "oracles": [
+                {"title": one.method.title, "figures": one.overall, "rates": rates, "others": others}
+                for one in oracles
+                for rates, others in [_both_cells(one.overall)]
+            ],
+            "oracle_notes": oracle_notes(oracles),
             "groups": _groups(scores),
             "base": base,
             "max_listed": MAX_LISTED,
             "made_at": made_at,
         },
-        "autohr.lab.reports",
     )
 
 
@@ -130,12 +139,13 @@ def _view(number: int, results: Results, scores: Scores, base: Scores) -> _Metho
         for account in results.accounts
         if account.state != "scored"
     ]
+    rates, others = _both_cells(scores.overall)
     return _MethodView(
         anchor=anchor,
         scores=scores,
         title=scores.method.title + (" (rates only)" if scores.rate_only else ""),
-        rates=tuple(_cell(scores.overall, field, digits) for field, _, digits, _ in RATE_COLUMNS),
-        others=tuple(_cell(scores.overall, field, digits) for field, _, digits, _ in OTHER_COLUMNS),
+        rates=rates,
+        others=others,
         pictures=(scatter(scores, anchor), bland_altman(scores, anchor)),
         not_scored=tuple(lost[:MAX_LISTED]),
         n_not_scored=len(lost),
@@ -143,22 +153,15 @@ def _view(number: int, results: Results, scores: Scores, base: Scores) -> _Metho
     )
 
 
-def _oracle_view(oracle: Scores) -> Mapping[str, Any]:
-    return {
-        "title": oracle.method.title,
-        "figures": oracle.overall,
-        "rates": [_cell(oracle.overall, field, digits) for field, _, digits, _ in RATE_COLUMNS],
-        "others": [_cell(oracle.overall, field, digits) for field, _, digits, _ in OTHER_COLUMNS],
-    }
+def _both_cells(figures: Figures) -> list[tuple[_Cell, ...]]:
+    """Return the cells of RATE_COLUMNS and of OTHER_COLUMNS."""
 
+    def cell(field: str, digits: int) -> _Cell:
+        low_high = figures.intervals.get(field)
+        between = "" if low_high is None else f"{low_high[0]:.{digits}f} to {low_high[1]:.{digits}f}"
+        return _Cell(figure(getattr(figures, field), digits), between)
 
-def _cell(figures: Figures, field: str, digits: int) -> _Cell:
-    value = getattr(figures, field)
-    low_high = figures.intervals.get(field)
-    return _Cell(
-        NOTHING if not is_number(value) else f"{value:.{digits}f}",
-        "" if low_high is None else f"{low_high[0]:.{digits}f} to {low_high[1]:.{digits}f}",
-    )
+    return [tuple(cell(field, digits) for field, _, digits, _ in one) for one in (RATE_COLUMNS, OTHER_COLUMNS)]
 
 
 def _against(scores: Scores, base: Scores) -> str:
@@ -190,17 +193,15 @@ def _group_cell(table: Mapping[str, Figures], value: str) -> str:
     figures = table.get(value)
     if figures is None:
         return NOTHING
-    mae = NOTHING if figures.mae_bpm is None else f"{figures.mae_bpm:.2f}"
-    return f"{mae} ({figures.n_scored} of {figures.n})"
+    return f"{figure(figures.mae_bpm)} ({figures.n_scored} of {figures.n})"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Pictures
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def scatter(scores: Scores, key: str) -> Chart:
-    """Estimated over true rate, one mark for each reading; ``key`` begins the picture's ids."""
+    """Draw the estimated over the true rate, one mark for each reading; ``key`` begins the picture's ids."""
     title, about = "Estimated and true rate", "On the line the two agree. Hollow marks were not called reliable."
     true, predicted, reliable = _points(scores)
     if not len(true):
@@ -209,19 +210,17 @@ def scatter(scores: Scores, key: str) -> Chart:
     low, high = float(both.min()) - 5, float(both.max()) + 5
 
     def paint(axes: Axes, wide: bool) -> None:
-        axes.plot([low, high], [low, high], color=colour("muted"), linewidth=1.0, dashes=(4, 3), zorder=1)
+        axes.plot([low, high], [low, high], color=colour("muted"), linewidth=1.0, dashes=DASHES, zorder=1)
         _marks(axes, true, predicted, reliable)
         axes.set_xlim(low, high)
         axes.set_ylim(low, high)
-        _even_ticks(axes)
-        axes.set_xlabel("true rate, bpm")
-        axes.set_title("estimated rate, bpm", loc="left")
+        name_axes(axes, "true rate, bpm", "estimated rate, bpm")
 
-    return draw(title, about, _said(scores, len(true)), _legend(reliable), f"{key}-scatter", paint, SQUARE)
+    return draw(title, about, _caption(scores, len(true)), _legend(reliable), f"{key}-scatter", paint, SQUARE)
 
 
 def bland_altman(scores: Scores, key: str) -> Chart:
-    """Error over the mean of the two rates (Bland & Altman 1986), with bias and limits of agreement."""
+    """Draw the error over the mean of the two rates (Bland & Altman 1986), with bias and limits of agreement."""
     title = "Errors (Bland-Altman)"
     about = "Lines: the mean error, and the limits between which 95 % of errors lie if they are normal."
     true, predicted, reliable = _points(scores)
@@ -235,23 +234,21 @@ def bland_altman(scores: Scores, key: str) -> Chart:
     def paint(axes: Axes, wide: bool) -> None:
         axes.axhline(0.0, color=colour("line"), linewidth=1.2, zorder=1)
         for place, value in enumerate(lines):
-            dashes = (None, None) if place == 0 else (4, 3)
+            dashes = (None, None) if place == 0 else DASHES
             axes.axhline(value, color=colour("muted"), linewidth=1.2, dashes=dashes, zorder=2)
         _marks(axes, middle, error, reliable)
         axes.set_xlim(float(middle.min()) - 5, float(middle.max()) + 5)
         axes.set_ylim(-reach, reach)
-        _even_ticks(axes)
-        axes.set_xlabel("mean of estimated and true rate, bpm")
-        axes.set_title("estimated minus true, bpm", loc="left")
+        name_axes(axes, "mean of estimated and true rate, bpm", "estimated minus true, bpm")
 
-    caption = _said(scores, len(true))
+    caption = _caption(scores, len(true))
     if len(lines) == 3:
         caption = f"Mean error {lines[0]:+.2f} bpm, limits {lines[1]:+.2f} and {lines[2]:+.2f} bpm. " + caption
     return draw(title, about, caption, _legend(reliable), f"{key}-errors", paint, SQUARE)
 
 
-def _points(scores: Scores) -> tuple[Float, Float, np.ndarray]:
-    """(true, estimated, reliable), (N,) each, of the scored readings that are drawn."""
+def _points(scores: Scores) -> tuple[Float, Float, Flags]:
+    """Return (true, estimated, reliable), (N,) each, of the scored readings that are drawn."""
     scored = scores.scored
     scored = scored[:: max(1, -(-len(scored) // MAX_POINTS))]
     return (
@@ -261,39 +258,18 @@ def _points(scores: Scores) -> tuple[Float, Float, np.ndarray]:
     )
 
 
-def _marks(axes: Axes, x: Float, y: Float, reliable: np.ndarray) -> None:
-    size = float(np.clip(90 / np.sqrt(len(x)), 2.5, 6.5))
-    axes.plot(
-        x[reliable], y[reliable], "o", color=colour("good"), markersize=size, markeredgewidth=0, alpha=0.6, zorder=4
-    )
-    axes.plot(
-        x[~reliable],
-        y[~reliable],
-        "o",
-        markerfacecolor="none",
-        markeredgecolor=colour("bad"),
-        markeredgewidth=1.2,
-        markersize=size,
-        alpha=0.6,
-        zorder=3,
-    )
-
-
-def _even_ticks(axes: Axes) -> None:
+def _marks(axes: Axes, x: Float, y: Float, reliable: Flags) -> None:
+    draw_dots(axes, x, y, reliable, size=float(np.clip(90 / np.sqrt(len(x)), 2.5, 6.5)), alpha=0.6)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
 
 
-def _said(scores: Scores, n_drawn: int) -> str:
+def _caption(scores: Scores, n_drawn: int) -> str:
     n = len(scores.scored)
     thinned = f"; {n_drawn} of them drawn" if n_drawn < n else ""
     return f"{count_words(n, 'reading')} scored of {len(scores.units)}{thinned}."
 
 
-def _legend(reliable: np.ndarray) -> tuple[tuple[str, str], ...]:
-    legend = []
-    if reliable.any():
-        legend.append(("dot", "called reliable"))
-    if not reliable.all():
-        legend.append(("ring", "not called reliable"))
-    return tuple(legend)
+def _legend(reliable: Flags) -> tuple[tuple[str, str], ...]:
+    filled = [("dot", "called reliable")] if reliable.any() else []
+    return (*filled, *([] if reliable.all() else [("ring", "not called reliable")]))

@@ -14,12 +14,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from autohr.reports.page import Chart, colour, draw, render, write_page
+from autohr.lab.reports.charts import DASHES, draw_dots, name_axes, render_page
+from autohr.reports.page import Chart, colour, draw, write_page
 
 OPEN_ROWS = 40
-"""A longer table of recordings is folded, so that the page can be read."""
-MOST_SAID = 20
-"""Findings of one kind that are told one by one; the rest is in the table and in the JSON."""
+"""Rows of the longest table of recordings that is not folded."""
+MAX_LISTED = 20
+"""Number of findings of one kind that are listed one by one; the rest is in the table and in the JSON."""
 
 
 def write_manifest_page(manifest: Mapping[str, Any], out: Path) -> None:
@@ -31,24 +32,24 @@ def write_manifest_page(manifest: Mapping[str, Any], out: Path) -> None:
 
 
 def render_manifest_page(manifest: Mapping[str, Any]) -> str:
-    """The page as text. Raises ValueError for another schema."""
+    """Return the page; ValueError for another schema."""
     if manifest.get("schema") != "autohr.manifest/1":
         raise ValueError(f"schema {manifest.get('schema')!r} is not 'autohr.manifest/1'; prepare the dataset again.")
     rows: Sequence[Mapping[str, Any]] = manifest["recordings"]
-    said: dict[str, list[str]] = {}
+    findings: dict[str, list[str]] = {}
     for finding in manifest["findings"]:
-        said.setdefault(finding["kind"], []).append(finding["says"])
-    return render(
-        "manifest.html.j2",
+        findings.setdefault(finding["kind"], []).append(finding["says"])
+    return render_page(
+        "manifest",
         {
             "manifest": manifest,
-            "said": said,
-            "most_said": MOST_SAID,
+            "findings": findings,
+            "max_listed": MAX_LISTED,
             "open_rows": OPEN_ROWS,
+            "made_at": None,
             "charts": [_chart_rates(rows), _chart_lengths(rows), _chart_lags(rows)],
             "refused": any(kind["refused"] for kind in manifest["kinds"].values()),
         },
-        "autohr.lab.reports",
     )
 
 
@@ -67,8 +68,7 @@ def _chart_rates(rows: Sequence[Mapping[str, Any]]) -> Chart:
         axes.plot(at, mean, "o", color=colour("pulse"), markersize=size, markeredgewidth=0)
         axes.xaxis.set_major_locator(MaxNLocator(8 if wide else 4, integer=True))
         axes.set_xlim(0, len(known) + 1)
-        axes.set_xlabel("recordings")
-        axes.set_title("beats per minute", loc="left")
+        name_axes(axes, "recordings", "beats per minute")
 
     caption = f"From {low.min():.0f} to {high.max():.0f} bpm, mean {mean.mean():.0f} bpm, in {len(known)} recordings."
     return draw(title, about, caption, (), "rates", paint)
@@ -83,13 +83,13 @@ def _chart_lengths(rows: Sequence[Mapping[str, Any]]) -> Chart:
     video_s, more_s = (np.array([row[name] for row in known]) for name in ("video_s", "label_minus_video_s"))
 
     def paint(axes: Axes, wide: bool) -> None:
-        _scatter(axes, video_s, more_s, [bool(set(row["findings"]) & {"length", "frames"}) for row in known])
-        axes.axhline(0, color=colour("muted"), linewidth=1.0, dashes=(4, 3))
+        is_odd = [bool(set(row["findings"]) & {"length", "frames"}) for row in known]
+        draw_dots(axes, video_s, more_s, ~np.array(is_odd), size=5.5, alpha=0.85)
+        axes.axhline(0, color=colour("muted"), linewidth=1.0, dashes=DASHES)
         half = max(1.0, 1.15 * float(np.abs(more_s).max()))
         axes.set_ylim(-half, half)
         axes.xaxis.set_major_locator(MaxNLocator(8 if wide else 4))
-        axes.set_xlabel("seconds of video")
-        axes.set_title("seconds more in the label", loc="left")
+        name_axes(axes, "seconds of video", "seconds more in the label")
 
     caption = f"The label is {more_s.min():+.2f} to {more_s.max():+.2f} s longer than its video."
     return draw(title, about, caption, _LEGEND, "lengths", paint)
@@ -104,23 +104,16 @@ def _chart_lags(rows: Sequence[Mapping[str, Any]]) -> Chart:
     lag_s, r = (np.array([row[name] for row in known]) for name in ("lag_s", "lag_r"))
 
     def paint(axes: Axes, wide: bool) -> None:
-        _scatter(axes, lag_s, r, ["lag" in row["findings"] for row in known])
-        axes.axvline(0, color=colour("muted"), linewidth=1.0, dashes=(4, 3))
+        draw_dots(axes, lag_s, r, np.array(["lag" not in row["findings"] for row in known]), size=5.5, alpha=0.85)
+        axes.axvline(0, color=colour("muted"), linewidth=1.0, dashes=DASHES)
         half = max(0.5, 1.15 * float(np.abs(lag_s).max()))
         axes.set_xlim(-half, half)
         axes.set_ylim(min(0.0, float(r.min()) - 0.05), 1.05)
         axes.xaxis.set_major_locator(MaxNLocator(9 if wide else 5))
-        axes.set_xlabel("seconds by which the label is late")
-        axes.set_title("correlation", loc="left")
+        name_axes(axes, "seconds by which the label is late", "correlation")
 
     caption = f"Median {np.median(lag_s):+.3f} s; median correlation {np.median(r):.2f}. No label was shifted."
     return draw(title, about, caption, _LEGEND, "lags", paint)
 
 
 _LEGEND = (("dot", "as it should be"), ("ring", "found odd, see above"))
-
-
-def _scatter(axes: Axes, x: Any, y: Any, odd: Sequence[bool]) -> None:
-    odd_at = np.array(odd)
-    axes.plot(x[~odd_at], y[~odd_at], "o", color=colour("good"), markersize=5, markeredgewidth=0, alpha=0.8)
-    axes.plot(x[odd_at], y[odd_at], "o", markerfacecolor="none", markeredgecolor=colour("bad"), markersize=6, mew=1.4)

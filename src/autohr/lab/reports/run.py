@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from autohr.errors import AutoHRError
@@ -13,15 +14,21 @@ from autohr.reports.page import write_page
 def write_run_page(
     run_dir: Path, out: Path | None = None, *, preset: str | None = None, made_at: str | None = None
 ) -> Path:
-    """Write the page of a run directory; returns where it lies.
+    """Write the page of a run directory, and return where it lies.
 
-    Args:
-        out: the page; ``report.html`` in the run's results if None, or in the folder of an ablation.
-        preset: of an evaluation, see ``render_evaluation_page``.
+    Parameters
+    ----------
+    out
+        The page; ``report.html`` in the run's results if None, or in the folder of an ablation.
+    preset
+        Scoring of an evaluation, see ``render_evaluation_page``.
 
-    Raises:
-        AutoHRError: no run directory, one of a kind that has no page, or damaged files.
-        ValueError: ``out`` is a folder.
+    Raises
+    ------
+    AutoHRError
+        No run directory, one of a kind that has no page, or damaged files.
+    ValueError
+        ``out`` is a folder.
     """
     page, place = render_run_page(run_dir, preset=preset, made_at=made_at)
     out = out or place
@@ -30,36 +37,29 @@ def write_run_page(
 
 
 def render_run_page(run_dir: Path, *, preset: str | None = None, made_at: str | None = None) -> tuple[str, Path]:
-    """The page as text, and where it belongs. Raises AutoHRError as ``write_run_page``."""
+    """Return the page, and where it belongs; AutoHRError as ``write_run_page``."""
+    kind = _kind_of(run_dir)
     # The pages are imported when one is wanted: only an evaluation's needs the scoring.
+    render = getattr(import_module(f"autohr.lab.reports.{kind}"), f"render_{kind}_page")
+    more = {"preset": preset} if kind == "evaluation" else {}
+    place = run_dir if kind == "ablation" else run_dir / "results"
+    return render(run_dir, made_at=made_at, **more), place / "report.html"
+
+
+def _kind_of(run_dir: Path) -> str:
     if (run_dir / "ablation.json").is_file():
-        from autohr.lab.reports.ablation import render_ablation_page
-
-        return render_ablation_page(run_dir, made_at=made_at), run_dir / "report.html"
+        return "ablation"
     if (run_dir / "results" / "comparison.json").is_file():
-        from autohr.lab.reports.comparison import render_comparison_page
-
-        return render_comparison_page(run_dir, made_at=made_at), run_dir / "results" / "report.html"
+        return "comparison"
     if not (run_dir / CONFIG).is_file():
         raise AutoHRError(f"{str(run_dir)!r} is no run folder: it holds neither {CONFIG} nor ablation.json.")
     config = read_json(run_dir / CONFIG)
-    place = run_dir / "results" / "report.html"
-    if config.get("kind") == "search":
-        from autohr.lab.reports.search import render_search_page
-
-        return render_search_page(run_dir, made_at=made_at), place
+    if config.get("kind") in ("search", "activations"):
+        return str(config["kind"])
     if "recipe" in config:
-        from autohr.lab.reports.training import render_training_page
-
-        return render_training_page(run_dir, made_at=made_at), place
-    if config.get("kind") == "activations":
-        from autohr.lab.reports.activations import render_activations_page
-
-        return render_activations_page(run_dir, made_at=made_at), place
+        return "training"
     if "protocol" in config:
-        from autohr.lab.reports.evaluation import render_evaluation_page
-
-        return render_evaluation_page(run_dir, preset=preset, made_at=made_at), place
+        return "evaluation"
     raise AutoHRError(
         f"{str(run_dir)!r} is a run of a kind that has no page; trainings, searches, evaluations and others have one."
     )
