@@ -257,7 +257,7 @@ def test_a_killed_evaluation_ends_with_the_same_bytes(made: Set, tmp_path: Path,
 def test_an_evaluation_goes_on_where_only_the_words_of_its_protocol_were_changed(made: Set, tmp_path: Path) -> None:
     evaluate(load_method("green"), made, tmp_path)
     before = (tmp_path / "config.json").read_bytes()
-    worded = dataclasses.replace(SHORT, title="Another title", source="another source", sure="other words")
+    worded = dataclasses.replace(SHORT, title="Another title", source="another source", basis="other words")
     run(worded, load_method("pos"), made.recordings, tmp_path, entries=made.entries, absent=made.absent)
     assert (tmp_path / "config.json").read_bytes() == before
     assert [one.method.label for one in read_results(tmp_path)] == ["green", "pos"]
@@ -409,9 +409,9 @@ def test_whole_recordings_are_windows_between_their_gaps(made: Set, tmp_path: Pa
 
 def test_protocols_name_what_they_infer_and_refuse_contradictions() -> None:
     for name, protocol in PROTOCOLS.items():
-        assert protocol.name == name and protocol.title and protocol.sure and protocol.preset in PRESETS
+        assert protocol.name == name and protocol.title and protocol.basis and protocol.preset in PRESETS
     for name in ("vipl-hr", "mahnob-hci", "mmse-hr"):
-        assert "Inferred" in PROTOCOLS[name].sure and PROTOCOLS[name].preset == "paper"
+        assert "Inferred" in PROTOCOLS[name].basis and PROTOCOLS[name].preset == "paper"
     for wrong in ({"window_s": 2.0}, {"stride_s": None}, {"n_windows": 3}, {"window_s": None}, {"least_s": 1.0}):
         with pytest.raises(ValueError):
             dataclasses.replace(SHORT, **wrong)

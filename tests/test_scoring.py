@@ -281,7 +281,7 @@ def test_presets_say_whence_they_are_and_what_they_assume() -> None:
         "physbench",
     ]
     for name, preset in PRESETS.items():
-        assert preset.name == name and preset.source and preset.sure and preset.title and preset.limits
+        assert preset.name == name and preset.source and preset.basis and preset.title and preset.limits
         assert bool(preset.least_s) == bool(preset.least_why)
 
 
@@ -411,7 +411,7 @@ def test_what_the_papers_scoring_says_of_itself_is_measured() -> None:
     }
     assert found["paper"] == pytest.approx((0.335, 0.411, 0.9996), abs=0.02)
     assert found["paper-filter"] == pytest.approx((9.11, 22.8, 0.14), abs=0.1)
-    assert "0.34 bpm" in PRESETS["paper"].sure and "9.1" in PRESETS["paper"].sure
+    assert "0.34 bpm" in PRESETS["paper"].basis and "9.1" in PRESETS["paper"].basis
 
 
 def test_the_filter_of_a_tenth_of_the_clip_weakens_slow_rates_as_the_preset_says() -> None:

@@ -46,8 +46,8 @@ def list_protocols() -> Rows:
     """Return the protocols of evaluation."""
     from autohr.lab.evaluate.protocols import PROTOCOLS
 
-    return ("name", "what", "scoring", "source", "how sure"), [
-        (one.name, one.title, one.preset, one.source, one.sure) for one in PROTOCOLS.values()
+    return ("name", "what", "scoring", "source", "basis"), [
+        (one.name, one.title, one.preset, one.source, one.basis) for one in PROTOCOLS.values()
     ]
 
 
@@ -58,8 +58,8 @@ def list_scoring() -> Rows:
     rows = []
     for rule in PRESETS.values():
         least = f" Windows of {rule.least_s:g} s or more: {rule.least_why}." if rule.least_s else ""
-        rows.append((rule.name, rule.title, f"{rule.limits}.{least}", rule.source, rule.sure))
-    return ("name", "what", "limits", "source", "how sure"), rows
+        rows.append((rule.name, rule.title, f"{rule.limits}.{least}", rule.source, rule.basis))
+    return ("name", "what", "limits", "source", "basis"), rows
 
 
 def list_recipes() -> Rows:

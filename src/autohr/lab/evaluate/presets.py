@@ -38,7 +38,7 @@ class Preset:
     name: str
     title: str
     source: str
-    sure: str
+    basis: str
     """Parts of the rule that its source states, and parts that are inferred or ours."""
     rate: Callable[[Float, float], float | None]
     """Function (wave (T,), fps) -> bpm; None where the wave shows no rate."""
@@ -228,12 +228,12 @@ def _toolbox_macc(wave: Float, true: Float, fps: float, band_hz: tuple[float, fl
     return metrics.circular_macc(_toolbox_filter(wave, fps, band_hz), _toolbox_filter(true, fps, band_hz))
 
 
-def _toolbox(name: str, title: str, band_hz: tuple[float, float], decade_db: float, source: str, sure: str) -> Preset:
+def _toolbox(name: str, title: str, band_hz: tuple[float, float], decade_db: float, source: str, basis: str) -> Preset:
     return Preset(
         name=name,
         title=title,
         source=source,
-        sure=sure,
+        basis=basis,
         rate=partial(_toolbox_rate, band_hz=band_hz),
         truth="wave",
         snr=partial(_toolbox_snr, band_hz=band_hz, decade_db=decade_db),
@@ -351,7 +351,7 @@ _PHYSFORMER: dict[str, Any] = {
     "band_bpm": (60 * PHYSFORMER_SEARCH_HZ[0], 60 * PHYSFORMER_SEARCH_HZ[1]),
     "grid_bpm": _physformer_grid,
 }
-_PAPER_SURE = (
+_PAPER_BASIS = (
     "mean of three clips of 10 s: the paper. SD with N - 1 is inferred; SNR and MACC are not in the paper and ours"
 )
 
@@ -362,7 +362,7 @@ PRESETS: dict[str, Preset] = {
             name="reference",
             title="autohr's own estimator (grid of 0.1 bpm, refined) against the device's rate",
             source="ours: signals/rate.py; SNR of iPhys; MACC within 1 s",
-            sure="ours",
+            basis="ours",
             rate=_reference_rate,
             truth="device",
             limits="clean pulses of 45 to 150 bpm are read right to 0.2 bpm in windows of 5 s and more; "
@@ -373,7 +373,7 @@ PRESETS: dict[str, Preset] = {
             title="video = mean of the rates of its 10 s clips, each the peak of the frequency loss's spectrum, "
             "against the device's mean; SD, MAE, RMSE, r",
             source="Yu et al. 2020 (AutoHR), III A, Eq. 4 and appendix B",
-            sure=f"{_PAPER_SURE}. How a clip's wave becomes a rate is not in the paper: inferred from Eq. 4 as the "
+            basis=f"{_PAPER_BASIS}. How a clip's wave becomes a rate is not in the paper: inferred from Eq. 4 as the "
             "peak of the spectrum that its frequency loss trains (Hann window, whole rates of 40 to 179 bpm). Read so, "
             "300 clean simulated clips have an MAE of 0.34 bpm; by PhysFormer's filter (paper-filter) it is 9.1",
             rate=_paper_rate,
@@ -390,7 +390,7 @@ PRESETS: dict[str, Preset] = {
             "and less in 10 s)",
             source="Yu et al. 2020 (AutoHR), III A and appendix B; Inference_HRevaluation.m and bpfilter64.m of "
             "PhysFormer, by the same author",
-            sure=f"{_PAPER_SURE}. How a clip's wave becomes a rate is not in the paper: here as PhysFormer reads the "
+            basis=f"{_PAPER_BASIS}. How a clip's wave becomes a rate is not in the paper: here as PhysFormer reads the "
             "thirds of a whole video",
             rate=partial(_physformer_rate, n_parts=1),
             truth="device",
@@ -425,7 +425,7 @@ PRESETS: dict[str, Preset] = {
             name="physformer",
             title="three parts of the whole video, pwelch each, mean against the device's mean",
             source="PhysFormer Inference_HRevaluation.m and bpfilter64.m",
-            sure="read in the source; SNR and MACC are not in it and ours",
+            basis="read in the source; SNR and MACC are not in it and ours",
             rate=partial(_physformer_rate, n_parts=3),
             truth="device",
             unit="recording",
@@ -442,8 +442,8 @@ PRESETS: dict[str, Preset] = {
             name="physbench",
             title="causal band-pass 0.5 to 3 Hz, Welch, 30 to 180 bpm, label likewise",
             source="PhysBench's evaluation code",
-            sure="band, causal filter, grid and search range: read in the source. Inferred: Butterworth of order 3 (as "
-            "in open-rppg, of the same author), Welch pieces of at most 256 samples (as in code that copies it), the "
+            basis="band, causal filter, grid and search range: read in the source. Inferred: Butterworth of order 3 "
+            "(as in open-rppg, of the same author), Welch pieces of at most 256 samples (as in code that copies it), the "
             "label through the same path; SNR and MACC are ours",
             rate=_physbench_rate,
             truth="wave",

@@ -98,7 +98,7 @@ class Protocol:
     preset: str = "reference"
     """Scoring that it is meant for."""
     source: str = "ours"
-    sure: str = "ours"
+    basis: str = "ours"
     """Choices that its source states, and choices that are inferred or ours."""
 
     @model_validator(mode="after")
@@ -111,8 +111,8 @@ class Protocol:
         return self
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, as config.json holds them."""
-        return dataclasses.asdict(self)
+        """Return plain values, as config.json holds them, where ``basis`` is called "sure" since the first version."""
+        return {"sure" if key == "basis" else key: value for key, value in dataclasses.asdict(self).items()}
 
 
 SLACK_S = 0.05
@@ -211,7 +211,7 @@ def _fixed(split: FixedSplit, recordings: Mapping[str, HasFold]) -> dict[str, in
 _WHOLE: dict[str, Any] = {"window_s": None, "stride_s": None}
 _PAPER: dict[str, Any] = {"unit": "recording", "crop": PAPER_CROP, "preset": "paper"}
 _PAPER_CLIPS: dict[str, Any] = {"n_windows": 3, "stride_s": None, **_PAPER}
-_VIPL_SURE = (
+_VIPL_BASIS = (
     "folds and three 10 s clips: the paper, appendix B. Inferred: sources 1 to 3 (the paper counts 3130 videos, with "
     "the near-infrared ones, which have no colour); the release's own folds; clips spread evenly, so that they overlap "
     "in videos under 30 s; truth as the mean of gt_HR; the box enlarged by half"
@@ -223,7 +223,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="reference",
             title="10 s windows, one every 5 s, every recording tested",
-            sure="ours; 10 s is what the live meter shows",
+            basis="ours; 10 s is what the live meter shows",
         ),
         Protocol(
             name="reference-30s",
@@ -240,13 +240,13 @@ PROTOCOLS: dict[str, Protocol] = {
             name="reference-folds",
             title="10 s windows, one every 5 s, 5 subject-exclusive folds",
             split=KFold(),
-            sure="ours: reference, for nets that are trained on the same dataset",
+            basis="ours: reference, for nets that are trained on the same dataset",
         ),
         Protocol(
             name="fixed-split",
             title="10 s windows, one every 5 s, 30 % of the subjects tested",
             split=FixedSplit(),
-            sure="ours; published splits (UBFC 30/12, PURE 6:4, MMPD 7:1:2) do not name their subjects",
+            basis="ours; published splits (UBFC 30/12, PURE 6:4, MMPD 7:1:2) do not name their subjects",
         ),
         Protocol(
             name="vipl-hr",
@@ -255,7 +255,7 @@ PROTOCOLS: dict[str, Protocol] = {
             split=KFold(5),
             **_PAPER_CLIPS,
             source="Yu et al. 2020 (AutoHR), III and appendices A, B",
-            sure=_VIPL_SURE,
+            basis=_VIPL_BASIS,
         ),
         Protocol(
             name="vipl-hr-fold1",
@@ -264,7 +264,7 @@ PROTOCOLS: dict[str, Protocol] = {
             split=KFold(5, only=1),
             **_PAPER_CLIPS,
             source="Yu et al. 2020 (AutoHR), III C",
-            sure=_VIPL_SURE + "; that fold 1 is the one tested: the author's file names",
+            basis=_VIPL_BASIS + "; that fold 1 is the one tested: the author's file names",
         ),
         Protocol(
             name="mahnob-hci",
@@ -273,7 +273,7 @@ PROTOCOLS: dict[str, Protocol] = {
             split=KFold(5, official=False),
             **_PAPER_CLIPS,
             source="Yu et al. 2020 (AutoHR), III and appendices A, B",
-            sure="527 clips of 30 s and 5 folds: the paper. Inferred: the folds themselves (by seed; none are "
+            basis="527 clips of 30 s and 5 folds: the paper. Inferred: the folds themselves (by seed; none are "
             "published); three clips as on VIPL-HR; all 61 frames per second for formulas (nets thin them by what they "
             "learned from)",
         ),
@@ -287,7 +287,7 @@ PROTOCOLS: dict[str, Protocol] = {
             keep_rest=True,
             **_PAPER,
             source="Yu et al. 2020 (AutoHR), III D",
-            sure="trained on VIPL-HR, all 102 videos: the paper. Inferred: pieces of 10 s, a rest under 5 s left out, "
+            basis="trained on VIPL-HR, all 102 videos: the paper. Inferred: pieces of 10 s, a rest under 5 s left out, "
             "and their mean",
         ),
         Protocol(
@@ -296,7 +296,7 @@ PROTOCOLS: dict[str, Protocol] = {
             **_WHOLE,
             preset="toolbox-2024",
             source="rPPG-Toolbox, evaluation/post_process.py",
-            sure="whole video: read in the source. Ours: face boxes, crops and clocks are this package's own",
+            basis="whole video: read in the source. Ours: face boxes, crops and clocks are this package's own",
         ),
         Protocol(
             name="physformer",
@@ -305,7 +305,7 @@ PROTOCOLS: dict[str, Protocol] = {
             unit="recording",
             preset="physformer",
             source="PhysFormer, Inference_HRevaluation.m",
-            sure="three parts: read in the source. Ours: no frames are cut at the start (theirs begins at frame 61), "
+            basis="three parts: read in the source. Ours: no frames are cut at the start (theirs begins at frame 61), "
             "and a net is fed overlapping pieces in place of the middle 160 of 220",
         ),
     )

@@ -10,6 +10,7 @@ protocol = "reference"      name in PROTOCOLS
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ def protocol_of(recipe: EvaluateRecipe) -> Protocol:
     protocol, changes = find_protocol(recipe.protocol), recipe.protocol_config
     if not changes:
         return protocol
-    before = protocol.as_dict()
+    before = dataclasses.asdict(protocol)
     known = [key for key in before if key not in ("name", "split", "datasets")]
     for key in changes:
         if key not in known:

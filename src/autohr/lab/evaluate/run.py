@@ -353,7 +353,8 @@ def _as_stored(protocol: Protocol, out: Path) -> Protocol:
     stored = read_json(out / CONFIG).get("protocol") if (out / CONFIG).is_file() else None
     if not isinstance(stored, dict):
         return protocol
-    words = {name: stored[name] for name in ("title", "source", "sure") if isinstance(stored.get(name), str)}
+    keys = {"title": "title", "source": "source", "basis": "sure"}
+    words = {name: stored[key] for name, key in keys.items() if isinstance(stored.get(key), str)}
     worded = replace(protocol, **words)
     return worded if json.loads(json.dumps(worded.as_dict())) == stored else protocol
 

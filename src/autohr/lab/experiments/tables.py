@@ -262,7 +262,7 @@ def table_sheet(
             f"paper: {table.source}; bpm, r without unit. Its rows are quoted from many papers, each with its own "
             f"protocol, but for PhysNet and AutoHR: they do not compare with each other.",
             *_contradictions(table),
-            f"here: protocol {rule.name} ({rule.title}), scoring {preset} ({scoring.title}). {_first_up(rule.sure)}.",
+            f"here: protocol {rule.name} ({rule.title}), scoring {preset} ({scoring.title}). {_first_up(rule.basis)}.",
             *([f"Limits of {preset}: {scoring.limits}."] if scoring.limits else []),
             *oracle_notes(oracles),
             *inferred,
