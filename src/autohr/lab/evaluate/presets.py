@@ -443,8 +443,8 @@ PRESETS: dict[str, Preset] = {
             title="causal band-pass 0.5 to 3 Hz, Welch, 30 to 180 bpm, label likewise",
             source="PhysBench's evaluation code",
             basis="band, causal filter, grid and search range: read in the source. Inferred: Butterworth of order 3 "
-            "(as in open-rppg, of the same author), Welch pieces of at most 256 samples (as in code that copies it), the "
-            "label through the same path; SNR and MACC are ours",
+            "(as in open-rppg, of the same author), Welch pieces of at most 256 samples (as in code that copies it), "
+            "the label through the same path; SNR and MACC are ours",
             rate=_physbench_rate,
             truth="wave",
             unit="window",
