@@ -38,7 +38,7 @@ def test_author_form_gives_the_reference_figures(
 
 
 def test_author_form_has_two_softmaxes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its range: a uniform spectrum, all on the target, all elsewhere (AUTOHR.md 6.2)."""
+    """Its range: a uniform spectrum, all on the target, all elsewhere (docs/background/autohr.md, "Losses")."""
     spectra = torch.zeros(3, 140, dtype=torch.float64)
     spectra[0] = 1 / 140
     spectra[1, 35] = 1

@@ -64,7 +64,7 @@ def test_a_loss_that_would_do_nothing_is_refused(small_recipe: Path, tmp_path: P
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
-    """Appendix B of the paper, and what AUTOHR.md reads from its other parts."""
+    """Appendix B of the paper, and what docs/background/autohr.md reads from its other parts."""
     recipe = read_recipe(FOLDER / "autohr_paper.toml")
     fit = recipe.fit
     assert (fit.optimiser, fit.lr, fit.weight_decay, fit.batch_size, fit.epochs) == ("adam", 1e-4, 5e-5, 4, 15)

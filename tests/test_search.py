@@ -467,7 +467,7 @@ def test_every_recipe_parses(path: Path) -> None:
 
 
 def test_the_papers_recipe_is_the_papers() -> None:
-    """Sec. II-B, Appendix B, and what AUTOHR.md infers from PC-DARTS."""
+    """Sec. II-B, Appendix B, and what docs/background/autohr.md infers from PC-DARTS."""
     recipe = read_search_recipe(FOLDER / "search_paper.toml")
     how = recipe.search
     assert (how.lr, how.weight_decay, how.alpha_lr, how.alpha_weight_decay) == (1e-4, 5e-5, 6e-4, 1e-3)

@@ -76,7 +76,7 @@ def test_shapes(kind: str, n_sets: int, tdc: bool, n_ops: int) -> None:
 
 def test_the_papers_supernet_has_as_many_parameters_as_the_figure_gives() -> None:
     net = SearchNet()
-    # AUTOHR 2: about 0.17 M with K=4, C=16.
+    # About 0.17 M with K=4, C=16 (docs/background/autohr.md).
     assert 0.165e6 < sum(weight.numel() for weight in net.weights()) < 0.175e6
 
 

@@ -149,7 +149,7 @@ def test_standardise_leaves_constants_at_zero() -> None:
 
 @pytest.mark.parametrize("fps", RATES_FPS)
 def test_a_sine_is_found_within_a_fifth_of_a_beat(fps: float) -> None:
-    """DESIGN 5: any rate in 40..180 bpm, ten seconds, 20 to 60 frames per second."""
+    """Any rate in 40..180 bpm, ten seconds, 20 to 60 frames per second."""
     errors = [
         abs((estimate_heart_rate(sine(hr_bpm, fps, 10, phase), fps).hr_bpm or 0) - hr_bpm)
         for hr_bpm in np.arange(40, 180.1, 3.5)

@@ -277,7 +277,7 @@ def test_masks_show_where_skin_is() -> None:
 
 
 def test_a_signal_too_short_for_the_estimator_is_filled_up() -> None:
-    assert LEAST_SIGNAL == 133, "8 convolutions of 16 and 3 pools of 5 (SYSTEMS F1)"
+    assert LEAST_SIGNAL == 133, "8 convolutions of 16 and 3 pools of 5 (docs/background/systems.md)"
     net = small("hrcnn")
     estimator: Any = net.estimator
     assert estimator.eval()(torch.zeros(1, 1, LEAST_SIGNAL)).shape == (1, 1, 1)

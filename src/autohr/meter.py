@@ -49,7 +49,7 @@ class MeterConfig:
     """Faces followed at the same time; the largest first."""
     box: Box | None = None
     """``first``: the paper's box of the first frame, enlarged and never moved. Measured against the tracked one in
-    docs/LOG.md. None: the one that the method's net was trained with; tracked for the others."""
+    docs/log/2026-11.md. None: the one that the method's net was trained with; tracked for the others."""
 
     def __post_init__(self) -> None:
         if not LEAST_S <= self.window_s <= 120:

@@ -34,7 +34,7 @@ same skin, narrower than hair. Chosen by us, not fitted."""
 
 CELL_SPREAD = 0.2
 """Width of the colour test for the cells of a crop, in logarithms of colour ratios. On the recordings that the
-beamformer was chosen on 0.3 was a little worse (docs/LOG.md, "A beamformer")."""
+beamformer was chosen on 0.3 was a little worse (docs/log/2026-11.md, "MVDR")."""
 
 MIN_SKIN_SHARE = 0.25
 """Share of skin in a region below which it has no trace (NaN)."""

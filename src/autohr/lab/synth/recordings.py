@@ -74,8 +74,8 @@ class Conditions:
 
 USUAL = Conditions()
 HARD = Conditions(usual_fps=0.55, rhythm=0.4, talk=0.7, flicker=0.35, screen=0.3)
-"""For training: more of what was read wrongly by weights trained on ``USUAL`` (docs/LOG.md, "on people never trained
-on")."""
+"""Conditions for training with more of what weights trained on ``USUAL`` read wrongly (docs/log/2026-11.md, "first
+weights")."""
 
 
 @dataclass(frozen=True)
