@@ -99,7 +99,7 @@ def test_of_overlapping_boxes_the_best_is_kept() -> None:
 
 
 def drawn_face(width: int, height: int, x: int, y: int, size: int) -> Frame:
-    """A cartoon with the light and dark places of a face; size is its height in pixels."""
+    """Draw a cartoon with the light and dark places of a face; size is its height in pixels."""
     big = 400
     art = np.full((big, big, 3), (120, 140, 150), np.uint8)
     cv2.ellipse(art, (200, 170), (125, 150), 0, 0, 360, (60, 40, 30), -1)

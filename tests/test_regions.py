@@ -22,7 +22,7 @@ LANDMARKS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.58], [0.36, 0.76], [0.64, 
 
 
 def face(width: int = 320, height: int = 240, box: tuple[float, float, float, float] = (110, 60, 90, 110)) -> Frame:
-    """A skin-coloured oval with dark hair above, on a blue wall, drawn with sub-pixel edges."""
+    """Draw a skin-coloured oval with dark hair above, on a blue wall, drawn with sub-pixel edges."""
     frame = np.full((height, width, 3), (60, 80, 160), np.uint8)
     x, y, w, h = box
     centre, axes = (round(16 * (x + w / 2)), round(16 * (y + h / 2))), (round(16 * w * 0.55), round(16 * h * 0.6))

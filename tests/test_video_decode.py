@@ -56,7 +56,7 @@ def _times(path: Path, **options: Any) -> list[float]:
 
 
 def _refused(source: Any, **options: Any) -> str:
-    """The one line with which a source is refused, at the latest when frames are asked for."""
+    """Return the line with which a source is refused, at the latest when frames are asked for."""
     with pytest.raises(VideoError) as caught, open_video(source, **options) as video:
         list(video)
     line = str(caught.value)
@@ -199,7 +199,7 @@ def _stamped(rgb: Frame, tick: int) -> av.VideoFrame:
 
 
 def _clocked(stamps: list[tuple[float | None, float | None, float | None]], nominal_s: float | None = None) -> Any:
-    """Times and whether they were filled in, in order, after the last stamp; and the clock."""
+    """Return (time, repaired) of every stamp, in order, and the clock."""
     clock = StampClock[int](nominal_step_s=nominal_s)
     given = [timed for number, stamp in enumerate(stamps) for timed in clock.push(number, *stamp)] + clock.flush()
     assert [timed.item for timed in given] == list(range(len(stamps)))
@@ -241,7 +241,7 @@ STAMPS_S = [number / FPS for number in range(90)]
 
 
 def _settled(stamps_s: Sequence[float | None], nominal_s: float | None = STEP_S) -> tuple[list[float], Any]:
-    """Times of all frames, none of which may be dropped; and the clock."""
+    """Return the times of all frames, none of which may be dropped, and the clock."""
     given, clock = _clocked([(stamp_s, None, None) for stamp_s in stamps_s], nominal_s)
     assert None not in [t_s for t_s, _ in given]
     return [t_s for t_s, _ in given], clock
@@ -339,7 +339,7 @@ def _encoded(
     tags: dict[str, str] | None = None,
     stream_tags: dict[str, str] | None = None,
 ) -> Path:
-    """An h264 video with these stamps in ticks of 90 kHz."""
+    """Write an h264 video with these stamps in ticks of 90 kHz."""
     frames = frames or [np.full((HEIGHT, WIDTH, 3), 40 + 7 * k % 150, np.uint8) for k in range(len(ticks))]
     options = {"movflags": "use_metadata_tags"} if path.suffix in (".mp4", ".mov") else {}
     with av.open(str(path), "w", options=options) as container:
@@ -448,7 +448,7 @@ def test_a_time_lapse_is_refused_where_no_pulse_is_left(tmp_path: Path) -> None:
 
 
 def _with_box(path: Path, kind: bytes, content: bytes) -> Path:
-    """A video of 60 frames at 30 fps with one more box at its end."""
+    """Write a video of 60 frames at 30 fps with one more box at its end."""
     _encoded(path, [3000 * k for k in range(60)])
     with path.open("ab") as file:
         file.write(struct.pack(">I4s", 8 + len(content), kind) + content)
@@ -456,7 +456,7 @@ def _with_box(path: Path, kind: bytes, content: bytes) -> Path:
 
 
 def _samsung(mode: int, srfr: float | None = None) -> bytes:
-    """A udta box's content with Samsung's recording mode: author, then two pairs, then the rate."""
+    """Return a udta box's content with Samsung's recording mode: author, then two pairs, then the rate."""
     saut = bytes(4) + bytes([0, mode, 1, 0])
     if srfr is not None:
         saut += struct.pack(">I4sI", 12, b"srfr", round(srfr * 65536))
@@ -531,7 +531,7 @@ def test_frames_are_turned_upright(tmp_path: Path, suffix: str, degrees: int) ->
 
 
 def _quadrants(height: int = HEIGHT, width: int = WIDTH) -> Frame:
-    """A picture of which all eight orientations differ."""
+    """Return a picture of which all eight orientations differ."""
     frame = np.zeros((height, width, 3), np.uint8)
     frame[: height // 2, : width // 2], frame[: height // 2, width // 2 :] = (200, 60, 60), (60, 200, 60)
     frame[height // 2 :, : width // 2] = (60, 60, 200)
@@ -539,7 +539,7 @@ def _quadrants(height: int = HEIGHT, width: int = WIDTH) -> Frame:
 
 
 def _moved(frame: Frame, a: int, b: int, c: int, d: int) -> Frame:
-    """The picture whose point (x, y) is shown at (a x + c y, b x + d y), moved so that it begins at 0."""
+    """Show the point (x, y) of a picture at (a x + c y, b x + d y), moved so that it begins at 0."""
     rows, columns = np.indices(frame.shape[:2])
     x, y = a * columns + c * rows, b * columns + d * rows
     x, y = x - x.min(), y - y.min()
@@ -549,7 +549,7 @@ def _moved(frame: Frame, a: int, b: int, c: int, d: int) -> Frame:
 
 
 def _with_matrix(path: Path, frames: list[Frame], *matrix: float) -> Path:
-    """An mp4 or mov whose track has this display matrix: a b c d."""
+    """Write an mp4 or mov whose track has this display matrix: a b c d."""
     write_video(path, frames, fps=25, pix_fmt="yuv444p", crf=5)
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 44
@@ -607,7 +607,7 @@ def test_odd_angles_are_turned_to_the_nearest_quarter_and_noted(tmp_path: Path) 
 
 
 def _exif(orientation: int) -> bytes:
-    """The segment of a JPEG that says how it lies: one entry of TIFF 6.0."""
+    """Return the EXIF segment of a JPEG with its orientation: one entry of TIFF 6.0."""
     body = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0) + bytes(4)
     return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
 
@@ -739,7 +739,7 @@ def _with_sound(path: Path, *, cover: bool) -> Path:
 
 
 def _patched(path: Path, codec: str, pix_fmt: str, marker: bytes, offset: int, size: bytes) -> Path:
-    """A small real video whose header was made to claim another size."""
+    """Write a small real video whose header was made to claim another size."""
     write_video(path, _frames(3), fps=25, codec=codec, pix_fmt=pix_fmt)
     data = bytearray(path.read_bytes())
     at = data.find(marker)
@@ -750,7 +750,7 @@ def _patched(path: Path, codec: str, pix_fmt: str, marker: bytes, offset: int, s
 
 
 def _blanked(path: Path) -> Path:
-    """An mjpeg avi in which every picture is zeros."""
+    """Write an mjpeg avi in which every picture is zeros."""
     write_video(path, _frames(5), fps=25, codec="mjpeg")
     data = bytearray(path.read_bytes())
     at = data.find(b"movi")
@@ -909,7 +909,7 @@ def test_a_truncated_file_gives_what_is_there_with_a_note(tmp_path: Path, suffix
 
 
 def _streams(path: Path, *streams: tuple[int, int, int, Disposition]) -> Path:
-    """A file of several picture streams, each so many frames of a height and width with a disposition."""
+    """Write a file of several picture streams, each so many frames of a height and width with a disposition."""
     with av.open(str(path), "w") as container:
         made = []
         for n, height, width, disposition in streams:
@@ -967,7 +967,7 @@ def test_damage_in_the_middle_is_dropped_counted_and_noted(tmp_path: Path) -> No
 
 
 def _joined(path: Path, *sizes: tuple[int, int, int]) -> Path:
-    """A raw stream of parts, each so many frames of a height and width."""
+    """Write a raw stream of parts, each so many frames of a height and width."""
     parts = []
     for n, height, width in sizes:
         write_video(path.with_name("part.h264"), _frames(n, height, width), fps=25)
@@ -1218,7 +1218,7 @@ def test_a_silent_server_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class _FakeCamera:
-    """What autohr uses of cv2.VideoCapture."""
+    """The part of cv2.VideoCapture that autohr uses."""
 
     opens = True
     frames: Iterator[Frame] = iter(())

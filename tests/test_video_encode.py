@@ -1,4 +1,4 @@
-"""What is written can be read back: number of frames, times, colours; and nothing half-written is left."""
+"""Frames that are written can be read back: number of frames, times, colours; and nothing half-written is left."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, cast
+from typing import Self, cast
 
 import av
 import av.codec
@@ -130,6 +130,9 @@ class _RawFrame:
     dts_s: float | None = None
     step_s: float | None = None
     whole: bool = True
+    t_s: float | None = None
+    """Seconds since the first frame, by the reader; None where the time was already taken."""
+    repaired: bool = False
 
 
 class _Source:
@@ -293,15 +296,6 @@ def read_ahead(video: VideoReader, n_frames: int = 8) -> Generator[VideoFrame, N
 # The reader
 
 
-class _SizedFrame(NamedTuple):
-    """A frame with its time, before it is converted to the size of the others."""
-
-    rgb: Callable[[], Frame]
-    raw: _RawFrame
-    t_s: float
-    repaired: bool
-
-
 class VideoReader:
     """The frames of one video, once, in order. Made by ``open_video``; a context manager; closed also at the end.
 
@@ -337,7 +331,7 @@ class VideoReader:
         self._source = source
         self._start_s, self._end_s = start_s, math.inf if end_s is None else end_s
         self._fps = fps
-        self._odd: list[_SizedFrame] = []
+        self._odd: list[_RawFrame] = []
         self._changes: list[str] = []
         self._n_damaged = self._n_late = self._n_resized = self._n_scaled = 0
         self._gaps_s: list[float] = []
@@ -396,7 +390,8 @@ class VideoReader:
     def _wanted_frames(self) -> Generator[VideoFrame, None, float | None]:
         """Yield the frames wanted; return the end of the last frame of the file, None where reading stopped before."""
         end_t_s = 0.0
-        for raw, t_s, repaired in self._timed_frames():
+        for raw in self._timed_frames():
+            t_s = raw.t_s
             if t_s is None or raw.rgb is None:
                 if (self._last_t_s if t_s is None else t_s) >= self._start_s:
                     self._n_late += t_s is None
@@ -408,30 +403,31 @@ class VideoReader:
                 yield from map(self._emit, self._settle_odd_sizes())
                 return None
             if t_s >= self._start_s:
-                yield from map(self._emit, self._at_common_size(_SizedFrame(raw.rgb, raw, t_s, repaired)))
+                yield from map(self._emit, self._at_common_size(raw))
         yield from map(self._emit, self._settle_odd_sizes())
         return end_t_s
 
-    def _emit(self, sized: _SizedFrame) -> VideoFrame:
+    def _emit(self, raw: _RawFrame) -> VideoFrame:
         """Convert a frame, and count it."""
-        frame = VideoFrame(sized.rgb(), sized.t_s, self.n_read, sized.repaired, sized.raw.whole)
+        assert raw.rgb is not None and raw.t_s is not None
+        frame = VideoFrame(raw.rgb(), raw.t_s, self.n_read, raw.repaired, raw.whole)
         if self.n_read == 0:
-            self._first_t_s = sized.t_s
-        elif sized.t_s - self._emitted_t_s > max(GAP_S, 3 / (self.fps_nominal or math.inf)):
-            self._gaps_s.append(sized.t_s - self._emitted_t_s)
-        self._emitted_t_s = sized.t_s
+            self._first_t_s = raw.t_s
+        elif raw.t_s - self._emitted_t_s > max(GAP_S, 3 / (self.fps_nominal or math.inf)):
+            self._gaps_s.append(raw.t_s - self._emitted_t_s)
+        self._emitted_t_s = raw.t_s
         self.n_read += 1
-        self.n_repaired += sized.repaired
+        self.n_repaired += raw.repaired
         return frame
 
-    def _at_common_size(self, frame: _SizedFrame) -> list[_SizedFrame]:
+    def _at_common_size(self, frame: _RawFrame) -> list[_RawFrame]:
         """Return the frames that can be given now that this one has come, at the size of the picture."""
-        size = frame.raw.size
+        size = frame.size
         if size == self._size:
             return [*self._settle_odd_sizes(), frame]
         if self._is_same_shape(size) and size[0] < self._size[0]:
             return [*self._settle_odd_sizes(), self._scaled(frame)]
-        settled = self._settle_odd_sizes() if self._odd and self._odd[-1].raw.size != size else []
+        settled = self._settle_odd_sizes() if self._odd and self._odd[-1].size != size else []
         if not _is_size_allowed(*size):
             # What cannot be measured is dropped at once: of many such frames none is kept.
             settled += self._settle_odd_sizes()
@@ -450,10 +446,10 @@ class VideoReader:
         odd, self._odd = self._odd, []
         return [*settled, *odd]
 
-    def _settle_odd_sizes(self) -> list[_SizedFrame]:
+    def _settle_odd_sizes(self) -> list[_RawFrame]:
         """Return the frames whose size did not last: scaled where they have the shape of the others, else dropped."""
         odd, self._odd = self._odd, []
-        kept = [self._scaled(frame) for frame in odd if self._is_same_shape(frame.raw.size)]
+        kept = [self._scaled(frame) for frame in odd if self._is_same_shape(frame.size)]
         self._n_resized += len(odd) - len(kept)
         self._count_dropped()
         return kept
@@ -462,26 +458,29 @@ class VideoReader:
         (width, height), (new_width, new_height) = self._size, size
         return abs(new_width * height - width * new_height) <= SAME_SHAPE * width * new_height
 
-    def _scaled(self, frame: _SizedFrame) -> _SizedFrame:
+    def _scaled(self, frame: _RawFrame) -> _RawFrame:
         """Return the frame scaled to the present size: means of pixels where it shrinks, linear where it grows."""
         self._n_scaled += 1
-        size = self._size
+        size, convert = self._size, frame.rgb
+        assert convert is not None
 
-        def rgb() -> Frame:
-            picture = frame.rgb()
+        def scaled_rgb() -> Frame:
+            picture = convert()
             how = cv2.INTER_AREA if size[0] < picture.shape[1] else cv2.INTER_LINEAR
             return np.ascontiguousarray(cv2.resize(picture, size, interpolation=how), dtype=np.uint8)
 
-        return frame._replace(rgb=rgb)
+        frame.rgb = scaled_rgb
+        return frame
 
     def _count_dropped(self) -> None:
         self.n_dropped = self._n_late + self._n_damaged + self._n_resized
 
-    def _timed_frames(self) -> Iterator[tuple[_RawFrame, float | None, bool]]:
-        """Yield every frame with its time (None where it was already taken) and whether that was filled in."""
+    def _timed_frames(self) -> Iterator[_RawFrame]:
+        """Yield every frame with its time."""
         if self._fps is not None:
             for n, raw in enumerate(self._source.raw_frames()):
-                yield raw, n / self._fps, False
+                raw.t_s = n / self._fps
+                yield raw
             return
         if self._source.is_live:
             yield from self._timed_live()
@@ -493,7 +492,7 @@ class VideoReader:
             self._source.rewind()
             yield from self._timed_by_stamps(None)
 
-    def _timed_by_stamps(self, zero_s: float | None) -> Iterator[tuple[_RawFrame, float | None, bool]]:
+    def _timed_by_stamps(self, zero_s: float | None) -> Iterator[_RawFrame]:
         nominal_s = 1 / self._source.fps_nominal if self._source.fps_nominal else None
         self._clock = clock = StampClock[_RawFrame](zero_s=zero_s, nominal_step_s=nominal_s)
 
@@ -506,24 +505,22 @@ class VideoReader:
             yield clock.flush()
 
         try:
-            for frames in settled():
-                for timed in frames:
-                    yield timed.item, timed.t_s, timed.repaired
+            for timed in itertools.chain.from_iterable(settled()):
+                raw = timed.item
+                raw.t_s, raw.repaired = timed.t_s, timed.repaired
+                yield raw
         except NoClock as why:
             raise VideoError(f"{self.path!r} has no usable clock: {why}. Say its frames per second: --fps.") from None
 
-    def _timed_live(self) -> Iterator[tuple[_RawFrame, float | None, bool]]:
+    def _timed_live(self) -> Iterator[_RawFrame]:
         """Yield frames that this machine stamped itself, by a clock that only goes forward: none is held."""
         zero_s = last_t_s = None
         for raw in self._source.raw_frames():
             stamp_s = raw.stamp_s or 0.0
             zero_s = stamp_s if zero_s is None else zero_s
-            t_s = stamp_s - zero_s
-            if last_t_s is not None and t_s <= last_t_s + 1e-6:
-                yield raw, None, False
-                continue
-            last_t_s = t_s
-            yield raw, t_s, False
+            if last_t_s is None or stamp_s - zero_s > last_t_s + 1e-6:
+                raw.t_s = last_t_s = stamp_s - zero_s
+            yield raw
 
     def _write_notes(self, end_t_s: float | None) -> None:
         """Complete ``notes``; ``end_t_s`` is the end of the file's last frame, None when reading stopped before."""
