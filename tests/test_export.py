@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from autohr.errors import AutoHRError, BadWeights
 from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets import _export as export
-from autohr.lab.nets._checkpoint import HEADER, read_header, save_weights
-from autohr.lab.nets._export import SCHEMA, TOLERANCE, Exported, export_onnx
+from autohr.lab.nets._checkpoint import save_weights
+from autohr.lab.nets._export import TOLERANCE, Exported, export_onnx
 from autohr.lab.nets._rates import SPREAD_BPM
 from autohr.methods import load_method
+from autohr.weights.header import HEADER, ONNX_SCHEMA, read_header
 from made import run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,9 +62,9 @@ def save(path: Path, name: str = "autohr", **changes: Any) -> nn.Module:
 
 
 def about(path: Path) -> dict[str, Any]:
-    (one,) = onnx.load(path).metadata_props
-    assert one.key == "autohr"
-    said = json.loads(one.value)
+    first, last = onnx.load(path).metadata_props
+    assert (first.key, last.key) == ("autohr", "sha256")
+    said = json.loads(first.value)
     assert isinstance(said, dict)
     return said
 
@@ -119,7 +120,7 @@ def test_every_net_gives_what_torch_gives(name: str, tmp_path: Path, capfd: pyte
 def test_the_file_says_all_that_another_program_needs(translated: tuple[Path, Exported]) -> None:
     weights, made = translated
     said = about(made.path)
-    assert said["schema"] == SCHEMA and set(HEADER) <= set(said["weights"]) and said["licence"] == "CC0-1.0"
+    assert said["schema"] == ONNX_SCHEMA and set(HEADER) <= set(said["weights"]) and said["licence"] == "CC0-1.0"
     clip, crop = said["inputs"]["clip"], load_method(weights=weights).crop
     assert crop is not None
     assert (clip["crop_size_px"], clip["size_px"], clip["box"], clip["margin"]) == (
@@ -170,8 +171,8 @@ def test_what_torch_cannot_translate_is_one_line(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(export, "_translate", refuse)
     with pytest.raises(AutoHRError, match="cannot translate AutoHR into ONNX .no function found for aten::dance"):
         export_onnx(tmp_path / "a.safetensors", tmp_path / "a.onnx")
-    monkeypatch.setattr(export, "MOST_BYTES", 1000)
-    with pytest.raises(AutoHRError, match="one ONNX file holds less than 2 GiB"):
+    monkeypatch.setattr(export, "MAX_ONNX_BYTES", 1000)
+    with pytest.raises(AutoHRError, match="an ONNX file that autohr runs has at most"):
         export_onnx(tmp_path / "a.safetensors", tmp_path / "a.onnx")
     save(tmp_path / "b.safetensors", input=None)
     with pytest.raises(BadWeights, match="does not say how its faces were cropped"):
@@ -190,7 +191,7 @@ def test_the_command_says_what_it_wrote(ready: Path, tmp_path: Path, capsys: pyt
     assert code == 0 and err == ""
     for word in (str(out), "MB", "autohr", "Input clip (B, 3, T, H, W)", "Output bvp (B, T)", "Largest", "CC0-1.0"):
         assert word in said, said
-    assert about(out)["schema"] == SCHEMA, "a file of that name is replaced"
+    assert about(out)["schema"] == ONNX_SCHEMA, "a file of that name is replaced"
 
 
 @pytest.mark.parametrize(

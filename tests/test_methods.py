@@ -210,7 +210,7 @@ def test_a_long_clip_is_fed_in_pieces_that_join(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(runtime, "PIECE_FRAMES", 150)
     lengths = []
 
-    def brightness(fed: NDArray[np.float32]) -> Float:
+    def brightness(fed: NDArray[np.float32], _fps: float) -> Float:
         lengths.append(fed.shape[2])
         mean: Float = fed.mean(axis=(1, 3, 4), dtype=np.float64)
         return mean
@@ -389,17 +389,16 @@ def test_weights_for_a_loaded_method_are_a_mistake() -> None:
 def test_a_net_that_has_run_runs_in_a_forked_child_too() -> None:
     """multiprocessing forks by default on Linux up to Python 3.13, and so does `gunicorn --preload`."""
     code = """
-import multiprocessing, numpy as np, torch
+import multiprocessing, numpy as np
 from autohr.methods import find_weights
-from autohr.lab.nets._inference import load_inference
+from autohr.runtime import load_onnx
 
-torch.set_num_threads(2)
-infer = load_inference(find_weights("autohr", None)[0])
+net = load_onnx(find_weights("autohr", None)[0])
 clip = np.random.default_rng(0).random((1, 3, 32, 32, 32), dtype=np.float32)
-before = infer(clip)
+before = net.run(clip, 30.0)
 
 def in_child(_):
-    return infer(clip)
+    return net.run(clip, 30.0)
 
 with multiprocessing.get_context("fork").Pool(1) as pool:
     after = pool.map_async(in_child, [0]).get(timeout=60)[0]

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from autohr.errors import BadWeights
 from autohr.lab.nets import NETS, make_net
-from autohr.lab.nets._checkpoint import HEADER, _checksum, load_net, read_header, save_weights
+from autohr.lab.nets._checkpoint import _checksum, load_net, save_weights
 from autohr.lab.nets._inference import as_channels_last, fold
+from autohr.weights.header import HEADER, read_header
 
 QUICK: dict[str, Any] = {"hrcnn": {"channels": [1, 2, 2, 2]}, "rhythmnet": {"hidden": 8}}
 """Nets whose full size is too slow for a test -> a config."""

@@ -15,6 +15,7 @@ libraries.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = ["Measurement", "Meter", "__version__", "load_method", "measure"]
+
+
+# onnxruntime's Linux wheels (1.32) hold telemetry that uploads usage data, with a thread for which a forked child waits
+# for ever at its end. Nothing that is measured here leaves the machine. Set before anything can import onnxruntime.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 class _Package(ModuleType):

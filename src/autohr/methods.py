@@ -1,13 +1,13 @@
-"""What is a method: one visible table, and one way from a face clip to an ``Estimate`` for all of them.
+"""The methods: one visible table, and one way from a face clip to an ``Estimate`` for all of them.
 
 A method turns a ``FaceClip`` into a pulse wave. Rate, signal-to-noise ratio and confidence are then made of that wave
-by the same code for every method, so that GREEN and a network are judged alike. A net that gives a rate and no wave has
-nothing to be judged by but another method's wave (``estimate_from_rate``).
+by the same code for every method, so that GREEN and a network are judged alike. A network that gives a rate and no wave
+is judged by the wave of another method (``estimate_from_rate``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,37 +19,41 @@ from autohr.classic.ssr import ssr
 from autohr.classic.tulyakov2016 import samc
 from autohr.confidence.evidence import mvdr_wave, window_colours
 from autohr.confidence.verdict import estimate, estimate_from_rate
-from autohr.errors import BadWeights, UnknownName
+from autohr.errors import AutoHRError, BadWeights, UnknownName
 from autohr.frontend import FORMULA_CROP, Crop
-from autohr.runtime import rate_function, wave_function
+from autohr.plugins import Table
+from autohr.runtime import DEVICES, Net, load_onnx, rate_function, trained_crop, wave_function
 from autohr.types import Estimate, FaceClip, Float, Pulse
 from autohr.video.regions import GRID
+from autohr.weights.header import read_header
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to a pulse wave, or to a rate. ``wave`` or ``rate`` is the whole difference between methods."""
+    """One way from a face clip to a pulse wave, or to a heart rate."""
 
     name: str
     title: str
     """As papers and table captions spell it."""
     reads: str
-    """What it is fed: "mean skin colour", "face crops"."""
+    """What it is given: "mean skin colour", "face crops"."""
     source: str
     sure: str
-    """How sure it is that this is the published method."""
+    """How close it is to the published method."""
     wave: Callable[[FaceClip], Pulse]
     """On the clock of the clip."""
     rate: Callable[[FaceClip], float] | None = None
-    """Of nets that give the rate (bpm) itself and have no wave; None for all others."""
+    """Set for networks that give the rate (bpm) and no wave; None for all others."""
     is_net: bool = False
-    """A net needs weights: ``load_method`` gives it some, the table's line has none."""
+    """A network needs weights: ``load_method`` gives it some, the record in the table has none."""
     crop: Crop | None = None
     """The face crops it needs; None when colours suffice."""
     weights: str | None = None
     """Name of shipped weights, or the path they came from."""
     trusted: bool = True
-    """Whether its own wave may speak for it: False for weights that the confidence was not fitted on (``estimate``)."""
+    """False for weights that the confidence was not fitted on: their own wave is then no evidence (``estimate``)."""
+    package: str = "autohr"
+    """The package it comes from; of another one also the version (``autohr.plugins``)."""
 
     def __call__(self, clip: FaceClip) -> Estimate:
         if self.rate is not None:
@@ -57,7 +61,8 @@ class Method:
         return estimate(clip, self.wave(clip), self.trusted)
 
 
-def _classic(name: str, title: str, source: str, sure: str) -> Method:
+def _formula(name: str, title: str, source: str, sure: str) -> Method:
+    """Return the record of a formula that reads the mean skin colour."""
     function = CLASSIC[name]
 
     def wave(clip: FaceClip) -> Pulse:
@@ -66,71 +71,70 @@ def _classic(name: str, title: str, source: str, sure: str) -> Method:
     return Method(name=name, title=title, reads="mean skin colour", source=source, sure=sure, wave=wave)
 
 
-def _li2014(clip: FaceClip) -> Pulse:
-    """The lower half of the face box has no eyes and no hair, as the paper's region."""
+def _li2014_wave(clip: FaceClip) -> Pulse:
+    """Read the lower half of the face box, which has no eyes and no hair, as the paper's region has none."""
     lower = clip.traces[:, GRID * GRID // 2 : GRID * GRID]
     known = np.isfinite(lower).all(axis=(0, 2))
     face = lower[:, known].mean(axis=1) if known.any() else clip.rgb
     return Pulse(bvp=li2014(face, clip.fps, clip.background_rgb), fps=clip.fps, start_s=clip.start_s)
 
 
-def _of_parts(function: Callable[[Float, float], Float]) -> Callable[[FaceClip], Pulse]:
-    """A formula of the colours of the parts of the grid that show skin; of the mean colour where none does."""
+def _grid_wave(function: Callable[[Float, float], Float]) -> Callable[[FaceClip], Pulse]:
+    """Return a method's wave from the colours of the grid's skin cells, or from the mean colour where none is skin."""
 
     def wave(clip: FaceClip) -> Pulse:
-        parts = window_colours(clip).grid
-        return Pulse(function(parts if len(parts) else clip.rgb, clip.fps), clip.fps, clip.start_s)
+        cells = window_colours(clip).grid
+        return Pulse(function(cells if len(cells) else clip.rgb, clip.fps), clip.fps, clip.start_s)
 
     return wave
 
 
 def _net(name: str, title: str, source: str, sure: str) -> Method:
+    """Return the record of a network, which gets its weights from ``load_method``."""
+
     def wave(clip: FaceClip) -> Pulse:
         raise ValueError(f"{name} has no weights here; load_method({name!r}) gives it some.")
 
-    # Nets of rates get their ``rate`` with their weights too.
     return Method(name=name, title=title, reads="face crops", source=source, sure=sure, wave=wave, is_net=True)
 
 
-METHODS: dict[str, Method] = {
-    "green": _classic("green", "GREEN", "Verkruysse et al. 2008", "formula exact; pass band ours"),
-    "ica": _classic(
-        "ica", "Poh2011 (ICA)", "Poh et al. 2011", "JADE exact; cut-off, last filters and spectral rate ours"
-    ),
-    "chrom": _classic("chrom", "CHROM", "de Haan & Jeanne 2013", "formula exact; filter over the whole window"),
-    "pos": _classic("pos", "POS", "Wang et al. 2017", "formula exact; pass band added at the end"),
-    "li2014": Method(
+_RECORDS = (
+    _formula("green", "GREEN", "Verkruysse et al. 2008", "formula exact; pass band ours"),
+    _formula("ica", "Poh2011 (ICA)", "Poh et al. 2011", "JADE exact; cut-off, last filters and spectral rate ours"),
+    _formula("chrom", "CHROM", "de Haan & Jeanne 2013", "formula exact; filter over the whole window"),
+    _formula("pos", "POS", "Wang et al. 2017", "formula exact; pass band added at the end"),
+    Method(
         "li2014",
         "Li2014",
         "green of the lower face and of the background",
         "Li et al. 2014",
         "steps and parameters of a public re-implementation; region, restless seconds and band ours",
-        _li2014,
+        _li2014_wave,
     ),
-    "samc": Method(
+    Method(
         "samc",
         "Tulyakov2016 (SAMC)",
         "colours of 16 parts of the face",
         "Tulyakov et al. 2016",
         "objective from memory, solver derived again, its parameters ours: a reconstruction",
-        _of_parts(samc),
+        _grid_wave(samc),
     ),
-    "lgi": _classic("lgi", "LGI", "Pilz et al. 2018", "projection as in public toolboxes; pass band ours"),
-    "omit": _classic(
+    _formula("lgi", "LGI", "Pilz et al. 2018", "projection as in public toolboxes; pass band ours"),
+    _formula(
         "omit", "OMIT", "Alvarez Casado & Bordallo Lopez 2023", "projection as in public toolboxes; pass band ours"
     ),
-    "pbv": _classic(
+    _formula(
         "pbv", "PBV", "de Haan & van Leest 2014", "signature exact; one window, pass band at the end; from memory"
     ),
-    "ssr": Method(
+    Method(
         "ssr",
         "SSR",
         "colours of 16 parts of the face",
         "Wang et al. 2015",
         "formulas of public toolboxes, from memory; parts of the face in place of pixels: an approximation",
-        _of_parts(ssr),
+        _grid_wave(ssr),
     ),
-    "mvdr": Method(
+    Method(
         "mvdr",
         "MVDR",
         "face crops",
@@ -139,93 +143,118 @@ METHODS: dict[str, Method] = {
         mvdr_wave,
         crop=FORMULA_CROP,
     ),
-    "physnet": _net("physnet", "PhysNet", "Yu et al. 2019", "layers as published; the authors' weights are not used"),
-    "deepphys": _net(
-        "deepphys", "DeepPhys", "Chen & McDuff 2018", "layers as in two public versions; normalised over the clip"
-    ),
-    "rppgnet": _net(
-        "rppgnet", "rPPGNet", "Yu et al. 2019", "layers as published, without its enhancer STVEN; skin masks ours"
-    ),
-    "i3d": _net("i3d", "I3D", "Carreira & Zisserman 2017", "layers as published; as a regressor of rates, ours"),
-    "hrcnn": _net(
+    _net("physnet", "PhysNet", "Yu et al. 2019", "layers as published; the authors' weights are not used"),
+    _net("deepphys", "DeepPhys", "Chen & McDuff 2018", "layers as in two public versions; normalised over the clip"),
+    _net("rppgnet", "rPPGNet", "Yu et al. 2019", "layers as published, without its enhancer STVEN; skin masks ours"),
+    _net("i3d", "I3D", "Carreira & Zisserman 2017", "layers as published; as a regressor of rates, ours"),
+    _net(
         "hrcnn", "HR-CNN", "Spetlik et al. 2018", "extractor as published; estimator of a re-implementation, part ours"
     ),
-    "rhythmnet": _net(
-        "rhythmnet", "RhythmNet", "Niu et al. 2020", "maps without landmarks or mask; no ImageNet; others fell short"
-    ),
-    "synrhythm": _net(
-        "synrhythm", "SynRhythm", "Niu et al. 2018", "reconstructed from a poster and descriptions; no ImageNet"
-    ),
-    "autohr": _net("autohr", "AutoHR", "Yu et al. 2020", "layers as published, searched cell reconstructed"),
-}
-"""The confidence of formulas (``signals.quality.WEIGHTS``) was fitted on GREEN, ICA, CHROM, POS and MVDR. Li2014, SAMC,
-LGI, OMIT, PBV and SSR use it too, and may call a rate reliable, without a fit of their own: most of the evidence is of
-the clip and not of the wave. In 60 simulated clips without a pulse and 120 with a weak one none of the first five
-called a wrong rate reliable; what all did on 210 recordings is in docs/LOG.md."""
+    _net("rhythmnet", "RhythmNet", "Niu et al. 2020", "maps without landmarks or mask; no ImageNet; others fell short"),
+    _net("synrhythm", "SynRhythm", "Niu et al. 2018", "reconstructed from a poster and descriptions; no ImageNet"),
+    _net("autohr", "AutoHR", "Yu et al. 2020", "layers as published, searched cell reconstructed"),
+)
+METHODS: Mapping[str, Method] = Table("autohr.methods", {method.name: method for method in _RECORDS})
+"""Every method by name: those above, and those that other packages add (``autohr.plugins``).
+
+The confidence of formulas (``confidence.model``) was fitted on GREEN, ICA, CHROM, POS and MVDR. The other formulas
+use it too and may call a rate reliable: most of the evidence is of the clip and not of the wave."""
 
 DEFAULT_METHOD = "autohr"
 FALLBACK_METHOD = "pos"
 """Taken where this installation has no weights of ``DEFAULT_METHOD`` and none are given."""
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
-"""Shipped weights, NAME.safetensors. Those called like a net are its default ones."""
+"""Shipped weights: NAME.onnx to measure with, NAME.safetensors to train on. Those called like a net are its default."""
 
 
-def shipped_weights() -> dict[str, Path]:
-    """Name -> file of the weights in this installation."""
-    return {path.stem: path for path in sorted(WEIGHTS_DIR.glob("*.safetensors"))}
+def shipped_weights(suffix: str | None = None) -> dict[str, Path]:
+    """Return name -> file of the weights in this installation: those with ``suffix``, or the best to measure with."""
+    kinds = (".safetensors", ".onnx") if suffix is None else (suffix,)
+    return {path.stem: path for kind in kinds for path in sorted(WEIGHTS_DIR.glob(f"*{kind}"))}
 
 
 def default_method() -> str:
-    """``DEFAULT_METHOD`` if its weights are shipped, ``FALLBACK_METHOD`` otherwise."""
+    """Return ``DEFAULT_METHOD`` if its weights are shipped, ``FALLBACK_METHOD`` otherwise."""
     return DEFAULT_METHOD if DEFAULT_METHOD in shipped_weights() else FALLBACK_METHOD
 
 
 def ready_methods() -> list[str]:
-    """Names of the methods that ``load_method`` gives without weights of the caller's."""
+    """Return the names of the methods that ``load_method`` gives without weights of the caller's."""
     shipped = shipped_weights()
     return [name for name, method in METHODS.items() if not method.is_net or name in shipped]
 
 
 def load_method(name: str | None = None, weights: str | Path | None = None, device: str = "cpu") -> Method:
-    """The method of that name, ready to be called with a ``FaceClip``.
+    """Return the method of that name, ready to be called with a ``FaceClip``.
 
-    Args:
-        name: of ``METHODS``. None: the net that ``weights`` are of or, without any, ``default_method()``.
-        weights: for a net, the name of shipped weights or a .safetensors file; its shipped ones if None.
-        device: "cpu", "cuda" or "mps", where a net runs.
+    On the processor a net runs from an .onnx file, without torch. A .safetensors file and other devices need torch
+    (``pip install 'autohr[lab]'``).
 
-    Raises:
-        UnknownName: no such method, or no shipped weights of that name.
-        BadWeights: weights that are missing, damaged, or do not fit the method.
-        AutoHRError: the machine has no such device.
+    Parameters
+    ----------
+    name
+        One of ``METHODS``. None: the net that ``weights`` are of or, without any, ``default_method()``.
+    weights
+        For a net, the name of shipped weights or a file of them; its shipped ones if None.
+    device
+        "cpu", "cuda" or "mps", where a net runs.
+
+    Raises
+    ------
+    UnknownName
+        No such method, or no shipped weights of that name.
+    BadWeights
+        Weights that are missing, damaged, or do not fit the method.
+    AutoHRError
+        The machine has no such device, or torch is needed and not installed.
+
+    Examples
+    --------
+    >>> load_method("pos").title
+    'POS'
     """
     if name is not None and name not in METHODS:
         raise UnknownName("method", name, METHODS)
+    if device not in DEVICES:
+        raise ValueError(f"device={device!r} is not one of {', '.join(DEVICES)}.")
     if name is None and weights is None:
         name = default_method()
     if name is None or METHODS[name].is_net:
-        path, label = find_weights(name, weights)
-        return _load_net(name, path, label, device)
+        path, label = find_weights(name, weights, None if device == "cpu" else ".safetensors")
+        return _with_weights(name, path, label, device)
     if weights is not None:
         raise BadWeights(f"{name} is a formula and takes no weights ({str(weights)!r}). Leave them or the method out.")
     return METHODS[name]
 
 
-def find_weights(name: str | None, weights: str | Path | None) -> tuple[Path, str]:
-    """(file, what results call it) of weights given by name or file, or, if None, of the shipped ones of net ``name``.
+def find_weights(name: str | None, weights: str | Path | None, suffix: str | None = None) -> tuple[Path, str]:
+    """Return the file of weights and what results call it.
 
-    Raises:
-        UnknownName: no shipped weights of that name.
-        BadWeights: none are shipped, or none of that net. Whether a file is there, and sound, is not looked at.
+    Parameters
+    ----------
+    name
+        The net whose shipped weights are wanted where ``weights`` is None.
+    weights
+        Name of shipped weights, or a file. Whether that is there, and sound, is not looked at.
+    suffix
+        As in ``shipped_weights``: .safetensors to train on or to export.
+
+    Raises
+    ------
+    UnknownName
+        No shipped weights of that name.
+    BadWeights
+        None are shipped, or none of that net.
     """
-    shipped = shipped_weights()
-    known = ", ".join(shipped) or "none"
+    shipped = shipped_weights(suffix)
+    kinds = suffix or ".onnx or .safetensors"
     if weights is None:
         assert name is not None
         if name not in shipped:
+            known = ", ".join(shipped) or "none"
             raise BadWeights(
-                f"This installation has no weights of {name} (it has: {known}). Give a .safetensors file of them."
+                f"This installation has no weights of {name} (it has: {known}). Give a {kinds} file of them."
             )
         return shipped[name], name
     path = Path(weights)
@@ -234,33 +263,46 @@ def find_weights(name: str | None, weights: str | Path | None) -> tuple[Path, st
     if isinstance(weights, Path) or path.suffix or path.name != weights or path.exists():
         return path, str(weights)
     if not shipped:
-        raise BadWeights(f"Unknown weights {weights!r}: this installation has none. Give a .safetensors file.")
+        raise BadWeights(f"Unknown weights {weights!r}: this installation has none. Give a {kinds} file.")
     raise UnknownName("weights", weights, shipped)
 
 
-def _load_net(name: str | None, path: Path, label: str, device: str) -> Method:
-    # Imported here, so that a formula does not wait for torch.
-    from autohr.lab.nets import NETS
-    from autohr.lab.nets._checkpoint import read_header, trained_crop
-    from autohr.lab.nets._inference import load_inference, load_rate_inference
-
+def _with_weights(name: str | None, path: Path, label: str, device: str) -> Method:
+    """Return the method of the net whose weights are in ``path``."""
     header = read_header(path)
     net = str(header["net"])
     if name is not None and net != name:
         raise BadWeights(f"{str(path)!r} holds weights of {net}, not of {name}. Choose method {net}, or other weights.")
     if net not in METHODS:
         raise BadWeights(f"{str(path)!r} holds weights of {net}, which is no method. Methods: {', '.join(METHODS)}.")
-    crop = Crop(*trained_crop(path, header))
-    if NETS[net].kind == "rate":
-        rate = rate_function(load_rate_inference(path, device), header)
-        return replace(METHODS[net], wave=_no_wave(net), rate=rate, crop=crop, weights=label)
-    wave = wave_function(load_inference(path, device), header)
-    shipped = path.resolve() in {one.resolve() for one in shipped_weights().values()}
-    return replace(METHODS[net], wave=wave, crop=crop, weights=label, trusted=shipped)
+    crop = trained_crop(path, header)
+    loaded = _load_net(path, device)
+    if loaded.gives == "rate":
+
+        def no_wave(clip: FaceClip) -> Pulse:
+            raise ValueError(f"{net} gives a rate and no wave; call the method itself, or its rate.")
+
+        return replace(METHODS[net], wave=no_wave, rate=rate_function(loaded), crop=crop, weights=label)
+    shipped = {file.resolve() for kind in (".onnx", ".safetensors") for file in shipped_weights(kind).values()}
+    wave, trusted = wave_function(loaded), path.resolve() in shipped
+    return replace(METHODS[net], wave=wave, crop=crop, weights=label, trusted=trusted)
 
 
-def _no_wave(net: str) -> Callable[[FaceClip], Pulse]:
-    def wave(clip: FaceClip) -> Pulse:
-        raise ValueError(f"{net} gives a rate and no wave; call the method itself, or its rate.")
-
-    return wave
+def _load_net(path: Path, device: str) -> Net:
+    if path.suffix.lower() == ".onnx":
+        if device != "cpu":
+            raise BadWeights(
+                f"{str(path)!r} runs on the cpu alone. For {device}, give the .safetensors file beside it."
+            )
+        return load_onnx(path)
+    try:
+        # The laboratory's one lazy door: most users have no torch and need none.
+        from autohr.lab.nets._inference import load_torch
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("torch", "safetensors"):
+            raise
+        instead = "or give the .onnx file of these weights" if device == "cpu" else "or choose --device cpu"
+        raise AutoHRError(
+            f"{str(path)!r} on {device} needs {missing.name}: pip install 'autohr[lab]', {instead}."
+        ) from None
+    return load_torch(path, device)

@@ -34,7 +34,7 @@ def _list_weights() -> Rows:
     shipped = shipped_weights()
     rows = []
     if shipped:
-        from autohr.lab.nets._checkpoint import read_header
+        from autohr.weights.header import read_header
 
         for name, path in shipped.items():
             header = read_header(path)

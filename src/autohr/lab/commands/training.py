@@ -92,7 +92,7 @@ def export(
     from autohr.lab.nets._export import export_onnx
     from autohr.methods import find_weights
 
-    made = export_onnx(find_weights(None, weights)[0], out)
+    made = export_onnx(find_weights(None, weights, ".safetensors")[0], out)
     print_line(f"{made.path}: {made.n_bytes / 1e6:.1f} MB, {made.header['net']} of {weights}")
     for end, tensors in (("Input", made.inputs), ("Output", made.outputs)):
         for name, description in tensors.items():

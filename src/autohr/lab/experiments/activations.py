@@ -97,7 +97,7 @@ def watch_video(
     """
     if not weights:
         raise ValueError("weights is empty; name the weights of at least one net.")
-    files = [shipped_weights().get(name, Path(name)) for name in weights]
+    files = [shipped_weights(".safetensors").get(name, Path(name)) for name in weights]
     readers = [load_activations(file, device) for file in files]
     methods = [load_method(None, name, device) for name in weights]
     config = {

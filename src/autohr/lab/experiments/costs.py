@@ -75,7 +75,7 @@ def _measure(timed: TimedMethod) -> Cost:
         # After the memory was read, for counting takes some itself.
         from autohr.lab.nets._inference import count_work
 
-        path = timed.weights or shipped_weights()[timed.name]
+        path = timed.weights or shipped_weights(".safetensors")[timed.name]
         parameters, flop = count_work(path, clip.n_frames, method.crop.size_px)
         size = {"parameters": parameters, "gflop": flop / clip.duration_s / 1e9}
     return Cost(timed.label, ms=1000 * min(times[1:]) / clip.duration_s, peak_mib=peak, **size)

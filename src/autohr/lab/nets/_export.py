@@ -2,7 +2,7 @@
 
     input      clip (B, 3, T, H, W) float32 in [0, 1], RGB; of a net of rates also fps (B,) float32
     output     bvp (B, T), or of a net of rates hr_bpm (B,)
-    metadata["autohr"]   JSON text, ``SCHEMA``: the header of the weights, how the input is made, what the output is
+    metadata["autohr"]   JSON text (``weights.header``): the header of the weights, what goes in and what comes out
 
 Every size but the 3 is free: T from 4 up, H and W from 16 up. The net is the folded one of ``inference.py``.
 """
@@ -10,7 +10,6 @@ Every size but the 3 is free: T from 4 up, H and W from 16 up. The net is the fo
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import os
@@ -28,15 +27,16 @@ import torch
 from torch import Tensor, nn
 
 from autohr import __version__
-from autohr.errors import AutoHRError
+from autohr.errors import AutoHRError, BadWeights
 from autohr.files import replacing
+from autohr.frontend import Crop
 from autohr.lab.nets import NETS
-from autohr.lab.nets._checkpoint import in_short, load_net, trained_crop
+from autohr.lab.nets._checkpoint import load_net
 from autohr.lab.nets._inference import fold
 from autohr.lab.nets._inputs import LEAST_FRAMES, LEAST_PX
 from autohr.lab.nets._rates import SPREAD_BPM
-
-SCHEMA = "autohr.onnx/1"
+from autohr.runtime import load_onnx, trained_crop
+from autohr.weights.header import MAX_ONNX_BYTES, ONNX_SCHEMA, in_short, sign_onnx
 
 TOLERANCE = 1e-3
 """Largest difference to torch, in ``UNITS``: a thousandth of the wave, or 0.02 bpm. Found: 1e-6 to 1e-5; of DeepPhys
@@ -45,9 +45,6 @@ by 2e-7, torch's by 3e-8.)"""
 UNITS = {"wave": "the wave's standard deviation", "rate": f"{SPREAD_BPM:g} bpm"}
 STEADY_SHARE = 1e-3
 """Least standard deviation that a wave counts as having, as a share of its largest value: a flat line agrees too."""
-
-MOST_BYTES = 1_900_000_000
-"""Of parameters: a file of protobuf ends at 2 GiB. The largest net of the table has 71 MB."""
 
 CHECKED_PIXELS = 5_000_000
 """Most pixels of a clip on which the file is checked, 300 frames of 128x128: seconds, and some GB at most."""
@@ -91,10 +88,10 @@ def export_onnx(weights: Path, out: Path) -> Exported:
     crop = trained_crop(weights, header)
     spec = NETS[header["net"]]
     n_bytes = sum(values.numel() * values.element_size() for values in net.state_dict().values())
-    if n_bytes > MOST_BYTES:
+    if n_bytes > 0.95 * MAX_ONNX_BYTES:
         raise AutoHRError(
-            f"{str(weights)!r} has {n_bytes / 1e9:.1f} GB of parameters, and one ONNX file holds less than 2 GiB. "
-            "Choose a smaller net."
+            f"{str(weights)!r} has {n_bytes / 1e6:.0f} MB of parameters; an ONNX file that autohr runs has at most "
+            f"{MAX_ONNX_BYTES / 1e6:.0f} MB. Choose a smaller net."
         )
     try:
         with _quiet():
@@ -105,12 +102,12 @@ def export_onnx(weights: Path, out: Path) -> Exported:
             f"({in_short(error)}). Choose another net, or the versions that autohr pins."
         ) from error
 
-    clips, unit = _clips(header, crop[1]), UNITS[spec.kind]
+    clips, unit = _clips(header, crop.size_px), UNITS[spec.kind]
     about = _describe(header, spec.kind, crop)
     with replacing(out) as part:
         # The file that is checked is the one that is kept: what is added after the check is a few words of metadata.
         _save(model, about, part)
-        difference = _difference(part, net, spec.kind, clips, crop[1])
+        difference = _difference(part, net, spec.kind, clips, crop.size_px)
         if not difference <= TOLERANCE:
             raise AutoHRError(
                 f"{str(weights)!r} was not exported: onnxruntime {onnxruntime.__version__} differs from torch by "
@@ -128,6 +125,11 @@ def export_onnx(weights: Path, out: Path) -> Exported:
         written = part.stat().st_size
     named = {put: {name: said["is"] for name, said in about[put].items()} for put in ("inputs", "outputs")}
     return Exported(out, written, named["inputs"], named["outputs"], difference, unit, clips, header)
+
+
+def export_beside(weights: Path) -> Exported:
+    """Write NAME.onnx beside NAME.safetensors, as the end of a training does. Raises as ``export_onnx``."""
+    return export_onnx(weights, weights.with_suffix(".onnx"))
 
 
 def _check_target(out: Path) -> None:
@@ -273,8 +275,8 @@ def _replace_grus(module: nn.Module) -> None:
 
 
 def _save(model: onnx.ModelProto, about: Mapping[str, Any], path: Path) -> None:
-    onnx.helper.set_model_props(model, {"autohr": json.dumps(about, allow_nan=False, sort_keys=True)})
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    del model.metadata_props[:]
+    path.write_bytes(sign_onnx(model.SerializeToString(deterministic=True), about))
 
 
 def _clips(header: Mapping[str, Any], size_px: int) -> tuple[tuple[int, int], ...]:
@@ -287,15 +289,11 @@ def _clips(header: Mapping[str, Any], size_px: int) -> tuple[tuple[int, int], ..
 
 
 def _difference(path: Path, net: nn.Module, kind: str, clips: tuple[tuple[int, int], ...], size_px: int) -> float:
-    """The largest one between onnxruntime with ``path`` and the net in torch as it was trained, both on the processor,
-    in the unit of ``TOLERANCE``; infinite where a number is not finite or a shape differs."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4
+    """The largest one between ``path`` in onnxruntime and the net in torch as it was trained, both on the processor,
+    in the unit of ``TOLERANCE``; infinite where a number is not finite."""
     try:
-        # Its content, for onnxruntime takes no name that is no UTF-8.
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own have no common base
+        written = load_onnx(path)
+    except BadWeights as error:
         raise AutoHRError(
             f"onnxruntime {onnxruntime.__version__} cannot read what torch {torch.__version__} wrote "
             f"({in_short(error)}). Use the versions that autohr pins."
@@ -304,13 +302,12 @@ def _difference(path: Path, net: nn.Module, kind: str, clips: tuple[tuple[int, i
     for n_clips, n_frames in clips:
         noise = np.random.default_rng(n_frames)
         clip = noise.normal(0.5, 0.1, (n_clips, 3, n_frames, size_px, size_px)).clip(0, 1).astype(np.float32)
-        fed = {"clip": clip}
-        if kind == "rate":
-            fed["fps"] = np.linspace(25, 30, n_clips, dtype=np.float32)
+        fps = 27.0
+        given = (torch.from_numpy(clip), torch.full((n_clips,), fps))
         with torch.inference_mode():
-            exact = net(*map(torch.from_numpy, fed.values())).numpy().astype(np.float64)
-        (found,) = session.run(None, fed)
-        if found.shape != exact.shape or not np.isfinite(found).all():
+            exact = net(*given[: 1 if kind == "wave" else 2]).numpy().astype(np.float64)
+        found = written.run(clip, fps)
+        if not np.isfinite(found).all():
             return float("inf")
         spread = np.full(n_clips, SPREAD_BPM)
         if kind == "wave":
@@ -319,9 +316,9 @@ def _difference(path: Path, net: nn.Module, kind: str, clips: tuple[tuple[int, i
     return largest
 
 
-def _describe(header: Mapping[str, Any], kind: str, crop: tuple[int, int, str, float]) -> dict[str, Any]:
+def _describe(header: Mapping[str, Any], kind: str, crop: Crop) -> dict[str, Any]:
     """All that another program needs to use the net, as plain JSON."""
-    stored_px, size_px, box, margin = crop
+    stored_px, size_px, box, margin = crop.stored_px, crop.size_px, crop.box, crop.margin
     said, data = header["input"], header["training_data"]
     ends = [data.get(end) if isinstance(data, dict) else None for end in ("fps_from", "fps_to")]
     fps_from, fps_to = (end if isinstance(end, (int, float)) else None for end in ends)
@@ -388,7 +385,7 @@ def _describe(header: Mapping[str, Any], kind: str, crop: tuple[int, int, str, f
             }
         }
     return {
-        "schema": SCHEMA,
+        "schema": ONNX_SCHEMA,
         "made_by": f"autohr {__version__}",
         "notice": "Not a medical device: do not base a diagnosis or a treatment on it.",
         "licence": header["licence"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,66 +12,51 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
-from autohr.errors import AutoHRError, BadWeights
+from autohr.errors import AutoHRError
 from autohr.lab.nets import NETS
 from autohr.lab.nets._checkpoint import load_net
 from autohr.lab.nets._tdc import TemporalDifferenceConv3d
+from autohr.runtime import DEVICES, Net
+from autohr.types import Float
 
-Infer = Callable[[NDArray[np.float32]], NDArray[np.float64]]
-InferRate = Callable[[NDArray[np.float32], float], NDArray[np.float64]]
 
+def load_torch(path: Path, device: str = "cpu") -> Net:
+    """Load the network of a .safetensors file in torch, on "cpu", "cuda" or "mps".
 
-def load_inference(path: Path, device: str = "cpu") -> Infer:
-    """The net of a weights file as a plain function: clip (B, 3, T, H, W) in [0, 1] -> wave (B, T).
-
-    Raises:
-        BadWeights: see ``load_net``; or a net that gives a rate and no wave.
-        AutoHRError: the machine has no such device.
-        ValueError: no device of that name is known.
+    Raises
+    ------
+    BadWeights
+        As ``load_net``.
+    AutoHRError
+        The machine has no such device.
+    ValueError
+        No device of that name is known.
     """
-    net = _load_folded(path, device, "wave")
-
-    def infer(clip: NDArray[np.float32]) -> NDArray[np.float64]:
-        with torch.inference_mode():
-            bvp = net(torch.from_numpy(clip).to(device)).cpu()
-        return np.asarray(bvp.numpy(), dtype=np.float64)
-
-    return infer
-
-
-def load_rate_inference(path: Path, device: str = "cpu") -> InferRate:
-    """As ``load_inference``, of a net that gives rates: clip (B, 3, T, H, W) and its frames per second -> bpm (B,).
-
-    Raises as ``load_inference``, and BadWeights for a net that gives a wave.
-    """
-    net = _load_folded(path, device, "rate")
-
-    def infer(clip: NDArray[np.float32], fps: float) -> NDArray[np.float64]:
-        with torch.inference_mode():
-            hr_bpm = net(torch.from_numpy(clip).to(device), torch.full((len(clip),), fps, device=device)).cpu()
-        return np.asarray(hr_bpm.numpy(), dtype=np.float64)
-
-    return infer
-
-
-def _load_folded(path: Path, device: str, kind: str) -> nn.Module:
     check_device(device)
     net, header = load_net(path)
-    if NETS[header["net"]].kind != kind:
-        gives = "a rate and no wave" if kind == "wave" else "a wave and no rate"
-        raise BadWeights(f"{str(path)!r} is of {header['net']}, which gives {gives}; choose another net.")
+    gives = NETS[header["net"]].kind
     folded = fold(net)
     if device == "mps":
         # Its convolutions over time do not know the layout that the others like best.
         folded = folded.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return folded.to(device)
+    folded.to(device)
+
+    def run(clips: NDArray[np.float32], fps: float) -> Float:
+        with torch.inference_mode():
+            given = [torch.from_numpy(np.ascontiguousarray(clips)).to(device)]
+            if gives == "rate":
+                given.append(torch.full((len(clips),), fps, device=device))
+            out = folded(*given).cpu()
+        return np.asarray(out.numpy(), dtype=np.float64)
+
+    return Net(header, gives, run)
 
 
 def check_device(device: str) -> None:
-    """Raises AutoHRError where the machine has no ``device``, ValueError for what is not "cpu", "cuda" or "mps"."""
+    """Raise AutoHRError where the machine has no ``device``, ValueError for one that is not in ``DEVICES``."""
+    if device not in DEVICES:
+        raise ValueError(f"device={device!r} is not one of {', '.join(DEVICES)}.")
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device not in there:
-        raise ValueError(f"device={device!r} is not one of {', '.join(there)}.")
     if not there[device]:
         found = ", ".join(name for name, is_there in there.items() if is_there)
         raise AutoHRError(f"Device {device!r} is not there: torch finds {found} on this machine. Choose one of these.")
