@@ -248,13 +248,13 @@ def find_weights(name: str | None, weights: str | Path | None, suffix: str | Non
         None are shipped, or none of that net.
     """
     shipped = shipped_weights(suffix)
-    kinds = suffix or ".onnx or .safetensors"
+    kinds = f"a {suffix}" if suffix else "an .onnx or .safetensors"
     if weights is None:
         assert name is not None
         if name not in shipped:
             known = ", ".join(shipped) or "none"
             raise BadWeights(
-                f"This installation has no weights of {name} (it has: {known}). Give a {kinds} file of them."
+                f"This installation has no weights of {name} (it has: {known}). Give {kinds} file of them."
             )
         return shipped[name], name
     path = Path(weights)
@@ -263,7 +263,7 @@ def find_weights(name: str | None, weights: str | Path | None, suffix: str | Non
     if isinstance(weights, Path) or path.suffix or path.name != weights or path.exists():
         return path, str(weights)
     if not shipped:
-        raise BadWeights(f"Unknown weights {weights!r}: this installation has none. Give a {kinds} file.")
+        raise BadWeights(f"Unknown weights {weights!r}: this installation has none. Give {kinds} file.")
     raise UnknownName("weights", weights, shipped)
 
 
