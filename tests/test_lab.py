@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from autohr.lab.evaluate.stored import read_ablation
 
 from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, UnknownName, WindowsTooShort
@@ -25,6 +24,7 @@ from autohr.lab.evaluate.protocols import PROTOCOLS
 from autohr.lab.evaluate.published import PANELS, TABLES, PublishedRow
 from autohr.lab.evaluate.results import read_results
 from autohr.lab.evaluate.scoring import ORACLE, score
+from autohr.lab.evaluate.stored import read_ablation
 from autohr.lab.evaluate.tables import FORMATS, NOTHING, Sheet, figure, render_sheet
 from autohr.lab.experiments import ablations, tables
 from autohr.lab.experiments.ablations import ABLATIONS, Variant, ablate, ablation_sheet

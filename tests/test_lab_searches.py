@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from autohr.lab.evaluate.stored import CellResult, ComparisonResult, Training, read_comparison
 
 from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, UnknownName
@@ -21,6 +20,7 @@ from autohr.files import write_json
 from autohr.frontend import PAPER_CROP
 from autohr.lab.datasets import cache, vipl_hr
 from autohr.lab.evaluate.published import PANELS
+from autohr.lab.evaluate.stored import CellResult, ComparisonResult, Training, read_comparison
 from autohr.lab.evaluate.tables import render_sheet
 from autohr.lab.experiments import ablations
 from autohr.lab.experiments.ablations import ABLATIONS, ablate
