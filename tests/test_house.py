@@ -32,7 +32,7 @@ PRODUCT: tuple[tuple[str, str], ...] = (
     ("live", "errors types signals video confidence frontend methods meter measure"),
     ("reports", "errors files types"),
     ("service", "errors files types video methods measure live reports"),
-    ("cli", "errors files types video methods meter measure live reports service"),
+    ("cli", "errors files weights types video methods meter measure live reports service"),
 )
 LABORATORY: tuple[tuple[str, str], ...] = (
     ("lab.metrics", ""),
@@ -93,7 +93,7 @@ DOORS: dict[str, frozenset[str]] = {
         "onnxscript": "lab.nets",
     }.items()
 }
-LAZY_DOORS = {("methods", "lab.nets"), ("cli", "lab.nets")}
+LAZY_DOORS = {("methods", "lab.nets")}
 """(room, room above it) that may be imported inside a function, when a caller asks for what only the other has."""
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
 # The package's own face and `python -m` may reach any room, as the CLI does, but only when asked (not on import).
