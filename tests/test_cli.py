@@ -14,8 +14,10 @@ import signal
 import struct
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ from autohr.types import MEASUREMENT_SCHEMA, FaceMeasurement, Frames, Measuremen
 from autohr.video.encode import write_video
 from made import run
 
+Command = Callable[..., tuple[int, str, str]]
 SCENE = SceneConfig(
     seed=5, duration_s=12, width=320, height=240, hr_bpm=72, pulse_depth=0.025, head=HeadMotion(sway=0.2)
 )
@@ -61,6 +64,12 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Call of ``autohr WORDS`` in this process; returns exit code, stdout and stderr."""
+    return lambda *words: run(capsys, *words)
+
+
 def one_line(text: str) -> str:
     lines = text.strip().splitlines()
     assert len(lines) == 1, text
@@ -73,17 +82,17 @@ def one_line(text: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.is_net])
-def test_a_face_is_measured_and_the_text_says_all(capsys: pytest.CaptureFixture[str], face: Path, method: str) -> None:
-    code, out, err = run(capsys, "measure", face, "--method", method)
+def test_a_face_is_measured_and_the_text_says_all(cli: Command, face: Path, method: str) -> None:
+    code, out, err = cli("measure", face, "--method", method)
     assert code == 0 and err == ""
     for word in ("heart rate", "reliable", "bpm", "confidence", "12.0 s", "360 read", "Not a medical device", method):
         assert word in out, out
 
 
 @pytest.mark.slow
-def test_json_csv_and_page_tell_the_same(capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path) -> None:
+def test_json_csv_and_page_tell_the_same(cli: Command, face: Path, tmp_path: Path) -> None:
     table, page = tmp_path / "new" / "out.csv", tmp_path / "out.html"
-    code, out, err = run(capsys, "measure", face, "--method", "pos", "--json", "-", "--csv", table, "--html", page)
+    code, out, err = cli("measure", face, "--method", "pos", "--json", "-", "--csv", table, "--html", page)
     assert code == 0 and err == ""
     answer = json.loads(out)
     assert answer["schema"] == MEASUREMENT_SCHEMA
@@ -113,18 +122,18 @@ def test_json_csv_and_page_tell_the_same(capsys: pytest.CaptureFixture[str], fac
 
 
 @pytest.mark.slow
-def test_python_and_the_command_agree(capsys: pytest.CaptureFixture[str], face: Path) -> None:
+def test_python_and_the_command_agree(cli: Command, face: Path) -> None:
     answer = autohr.measure(face, "pos")
     assert isinstance(answer, autohr.Measurement)
     assert callable(autohr.load_method("pos"))
-    code, out, _ = run(capsys, "measure", face, "--method", "pos", "--json", "-")
+    code, out, _ = cli("measure", face, "--method", "pos", "--json", "-")
     assert code == 0
     assert json.loads(out) == json.loads(json.dumps(answer.as_dict()))
 
 
 @pytest.mark.slow
-def test_a_part_and_two_people(capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path) -> None:
-    code, out, _ = run(capsys, "measure", face, "--start-s", 1, "--end-s", 11.2, "--json", "-")
+def test_a_part_and_two_people(cli: Command, face: Path, tmp_path: Path) -> None:
+    code, out, _ = cli("measure", face, "--start-s", 1, "--end-s", 11.2, "--json", "-")
     answer = json.loads(out)
     assert code == 0 and answer["duration_s"] == pytest.approx(10.2, abs=0.1)
     assert answer["faces"][0]["start_s"] == pytest.approx(1, abs=0.1)
@@ -141,27 +150,27 @@ def test_a_part_and_two_people(capsys: pytest.CaptureFixture[str], face: Path, t
         head=HeadMotion(sway=0.1),
     )
     write_scene(SceneConfig(**{**scene.__dict__, "pulse_depth": 0.03}), two, crf=4)
-    _, out, _ = run(capsys, "measure", two, "--max-faces", 2, "--json", "-")
+    _, out, _ = cli("measure", two, "--max-faces", 2, "--json", "-")
     rates = sorted(person["hr_bpm"] for person in json.loads(out)["faces"])
     assert rates == pytest.approx([60, 95], abs=4)
 
 
 @pytest.mark.slow
-def test_a_photograph_gets_no_reliable_rate(capsys: pytest.CaptureFixture[str], photo: Path) -> None:
-    code, out, _ = run(capsys, "measure", photo)
+def test_a_photograph_gets_no_reliable_rate(cli: Command, photo: Path) -> None:
+    code, out, _ = cli("measure", photo)
     assert code == 0
     assert "NOT reliable" in out and "do not trust" in out
 
 
 @pytest.mark.slow
-def test_a_folder_is_measured_file_by_file(capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path) -> None:
+def test_a_folder_is_measured_file_by_file(cli: Command, face: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "a.mp4").write_bytes(face.read_bytes())
     (folder / "b.mp4").write_text("no video")
     (folder / "notes.txt").write_text("not looked at")
-    code, out, err = run(
-        capsys, "measure", folder, "--method", "pos", "--html", tmp_path / "all.html", "--json", tmp_path / "all.json"
+    code, out, err = cli(
+        "measure", folder, "--method", "pos", "--html", tmp_path / "all.html", "--json", tmp_path / "all.json"
     )
     assert code == 1
     left_out, refused = err.strip().splitlines()
@@ -182,10 +191,11 @@ def measured(path: str) -> Measurement:
 
 
 Fake = Callable[..., Measurement]
+Quick = Callable[[Fake], None]
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[Fake], None]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> Quick:
     """``measure`` replaced by a function of the source; at first one that gives 72 bpm for all but missing files."""
 
     def replace(fake: Fake) -> None:
@@ -218,9 +228,7 @@ CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are no bytes there")
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_no_name_ends_a_batch(
-    quick: Callable[[Fake], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
-) -> None:
+def test_no_name_ends_a_batch(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     folder = tmp_path / "videos"
     folder.mkdir()
     for name in ODD_NAMES:
@@ -275,9 +283,7 @@ def test_progress_shows_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.skipif(os.name != "posix", reason="stops by signal")
-def test_a_stopped_batch_keeps_what_was_measured(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, name: str
-) -> None:
+def test_a_stopped_batch_keeps_what_was_measured(cli: Command, quick: Quick, videos: Path, name: str) -> None:
     seen: list[tuple[int, int]] = []
 
     def fake(source: str, *_: object, **__: object) -> Measurement:
@@ -290,7 +296,7 @@ def test_a_stopped_batch_keeps_what_was_measured(
     quick(fake)
     before = signal.getsignal(getattr(signal, name))
     outs = ("--json", "out.json", "--csv", "out.csv", "--html", "out.html")
-    code, out, err = run(capsys, "measure", "a.mp4", "b.mp4", "c.mp4", "--method", "pos", *outs)
+    code, out, err = cli("measure", "a.mp4", "b.mp4", "c.mp4", "--method", "pos", *outs)
     assert code == 128 + getattr(signal, name)
     assert seen == [(1, 2)], "the first result is saved before the second file is measured"
     assert "after 1 of 3 files" in one_line(err) and "Measured" not in out
@@ -303,16 +309,14 @@ def test_a_stopped_batch_keeps_what_was_measured(
     assert signal.getsignal(getattr(signal, name)) is before
 
 
-def test_a_stop_before_the_first_result_leaves_old_outputs(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
-) -> None:
+def test_a_stop_before_the_first_result_leaves_old_outputs(cli: Command, quick: Quick, videos: Path) -> None:
     def fake(*_: object, **__: object) -> Measurement:
         signal.raise_signal(signal.SIGINT)
         raise AssertionError
 
     quick(fake)
     (videos / "out.json").write_text("old")
-    code, _, err = run(capsys, "measure", "a.mp4", "--method", "pos", "--json", "out.json")
+    code, _, err = cli("measure", "a.mp4", "--method", "pos", "--json", "out.json")
     assert code == 130 and "Ctrl-C" in one_line(err)
     assert (videos / "out.json").read_text() == "old"
 
@@ -332,21 +336,19 @@ def test_a_signal_while_saving_waits_for_its_end() -> None:
     assert done == ["saved"]
 
 
-def test_a_bug_in_one_file_costs_no_other(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
-) -> None:
+def test_a_bug_in_one_file_costs_no_other(cli: Command, quick: Quick, videos: Path) -> None:
     def fake(source: str, *_: object, **__: object) -> Measurement:
         if source == "b.mp4":
             raise ZeroDivisionError("ours")
         return measured(source)
 
     quick(fake)
-    code, out, err = run(capsys, "measure", ".", "--method", "pos", "--json", "out.json", "--csv", "out.csv")
+    code, out, err = cli("measure", ".", "--method", "pos", "--json", "out.json", "--csv", "out.csv")
     assert code == 1 and "Measured 2 of 3 files; 1 refused." in out and "ZeroDivisionError" in err
     kinds = [one.get("error", {}).get("kind") for one in json.loads((videos / "out.json").read_text())]
     assert kinds == [None, "ZeroDivisionError", None]
     with pytest.raises(ZeroDivisionError):
-        run(capsys, "measure", "b.mp4", "--method", "pos")
+        cli("measure", "b.mp4", "--method", "pos")
 
 
 full = pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs a device that is always full")
@@ -354,12 +356,10 @@ full = pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs 
 
 @full
 @pytest.mark.parametrize("bad", ["--json", "--csv", "--html"])
-def test_an_output_that_fails_costs_no_other(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, bad: str
-) -> None:
+def test_an_output_that_fails_costs_no_other(cli: Command, quick: Quick, videos: Path, bad: str) -> None:
     outs = {"--json": "out.json", "--csv": "out.csv", "--html": "out.html"} | {bad: "/dev/full"}
     words = [word for pair in outs.items() for word in pair]
-    code, out, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", *words)
+    code, out, err = cli("measure", "a.mp4", "b.mp4", "--method", "pos", *words)
     assert code == 1 and "Measured 2 of 2 files" in out
     assert "Cannot write '/dev/full': No space left on device" in one_line(err)
     assert sorted(path.name for path in videos.glob("out*")) == sorted(
@@ -368,21 +368,19 @@ def test_an_output_that_fails_costs_no_other(
 
 
 def test_results_of_a_json_that_cannot_be_written_are_kept_beside_it(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Command, quick: Quick, videos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_room(self: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", no_room)
-    code, _, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", "--json", "out.json")
+    code, _, err = cli("measure", "a.mp4", "b.mp4", "--method", "pos", "--json", "out.json")
     (kept,) = videos.glob("out.json.*.partial.jsonl")
     assert code == 1 and "No space left" in err and repr(kept.name) in one_line(err)
     assert [json.loads(line)["path"] for line in kept.read_text().splitlines()] == ["a.mp4", "b.mp4"]
 
 
-def test_a_folder_that_vanishes_is_made_again(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
-) -> None:
+def test_a_folder_that_vanishes_is_made_again(cli: Command, quick: Quick, videos: Path) -> None:
     def fake(source: str, *_: object, **__: object) -> Measurement:
         if source == "c.mp4":
             shutil.rmtree("out")
@@ -390,7 +388,7 @@ def test_a_folder_that_vanishes_is_made_again(
 
     quick(fake)
     outs = ("--json", "out/x.json", "--csv", "out/x.csv", "--html", "out/x.html")
-    code, _, err = run(capsys, "measure", "a.mp4", "b.mp4", "c.mp4", "--method", "pos", *outs)
+    code, _, err = cli("measure", "a.mp4", "b.mp4", "c.mp4", "--method", "pos", *outs)
     assert (code, err) == (0, "")
     assert [one["path"] for one in json.loads((videos / "out" / "x.json").read_text())] == ["a.mp4", "b.mp4", "c.mp4"]
     assert len((videos / "out" / "x.csv").read_text().splitlines()) == 4
@@ -406,7 +404,7 @@ def test_a_folder_that_vanishes_is_made_again(
     ids=["full", "pipe", "rich"],
 )
 def test_a_screen_that_is_gone_costs_no_result(
-    quick: Callable[[Fake], None],
+    quick: Quick,
     videos: Path,
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
@@ -426,18 +424,16 @@ def test_a_screen_that_is_gone_costs_no_result(
 
 
 @pytest.mark.parametrize("option", ["--json", "--csv", "--html"])
-def test_no_output_overwrites_a_video(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, option: str
-) -> None:
+def test_no_output_overwrites_a_video(cli: Command, quick: Quick, videos: Path, option: str) -> None:
     (videos / "link").symlink_to("b.mp4")
     (videos / "hard").hardlink_to("a.mp4")
     (videos / "pictures").mkdir()
     for name in ("1.png", "2.png"):
         (videos / "pictures" / name).write_bytes(b"picture")
     for out in ("a.mp4", "./b.mp4", str(videos / "a.mp4"), "link", "hard", "c.mp4", "pictures/1.png"):
-        code, _, err = run(capsys, "measure", "a.mp4", "b.mp4", "pictures", "--fps", 9, "--method", "pos", option, out)
+        code, _, err = cli("measure", "a.mp4", "b.mp4", "pictures", "--fps", 9, "--method", "pos", option, out)
         assert code == 2 and "would be overwritten" in " ".join(err.replace("│", "").split()), out
-    code, _, err = run(capsys, "measure", ".", "--method", "pos", option, "b.mp4")
+    code, _, err = cli("measure", ".", "--method", "pos", option, "b.mp4")
     assert code == 2
     assert {(videos / name).read_bytes() for name in ("a.mp4", "b.mp4", "c.mp4")} == {b"video"}
 
@@ -455,48 +451,42 @@ def test_no_output_overwrites_a_video(
     ids=" ".join,
 )
 def test_outputs_that_cannot_be_are_refused_before_the_work(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, words: tuple[str, ...]
+    cli: Command, quick: Quick, videos: Path, words: tuple[str, ...]
 ) -> None:
-    code, out, err = run(capsys, "measure", "a.mp4", "--method", "pos", *words)
+    code, out, err = cli("measure", "a.mp4", "--method", "pos", *words)
     assert code == 2 and out == "" and "Traceback" not in err
     assert sorted(path.name for path in videos.iterdir()) == ["a.mp4", "b.mp4", "c.mp4"]
 
 
 @pytest.mark.parametrize("out", ["y" * 300 + ".json", "new/" + "y" * 300])
-def test_a_name_that_is_too_long_costs_no_other_output(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, out: str
-) -> None:
-    code, _, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", "--json", out, "--csv", "out.csv")
+def test_a_name_that_is_too_long_costs_no_other_output(cli: Command, quick: Quick, videos: Path, out: str) -> None:
+    code, _, err = cli("measure", "a.mp4", "b.mp4", "--method", "pos", "--json", out, "--csv", "out.csv")
     assert code == 1 and "Cannot write" in one_line(err)
     assert len((videos / "out.csv").read_text().splitlines()) == 3
 
 
 @pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="needs /dev/null")
-def test_streams_and_devices_are_outputs(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
-) -> None:
+def test_streams_and_devices_are_outputs(cli: Command, quick: Quick, videos: Path) -> None:
     nowhere = ("--json", "/dev/null", "--csv", "/dev/null", "--html", "/dev/null")
-    code, _, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", *nowhere)
+    code, _, err = cli("measure", "a.mp4", "b.mp4", "--method", "pos", *nowhere)
     assert (code, err) == (0, "") and Path("/dev/null").is_char_device()
     for out in ("-", "/dev/stdout"):
-        code, said, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", "--csv", out)
+        code, said, err = cli("measure", "a.mp4", "b.mp4", "--method", "pos", "--csv", out)
         assert code == 0 and [row["path"] for row in csv.DictReader(said.splitlines())] == ["a.mp4", "b.mp4"]
-        code, said, err = run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", "--json", out)
+        code, said, err = cli("measure", "a.mp4", "b.mp4", "--method", "pos", "--json", out)
         assert code == 0 and [one["path"] for one in json.loads(said)] == ["a.mp4", "b.mp4"]
         assert len(said.splitlines()) == 1
-    run(capsys, "measure", "a.mp4", "b.mp4", "--method", "pos", "--json", "out.json")
+    cli("measure", "a.mp4", "b.mp4", "--method", "pos", "--json", "out.json")
     objects = [measured(name).as_dict() for name in ("a.mp4", "b.mp4")]
     assert (videos / "out.json").read_text() == json.dumps(objects, indent=1) + "\n"
-    run(capsys, "measure", "a.mp4", "--method", "pos", "--json", "out.json")
+    cli("measure", "a.mp4", "--method", "pos", "--json", "out.json")
     assert (videos / "out.json").read_text() == json.dumps(objects[0], indent=1) + "\n"
 
 
 # -- which files a batch holds
 
 
-def test_a_folder_is_searched_and_says_what_it_leaves_out(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
-) -> None:
+def test_a_folder_is_searched_and_says_what_it_leaves_out(cli: Command, quick: Quick, videos: Path) -> None:
     (videos / "inside").mkdir()
     (videos / "inside" / "v10.3gpp").write_bytes(b"video")
     (videos / "inside" / "v9.f4v").write_bytes(b"video")
@@ -504,7 +494,7 @@ def test_a_folder_is_searched_and_says_what_it_leaves_out(
     (videos / "also.foo").write_bytes(b"\0\0\0\x18ftypisom")
     for number in range(1, 13):
         (videos / f"n{number}.txt").touch()
-    code, _, err = run(capsys, "measure", ".", "inside", "a.mp4", "./a.mp4", "--method", "pos", "--json", "o.json")
+    code, _, err = cli("measure", ".", "inside", "a.mp4", "./a.mp4", "--method", "pos", "--json", "o.json")
     paths = ["a.mp4", "b.mp4", "c.mp4", "inside/v9.f4v", "inside/v10.3gpp"]
     assert code == 0 and [one["path"] for one in json.loads((videos / "o.json").read_text())] == paths
     said = err.splitlines()
@@ -514,9 +504,7 @@ def test_a_folder_is_searched_and_says_what_it_leaves_out(
     assert "Given more than once and measured once: " in said[-1] and "'./a.mp4'" in said[-1]
 
 
-def test_folders_of_pictures_inside_need_their_rate(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
-) -> None:
+def test_folders_of_pictures_inside_need_their_rate(cli: Command, quick: Quick, videos: Path) -> None:
     rates: dict[str, float | None] = {}
 
     def fake(source: str, *_: object, fps: float | None = None, **__: object) -> Measurement:
@@ -527,45 +515,39 @@ def test_folders_of_pictures_inside_need_their_rate(
     (videos / "take").mkdir()
     for name in ("1.jpg", "2.jpg"):
         (videos / "take" / name).write_bytes(b"picture")
-    code, _, err = run(capsys, "measure", ".", "--method", "pos")
+    code, _, err = cli("measure", ".", "--method", "pos")
     assert code == 0 and list(rates) == ["a.mp4", "b.mp4", "c.mp4"]
     assert one_line(err) == (
         "autohr: Left out of '.', folders of pictures: 'take'; say their rate with --fps to measure them."
     )
     rates.clear()
-    code, _, err = run(capsys, "measure", ".", "--fps", 25, "--method", "pos")
+    code, _, err = cli("measure", ".", "--fps", 25, "--method", "pos")
     assert code == 0 and "keep their own clocks" in one_line(err)
     assert rates == {"a.mp4": None, "b.mp4": None, "c.mp4": None, "take": 25.0}
     rates.clear()
-    code, _, err = run(capsys, "measure", "a.mp4", "--fps", 25, "--method", "pos")
+    code, _, err = cli("measure", "a.mp4", "--fps", 25, "--method", "pos")
     assert rates == {"a.mp4": 25.0} and err == ""
 
 
-def test_what_is_missing_or_empty_costs_no_other(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path
-) -> None:
+def test_what_is_missing_or_empty_costs_no_other(cli: Command, quick: Quick, videos: Path) -> None:
     (videos / "empty").mkdir()
     (videos / "-dash.mp4").write_bytes(b"video")
     long, home = "y" * 300 + ".mp4", "~nobody-of-this-name.mp4"
     words = ("--method", "pos", "--json", "o.json", "--", "gone.mp4", "empty", long, home, "-dash.mp4", "a.mp4")
-    code, out, err = run(capsys, "measure", *words)
+    code, out, err = cli("measure", *words)
     assert code == 1 and "Measured 2 of 6 files; 4 refused." in out and len(err.splitlines()) == 4
     kinds = [one.get("error", {}).get("kind") for one in json.loads((videos / "o.json").read_text())]
     assert kinds == ["VideoError"] * 4 + [None, None]
 
 
 @pytest.mark.parametrize("path", ["", "-"])
-def test_no_path_is_wrong_usage(
-    capsys: pytest.CaptureFixture[str], quick: Callable[[Fake], None], videos: Path, path: str
-) -> None:
+def test_no_path_is_wrong_usage(cli: Command, quick: Quick, videos: Path, path: str) -> None:
     for command in (("measure", "--method", "pos", path, "a.mp4"), ("live", "--camera", path)):
-        code, out, err = run(capsys, *command)
+        code, out, err = cli(*command)
         assert code == 2 and out == "" and "PATH" in err
 
 
-def test_errors_of_the_machine_are_one_line_and_others_are_bugs(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_of_the_machine_are_one_line_and_others_are_bugs(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails_with(error: OSError) -> None:
         def fail() -> None:
             raise error
@@ -578,7 +560,7 @@ def test_errors_of_the_machine_are_one_line_and_others_are_bugs(
         (PermissionError(errno.EACCES, "Permission denied", "y\x1b.json"), r"'y\x1b.json'"),
     ):
         fails_with(error)
-        code, _, err = run(capsys, "list", "methods")
+        code, _, err = cli("list", "methods")
         assert code == 1 and says in one_line(err)
     for bug in (
         OSError("no number"),
@@ -587,7 +569,7 @@ def test_errors_of_the_machine_are_one_line_and_others_are_bugs(
     ):
         fails_with(bug)
         with pytest.raises(OSError):
-            run(capsys, "list", "methods")
+            cli("list", "methods")
 
 
 # -- nets
@@ -619,11 +601,11 @@ def fresh(path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_net_measures_and_every_output_names_it_and_its_weights(
-    capsys: pytest.CaptureFixture[str], face: Path, shelf: Path, tmp_path: Path
+    cli: Command, face: Path, shelf: Path, tmp_path: Path
 ) -> None:
     path, table, page = fresh(tmp_path / "mine.safetensors"), tmp_path / "out.csv", tmp_path / "out.html"
     few = ("--stride-s", 5)
-    code, out, err = run(capsys, "measure", face, "--weights", path, "--csv", table, "--html", page, *few)
+    code, out, err = cli("measure", face, "--weights", path, "--csv", table, "--html", page, *few)
     assert code == 0 and err == ""
     # A long path is wrapped.
     assert f"method autohr, weights {path}" in out.replace("\n", "")
@@ -632,7 +614,7 @@ def test_a_net_measures_and_every_output_names_it_and_its_weights(
     assert "autohr (AutoHR)" in page.read_text() and str(path) in page.read_text()
 
     fresh(shelf / "autohr.safetensors")
-    code, out, err = run(capsys, "measure", face, "--json", "-", *few)
+    code, out, err = cli("measure", face, "--json", "-", *few)
     answer = json.loads(out)
     assert code == 0 and err == ""
     assert (answer["method"], answer["method_title"], answer["weights"]) == ("autohr", "AutoHR", "autohr")
@@ -643,10 +625,8 @@ def test_a_net_measures_and_every_output_names_it_and_its_weights(
 
 
 @pytest.mark.slow
-def test_without_weights_pos_measures_and_one_line_says_so(
-    capsys: pytest.CaptureFixture[str], face: Path, shelf: Path
-) -> None:
-    code, out, err = run(capsys, "measure", face, "--json", "-")
+def test_without_weights_pos_measures_and_one_line_says_so(cli: Command, face: Path, shelf: Path) -> None:
+    code, out, err = cli("measure", face, "--json", "-")
     assert code == 0 and json.loads(out)["method"] == "pos"
     assert "no weights of autohr, so pos measures" in one_line(err)
 
@@ -665,26 +645,26 @@ def test_without_weights_pos_measures_and_one_line_says_so(
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_what_a_net_cannot_do_is_one_clear_line(
-    capsys: pytest.CaptureFixture[str], shelf: Path, tmp_path: Path, arguments: list[str], says: str
+    cli: Command, shelf: Path, tmp_path: Path, arguments: list[str], says: str
 ) -> None:
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("this machine has what the case must not find")
     if "FRESH" in arguments:
         fresh(tmp_path / "mine.safetensors")
     given = [str(tmp_path / "mine.safetensors") if word == "FRESH" else word for word in arguments]
-    code, out, err = run(capsys, "measure", "video.mp4", *given)
+    code, out, err = cli("measure", "video.mp4", *given)
     assert code == 1 and out == "" and says in one_line(err)
 
 
-def test_weights_are_listed_by_their_headers(capsys: pytest.CaptureFixture[str], shelf: Path) -> None:
-    code, out, _ = run(capsys, "list", "weights")
+def test_weights_are_listed_by_their_headers(cli: Command, shelf: Path) -> None:
+    code, out, _ = cli("list", "weights")
     assert code == 0 and "no weights" in out
     fresh(shelf / "autohr.safetensors")
-    code, out, _ = run(capsys, "list", "weights")
+    code, out, _ = cli("list", "weights")
     assert code == 0
     for word in ("autohr", "datasets synthetic, n_subjects 7, minutes 12.35", "Apache-2.0", "mae_bpm 3.22", "[yet]"):
         assert word in out, out
-    code, out, _ = run(capsys, "list", "methods")
+    code, out, _ = cli("list", "methods")
     assert "autohr (default)" in out and "physnet (give --weights)" in out
 
 
@@ -754,51 +734,49 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BROKEN)
-def test_broken_input_is_one_clear_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, case: str) -> None:
+def test_broken_input_is_one_clear_line(cli: Command, tmp_path: Path, case: str) -> None:
     name, make, says = BROKEN[case]
     path = tmp_path / name
     make(path)
-    code, out, err = run(capsys, "measure", path, "--method", "pos")
+    code, out, err = cli("measure", path, "--method", "pos")
     assert code == 1 and out == ""
     line = one_line(err)
     assert line.startswith("autohr: ") and name in line and says in line
 
 
-def test_a_huge_picture_is_refused_before_it_is_decoded(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_huge_picture_is_refused_before_it_is_decoded(cli: Command, tmp_path: Path) -> None:
     folder = tmp_path / "huge"
     huge(folder)
-    code, _, err = run(capsys, "measure", folder, "--fps", 30, "--method", "pos")
+    code, _, err = cli("measure", folder, "--fps", 30, "--method", "pos")
     assert code == 1 and one_line(err)
 
 
 @pytest.mark.slow
-def test_a_cut_off_file_gives_what_decodes_and_says_so(
-    capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path
-) -> None:
+def test_a_cut_off_file_gives_what_decodes_and_says_so(cli: Command, face: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.mkv"
     write_scene(SCENE, cut, crf=6)
     data = cut.read_bytes()
     cut.write_bytes(data[: int(0.8 * len(data))])
-    code, out, _ = run(capsys, "measure", cut)
+    code, out, _ = cli("measure", cut)
     assert code == 0
     assert "ends" in out or "truncated" in out or "cut" in out
     whole = tmp_path / "cut.mp4"
     whole.write_bytes(face.read_bytes()[:5000])
-    code, _, err = run(capsys, "measure", whole, "--method", "pos")
+    code, _, err = cli("measure", whole, "--method", "pos")
     assert code == 1 and one_line(err)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused(cli: Command, tmp_path: Path) -> None:
     path = tmp_path / "secret.mp4"
     path.write_bytes(b"x")
     path.chmod(0)
-    code, _, err = run(capsys, "measure", path, "--method", "pos")
+    code, _, err = cli("measure", path, "--method", "pos")
     assert code == 1 and "secret.mp4" in one_line(err)
 
 
-def test_errors_are_json_too_when_json_is_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, err = run(capsys, "measure", tmp_path / "gone.mp4", "--method", "pos", "--json", "-")
+def test_errors_are_json_too_when_json_is_asked_for(cli: Command, tmp_path: Path) -> None:
+    code, out, err = cli("measure", tmp_path / "gone.mp4", "--method", "pos", "--json", "-")
     assert code == 1 and one_line(err)
     answer = json.loads(out)
     assert answer["error"]["kind"] == "VideoError" and "gone.mp4" in answer["error"]["message"]
@@ -824,119 +802,39 @@ def test_errors_are_json_too_when_json_is_asked_for(capsys: pytest.CaptureFixtur
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_wrong_usage_is_exit_2(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
-    code, out, err = run(capsys, *arguments)
+def test_wrong_usage_is_exit_2(cli: Command, arguments: list[str], says: str) -> None:
+    code, out, err = cli(*arguments)
     assert code == 2 and says in err + out
     assert "Traceback" not in err
 
 
 @pytest.mark.slow
-def test_an_output_that_cannot_be_written_keeps_no_other_from_it(
-    capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path
-) -> None:
-    """A name too long for the file system, and a device without room: one line each, exit 1, the others whole."""
-    table = tmp_path / "rates.csv"
-    for name in (tmp_path / ("x" * 300 + ".json"), Path("/dev/full")):
-        if name.parent == Path("/dev") and not name.exists():
-            continue
-        table.unlink(missing_ok=True)
-        code, out, err = run(capsys, "measure", face, "--method", "pos", "--json", name, "--csv", table)
-        assert code == 1 and "Cannot write" in one_line(err) and "bpm" in out
-        assert table.read_text().count("\n") > 1
-    code, _, err = run(capsys, "measure", tmp_path / ("y" * 300 + ".mp4"))
-    assert code == 1 and one_line(err)
-    code, _, err = run(capsys, "measure", "~nobody-of-this-name.mp4")
-    assert code == 1 and one_line(err)
-
-
-@pytest.mark.slow
-def test_a_name_that_no_terminal_can_show_ends_no_batch(
-    capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path
-) -> None:
-    """A name in no UTF-8, and one with an escape that would act on the terminal."""
-    folder = tmp_path / "names"
-    (folder / "below").mkdir(parents=True)
-    names = [b"caf\xe9.mp4", b"red\x1b[31m.mp4", b"below/last.3gpp"]
-    try:
-        for name in names:
-            (folder / os.fsdecode(name)).write_bytes(face.read_bytes())
-    except OSError:
-        pytest.skip("This file system takes no such names.")
-    table, answers, page = tmp_path / "t.csv", tmp_path / "a.json", tmp_path / "p.html"
-    code, out, err = run(
-        capsys, "measure", folder, "--method", "pos", "--csv", table, "--json", answers, "--html", page, "--end-s", 9
-    )
-    assert code == 0, err
-    assert "\x1b" not in out + err and "Measured 3 of 3 files" in out
-    assert {os.fsencode(one["path"]) for one in json.loads(answers.read_text())} == {
-        os.fsencode(folder / os.fsdecode(name)) for name in names
-    }
-    assert all(str(folder) in text.read_text() for text in (table, page))
-
-
-def test_no_input_is_help(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys)
-    assert code == 2 and "Usage" in out + err
-    for command in ([], ["measure"], ["demo"], ["list"], ["export"]):
-        code, out, _ = run(capsys, *command, "--help")
-        assert code == 0 and "Usage" in out
-
-
-def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "list", "methods")
-    assert code == 0
-    for name, method in METHODS.items():
-        assert name in out and method.source in out
-    assert run(capsys, "--version")[1].strip() == f"autohr {autohr.__version__}"
-
-
-def test_help_loads_no_heavy_library() -> None:
-    code = "import sys, autohr.cli.main; print([m for m in ('torch', 'scipy', 'cv2', 'av') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.slow
-def test_demo_makes_measures_and_reports(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, err = run(capsys, "demo", "--out", tmp_path / "demo", "--duration-s", 12, "--hr-bpm", 66)
-    assert code == 0 and (err == "" or (not shipped_weights() and "so pos measures" in one_line(err)))
-    answer = json.loads((tmp_path / "demo" / "measurement.json").read_text())
-    assert answer["faces"][0]["hr_bpm"] == pytest.approx(66, abs=3) and answer["faces"][0]["reliable"]
-    assert str(tmp_path / "demo" / "report.html") in out
-    assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
-
-
-@pytest.mark.slow
-def test_synth_prepare_and_two_steps_of_training(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_synth_prepare_and_two_steps_of_training(cli: Command, tmp_path: Path) -> None:
     recordings, cache = tmp_path / "recordings", tmp_path / "cache"
-    code, out, _ = run(
-        capsys, *("synth", recordings, "--subjects", 2, "--per-subject", 1, "--duration-s", 7, "--workers", 1)
-    )
+    code, out, _ = cli(*("synth", recordings, "--subjects", 2, "--per-subject", 1, "--duration-s", 7, "--workers", 1))
     assert code == 0 and "2 recordings" in out
-    code, out, _ = run(capsys, *("prepare", "synthetic", recordings, "--out", cache, "--size-px", 40, "--workers", 1))
+    code, out, _ = cli(*("prepare", "synthetic", recordings, "--out", cache, "--size-px", 40, "--workers", 1))
     assert code == 0 and "2 of 2 recordings kept" in out
     fit = ("fit.steps=2", "fit.batch_size=1", "fit.val_every=2", "fit.val_windows=1")
     data = ("data.n_frames=160", "data.size_px=32", "crop.size_px=40", "data.val_share=0.5", f"data.cache={cache}")
     tiny = (*fit, *data, "net_config.preset=tiny")
     changes = [word for change in tiny for word in ("--set", change)]
-    recipe = Path(__file__).parents[1] / "src" / "autohr" / "lab" / "recipes" / "autohr_cpu.toml"
-    code, out, err = run(capsys, "train", recipe, "--out", tmp_path / "run", *changes)
+    code, out, err = cli("train", "autohr_cpu", "--out", tmp_path / "run", *changes)
     assert code == 0, err
     assert "Best weights" in out and (tmp_path / "run" / "results" / "curves.svg").exists()
 
 
-def test_training_without_recordings_names_the_commands(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    recipe = Path(__file__).parents[1] / "src" / "autohr" / "lab" / "recipes" / "autohr_cpu.toml"
-    code, _, err = run(capsys, "train", recipe, "--out", tmp_path / "run", "--set", f"data.cache={tmp_path / 'none'}")
+def test_training_without_recordings_names_the_commands(cli: Command, tmp_path: Path) -> None:
+    code, _, err = cli("train", "autohr_cpu", "--out", tmp_path / "run", "--set", f"data.cache={tmp_path / 'none'}")
     assert code == 1 and "autohr prepare" in one_line(err)
-    code, _, err = run(capsys, "train", recipe, "--set", "fit.learning_rate=1")
+    code, _, err = cli("train", "autohr_cpu", "--set", "fit.learning_rate=1")
     assert code == 1 and "learning_rate" in one_line(err) and "lr" in err
-    code, _, err = run(capsys, "prepare", "synthetic", tmp_path, "--out", tmp_path / "cache")
+    code, _, err = cli("prepare", "synthetic", tmp_path, "--out", tmp_path / "cache")
     assert code == 1 and one_line(err)
 
 
-def test_every_dataset_is_listed_with_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "list", "datasets")
+def test_every_dataset_is_listed_with_how_to_get_it(cli: Command) -> None:
+    code, out, _ = cli("list", "datasets")
     assert code == 0
     lines = {line.split()[0]: line for line in out.splitlines()}
     for name, spec in DATASETS.items():
@@ -944,18 +842,16 @@ def test_every_dataset_is_listed_with_how_to_get_it(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.slow
-def test_prepare_refuses_a_copy_with_holes_unless_told(
-    capsys: pytest.CaptureFixture[str], face: Path, tmp_path: Path
-) -> None:
+def test_prepare_refuses_a_copy_with_holes_unless_told(cli: Command, face: Path, tmp_path: Path) -> None:
     (tmp_path / "face.mp4").write_bytes(face.read_bytes())
     (tmp_path / "rates.csv").write_text("video,hr_bpm\nface,72\nlost,80\n")
     words = ("prepare", "folder", tmp_path, "--out", tmp_path / "cache", "--size-px", 32, "--workers", 1)
-    code, out, err = run(capsys, *words)
+    code, out, err = cli(*words)
     assert code == 1
     last = err.strip().splitlines()[-1]
     assert "1 missing" in last and "'lost'" in last and "--allow-missing" in last
     assert "1 of 1 recordings kept" in out and "Missing: 1" in out
-    code, out, _ = run(capsys, *words, "--allow-missing")
+    code, out, _ = cli(*words, "--allow-missing")
     assert code == 0
     page = Path(out.strip().splitlines()[-1].removeprefix("Every recording: "))
     assert "folder/lost/lost" in page.read_text() and page.with_suffix(".json").exists()
@@ -979,3 +875,104 @@ def test_a_count_that_begins_again_forgets_its_pace(
         "Looking: 2 of 10, 8 s left",
         "Looking: 3 of 10, 7 s left",
     ]
+
+
+# -- help, lists, plugins and what needs the laboratory
+
+
+def test_without_input_there_is_help(cli: Command) -> None:
+    code, out, err = cli()
+    assert code == 2 and "Usage" in out + err
+    assert cli("--version")[1].strip() == f"autohr {autohr.__version__}"
+
+
+COMMANDS = ("measure", "live", "serve", "demo", "list", *entry_points(group="autohr.commands").names)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(cli: Command, command: str) -> None:
+    code, out, _ = cli(command, "--help")
+    assert code == 0 and "Usage" in out
+
+
+def test_methods_are_listed_with_their_source(cli: Command) -> None:
+    code, out, _ = cli("list", "methods")
+    assert code == 0 and all(name in out and method.source in out for name, method in METHODS.items())
+
+
+def python(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own, with folders in front of its path."""
+    path = os.pathsep.join([*map(str, folders), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, "-c", "import sys\nfrom autohr.cli.main import main\n" + code]
+    return subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+
+
+def test_help_names_all_commands_and_loads_no_heavy_library() -> None:
+    code = """
+    sys.argv = ["autohr", "--help"]
+    try:
+        main()
+    finally:
+        print([name for name in ("torch", "onnxruntime", "scipy", "cv2", "av", "pydantic") if name in sys.modules])
+    """
+    out = python(textwrap.dedent(code)).stdout
+    assert out.splitlines()[-1] == "[]" and all(f" {command} " in out for command in COMMANDS)
+
+
+def test_without_the_laboratory_its_commands_name_the_extra(tmp_path: Path) -> None:
+    """One line and exit code 1; what needs no more than the product still works."""
+    code = f"""
+    sys.modules.update(dict.fromkeys(["torch", "safetensors", "onnx"]))
+    for words in ("train autohr_cpu", "search search_cpu", "evaluate", "table 1", "list nets", "list protocols",
+                  "compare-cells", "export autohr {tmp_path}/x.onnx", "list recipes", "list methods"):
+        sys.argv = ["autohr", *words.split()]
+        try:
+            main()
+        except SystemExit as stop:
+            print("exit", stop.code, words, file=sys.stderr)
+    """
+    lines = python(textwrap.dedent(code)).stderr.splitlines()
+    *refused, recipes, methods = [line for line in lines if line.startswith("exit")]
+    assert len(refused) == 8 and all(line.startswith("exit 1 ") for line in refused), lines
+    hints = [line for line in lines if not line.startswith("exit")]
+    assert len(hints) == 8 and all(line.endswith("pip install 'autohr[lab]'.") for line in hints), lines
+    assert hints[0].startswith("autohr: `autohr train` needs ")
+    assert recipes.startswith("exit 0") and methods.startswith("exit 0")
+
+
+def test_a_package_adds_a_command(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def hello(name: str) -> None:\n    'Greet.'\n    print('hello', name)\n")
+    info = tmp_path / "my_plugin-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugin\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(
+        "[autohr.commands]\nhello = mine:hello\nbroken = mine:nothing\nmeasure = mine:hello\n"
+    )
+
+    def answer(*words: str) -> subprocess.CompletedProcess[str]:
+        return python(f"sys.argv = {['autohr', *words]}\nmain()", tmp_path)
+
+    assert answer("hello", "you").stdout == "hello you\n"
+    listed = answer("--help").stdout
+    assert "From my-plugin 1.2" in listed and "Greet." in listed and "Measure the heart rate" in listed
+    broken = answer("broken")
+    assert broken.returncode == 1 and "'broken' of my-plugin 1.2 cannot be loaded" in one_line(broken.stderr)
+
+
+def test_a_recipe_of_another_command_names_that_command(cli: Command) -> None:
+    for command, recipe, other in (("train", "search_cpu", "search"), ("search", "autohr_cpu", "train")):
+        code, _, err = cli(command, recipe)
+        assert code == 1 and f"autohr {other} {recipe}" in one_line(err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "true_bpm"), [((), 73.2), (("--duration-s", 12, "--hr-bpm", 66), 66)])
+def test_demo_measures_and_reports(cli: Command, tmp_path: Path, words: tuple[object, ...], true_bpm: float) -> None:
+    code, out, err = cli("demo", "--out", tmp_path, *words)
+    assert code == 0 and err == ""
+    answer = json.loads((tmp_path / "measurement.json").read_text())
+    assert answer["faces"][0]["hr_bpm"] == pytest.approx(true_bpm, abs=3) and answer["faces"][0]["reliable"]
+    found = re.search(r"True rate ([\d.]+) bpm, measured ([\d.]+) bpm", out)
+    assert found and float(found[1]) == pytest.approx(true_bpm, abs=1.5)
+    assert str(tmp_path / "report.html") in out and (tmp_path / "report.html").stat().st_size > 10_000
+    assert json.loads((tmp_path / "face.truth.json").read_text())["video"] == "face.mp4"
