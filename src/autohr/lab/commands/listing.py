@@ -10,7 +10,7 @@ def list_datasets() -> Rows:
     """Return the datasets that there are readers for."""
     from autohr.lab.datasets import DATASETS
 
-    return ("name", "title", "recordings", "access", "how sure"), [
+    return ("name", "title", "recordings", "access", "basis"), [
         (
             name,
             spec.title,
