@@ -1,4 +1,4 @@
-"""From a video frame to what methods read of its faces. The only place that tracks, crops and reads colours.
+"""Reader of faces in video frames: the only place that tracks, crops and reads colours.
 
     reader = FaceReader(CropConfig(box="tracked"))
     for frame, t_s in video:
@@ -27,7 +27,7 @@ Box = Literal["tracked", "first"]
 
 @dataclass(frozen=True)
 class CropConfig:
-    """How face crops are cut and stored. A net must be used with the crop that it was trained with."""
+    """Settings of face crops as they are cut and stored. A net must be used with the crop that it was trained with."""
 
     size_px: int = 128
     """Side of a stored crop; above the nets' 112 or 64, so that random crops can be cut from it in training."""

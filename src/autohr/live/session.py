@@ -105,13 +105,13 @@ class LiveState:
     box: tuple[float, float, float, float] | None = None
     """Left, top, width, height of the face in pixels of the offered frame; may reach over its border."""
     advice: tuple[str, ...] = ()
-    """What would help, in short sentences, the most important first. Empty while the rate is reliable."""
+    """Short sentences on what would help, the most important first. Empty while the rate is reliable."""
     frames: LiveFrames = field(default_factory=LiveFrames)
     fps_in: float = 0.0
     """Frames per second that come, and those that are measured, over the last ``RECENT_S`` of the frames' own times."""
     fps_measured: float = 0.0
     delay_s: float = 0.0
-    """From the offer of the newest measured frame to when its result was ready: waiting and work."""
+    """Time from the offer of the newest measured frame to its result: waiting and work."""
     readings: int = 0
     """Full windows read so far, early readings not counted."""
     end_s: float | None = None

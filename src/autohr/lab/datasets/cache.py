@@ -127,7 +127,7 @@ class Entry:
     start_s: float = 0.0
     """Time of the first frame that was used."""
     duration_s: float = 0.0
-    """From there to the last frame, as the video's time stamps say."""
+    """Time from there to the last frame, by the video's time stamps."""
     fps: float = 0.0
     """Frames per second of the uniform clock."""
     n_frames: int = 0
@@ -136,13 +136,13 @@ class Entry:
     """Share of them in which the face was seen."""
     segments: tuple[Segment, ...] = ()
     notes: tuple[str, ...] = ()
-    """What was repaired, cut out or looks odd, one sentence each."""
+    """Sentences on what was repaired, cut out or looks odd."""
     checks: Checks = dataclasses.field(default_factory=Checks)
-    """What video and label say about each other."""
+    """Comparison of video and label."""
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fold: int | None = None
     reader_notes: tuple[str, ...] = ()
-    """As ``Recording`` has them; so are ``groups`` and ``fold``."""
+    """Remarks of the reader; these, ``groups`` and ``fold`` are those of the ``Recording``."""
 
     @property
     def kept_s(self) -> float:
@@ -192,11 +192,11 @@ class CachedRecording:
     colours: Path | None = None
     """File with (T,) of ``COLOURS``; None where the clock was changed since."""
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """What tables may be split by."""
+    """Values that tables may be split by."""
     fold: int | None = None
     """Official fold, counted from 1."""
     notes: tuple[str, ...] = ()
-    """What the reader and the preparation noticed."""
+    """Remarks of the reader and of the preparation."""
 
     @property
     def n_frames(self) -> int:

@@ -264,21 +264,21 @@ def judge(entries: Sequence[Entry], absent: Sequence[Absent], n_recordings: int 
 def _judge_one(entry: Entry) -> list[Finding]:
     checks, found = entry.checks, []
 
-    def say(kind: str, says: str) -> None:
-        found.append(Finding(kind, (entry.id,), f"{entry.id}: {says}"))
+    def add(kind: str, sentence: str) -> None:
+        found.append(Finding(kind, (entry.id,), f"{entry.id}: {sentence}"))
 
     length = _length(entry)
     if entry.state == "excluded":
         # Too short while the label goes on: not a short recording but one that was cut.
         damaged = entry.damaged or (length is not None and "no face" not in str(entry.reason).lower())
-        say("damaged" if damaged else "unusable", str(entry.reason))
+        add("damaged" if damaged else "unusable", str(entry.reason))
     if checks.frames_missing > CLOCK_SLACK:
-        say("frames", f"{checks.frames_missing} frames are missing at the end of the video.")
+        add("frames", f"{checks.frames_missing} frames are missing at the end of the video.")
     if length is not None:
-        say("length", length)
+        add("length", length)
     label_bpm, wave_bpm, pulse_bpm, lag_s = checks.label_bpm, checks.wave_bpm, checks.pulse_bpm, checks.lag_s
     if label_bpm is not None and wave_bpm is not None and abs(wave_bpm - label_bpm) > CONTRADICTION_BPM:
-        say("contradiction", f"the wave beats at {wave_bpm:.0f} bpm, the rate says {label_bpm:.0f}.")
+        add("contradiction", f"the wave beats at {wave_bpm:.0f} bpm, the rate says {label_bpm:.0f}.")
     if (
         label_bpm is not None
         and pulse_bpm is not None
@@ -286,16 +286,16 @@ def _judge_one(entry: Entry) -> list[Finding]:
         and (checks.pulse_snr_db or 0.0) >= FACE_SNR_DB
         and (checks.lag_r is None or checks.lag_r <= FACE_R)
     ):
-        say("face", f"the face beats at {pulse_bpm:.0f} bpm, the label says {label_bpm:.0f}.")
+        add("face", f"the face beats at {pulse_bpm:.0f} bpm, the label says {label_bpm:.0f}.")
     longest_s = max((segment.n_frames / entry.fps for segment in entry.segments), default=0.0)
     believed = (checks.lag_r or 0.0) >= LAG_MIN_R and longest_s >= LAG_MIN_S
     if lag_s is not None and abs(lag_s) > LAG_NOTED_S and believed:
         way = "after" if lag_s > 0 else "before"
-        say("lag", f"the label shows each beat {abs(lag_s):.2f} s {way} the face (correlation {checks.lag_r:.2f}).")
+        add("lag", f"the label shows each beat {abs(lag_s):.2f} s {way} the face (correlation {checks.lag_r:.2f}).")
     if checks.jumps_s:
         times = ", ".join(f"{jump_s:.0f}" for jump_s in checks.jumps_s[:5])
         more = f" and {len(checks.jumps_s) - 5} more" if len(checks.jumps_s) > 5 else ""
-        say("jump", f"the rate jumps at {times}{more} s.")
+        add("jump", f"the rate jumps at {times}{more} s.")
     return found
 
 

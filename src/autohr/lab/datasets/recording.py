@@ -133,7 +133,7 @@ class DatasetSpec:
 
     name: str
     title: str
-    """As papers spell it."""
+    """Name as papers spell it."""
     list_recordings: Callable[[Path], Listing]
     """Lists a folder; raises BadRecording where it is not this dataset at all."""
     access: str
