@@ -559,6 +559,8 @@ def test_what_a_folder_lacks_is_said(
         (("--dataset", "folder", "--root", "mine", "--preset", "physformer"), 1, "protocol reference has 10 s"),
         (("--dataset", "folder", "--root", "mine", "--protocol", "vipl-hr", "--method", "pos"), 1, "is for vipl_hr"),
         (("mine",), 1, "no run folder"),
+        (("mine", "--weights", "x", "--device", "cpu"), 2, "leave --weights, --device out"),
+        (("recipe.toml", "--method", "pos"), 2, "leave --method out"),
     ],
 )
 def test_wrong_usage_is_one_clear_answer(

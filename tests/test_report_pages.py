@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from autohr.lab.evaluate.protocols import PROTOCOLS
 from autohr.lab.evaluate.published import PANELS
 from autohr.lab.evaluate.results import Account, MethodInfo, Results, WindowResult, write_results
 from autohr.lab.experiments.activations import find_truth, head_motion, watch_video
+from autohr.lab.experiments.tables import table_sheet
 from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets._activations import LEVELS, WATCHED, activation_maps, load_activations
 from autohr.lab.nets._checkpoint import save_weights
@@ -380,6 +382,10 @@ def test_commands_print_tables_and_make_pages(
         assert code == 0 and mark in out and "8.48" in out and "autohr table 1 --make" in out
     code, out, _ = autohr(capsys, monkeypatch, "table", "1", "--runs", runs["evaluation"])
     assert code == 0 and "judged by protocol reference and not vipl-hr" in out.replace("\n  ", " ")
+    again = shutil.copytree(runs["evaluation"], tmp_path / "again")
+    rows = table_sheet(1, [runs["evaluation"], again], protocol="reference").rows
+    named = [row[-1] for row in rows if row[-1].endswith((f"of {runs['evaluation']}", f"of {again}"))]
+    assert named and len(set(named)) > 1, "rows of a method that two runs have name their run"
     code, out, _ = autohr(capsys, monkeypatch, "report", runs["evaluation"], "--out", tmp_path / "page.html")
     assert code == 0 and "page.html" in out and (tmp_path / "page.html").stat().st_size > 10_000
 

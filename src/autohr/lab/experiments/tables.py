@@ -217,6 +217,7 @@ def table_sheet(
     why = why or {}
     notes: list[str] = []
     scored: list[Scores] = []
+    run_of: dict[int, Path] = {}
     for folder in runs:
         for results in read_results(folder):
             if results.protocol.get("name") != rule.name:
@@ -227,12 +228,16 @@ def table_sheet(
                 continue
             check_windows(results, preset)
             scored.append(score(results, preset))
+            run_of[id(scored[-1])] = folder
             notes += _completeness(results, table)
     rows: list[tuple[str, ...]] = []
 
     def made_row(published: PublishedRow | None, one: Scores) -> tuple[str, ...]:
         # A row that failed now may show what was made before.
-        return _row(table, published, one, why.get(one.method.label, ""))
+        remarks = [why.get(one.method.label, "")]
+        if sum(other.method.label == one.method.label for other in scored) > 1:
+            remarks.append(f"of {run_of[id(one)]}")
+        return _row(table, published, one, "; ".join(filter(None, remarks)))
 
     for published in table.rows:
         own = [one for one in scored if one.method.name == published.method]
