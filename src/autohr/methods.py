@@ -38,8 +38,8 @@ class Method:
     reads: str
     """What it is given: "mean skin colour", "face crops"."""
     source: str
-    sure: str
-    """How close it is to the published method."""
+    basis: str
+    """What is exact, and what is ours or from memory."""
     wave: Callable[[FaceClip], Pulse]
     """On the clock of the clip."""
     rate: Callable[[FaceClip], float] | None = None
@@ -61,14 +61,14 @@ class Method:
         return estimate(clip, self.wave(clip), self.trusted)
 
 
-def _formula(name: str, title: str, source: str, sure: str) -> Method:
+def _formula(name: str, title: str, source: str, basis: str) -> Method:
     """Return the record of a formula that reads the mean skin colour."""
     function = CLASSIC[name]
 
     def wave(clip: FaceClip) -> Pulse:
         return Pulse(bvp=function(clip.rgb, clip.fps), fps=clip.fps, start_s=clip.start_s)
 
-    return Method(name=name, title=title, reads="mean skin colour", source=source, sure=sure, wave=wave)
+    return Method(name=name, title=title, reads="mean skin colour", source=source, basis=basis, wave=wave)
 
 
 def _li2014_wave(clip: FaceClip) -> Pulse:
@@ -89,13 +89,13 @@ def _grid_wave(function: Callable[[Float, float], Float]) -> Callable[[FaceClip]
     return wave
 
 
-def _net(name: str, title: str, source: str, sure: str) -> Method:
+def _net(name: str, title: str, source: str, basis: str) -> Method:
     """Return the record of a network, which gets its weights from ``load_method``."""
 
     def wave(clip: FaceClip) -> Pulse:
         raise ValueError(f"{name} has no weights here; load_method({name!r}) gives it some.")
 
-    return Method(name=name, title=title, reads="face crops", source=source, sure=sure, wave=wave, is_net=True)
+    return Method(name=name, title=title, reads="face crops", source=source, basis=basis, wave=wave, is_net=True)
 
 
 _RECORDS = (

@@ -24,8 +24,9 @@ def _list_methods() -> Rows:
     rows = []
     for name, method in METHODS.items():
         mark = " (default)" if name == default else "" if name in ready else " (give --weights)"
-        rows.append((name + mark, method.title, method.reads, method.source, method.sure))
-    return ("name", "system", "reads", "source", "how sure"), rows
+        source = method.source if method.package == "autohr" else f"{method.source} (package {method.package})"
+        rows.append((name + mark, method.title, method.reads, source, method.basis))
+    return ("name", "system", "reads", "source", "basis"), rows
 
 
 def _list_weights() -> Rows:

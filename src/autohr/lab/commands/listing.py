@@ -26,8 +26,8 @@ def list_nets() -> Rows:
     """Return the networks."""
     from autohr.lab.nets import NETS
 
-    return ("name", "system", "gives"), [
-        (name, net.title, "a pulse wave" if net.kind == "wave" else "a rate") for name, net in NETS.items()
+    return ("name", "system", "gives", "package"), [
+        (name, net.title, "a pulse wave" if net.kind == "wave" else "a rate", net.package) for name, net in NETS.items()
     ]
 
 

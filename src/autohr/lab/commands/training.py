@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,13 @@ def train(
         raise AutoHRError(
             f"Stopped by {result.fit.stopped_by} after step {result.fit.step}; the same command goes on from there."
         )
+    if os.environ.get("RANK", "0") == "0":
+        from autohr.lab.nets._export import export_beside
+
+        try:
+            print_line(f"To measure with, without torch: {export_beside(result.weights).path}")
+        except AutoHRError as error:  # the weights are there, and measure too
+            print_line(f"No ONNX file was written: {error}")
 
 
 def search(

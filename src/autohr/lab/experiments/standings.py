@@ -226,7 +226,10 @@ def standing_sheets(results: Sequence[Results], costs: Sequence[Cost]) -> tuple[
         "video. ms/s: milliseconds for a second of video from the face clip to the estimate with its confidence, on "
         "this machine's processor; finding the face is not in it. MiB: largest memory of a process that does this "
         "alone, libraries included.",
-        *(f"{METHODS[name].title}: {METHODS[name].sure}." for name in dict.fromkeys(one.method.name for one in scores)),
+        *(
+            f"{METHODS[name].title}: {METHODS[name].basis}."
+            for name in dict.fromkeys(one.method.name for one in scores)
+        ),
     )
     first = Sheet(
         title="Every method, judged on people whom no training has seen",

@@ -1,20 +1,27 @@
-"""What stands in the table ``NETS``, and how a net is made from its name and a config."""
+"""The records of the table ``NETS``, and how a network is made from its name and a config."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from autohr.errors import UnknownName
 
+if hasattr(os, "register_at_fork"):
+    # Torch's threads do not exist in a forked child, which would wait for them for ever in its first layer; with one
+    # thread it asks for none. Programs that fork have a process for each core.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 
 @dataclass(frozen=True)
 class Preset:
-    """A config with a name, and the clips it was sized for. The net itself takes any."""
+    """A config with a name, and the clips it was sized for. The network itself takes any."""
 
     config: Any
     size_px: int
@@ -25,24 +32,33 @@ class Preset:
 
 @dataclass(frozen=True)
 class NetSpec:
-    """One net. Every net is a module with ``.config``: clip (B, 3, T, H, W) float in [0, 1], RGB -> bvp (B, T) or, of
-    kind "rate", clip and fps (B,) -> hr_bpm (B,), see ``rates.py``."""
+    """One network.
+
+    It is a module with ``.config``. It takes clips (B, 3, T, H, W), float in [0, 1], RGB, and returns bvp (B, T) or, of
+    kind "rate", takes also fps (B,) and returns hr_bpm (B,).
+    """
 
     name: str
     title: str
     """As papers and table captions spell it."""
     config: type[Any]
-    """A frozen dataclass, every field with a default, which refuses with ValueError what cannot be built."""
+    """A frozen dataclass, every field with a default, which raises ValueError for what cannot be built."""
     build: Callable[[Any], nn.Module]
     kind: Literal["wave", "rate"]
     presets: Mapping[str, Preset] = field(default_factory=dict)
+    package: str = "autohr"
+    """The package it comes from; of another one also the version (``autohr.plugins``)."""
 
 
 def make_config(spec: NetSpec, config: Mapping[str, Any] | object | None) -> Any:
-    """A config of ``spec`` from a dict of its fields, from one, or the defaults.
+    """Return a config of ``spec`` from a dict of its fields, from one, or the defaults.
 
-    A dict may hold "preset", a name of ``spec.presets``: its other fields then change that preset. Raises ValueError
-    that lists the known fields or presets.
+    A dict may hold "preset", a name in ``spec.presets``: its other fields then change that preset.
+
+    Raises
+    ------
+    ValueError
+        An unknown field or preset; the message lists the known ones.
     """
     if config is None:
         return spec.config()
@@ -64,9 +80,14 @@ def make_config(spec: NetSpec, config: Mapping[str, Any] | object | None) -> Any
 
 
 def make_net(name: str, config: Mapping[str, Any] | object | None = None) -> nn.Module:
-    """The net called ``name`` in ``NETS``, with fresh weights, in training mode.
+    """Return the network called ``name`` in ``NETS``, with fresh weights, in training mode.
 
-    Raises UnknownName, and ValueError for a config that does not fit (see ``make_config``).
+    Raises
+    ------
+    UnknownName
+        No such network.
+    ValueError
+        As ``make_config``.
     """
     from autohr.lab.nets import NETS
 
