@@ -31,6 +31,7 @@ from autohr.methods import load_method
 from autohr.types import Float, Frame, Frames
 from autohr.video.decode import open_video
 from autohr.video.detector import Detection, Detects, FaceDetector
+from results import markdown_table, save_result
 
 SCORE, OVERLAP = 0.9, 0.3
 RFB_SIZE = (320, 240)
@@ -100,7 +101,7 @@ def read_portraits(folder: Path) -> Iterator[tuple[Frame, Float]]:
 def variants(picture: Frame, points: Float) -> Iterator[tuple[str, Frame, Float]]:
     """Yield the portrait as it is, small, dark and turned, each with its name and the true box."""
     height, width = picture.shape[:2]
-    yield "full", picture, around(points)
+    yield "full size", picture, around(points)
     small = np.asarray(cv2.resize(picture, (96, 96), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     yield "96 px", small, around(points * 96 / [width, height])
     yield "15 % brightness", (picture * 0.15).astype(np.uint8), around(points)
@@ -162,12 +163,12 @@ def main() -> None:
     parser.add_argument("--portraits", type=Path, required=True)
     parser.add_argument("--videos", type=Path, nargs="*", default=[])
     parser.add_argument("--measure", type=Path, nargs="*", default=[])
+    parser.add_argument("--out-result", type=Path, help="result file, docs/results/detector.json")
     options = parser.parse_args()
     mtcnn, rfb = FaceDetector(), RfbDetector(options.wheel)
     detectors: dict[str, Detects] = {"MTCNN": mtcnn, "RFB": rfb}
     portraits = list(read_portraits(options.portraits))
 
-    print(f"| {len(portraits)} portraits | " + " | ".join(f"{name} found, false" for name in detectors) + " |")
     pairs, marks = [], []
     cases: dict[str, dict[str, list[int]]] = {}
     for picture, points in portraits:
@@ -179,30 +180,42 @@ def main() -> None:
                 count[0] += hits > 0
                 count[1] += len(faces) - min(hits, 1)
             ours, theirs = ([f for f in finds[n] if is_face(f.box_xywh, true_xywh)] for n in detectors)
-            if case == "full" and ours and theirs:
+            if case == "full size" and ours and theirs:
                 pairs.append(offsets(theirs[0].box_xywh, ours[0].box_xywh))
                 marks.append((ours[0].landmarks - ours[0].box_xywh[:2]) / ours[0].box_xywh[2:])
-    for case, counts in cases.items():
-        print(f"| {case} | " + " | ".join(f"{found}, {false}" for found, false in counts.values()) + " |")
+    columns = ["picture", *(f"{name}: {what}" for name in detectors for what in ("found", "false"))]
+    table: list[list[object]] = [
+        [case, *(n for pair in counts.values() for n in pair)] for case, counts in cases.items()
+    ]
+    print(f"{len(portraits)} portraits\n" + markdown_table(columns, table))
 
     scrambled = [shuffled(picture, seed) for seed, (picture, _) in enumerate(portraits[:N_SHUFFLED])]
     any_find = {name: sum(bool(d.detect(frame)) for frame in scrambled) for name, d in detectors.items()}
-    print(f"| {len(scrambled)} shuffled, any find | " + " | ".join(str(n) for n in any_find.values()) + " |")
+    print(
+        f"\n{len(scrambled)} pictures of shuffled tiles, any find: "
+        + ", ".join(f"{k} {n}" for k, n in any_find.items())
+    )
 
-    print("\n| video | frames | MTCNN faces | RFB faces |")
+    if options.videos:
+        print("\n| video | frames | MTCNN faces | RFB faces |")
     for path in options.videos:
         counted = np.array([[len(d.detect(frame)) for d in detectors.values()] for frame in frames_of(path)])
         print(f"| {path.name} | {len(counted)} | " + " | ".join(f"{n:.2f}" for n in counted.mean(axis=0)) + " |")
     frames = [np.asarray(cv2.resize(picture, (640, 480)), dtype=np.uint8) for picture, _ in portraits]
-    print("\nms per 640x480 frame: " + ", ".join(f"{n} {milliseconds(d, frames):.1f}" for n, d in detectors.items()))
+    spent_ms = {f"{name} ms": milliseconds(d, frames) for name, d in detectors.items()}
+    print("\nPer 640x480 frame: " + ", ".join(f"{name} {ms:.1f}" for name, ms in spent_ms.items()))
+    if options.out_result is not None:
+        save_result(
+            options.out_result,
+            question="How many faces does the shipped detector find, and how long does it take?",
+            values=spent_ms,
+            tables={"portraits": {"columns": columns, "rows": table}},
+        )
 
     mean, sd = np.mean(pairs, axis=0), np.std(pairs, axis=0)
+    names = ("x", "y", "log width", "log height")
     print(f"RFB's box against MTCNN's, {len(pairs)} portraits, mean (sd) in shares of MTCNN's box:")
-    print(
-        ", ".join(
-            f"{what} {m:+.3f} ({s:.3f})" for what, m, s in zip(("x", "y", "log w", "log h"), mean, sd, strict=True)
-        )
-    )
+    print(", ".join(f"{name} {m:+.3f} ({s:.3f})" for name, m, s in zip(names, mean, sd, strict=True)))
     moved = RfbDetector(options.wheel, to_mtcnn=mean, landmarks=np.mean(marks, axis=0))
     for path in options.measure:
         print(f"{path.name}: MTCNN {rate(path, mtcnn)}; RFB moved {rate(path, moved)}")
