@@ -64,14 +64,12 @@ def test_a_command_replaces_figures_and_keeps_texts_and_notes(tmp_path: Path) ->
     assert set(saved) == FIELDS and saved["made_by"].startswith("commit ")
 
 
-@pytest.mark.parametrize(
-    "weights", sorted((ROOT / "src" / "autohr" / "weights").glob("*.safetensors")), ids=lambda path: path.name
-)
-def test_header_of_the_shipped_weights_states_the_published_figures(weights: Path) -> None:
+@pytest.mark.parametrize("weights", ["autohr.onnx", "autohr.safetensors"])
+def test_header_of_the_shipped_weights_states_the_published_figures(weights: str) -> None:
     """``autohr list weights`` prints the header, so it must not say anything else than README and card."""
-    from autohr.lab.nets._checkpoint import read_header
+    from autohr.weights.header import read_header
 
-    stated = read_header(weights)["measured_accuracy"]
+    stated = read_header(ROOT / "src" / "autohr" / "weights" / weights)["measured_accuracy"]
     published = figures(RESULTS)
     ours, best = published["transfer"]["methods"]["AutoHR"], published["transfer"]["methods"]["POS"]
     alone = published["standings"]["methods"]["autohr-shipped"]["MAE"]

@@ -49,7 +49,7 @@ def _list_weights() -> Rows:
                     in_words(header["measured_accuracy"], ("mae_bpm", "within_3_bpm", "within_5_bpm", "on")),
                 )
             )
-    return ("name", "net", "size", "trained on", "licence", "accuracy of the net alone"), rows
+    return ("name", "net", "size", "trained on", "licence", "measured accuracy"), rows
 
 
 LISTS: dict[str, Callable[[], Rows]] = {"methods": _list_methods, "weights": _list_weights}
