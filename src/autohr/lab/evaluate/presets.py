@@ -87,15 +87,11 @@ MAX_NAMED = 6
 
 @lru_cache(maxsize=256)
 def misread_rates(rule: Preset, duration_s: float, fps: float) -> tuple[tuple[float, float | None], ...]:
-    """Read simulated pulse waves of known rate, and return those that the rule gets wrong.
+    """Read simulated pulse waves of known rate, and return (true bpm, bpm as read) of those that the rule gets wrong.
 
     The waves beat evenly at ``CHECKED_BPM``, as far as ``rule.band_bpm`` reaches, and have a dicrotic wave of 0.3 of
-    the systolic one (``simulate_pulse``). A reading is wrong that differs by more than one step of the rule's grid and
-    1 bpm.
-
-    Returns
-    -------
-    (true bpm, bpm as read or None for no rate) of each rate that is misread at one of the phases ``CHECKED_SEEDS``.
+    the systolic one (``simulate_pulse``). A reading is wrong, in one of the phases ``CHECKED_SEEDS``, that differs by
+    more than one step of the rule's grid and 1 bpm, or is None.
     """
     wrong: list[tuple[float, float | None]] = []
     for true_bpm in CHECKED_BPM:

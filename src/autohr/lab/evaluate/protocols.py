@@ -151,21 +151,10 @@ def layout(protocol: Protocol, duration_s: float) -> list[tuple[float, float]]:
 
 
 def folds_of(protocol: Protocol, recordings: Mapping[str, HasFold]) -> dict[str, int | None]:
-    """Return the fold in which each recording is tested, counted from 1.
+    """Return the fold in which each recording (id -> recording or entry) is tested, counted from 1.
 
-    A recording that is only trained on has 0, and every one has None where the split has no folds.
-
-    Parameters
-    ----------
-    recordings
-        Recording id to ``Recording``, ``CachedRecording`` or ``Entry``.
-
-    Raises
-    ------
-    BadRecording
-        A subject is in two official folds.
-    BadRecipe
-        There are fewer subjects than folds, or the recordings do not know a test subject.
+    A recording that is only trained on has 0, and every one has None where the split has no folds. Raises BadRecording
+    for a subject in two official folds, BadRecipe for fewer subjects than folds or an unknown test subject.
     """
     split = protocol.split
     known = {one: recordings[one] for one in sorted(recordings)}

@@ -49,10 +49,7 @@ class EvaluateRecipe:
 def read_recipe(path: Path) -> EvaluateRecipe:
     """Return the recipe in a TOML file, which is found as ``recipes.files.find_recipe`` does.
 
-    Raises
-    ------
-    BadRecipe
-        In one line, for a file that is missing or not TOML, an unknown key, or a wrong type.
+    Raises BadRecipe, in one line, for a file that is missing or not TOML, an unknown key, or a wrong type.
     """
     return parse_as(EvaluateRecipe, read_recipe_table(path), repr(str(path)))
 

@@ -248,10 +248,7 @@ def write_results(run_dir: Path, results: Results, stamp: Mapping[str, Any] | No
 def read_results(run_dir: Path) -> tuple[Results, ...]:
     """Return the results of every method in a run directory, in the order of ``METHODS``, then of label.
 
-    Raises
-    ------
-    AutoHRError
-        No run directory, no results in it, or a damaged file.
+    Raises AutoHRError where there is no run directory, no results in it, or a damaged file.
     """
     run = open_run(Path(run_dir))
     folders = sorted(path.parent for path in run.results.glob("*/method.json"))
@@ -265,10 +262,7 @@ def read_results(run_dir: Path) -> tuple[Results, ...]:
 def read_method_results(folder: Path, config: Mapping[str, Any]) -> Results:
     """Return the results of one method from its folder; ``config`` is the run's.
 
-    Raises
-    ------
-    AutoHRError
-        A damaged file, or a run that is no evaluation.
+    Raises AutoHRError for a damaged file, or a run that is no evaluation.
     """
     protocol, expected = config.get("protocol"), config.get("recordings")
     if not isinstance(protocol, dict) or not isinstance(expected, dict):

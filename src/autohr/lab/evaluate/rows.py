@@ -19,23 +19,10 @@ def make_rows(
     say: Callable[[str], None] | None = None,
     all_may_fail: bool = False,
 ) -> tuple[dict[Key, Row], dict[Key, AutoHRError]]:
-    """Make each row, and return those that were made and the errors of the others.
+    """Make the row of each key, and return those that were made and the errors of the others.
 
-    Parameters
-    ----------
-    keys
-        What ``make`` is called with, one for each row.
-    name
-        Name of a row in the line "NAME: FAILED: reason" that ``say`` is called with.
-    all_may_fail
-        Return even where every row failed, in place of raising the first error.
-
-    Raises
-    ------
-    Stopped
-        A signal ended the work of a row; none after it is made.
-    AutoHRError
-        Every row failed: the error of the first.
+    ``say`` is called with the line "NAME: FAILED: reason", in which ``name`` gives a row's name. Where every row fails
+    the error of the first is raised, unless ``all_may_fail``. Stopped, of work that a signal ended, is always raised.
     """
     rows: dict[Key, Row] = {}
     failures: dict[Key, AutoHRError] = {}

@@ -127,31 +127,22 @@ def run(
     method
         Ready to be called (``load_method``); or one for each fold of a k-fold protocol, ``{1: ..., 2: ...}``. Folds
         that are not given stay pending, to be evaluated by a later call.
-    recordings
-        From ``open_cached``, with the crops of ``crop_of(protocol, method)``.
-    out
-        Run directory, new or of the same protocol and recordings.
+    recordings, crop
+        From ``open_cached``, with the crops of ``crop_of(protocol, method)``, or with ``crop``.
+    out, overwrite
+        Run directory, new or of the same protocol and recordings; with ``overwrite`` another run in it is removed.
     entries, absent
-        Entries of the manifest, with which excluded recordings are accounted for too and every recording's full length
-        is known; and recordings that the dataset's listing misses.
-    crop
-        Crop that the recordings were opened with; ``crop_of(protocol, method)`` if None.
+        The manifest's entries, excluded ones included, and recordings that the dataset's listing misses.
     label
-        Folder, and name in tables; the method's name, with its weights unless they are the default ones, if None.
-    overwrite
-        Begin anew where ``out`` holds another run.
+        Folder, and name in tables; if None the method's name, with its weights unless they are the default ones.
 
     Raises
     ------
-    UnknownName
-        No such protocol.
     BadRecipe
         ``out`` holds a run of another protocol or of other recordings, or the label other weights; or the split cannot
         be made of these subjects.
-    BadRecording
-        There is nothing to evaluate, or a subject is in two official folds.
-    BadWeights
-        A net was trained with other crops than these.
+    BadRecording, BadWeights
+        There is nothing to evaluate, or a subject is in two official folds; a net was trained with other crops.
     """
     protocol = find_protocol(protocol)
     needed = crop_of(protocol, method)
@@ -209,26 +200,11 @@ def evaluate_dataset(
 ) -> tuple[Results, ...]:
     """Prepare a dataset as each method needs it, and evaluate them all: a folder in, results out.
 
-    Parameters
-    ----------
-    cache
-        Folder of the crops; what is there already is not made again.
-    labels
-        Labels of the methods in the results; ``labels_of(methods)`` if None.
-    preparing
-        Called with (done, total, entry) while faces are looked for.
-    judging
-        Called with (label, done, total, account) after each recording of each method.
-    failing
-        Called with (label, reason) for each method that fails; the others are evaluated all the same. If None, the
-        first error ends it.
-    say
-        Called with one line for each recording that is left out or missing, and for each note on the copy.
-
-    Raises
-    ------
-    AutoHRError
-        As ``prepare_dataset`` and ``run``; with ``failing`` only where every method fails.
+    ``cache`` is the folder of the crops; what is there already is not made again. The methods have ``labels`` in the
+    results, ``labels_of(methods)`` if None. Called are: ``preparing`` with (done, total, entry) while faces are looked
+    for; ``judging`` with (label, done, total, account) after each recording of each method; ``failing`` with (label,
+    reason) for each method that fails, while the others are evaluated all the same (without it the first error ends the
+    evaluation); ``say`` with one line for each recording that is left out or missing, and for each note on the copy.
     """
     if dataset not in DATASETS:
         raise UnknownName("dataset", dataset, DATASETS)

@@ -144,18 +144,10 @@ def score(
     n_draws: int = metrics.N_BOOTSTRAP,
     seed: int = 0,
 ) -> Scores:
-    """Score stored results.
+    """Score stored results by a preset, a name of ``PRESETS`` or one of your own.
 
-    A window that is shorter than the preset's ``least_s`` is not scored, and says so (``check_windows``).
-
-    Parameters
-    ----------
-    preset
-        Name in ``PRESETS`` (UnknownName where there is none), or a preset of your own.
-    truth
-        Kind of true rate in place of the preset's.
-    n_draws
-        Draws of the bootstrap over subjects; 0 leaves intervals out. The oracle never has any.
+    A window that is shorter than the preset's ``least_s`` is not scored, and says so (``check_windows``). ``truth`` is
+    in place of the preset's. Intervals are of ``n_draws`` of subjects, 0 leaves them out; the oracle never has any.
     """
     rule = find_preset(preset)
     truth = truth or rule.truth

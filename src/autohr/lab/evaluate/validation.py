@@ -13,10 +13,7 @@ T = TypeVar("T")
 def parse(kind: type[T], record: Mapping[str, Any]) -> T:
     """Return a dataclass from plain values as JSON holds them; fields that it does not know are left out.
 
-    Raises
-    ------
-    ValueError
-        In one line that names the field, the value and what is allowed.
+    Raises ValueError in one line that names the field, the value and what is allowed.
     """
     try:
         return TypeAdapter(kind).validate_python(record)

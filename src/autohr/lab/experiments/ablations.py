@@ -185,19 +185,16 @@ def ablate(
 ) -> AblationResult:
     """Train and test every bar of a panel of Fig. 4; what ``out`` has already is not made again.
 
+    ``out/KEY/search`` is a search, ``out/KEY/fold_1`` a training, ``out/evaluation`` the results of all bars, and
+    ``out/ablation.json`` what is returned.
+
     Parameters
     ----------
-    out
-        Folder of it all: ``out/KEY/search`` a search, ``out/KEY/fold_1`` a training, ``out/evaluation`` the results of
-        all bars, ``out/ablation.json`` what is returned.
-    recipes
-        Folder of the recipes that ``ABLATIONS`` names, the shipped ones if None; ``recipe`` and ``search_recipe`` in
-        place of them.
-    overrides
-        Changes of the recipe, for all bars; what a bar is about comes after them.
-    search_overrides
-        Changes of the searches' recipe. Its recordings and crops are the training's whatever it says, and the subjects
-        that are tested are left out.
+    recipes, recipe, search_recipe
+        Folder of the recipes that ``ABLATIONS`` names, the shipped ones if None; or recipes in place of them.
+    overrides, search_overrides
+        Changes of the recipe, for all bars, and of the searches' recipe. What a bar is about comes after them; searches
+        read the recordings and crops of the training, without the subjects that are tested.
     synthetic
         Run the panel's ``stand_in`` on synthetic recordings. There every cell is searched anew, for a shipped one may
         have seen whom the bar is tested on.
@@ -208,14 +205,8 @@ def ablate(
 
     Raises
     ------
-    UnknownName
-        No such ablation, bar, protocol or preset.
-    BadRecipe
-        A panel that has no stand-in.
-    WindowsTooShort
-        A preset that needs longer windows than the protocol has.
-    Stopped
-        A training or search was stopped by a signal; the same call goes on.
+    UnknownName, BadRecipe, WindowsTooShort
+        No such ablation, bar, protocol or preset; a panel without a stand-in; a preset that needs longer windows.
     AutoHRError
         No bar could be made: the error of the first. Where only some fail, their ``why_not`` says why.
     """

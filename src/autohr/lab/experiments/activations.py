@@ -75,25 +75,11 @@ def watch_video(
     """Run the nets of ``weights`` over a video and save activations, waves and head motion into a run directory.
 
     A net is fed the same crops as when it measures, in windows of ``WINDOW_S``; its maps are of the frames as they are,
-    also where ``load_method`` would thin a very fast video for it.
+    also where ``load_method`` would thin a very fast video for it. ``weights`` are names of shipped weights or files,
+    one for each net; ``truth`` is the reference on the video's clock; ``say`` is called with one line before each pass.
 
-    Parameters
-    ----------
-    weights
-        Names of shipped weights or files, one for each net that is shown.
-    truth
-        Reference on the video's clock; None where there is none.
-    say
-        Called with one line before each pass over the video.
-
-    Raises
-    ------
-    VideoError, NoFace, SignalTooShort
-        As ``measure``.
-    BadWeights, UnknownName
-        Weights that are damaged, or of a net whose layers are not known here.
-    BadRecipe
-        The folder holds a run of another video or other weights.
+    Raises VideoError, NoFace and SignalTooShort as ``measure``; BadWeights and UnknownName for weights that are
+    damaged, or of a net whose layers are not known here; BadRecipe where the folder holds another run.
     """
     if not weights:
         raise ValueError("weights is empty; name the weights of at least one net.")

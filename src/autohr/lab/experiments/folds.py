@@ -117,21 +117,15 @@ def evaluate_net(
     recipe_path, overrides
         As ``train`` takes them. Their fold and their share of validation subjects are replaced by the protocol's; the
         cache is the recipe's.
-    out
-        Folder of the trainings.
-    evaluation
-        Run directory of the results; several methods of one protocol may share it.
-    label
-        Label of the net in the results.
+    out, evaluation
+        Folder of the trainings, and run directory of the results, which several methods of one protocol may share.
     folds
         Folds to train and test now, of a protocol with folds; all if None. The others stay pending.
 
     Raises
     ------
-    BadRecording
-        A dataset of the protocol, or of the recipe, is not prepared.
-    BadRecipe
-        See ``train``; or a recipe whose datasets are not those that the protocol trains on.
+    BadRecording, BadRecipe
+        A dataset is not prepared; see ``train``, or a recipe whose datasets are not those that the protocol trains on.
     Stopped
         Training was stopped; the same call goes on.
     """

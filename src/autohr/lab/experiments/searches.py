@@ -104,9 +104,9 @@ def compare_genotypes(
         Names of ``GENOTYPES``, run folders of searches, genotype files.
     recipe_path, overrides
         Recipe of all trainings, as ``train`` takes it; the net must be autohr.
-    n_random
-        Number of cells drawn by ``random_seed`` from the space of the searches among ``cells``, of all nine operations
-        and one shared cell where there are none. None is drawn twice, and none that was given.
+    n_random, random_seed
+        Number of cells drawn from the space of the searches among ``cells``, of all nine operations and one shared cell
+        where there are none. None is drawn twice, and none that was given.
     seeds
         Seeds of the trainings; every cell is trained with each.
     only
@@ -114,13 +114,11 @@ def compare_genotypes(
 
     Raises
     ------
+    BadRecipe
+        Another net, or a run in ``out`` of another recipe.
     AutoHRError
         No such cell, two of one label, a search without a result; or no cell could be trained: the error of the first.
         Where only some fail, their ``why_not`` says why, and the others are trained.
-    Stopped
-        Training was stopped by a signal; the same call goes on.
-    BadRecipe
-        Another net, or a run in ``out`` of another recipe.
     """
     say = say or (lambda line: None)
     if not seeds or len(set(seeds)) != len(seeds):

@@ -79,35 +79,26 @@ def compare_methods(
 ) -> tuple[Sheet, ...]:
     """Train every net that has a recipe, evaluate all methods on the recordings in ``root``, and measure their costs.
 
+    Returns the tables of all methods with their cost, of their mean errors by group, and of the trainings.
+
     Parameters
     ----------
     root
         Folder of synthetic recordings (``autohr synth``) of people that nobody was trained on.
     train_cache, test_cache
-        Cache that ``autohr prepare`` wrote of the training recordings; and cache of the crops of the test,
-        ``out/cache`` if None.
+        Cache of the training recordings; and cache of the crops of the test, ``out/cache`` if None.
     recipes, overrides
         Folder of the recipes, the shipped ones if None; and changes of every recipe.
     only
         Names of ``METHODS``; all if empty.
-    workers
-        Number of processes that look for faces.
     failing
         Called with (label, reason) for each method that failed. The others are evaluated all the same, and a note of
         the first table names those that failed.
 
-    Returns
-    -------
-    Tables of all methods with their cost, of their mean errors by group, and of the trainings.
-
     Raises
     ------
-    UnknownName
-        No such method.
     BadRecipe
         A person of the test is in the training.
-    Stopped
-        A training was stopped by a signal; the same call goes on.
     AutoHRError
         Every method failed: the error of the first.
     """

@@ -109,12 +109,13 @@ def make_table(
     progress: Callable[[Progress], None] | None = print_progress,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, str]:
-    """Evaluate every row of a table that can be, into ``out/evaluation``; what is there already is not made again.
+    """Evaluate every row of a table that can be, into ``out/evaluation``, and return why the others were not made.
+
+    What is there already is not made again; ``out/METHOD/fold_1`` and so on are the trainings. A row that fails does
+    not end the others. Raises UnknownName where there is no such table, method or protocol.
 
     Parameters
     ----------
-    out
-        Folder; ``out/METHOD/fold_1`` and so on are the trainings.
     cache
         Folder that ``autohr prepare`` wrote; it replaces the recipes' own.
     recipes, overrides
@@ -123,18 +124,6 @@ def make_table(
         Names of the methods to make; all that can be if empty. Others of ``METHODS`` may be among them.
     protocol
         Protocol in place of the table's.
-
-    Returns
-    -------
-    Method -> why it was not made, for the rows that were not: those of ``why_not``, and those whose data, training or
-    test failed. The other rows are made all the same.
-
-    Raises
-    ------
-    UnknownName
-        No such table, method or protocol.
-    Stopped
-        Training was stopped by a signal; the same call goes on.
     """
     table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
     say = say or (lambda line: None)
@@ -191,25 +180,9 @@ def table_sheet(
     """Return a table with the published figures of every row, and those of the results in ``runs``.
 
     Methods that the paper's table does not have follow after its rows. The foot of the table is the oracle: the
-    reference's own wave, scored by the same rule.
-
-    Parameters
-    ----------
-    runs
-        Run directories of evaluations; those of another protocol are named below the table and left out.
-    why
-        Reasons of ``make_table`` for rows without results.
-    preset, protocol
-        Scoring in place of the protocol's own, and protocol in place of the table's.
-
-    Raises
-    ------
-    UnknownName
-        No such table, preset or protocol.
-    WindowsTooShort
-        A preset that needs longer windows than the protocol has.
-    AutoHRError
-        A run that cannot be read.
+    reference's own wave, scored by the same rule. Runs of another protocol are named below the table and left out;
+    ``why`` has the reasons of ``make_table`` for rows without results. Raises UnknownName where there is no such table,
+    preset or protocol, WindowsTooShort for a preset that needs longer windows than the protocol has.
     """
     table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
     preset = preset or rule.preset

@@ -202,14 +202,8 @@ def find_layout(
 ) -> Layout:
     """Return the first layout without collisions, or the one with the fewest.
 
-    Parameters
-    ----------
-    edges
-        (source, target) of each labelled edge, numbered as ``Layout.states``.
-    lines
-        Lines of each one's label.
-    letters
-        Size of letters in CSS pixels.
+    ``edges`` are (source, target) of each labelled edge, numbered as ``Layout.states``; ``lines`` are its label's;
+    ``letters`` is the size of letters in CSS pixels.
     """
     sizes = np.array([_label_size(one, letters) for one in lines])
     outgoing = [(len(INPUTS) + node, len(INPUTS) + n_nodes) for node in range(n_nodes)]

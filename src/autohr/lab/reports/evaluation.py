@@ -82,19 +82,9 @@ def render_evaluation_page(
 ) -> str:
     """Return the page of a run directory that ``autohr evaluate`` wrote.
 
-    Parameters
-    ----------
-    preset
-        Scoring of the stored waves; None takes the protocol's own.
-    baseline
-        Label of the method that the others are compared with; the first one where it was not run.
-
-    Raises
-    ------
-    AutoHRError
-        No such run, no results in it, or damaged ones.
-    UnknownName, WindowsTooShort
-        No such preset, or one that needs longer windows.
+    Waves are scored by ``preset``, the protocol's own if None. Others are compared with the method of label
+    ``baseline``, or with the first one where it was not run. Raises AutoHRError where there is no such run, no results
+    in it, or damaged ones; UnknownName and WindowsTooShort for a preset that is unknown or needs longer windows.
     """
     everything = read_results(run_dir)
     protocol = everything[0].protocol

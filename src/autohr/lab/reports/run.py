@@ -16,19 +16,9 @@ def write_run_page(
 ) -> Path:
     """Write the page of a run directory, and return where it lies.
 
-    Parameters
-    ----------
-    out
-        The page; ``report.html`` in the run's results if None, or in the folder of an ablation.
-    preset
-        Scoring of an evaluation, see ``render_evaluation_page``.
-
-    Raises
-    ------
-    AutoHRError
-        No run directory, one of a kind that has no page, or damaged files.
-    ValueError
-        ``out`` is a folder.
+    ``out`` is ``report.html`` in the run's results if None, or in the folder of an ablation; ``preset`` is the scoring
+    of an evaluation. Raises AutoHRError where there is no run directory, one of a kind that has no page, or a damaged
+    file; ValueError where ``out`` is a folder.
     """
     page, place = render_run_page(run_dir, preset=preset, made_at=made_at)
     out = out or place
