@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, BadWeights, UnknownName
 from autohr.frontend import CropConfig
 from autohr.lab.datasets import cache
@@ -39,6 +37,7 @@ from autohr.methods import METHODS, Method, load_method
 from autohr.types import Frame
 from autohr.video.encode import write_video
 from made import MiddleDetector
+from made import run as autohr
 
 CROP = CropConfig(size_px=40)
 FPS = 12.0
@@ -491,57 +490,38 @@ def mine(made: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["autohr", *map(str, words)])
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    said = capsys.readouterr()
-    return code, said.out, said.err
-
-
-def test_three_videos_and_a_csv_are_judged_by_one_command(
-    mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_three_videos_and_a_csv_are_judged_by_one_command(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = ("evaluate", "--dataset", "folder", "--root", mine, "--method", "green,pos", "--workers", 1)
-    code, out, _ = command(capsys, monkeypatch, *own)
+    code, out, _ = autohr(capsys, *own)
     assert code == 0
     rows = {line.split()[0]: line for line in out.splitlines() if line.startswith(("green", "pos"))}
     assert rows["green"].endswith("3 of 3") and "100 %" in rows["green"]
     assert "3 recordings expected: 3 scored; 3 of 3 windows scored." in out
-    again = command(capsys, monkeypatch, *own, "--format", "markdown")
+    again = autohr(capsys, *own, "--format", "markdown")
     assert again[0] == 0 and "| green |" in again[1]
-    code, out, _ = command(
-        capsys, monkeypatch, "evaluate", "runs/evaluation", "--preset", "paper,physbench", "--by", "light"
-    )
+    code, out, _ = autohr(capsys, "evaluate", "runs/evaluation", "--preset", "paper,physbench", "--by", "light")
     assert out.count("scored as") == 2 and out.count("oracle (the reference's own wave)") == 2
     assert code == 0 and "3 because no reference wave" in out, "rates alone cannot be scored by the reference wave"
-    code, out, _ = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--by", "light")
+    code, out, _ = autohr(capsys, "evaluate", "runs/evaluation", "--by", "light")
     assert code == 0 and "green by light" in out
-    code, out, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--preset", "physformer")
+    code, out, err = autohr(capsys, "evaluate", "runs/evaluation", "--preset", "physformer")
     assert code == 1 and not out and err.startswith("autohr: Scoring physformer needs windows of 20 s or more"), err
     assert "paper" in err and "reference-whole" in err and err.count("\n") == 1
-    code, out, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--preset", "all")
+    code, out, err = autohr(capsys, "evaluate", "runs/evaluation", "--preset", "all")
     assert code == 0 and "Left out: Scoring physformer" in err and out.count("scored as") == len(PRESETS) - 1
-    code, _, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--by", "skin")
+    code, _, err = autohr(capsys, "evaluate", "runs/evaluation", "--by", "skin")
     assert code == 2 and "light" in err
-    code, out, _ = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--method", "green")
+    code, out, _ = autohr(capsys, "evaluate", "runs/evaluation", "--method", "green")
     assert code == 0 and not any(line.startswith("pos") for line in out.splitlines())
-    code, _, err = command(capsys, monkeypatch, "evaluate", "runs/evaluation", "--method", "chrom")
+    code, _, err = autohr(capsys, "evaluate", "runs/evaluation", "--method", "chrom")
     assert code == 1 and "green, pos" in err
 
 
-def test_what_a_folder_lacks_is_said(
-    mine: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_folder_lacks_is_said(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (mine / "ben.mp4").unlink()
     (mine / "dia.mp4").write_bytes(b"no video")
     own = ("evaluate", "--dataset", "folder", "--root", mine, "--method", "green", "--workers", 1)
-    code, out, err = command(capsys, monkeypatch, *own)
+    code, out, err = autohr(capsys, *own)
     assert code == 0
     assert "ben" in err and "dia" in err
     assert "4 recordings expected: 2 scored" in " ".join(out.split())
@@ -564,29 +544,22 @@ def test_what_a_folder_lacks_is_said(
     ],
 )
 def test_wrong_usage_is_one_clear_answer(
-    mine: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    words: tuple[str, ...],
-    code: int,
-    said: str,
+    mine: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, said: str
 ) -> None:
-    got, _, err = command(capsys, monkeypatch, "evaluate", *words)
+    got, _, err = autohr(capsys, "evaluate", *words)
     assert got == code and said in " ".join(err.replace("\u2502", " ").split()) and "Traceback" not in err
 
 
-def test_shipped_recipes_are_listed_with_their_command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, out, _ = command(capsys, monkeypatch, "list", "recipes")
+def test_shipped_recipes_are_listed_with_their_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = autohr(capsys, "list", "recipes")
     rows = {line.split()[0]: line.split()[1] for line in out.splitlines()[1:] if line.strip()}
     assert code == 0 and set(rows) == set(shipped_recipes())
     assert (rows["release"], rows["search_cpu"]) == ("train", "search")
 
 
 @pytest.mark.parametrize("table", ["protocols", "scoring"])
-def test_the_tables_are_listed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, table: str) -> None:
-    code, out, _ = command(capsys, monkeypatch, "list", table)
+def test_the_tables_are_listed(capsys: pytest.CaptureFixture[str], table: str) -> None:
+    code, out, _ = autohr(capsys, "list", table)
     assert code == 0 and all(name in out for name in (PROTOCOLS if table == "protocols" else PRESETS))
 
 
@@ -650,10 +623,10 @@ def test_a_method_that_fails_does_not_end_the_others(
 
     monkeypatch.setattr(evaluate_run, "run", run_but_green)
     own = ("evaluate", "--dataset", "folder", "--root", mine, "--workers", 1, "--method")
-    code, out, err = command(capsys, monkeypatch, *own, "green,pos")
+    code, out, err = autohr(capsys, *own, "green,pos")
     assert code == 1 and "1 method failed: green: All too short." in err
     assert any(line.startswith("pos") for line in out.splitlines())
-    code, _, err = command(capsys, monkeypatch, *own, "green")
+    code, _, err = autohr(capsys, *own, "green")
     assert code == 1 and "All too short." in err
 
 

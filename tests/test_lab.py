@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import html
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, UnknownName, WindowsTooShort
 from autohr.files import write_json
 from autohr.frontend import PAPER_CROP, CropConfig
@@ -29,7 +26,7 @@ from autohr.lab.evaluate.tables import FORMATS, NOTHING, Sheet, figure, render_s
 from autohr.lab.experiments import ablations, tables
 from autohr.lab.experiments.ablations import ABLATIONS, Variant, ablate, ablation_sheet
 from autohr.lab.experiments.folds import evaluate_net, has_ended, open_prepared
-from autohr.lab.experiments.tables import PROTOCOL_OF, WAYS, make_table, table_sheet, why_not
+from autohr.lab.experiments.tables import NET_TRAININGS, PROTOCOL_OF, make_table, table_sheet, why_not
 from autohr.lab.nets import make_net
 from autohr.lab.nets._checkpoint import read_header
 from autohr.lab.nets._genotype import GENOTYPES
@@ -39,6 +36,7 @@ from autohr.lab.train.loop import Progress
 from autohr.lab.train.recipe import read_recipe, run_config, train
 from autohr.methods import METHODS
 from made import FACE_OF_TREE, MiddleDetector
+from made import run as autohr
 from trees import mahnob_hci_tree, mmse_hr_tree, vipl_hr_tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -140,7 +138,7 @@ def test_without_results_every_row_says_why(number: int) -> None:
 def test_the_tables_protocol_is_for_its_dataset(number: int) -> None:
     protocol = PROTOCOLS[PROTOCOL_OF[number]]
     assert protocol.datasets == (TABLES[number].tested_on,) and protocol.preset == "paper"
-    for name, way in WAYS[number].items():
+    for name, way in NET_TRAININGS[number].items():
         recipe = read_recipe(RECIPES / way.recipe, way.overrides)
         assert recipe.net == name and recipe.data.datasets == (TABLES[number].trained_on,)
         assert recipe.crop == protocol.crop
@@ -253,12 +251,9 @@ def test_a_row_that_fails_does_not_end_the_others(
 
     monkeypatch.setattr(tables, "evaluate_net", too_short)
     words = ["table", "1", "--make", "--cache", prepared, "--out", tmp_path, "--method", "physnet", "--method", "pos"]
-    monkeypatch.setattr(sys, "argv", ["autohr", *map(str, words)])
-    with pytest.raises(SystemExit) as left:
-        main()
-    out, err = capsys.readouterr()
+    code, out, err = autohr(capsys, *words)
     rows = {line.split()[0]: line for line in out.splitlines() if line[:1].isalpha()}
-    assert left.value.code == 1 and "1 row failed: physnet: n_frames=40 is too short" in err
+    assert code == 1 and "1 row failed: physnet: n_frames=40 is too short" in err
     assert "n_frames=40 is too short" in rows["PhysNet"] and "5 of 5" in rows["POS"]
 
     monkeypatch.setattr(tables, "evaluate_net", stopped)
@@ -484,26 +479,19 @@ def test_mistakes_in_an_ablation_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_do_the_same(
-    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def autohr(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["autohr", *map(str, arguments)])
-        with contextlib.suppress(SystemExit):
-            main()
-        return capsys.readouterr().out
-
+def test_the_commands_do_the_same(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = [part for change in (*SMALL, f"data.cache='{prepared}'") for part in ("--set", change)]
     out = tmp_path / "loss"
-    said = autohr("ablate", "loss", "--recipes", RECIPES, "--bar", "frequency", *changes, "--out", out)
+    _, said, _ = autohr(capsys, "ablate", "loss", "--recipes", RECIPES, "--bar", "frequency", *changes, "--out", out)
     bar = next(line for line in said.splitlines() if line.startswith("L_fre"))
     assert "10.50 *" in bar and "1 of 1" in bar
     assert (out / "ablation.svg").stat().st_size > 2000 and "1 of 3 bars" in (out / "ablation.html").read_text()
 
     table = ["table", "1", "--cache", prepared, "--recipes", RECIPES, "--out", tmp_path / "table"]
-    row = next(line for line in autohr(*table, "--make", "--method", "pos").splitlines() if line.startswith("POS"))
+    _, made, _ = autohr(capsys, *table, "--make", "--method", "pos")
+    row = next(line for line in made.splitlines() if line.startswith("POS"))
     assert "17.2" in row and "5 of 5" in row
-    assert row in autohr(*table).splitlines(), "printed again from the files alone"
+    assert row in autohr(capsys, *table)[1].splitlines(), "printed again from the files alone"
 
 
 def test_a_training_that_was_stopped_has_not_ended(tmp_path: Path) -> None:

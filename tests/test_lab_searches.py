@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, UnknownName
 from autohr.files import write_json
 from autohr.frontend import PAPER_CROP
 from autohr.lab.datasets import cache, vipl_hr
 from autohr.lab.evaluate.published import PANELS
-from autohr.lab.evaluate.stored import CellResult, ComparisonResult, Training, read_comparison
+from autohr.lab.evaluate.stored import AblationResult, CellResult, ComparisonResult, Training, read_comparison
 from autohr.lab.evaluate.tables import render_sheet
 from autohr.lab.experiments import ablations
 from autohr.lab.experiments.ablations import ABLATIONS, ablate
@@ -51,6 +49,7 @@ from autohr.lab.runs import create_run
 from autohr.lab.train.loop import Progress
 from autohr.lab.train.recipe import Recipe, read_recipe
 from made import FACE_OF_TREE, MiddleDetector
+from made import run as autohr
 from test_reports import read, words_of
 from test_search_report import random_cell, search_run
 from trees import vipl_hr_tree
@@ -409,7 +408,7 @@ def test_a_bar_from_prepared_recordings_to_a_number_beside_the_papers(tmp_path: 
         """
     )
 
-    def run() -> ablations.AblationResult:
+    def run() -> AblationResult:
         return ablate(
             "nas",
             tmp_path / "out",
@@ -454,17 +453,11 @@ def test_only_a_panel_with_a_stand_in_has_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_prints_the_table_and_writes_the_page(
-    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def autohr(*arguments: object) -> tuple[str, str, int]:
-        monkeypatch.setattr(sys, "argv", ["autohr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return *capsys.readouterr(), int(left.value.code or 0)
-
     options = ["--recipe", small_recipe, "--random", 1, "--out", tmp_path / "out", "--format", "markdown"]
-    said, errors, code = autohr("compare-cells", V2, *options)
+    code, said, errors = autohr(capsys, "compare-cells", V2, *options)
     assert code == 0 and f"| {V2} | reconstruction |" in said and "random_0" in said, errors
     assert (tmp_path / "out" / "results" / "report.html").is_file() and "report.html" in errors
-    assert autohr("compare-cells", V2, "--seeds", "0,x")[2] == 2
-    assert autohr("compare-cells", "--random", "0")[2] == 2
+    assert autohr(capsys, "compare-cells", V2, "--seeds", "0,x")[0] == 2
+    assert autohr(capsys, "compare-cells", "--random", "0")[0] == 2

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from autohr.cli.main import main
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, UnknownName, WindowsTooShort
 from autohr.lab.evaluate.protocols import PROTOCOLS
 from autohr.lab.evaluate.published import PANELS
 from autohr.lab.evaluate.results import Account, MethodInfo, Results, WindowResult, write_results
-from autohr.lab.experiments.activations import find_truth, head_motion, watch_video
+from autohr.lab.experiments.activations import find_truth, head_motion, record_activations
 from autohr.lab.experiments.tables import table_sheet
 from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets._activations import LEVELS, WATCHED, activation_maps, load_activations
@@ -29,6 +27,7 @@ from autohr.lab.reports.run import render_run_page, write_run_page
 from autohr.lab.runs import Run, create_run
 from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import SceneConfig, write_scene
+from made import run as autohr
 from test_reports import read, words_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -303,7 +302,7 @@ def test_a_video_is_watched_by_two_nets_and_becomes_a_page(
     video: Path, weights: dict[str, Path], tmp_path: Path
 ) -> None:
     names = [str(weights["physnet"]), str(weights["autohr"])]
-    run = watch_video(video, names, tmp_path / "run", truth=find_truth(video, None, None))
+    run = record_activations(video, names, tmp_path / "run", truth=find_truth(video, None, None))
     with np.load(run.results / "activations.npz") as arrays:
         for number in (0, 1):
             t_s = arrays[f"net{number}_t_s"]
@@ -315,7 +314,7 @@ def test_a_video_is_watched_by_two_nets_and_becomes_a_page(
     assert [net["title"] for net in said] == ["PhysNet", "AutoHR"] and all(net["likeness"] is not None for net in said)
     assert words_of(render_run_page(run.root)[0]).count("low level (after block 1)") == 2
     with pytest.raises(BadRecipe, match="weights"):
-        watch_video(video, names[:1], tmp_path / "run")
+        record_activations(video, names[:1], tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -349,23 +348,10 @@ def test_a_net_whose_layers_are_not_known_is_refused(
     with pytest.raises(UnknownName, match="net with activations"):
         load_activations(weights["physnet"])
     with pytest.raises(ValueError, match="weights is empty"):
-        watch_video(tmp_path / "x.mp4", [], tmp_path / "run")
+        record_activations(tmp_path / "x.mp4", [], tmp_path / "run")
 
 
 # The command line ------------------------------------------------------------------------------------------------
-
-
-def autohr(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["autohr", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 def test_commands_print_tables_and_make_pages(
@@ -378,15 +364,15 @@ def test_commands_print_tables_and_make_pages(
         ("latex", r"\midrule"),
         ("html", "<td>AutoHR</td>"),
     ):
-        code, out, _ = autohr(capsys, monkeypatch, "table", "1", "--format", form)
+        code, out, _ = autohr(capsys, "table", "1", "--format", form)
         assert code == 0 and mark in out and "8.48" in out and "autohr table 1 --make" in out
-    code, out, _ = autohr(capsys, monkeypatch, "table", "1", "--runs", runs["evaluation"])
+    code, out, _ = autohr(capsys, "table", "1", "--runs", runs["evaluation"])
     assert code == 0 and "judged by protocol reference and not vipl-hr" in out.replace("\n  ", " ")
     again = shutil.copytree(runs["evaluation"], tmp_path / "again")
     rows = table_sheet(1, [runs["evaluation"], again], protocol="reference").rows
     named = [row[-1] for row in rows if row[-1].endswith((f"of {runs['evaluation']}", f"of {again}"))]
     assert named and len(set(named)) > 1, "rows of a method that two runs have name their run"
-    code, out, _ = autohr(capsys, monkeypatch, "report", runs["evaluation"], "--out", tmp_path / "page.html")
+    code, out, _ = autohr(capsys, "report", runs["evaluation"], "--out", tmp_path / "page.html")
     assert code == 0 and "page.html" in out and (tmp_path / "page.html").stat().st_size > 10_000
 
 
@@ -415,6 +401,6 @@ def test_mistakes_on_the_command_line(
     said: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found, out, err = autohr(capsys, monkeypatch, *arguments)
+    found, out, err = autohr(capsys, *arguments)
     assert found == code and not out and "Traceback" not in err
     assert said.replace(" ", "") in re.sub(r"[\s│]+", "", err)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from autohr.cli.main import main
 from autohr.errors import BadRecipe, UnknownName
 from autohr.files import read_json
 from autohr.frontend import CropConfig
@@ -20,6 +18,7 @@ from autohr.lab.experiments.standings import COSTS, SHIPPED, Entrant, compare_me
 from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import SceneConfig, write_scene
 from autohr.methods import shipped_weights
+from made import run as autohr
 
 SCENE = SceneConfig(
     seed=11,
@@ -46,9 +45,7 @@ def write_people(root: Path, names: tuple[str, ...]) -> Path:
 
 
 @pytest.mark.slow
-def test_trained_judged_and_timed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trained_judged_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     learn = write_people(tmp_path / "learn", ("anna", "berta"))
     test = write_people(tmp_path / "test", ("carl", "dirk"))
     recordings = DATASETS["synthetic"].list_recordings(learn).recordings
@@ -74,12 +71,10 @@ def test_trained_judged_and_timed(
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     argv = ["compare-methods", str(test), "--out", str(out), "--train-cache", str(tmp_path / "cache")]
     argv += [part for one in TINY for part in ("--set", one)]
-    monkeypatch.setattr(sys, "argv", ["autohr", *argv, "--method", "pos", "--method", "physnet"])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert not left.value.code
+    code, printed, _ = autohr(capsys, *argv, "--method", "pos", "--method", "physnet")
+    assert code == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before
-    assert "physnet" in capsys.readouterr().out
+    assert "physnet" in printed
 
     # Who was trained on must not be tested on.
     with pytest.raises(BadRecipe, match="2 people of the test were in the training of physnet"):

@@ -215,13 +215,15 @@ def report(
     from autohr.lab.reports.run import write_run_page
 
     if activations is not None:
-        from autohr.lab.experiments.activations import find_truth, watch_video
+        from autohr.lab.experiments.activations import find_truth, record_activations
 
         if not weights:
             raise typer.BadParameter("--activations needs --weights, once for each net.", param_hint="--weights")
         video = Path(activations)
         run, out = out or Path("runs") / f"activations_{video.stem}", None
         truth = find_truth(video, dataset, root)
-        watch_video(video, weights, run, truth=truth, start_s=start_s, end_s=end_s, device=device, say=print_progress)
+        record_activations(
+            video, weights, run, truth=truth, start_s=start_s, end_s=end_s, device=device, say=print_progress
+        )
     assert run is not None
     print_line(f"Page: {write_run_page(run, out, preset=preset, made_at=time.strftime('%Y-%m-%d %H:%M'))}")

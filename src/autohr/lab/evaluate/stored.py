@@ -5,9 +5,12 @@ They are declared here, below the experiments that make them, so that pages are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from autohr.errors import AutoHRError
 from autohr.files import read_json
@@ -86,6 +89,20 @@ class Training:
     """Time of all calls that worked on it and were not killed."""
 
 
+def mean_sd(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Return the mean and the SD (n - 1) of values; None where one of them, or the spread of one, is not known.
+
+    Examples
+    --------
+    >>> mean_sd([1.0, 3.0]), mean_sd([1.0]), mean_sd([1.0, None])
+    ((2.0, 1.4142135623730951), (1.0, None), (None, None))
+    """
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None, None
+    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None
+
+
 @dataclass(frozen=True)
 class CellResult:
     """Cell with its trainings."""
@@ -101,6 +118,10 @@ class CellResult:
     trainings: tuple[Training, ...]
     why_not: str | None
     """Reason for which it is not, or not fully, trained; it is then left out of the groups."""
+
+    def score(self, name: str) -> tuple[float | None, float | None]:
+        """Return the mean and SD over its trainings of a score such as "mae_bpm"."""
+        return mean_sd([getattr(one, name) for one in self.trainings])
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class _KeptMaps:
                 self.maps[level].append(maps[level][frame])
 
 
-def watch_video(
+def record_activations(
     video: Path,
     weights: Sequence[str],
     out: Path,

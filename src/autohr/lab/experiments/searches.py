@@ -29,7 +29,7 @@ from autohr.errors import AutoHRError, BadRecipe, Stopped, UnknownName
 from autohr.files import make_folder, read_json, write_json
 from autohr.lab.datasets.folds import subject_key
 from autohr.lab.evaluate.rows import make_rows
-from autohr.lab.evaluate.stored import COMPARISON, CellResult, Comparison, ComparisonResult, Group, Training
+from autohr.lab.evaluate.stored import COMPARISON, CellResult, Comparison, ComparisonResult, Group, Training, mean_sd
 from autohr.lab.evaluate.tables import NOTHING, Sheet, figure
 from autohr.lab.experiments.folds import has_ended, train_to_end
 from autohr.lab.nets import NETS, make_config
@@ -347,7 +347,7 @@ def _summarise(
             "folder and begin anew."
         )
     held_out, n_windows = windows.pop() if windows else ((), None)
-    means = {name: [_mean(cell, "mae_bpm") for cell in _complete(results, name)] for name in GROUPS}
+    means = {name: [cell.score("mae_bpm")[0] for cell in _complete(results, name)] for name in GROUPS}
     known = {name: [value for value in values if value is not None] for name, values in means.items()}
     searched = known.pop("searched")
     return ComparisonResult(
@@ -393,29 +393,13 @@ def _complete(cells: Sequence[CellResult], group: str) -> list[CellResult]:
     return [cell for cell in cells if cell.group == group and cell.trainings and cell.why_not is None]
 
 
-def _mean_sd(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Return the mean and the SD (n - 1) of values; None where one of them, or the spread of one, is not known."""
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return None, None
-    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None
-
-
-def _scores(cell: CellResult, score: str) -> list[float | None]:
-    return [getattr(one, score) for one in cell.trainings]
-
-
-def _mean(cell: CellResult, score: str) -> float | None:
-    return _mean_sd(_scores(cell, score))[0]
-
-
 def group_cells(cells: Sequence[CellResult]) -> list[Group]:
     """Return the groups that have a cell whose trainings have all ended, in the order of ``GROUPS``."""
     groups = []
     for name in GROUPS:
         own = _complete(cells, name)
         if own:
-            both = {score: _mean_sd([_mean(cell, score) for cell in own]) for score in SCORES}
+            both = {score: mean_sd([cell.score(score)[0] for cell in own]) for score in SCORES}
             mean, sd = ({score: values[k] for score, values in both.items()} for k in (0, 1))
             groups.append(Group(name, len(own), mean, sd))
     return groups
@@ -477,7 +461,7 @@ def comparison_sheet(result: ComparisonResult) -> Sheet:
                 cell.group,
                 f"{cell.parameters:,}",
                 figure(cell.gflop_per_s),
-                *(_score_cell(*_mean_sd(_scores(cell, name)), name) for name in SHOWN_SCORES),
+                *(_score_cell(*cell.score(name), name) for name in SHOWN_SCORES),
                 str(len(cell.trainings)),
                 f"{wall_s / 60:.1f}" if cell.trainings else NOTHING,
                 cell.why_not or "",

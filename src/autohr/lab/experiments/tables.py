@@ -1,7 +1,7 @@
 """Tables I, II and III of the paper: every published row, and beside it what was measured here under one protocol.
 
 ``table_sheet`` reads run directories and prints. ``make_table`` makes what is missing first: formulas are evaluated,
-nets are trained by the recipes of ``WAYS`` and tested. A row that cannot be made says why.
+nets are trained by the recipes of ``NET_TRAININGS`` and tested. A row that cannot be made says why.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PROTOCOL_OF: dict[int, str] = {1: "vipl-hr", 2: "mahnob-hci", 3: "mmse-hr"}
 
 
 @dataclass(frozen=True)
-class Way:
+class NetTraining:
     """Training of a net of a table."""
 
     recipe: str
@@ -45,40 +45,40 @@ class Way:
 _TIME_ALONE = ("loss.time_weight=1.0", "loss.frequency_weight=0.0")
 _MAHNOB = ('data.datasets=["mahnob_hci"]', "data.most_fps=31.0")
 _RATES_ONLY = "gives rates and no wave"
-_PHYSNET = Way(
+_PHYSNET = NetTraining(
     "physnet_paper.toml",
     _TIME_ALONE,
     "PhysNet is trained with its own time loss, without augmentation: inferred, for Table I has the RMSE that "
     "Fig. 4(a) has for that loss (14.8).",
 )
-_DEEPPHYS = Way("deepphys_paper.toml", (), "DeepPhys normalises each clip, where its paper has the video.")
-_RHYTHMNET = Way(
+_DEEPPHYS = NetTraining("deepphys_paper.toml", (), "DeepPhys normalises each clip, where its paper has the video.")
+_RHYTHMNET = NetTraining(
     "rhythmnet_paper.toml",
     (),
     f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
 )
 
-WAYS: dict[int, dict[str, Way]] = {
+NET_TRAININGS: dict[int, dict[str, NetTraining]] = {
     1: {
-        "autohr": Way("autohr_paper.toml", (), "AutoHR's cell is a reconstruction: the paper's is not public."),
+        "autohr": NetTraining("autohr_paper.toml", (), "AutoHR's cell is a reconstruction: the paper's is not public."),
         "physnet": _PHYSNET,
         "deepphys": _DEEPPHYS,
-        "i3d": Way("i3d_paper.toml", (), f"I3D {_RATES_ONLY}; how the paper's was trained is not published."),
+        "i3d": NetTraining("i3d_paper.toml", (), f"I3D {_RATES_ONLY}; how the paper's was trained is not published."),
         "rhythmnet": _RHYTHMNET,
     },
     2: {
         "deepphys": replace(_DEEPPHYS, overrides=_MAHNOB),
-        "rppgnet": Way(
+        "rppgnet": NetTraining(
             "rppgnet_paper.toml", _MAHNOB, "rPPGNet learns from our own masks of skin, and has no video enhancer."
         ),
-        "hrcnn": Way(
+        "hrcnn": NetTraining(
             "hrcnn_paper.toml", _MAHNOB, f"HR-CNN {_RATES_ONLY}; the layers of its estimator are another's and ours."
         ),
         "rhythmnet": replace(_RHYTHMNET, overrides=_MAHNOB),
-        "synrhythm": Way(
+        "synrhythm": NetTraining(
             "synrhythm_paper.toml", _MAHNOB, f"SynRhythm {_RATES_ONLY}; reconstructed from a poster and descriptions."
         ),
-        "autohr": Way(
+        "autohr": NetTraining(
             "autohr_paper.toml",
             _MAHNOB,
             "Trained on MAHNOB-HCI alone, every second frame (30.5 per second), on a wave made of the ECG's beats: "
@@ -87,7 +87,9 @@ WAYS: dict[int, dict[str, Way]] = {
     },
     3: {
         "rhythmnet": _RHYTHMNET,
-        "autohr": Way("autohr_paper.toml", (), "One subject of VIPL-HR watches the training and is not learned from."),
+        "autohr": NetTraining(
+            "autohr_paper.toml", (), "One subject of VIPL-HR watches the training and is not learned from."
+        ),
         "physnet": _PHYSNET,
     },
 }
@@ -119,7 +121,7 @@ def make_table(
     cache
         Folder that ``autohr prepare`` wrote; it replaces the recipes' own.
     recipes, overrides
-        Folder of the recipes that ``WAYS`` names, the shipped ones if None; and changes of every recipe.
+        Folder of the recipes that ``NET_TRAININGS`` names, the shipped ones if None; and changes of every recipe.
     only
         Names of the methods to make; all that can be if empty. Others of ``METHODS`` may be among them.
     protocol
@@ -137,10 +139,10 @@ def make_table(
         if not METHODS[name].is_net:
             say(f"{name}: testing")
             return evaluate_formula(METHODS[name], rule, out / "evaluation", cache=cache)
-        way = WAYS[number][name]
+        training = NET_TRAININGS[number][name]
         return evaluate_net(
-            find_recipe(way.recipe, recipes or FOLDER),
-            [f"data.cache='{cache}'", *way.overrides, *overrides],
+            find_recipe(training.recipe, recipes or FOLDER),
+            [f"data.cache='{cache}'", *training.overrides, *overrides],
             rule,
             out / name,
             out / "evaluation",
@@ -157,7 +159,7 @@ def why_not(number: int, method: str) -> str | None:
     """Return why this version cannot make a row; None where it can, given the data."""
     if method not in METHODS:
         return "this version does not have it"
-    if METHODS[method].is_net and method not in WAYS[number]:
+    if METHODS[method].is_net and method not in NET_TRAININGS[number]:
         return "no recipe for this table"
     return None
 
@@ -222,7 +224,7 @@ def table_sheet(
     made = {one.method.name for one in scored}
     rows += [made_row(None, one) for one in scored if one.method.name not in in_paper]
     rows += [_row(table, None, None, reason, name) for name, reason in why.items() if name not in in_paper | made]
-    inferred = [way.inferred for name, way in WAYS[number].items() if name in made and way.inferred]
+    inferred = [one.inferred for name, one in NET_TRAININGS[number].items() if name in made and one.inferred]
     return Sheet(
         title=f"Table {table.roman} of the paper: {table.title}",
         columns=(
@@ -307,4 +309,4 @@ def _first_up(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-assert set(PROTOCOL_OF) == set(TABLES) == set(WAYS) and set(PROTOCOL_OF.values()) <= set(PROTOCOLS)
+assert set(PROTOCOL_OF) == set(TABLES) == set(NET_TRAININGS) and set(PROTOCOL_OF.values()) <= set(PROTOCOLS)

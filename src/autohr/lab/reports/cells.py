@@ -30,7 +30,6 @@ Strengths = Mapping[tuple[int, int], float]
 SIZES: Sizes = {"wide": (820.0, 300.0, 12.5), "narrow": (340.0, 440.0, 11.0)}
 
 INPUTS = ("c_k-2", "c_k-1")
-OUTPUT = "c_k"
 
 FAMILIES: dict[str, tuple[str, str, str]] = {
     "temporal": ("link", "blue", "along time"),

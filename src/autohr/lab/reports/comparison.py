@@ -5,14 +5,14 @@ Made from ``results/comparison.json`` alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from autohr.lab.evaluate.stored import COMPARISON, Group, read_comparison
+from autohr.lab.evaluate.stored import COMPARISON, CellResult, Group, read_comparison
 from autohr.lab.reports.cells import cell_words, draw_cells
 from autohr.lab.reports.charts import Look, damage_is_named, name_axes, name_columns, render_page
 from autohr.reports.page import Chart, Sizes, colour, draw
@@ -40,33 +40,30 @@ def render_comparison_page(out: Path, *, made_at: str | None = None) -> str:
     """
     result = read_comparison(out)
     with damage_is_named(out / COMPARISON, "run the comparison"):
-        rows = [_row(vars(cell)) for cell in result.cells]
+        rows = [_row(cell) for cell in result.cells]
         charts = [_chart_groups(result.groups, rows), _chart_cost(rows)]
         values = {"name": out.resolve().name, "result": result, "rows": rows, "charts": charts, "made_at": made_at}
         return render_page("comparison", values | {"drawings": _drawings(rows)})
 
 
-def _row(cell: Mapping[str, Any]) -> Row:
+def _row(cell: CellResult) -> Row:
     """Return a cell as the template shows it: means over its trainings, and their SD where there are several."""
-    row: Row = {"cell": cell, "group": cell["group"], "label": cell["label"], "swatch": LOOKS[cell["group"]][1]}
+    row: Row = {"cell": cell, "group": cell.group, "label": cell.label, "swatch": LOOKS[cell.group][1]}
     for name in ("mae_bpm", "rmse_bpm", "within_5_bpm"):
-        values = [getattr(one, name) for one in cell["trainings"]]
-        known = bool(values) and None not in values
-        row[name] = float(np.mean(values)) if known else None
-        row[f"{name}_sd"] = float(np.std(values, ddof=1)) if known and len(values) > 1 else None
-    row["maes"] = np.array([np.nan if one.mae_bpm is None else one.mae_bpm for one in cell["trainings"]])
-    row["wall_s"] = sum(one.wall_s for one in cell["trainings"])
-    row["words"] = [cell_words(one) for one in cell["genotype"]["cells"]]
+        row[name], row[f"{name}_sd"] = cell.score(name)
+    row["maes"] = np.array([np.nan if one.mae_bpm is None else one.mae_bpm for one in cell.trainings])
+    row["wall_s"] = sum(one.wall_s for one in cell.trainings)
+    row["words"] = [cell_words(one) for one in cell.genotype["cells"]]
     return row
 
 
 def _drawings(rows: Sequence[Row]) -> list[Chart]:
     """Draw the cells of shared genotypes, the best first."""
-    shared = [row for row in rows if row["cell"]["genotype"]["kind"] == "shared"]
+    shared = [row for row in rows if row["cell"].genotype["kind"] == "shared"]
     shared.sort(key=lambda row: np.inf if row["mae_bpm"] is None else row["mae_bpm"])
     charts = []
     for number, row in enumerate(shared[:MAX_DRAWN]):
-        genotype = row["cell"]["genotype"] | {"name": f"{row['label']} ({row['group']})"}
+        genotype = row["cell"].genotype | {"name": f"{row['label']} ({row['group']})"}
         charts += draw_cells(genotype, key=f"cell-{number}")
     return charts
 
@@ -114,7 +111,7 @@ def _chart_cost(rows: Sequence[Row]) -> Chart:
     done = [row for row in rows if row["mae_bpm"] is not None]
     if not done:
         return Chart(title, about, why_not="No cell is trained yet.")
-    cost = np.array([row["cell"]["gflop_per_s"] for row in done], dtype=np.float64)
+    cost = np.array([row["cell"].gflop_per_s for row in done], dtype=np.float64)
 
     def paint(axes: Axes, wide: bool) -> None:
         for x, row in zip(cost, done, strict=True):
