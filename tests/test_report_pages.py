@@ -29,6 +29,7 @@ from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import SceneConfig, write_scene
 from made import run as autohr
 from test_reports import read, words_of
+from test_scoring import window as made_window
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,52 +39,28 @@ SMALL = {"autohr": {"preset": "tiny"}, "physnet": {}}
 
 
 def window(subject: str, scenario: str, k: int, error_bpm: float | None, method: str) -> WindowResult:
-    t_s = np.arange(300) / 30
     true_bpm = 60.0 + 6 * int(subject) + k
-    lost = error_bpm is None
-    rate_bpm = None if error_bpm is None else true_bpm + error_bpm
-    return WindowResult(
-        recording_id=f"made/{subject}/{scenario}",
-        dataset="made",
-        subject=subject,
-        session=scenario,
-        fold=None,
-        groups={"scenario": scenario},
-        start_s=5.0 * k,
-        end_s=5.0 * k + 10,
-        fps=30.0,
-        bvp=None if rate_bpm is None else np.sin(2 * np.pi * rate_bpm / 60 * t_s),
-        hr_bpm=rate_bpm,
-        confidence=0.0 if lost else 0.8,
-        reliable=error_bpm is not None and abs(error_bpm) < 3,
-        snr_db=None if lost else 3.0,
-        why="no face in it" if lost else None,
-        true_bvp=np.sin(2 * np.pi * true_bpm / 60 * t_s),
-        true_hr_bpm=true_bpm,
-        true_wave_hr_bpm=true_bpm,
-        method=method,
-        weights=None,
-    )
+    changed: dict[str, Any] = {"recording_id": f"made/{subject}/{scenario}", "session": scenario, "start_s": 5.0 * k}
+    changed |= {"groups": {"scenario": scenario}, "method": method}
+    if error_bpm is None:
+        lost = {"bvp": None, "hr_bpm": None, "confidence": 0.0, "reliable": False, "snr_db": None}
+        return made_window(subject, true_bpm, why="no face in it", **changed, **lost)
+    return made_window(subject, true_bpm, true_bpm + error_bpm, reliable=abs(error_bpm) < 3, **changed)
 
 
 def evaluation(folder: Path) -> Run:
     """Four people, still and talking; GREEN errs by 8 bpm where POS errs by 1, and loses one window of each."""
     protocol = PROTOCOLS["reference"].as_dict()
     run = create_run(folder, {"kind": "evaluation", "protocol": protocol, "recordings": {}})
-    n_windows = 3
     for method in ("pos", "green"):
         windows, accounts = [], []
         for subject in "0123":
             for scenario in ("still", "talking"):
-                own = []
-                for k in range(n_windows):
-                    error_bpm = (1.0 if k % 2 else -1.0) * (1.0 if method == "pos" else 8.0)
-                    own.append(
-                        window(subject, scenario, k, None if method == "green" and k == 0 else error_bpm, method)
-                    )
+                errors_bpm = (-1.0, 1.0, -1.0) if method == "pos" else (None, 8.0, -8.0)
+                own = [window(subject, scenario, k, error_bpm, method) for k, error_bpm in enumerate(errors_bpm)]
                 windows += own
                 n_scored = sum(one.scored for one in own)
-                accounts.append(Account(own[0].recording_id, "scored", None, n_windows, n_scored, "made", subject))
+                accounts.append(Account(own[0].recording_id, "scored", None, 3, n_scored, "made", subject))
         accounts.append(Account(EVIL, "excluded", "No face in 300 of 300 frames.", 0, 0, "made", "9"))
         # A word longer than a telephone is wide.
         weights = "runs/a_net_trained_on_synthetic_recordings/checkpoints/best.safetensors" if method == "pos" else None
@@ -106,15 +83,10 @@ def training(folder: Path) -> Run:
 
 def ablation(folder: Path) -> Path:
     panel = PANELS["nas"]
+    run = {"rmse_bpm": 9.5, "low_bpm": 8.0, "high_bpm": 11.0, "n_scored": 4, "n": 5, "why_not": None}
+    not_run = dict.fromkeys(run, None) | {"n_scored": 4, "n": 5, "why_not": "no <search> yet"}
     bars = [
-        dataclasses.asdict(bar)
-        | {"published_bpm": bar.rmse_bpm, "rmse_bpm": 9.5 if k == 0 else None, "low_bpm": 8.0 if k == 0 else None}
-        | {
-            "high_bpm": 11.0 if k == 0 else None,
-            "n_scored": 4,
-            "n": 5,
-            "why_not": None if k == 0 else "no <search> yet",
-        }
+        dataclasses.asdict(bar) | {"published_bpm": bar.rmse_bpm} | (not_run if k else run)
         for k, bar in enumerate(panel.bars)
     ]
     folder.mkdir()

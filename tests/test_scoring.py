@@ -27,9 +27,9 @@ def sine(hr_bpm: float, seconds: float = 10.0, fps: float = FPS, phase: float = 
     return wave
 
 
-def window(subject: str, true_bpm: float, said_bpm: float | None = None, **changed: Any) -> WindowResult:
-    """A window whose wave beats at ``said_bpm`` and whose truth beats at ``true_bpm``."""
-    said_bpm = true_bpm if said_bpm is None else said_bpm
+def window(subject: str, true_bpm: float, read_bpm: float | None = None, **changed: Any) -> WindowResult:
+    """A window whose wave beats at ``read_bpm`` and whose truth beats at ``true_bpm``."""
+    read_bpm = true_bpm if read_bpm is None else read_bpm
     seconds = changed.pop("seconds", 10.0)
     start_s = changed.get("start_s", 0.0)
     fields: dict[str, Any] = {
@@ -42,8 +42,8 @@ def window(subject: str, true_bpm: float, said_bpm: float | None = None, **chang
         "start_s": start_s,
         "end_s": start_s + seconds,
         "fps": FPS,
-        "bvp": sine(said_bpm, seconds),
-        "hr_bpm": said_bpm,
+        "bvp": sine(read_bpm, seconds),
+        "hr_bpm": read_bpm,
         "confidence": 0.9,
         "reliable": True,
         "snr_db": 5.0,
@@ -57,11 +57,15 @@ def window(subject: str, true_bpm: float, said_bpm: float | None = None, **chang
     return WindowResult(**(fields | changed))
 
 
+BLANK: dict[str, Any] = {"bvp": None, "hr_bpm": None, "reliable": False, "true_hr_bpm": None, "true_bvp": None}
+"""Fields of a window with neither a rate nor a truth."""
+
+
 def results(*windows: WindowResult, label: str = "pos", **protocol: Any) -> Results:
     ids = sorted({one.recording_id for one in windows})
     accounts = tuple(Account(one, "scored", None, 1, 1, "made") for one in ids)
-    said = {"name": "mine", "unit": "window", "window_s": 10.0} | protocol
-    return Results(MethodInfo(label, label, label.upper()), said, windows, accounts)
+    fields = {"name": "mine", "unit": "window", "window_s": 10.0} | protocol
+    return Results(MethodInfo(label, label, label.upper()), fields, windows, accounts)
 
 
 RATES = (47.3, 58.8, 71.1, 84.6, 97.9, 118.2)
@@ -187,9 +191,8 @@ def test_physformer_reads_three_parts_and_the_paper_one() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_counts_what_it_cannot_score(name: str) -> None:
     rated = [window(f"s{k}", rate, start_s=10.0) for k, rate in enumerate(RATES)]
-    blank: dict[str, Any] = {"bvp": None, "hr_bpm": None, "reliable": False}
     lost = [
-        window("s0", 60.0, start_s=20.0, why="no face", true_hr_bpm=None, true_bvp=None, **blank),
+        window("s0", 60.0, start_s=20.0, why="no face", **BLANK),
         window("s1", 60.0, start_s=20.0, seconds=0.2, why=None),
         window("t", 60.0, start_s=20.0, fps=5.0, seconds=60.0, why=None),
     ]
@@ -227,9 +230,9 @@ def test_figures_are_those_of_the_metrics_over_what_was_scored() -> None:
     assert overall.rmse_bpm == pytest.approx(metrics.rmse(said, true))
     assert overall.sd_bpm == pytest.approx(metrics.sd(said, true))
     assert overall.pearson_r == pytest.approx(metrics.pearson(said, true))
-    sure = np.arange(24) % 3 > 0
-    assert overall.coverage == pytest.approx(sure.mean())
-    assert overall.reliable_mae_bpm == pytest.approx(metrics.mae(said[sure], true[sure]))
+    is_reliable = np.arange(24) % 3 > 0
+    assert overall.coverage == pytest.approx(is_reliable.mean())
+    assert overall.reliable_mae_bpm == pytest.approx(metrics.mae(said[is_reliable], true[is_reliable]))
     low, high = overall.intervals["mae_bpm"]
     assert overall.mae_bpm is not None and low < overall.mae_bpm < high
     dim = scores.groups["light"]["dim"]
@@ -271,15 +274,8 @@ def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
 
 
 def test_presets_say_whence_they_are_and_what_they_assume() -> None:
-    assert list(PRESETS) == [
-        "reference",
-        "paper",
-        "paper-filter",
-        "toolbox-2023",
-        "toolbox-2024",
-        "physformer",
-        "physbench",
-    ]
+    names = ["reference", "paper", "paper-filter", "toolbox-2023", "toolbox-2024", "physformer", "physbench"]
+    assert list(PRESETS) == names
     for name, preset in PRESETS.items():
         assert preset.name == name and preset.source and preset.basis and preset.title and preset.limits
         assert bool(preset.least_s) == bool(preset.least_why)
@@ -287,8 +283,7 @@ def test_presets_say_whence_they_are_and_what_they_assume() -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_table_shows_every_method_and_every_count(form: str) -> None:
-    blank: dict[str, Any] = {"bvp": None, "hr_bpm": None, "reliable": False, "true_hr_bpm": None, "true_bvp": None}
-    lost = window("s0", 60.0, start_s=30.0, why="the face was lost", **blank)
+    lost = window("s0", 60.0, start_s=30.0, why="the face was lost", **BLANK)
     good = results(*(window(f"s{k}", rate) for k, rate in enumerate(RATES)), lost)
     bad = results(*(window(f"s{k}", rate, rate + 9) for k, rate in enumerate(RATES)), lost, label="green")
     sheet = scores_sheet([score(one, n_draws=50) for one in (good, bad)])
@@ -301,8 +296,7 @@ def test_the_table_shows_every_method_and_every_count(form: str) -> None:
 
 
 def test_reasons_that_do_not_fit_below_a_table_are_counted() -> None:
-    blank: dict[str, Any] = {"bvp": None, "hr_bpm": None, "reliable": False, "true_hr_bpm": None, "true_bvp": None}
-    lost = [window("s0", 60.0, start_s=30.0 + k, why=f"reason {k}.", **blank) for k in range(8)]
+    lost = [window("s0", 60.0, start_s=30.0 + k, why=f"reason {k}.", **BLANK) for k in range(8)]
     good = results(*(window(f"s{k}", rate) for k, rate in enumerate(RATES)), *lost)
     text = " ".join(render_sheet(scores_sheet([score(good, n_draws=20)]), "text").split())
     assert "1 because reason 4; 3 for other reasons" in text and ".." not in text
@@ -315,8 +309,7 @@ def test_a_group_is_a_table_too() -> None:
 
 
 def test_nothing_scored_leaves_figures_unsaid() -> None:
-    blank: dict[str, Any] = {"bvp": None, "hr_bpm": None, "reliable": False, "true_hr_bpm": None, "true_bvp": None}
-    scores = score(results(window("s", 60.0, why="no face", **blank)))
+    scores = score(results(window("s", 60.0, why="no face", **BLANK)))
     assert scores.overall == Figures(n=1, n_scored=0, n_reliable=0, n_subjects=0, coverage=0.0)
     assert scores_sheet([scores]).rows[0][1] == "-"
 

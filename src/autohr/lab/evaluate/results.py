@@ -61,26 +61,26 @@ class WindowResult:
     end_s: float
     fps: float
     """Frame rate of the uniform clock of both waves."""
-    bvp: Float | None
+    bvp: Float | None = None
     """(T,) the method's wave; None where there is none, or the method gives rates only."""
-    hr_bpm: float | None
+    hr_bpm: float | None = None
     """Rate by ``signals.rate.estimate_heart_rate``, or by the net itself where it gives rates only."""
-    confidence: float
-    reliable: bool
-    snr_db: float | None
+    confidence: float = 0.0
+    reliable: bool = False
+    snr_db: float | None = None
     """Signal-to-noise ratio around ``hr_bpm``, known without the truth. Presets compute theirs around the truth."""
-    why: str | None
+    why: str | None = None
     """Reason for which there is no rate or no truth or, where both are there, for which the rate is not reliable."""
-    true_bvp: Float | None
+    true_bvp: Float | None = None
     """(T,) reference wave as recorded, on the same clock; None where the reference has none."""
-    true_hr_bpm: float | None
+    true_hr_bpm: float | None = None
     """Mean of the reference's rate over the window: the device's own where the dataset has it, otherwise of its wave;
     None where it is not known."""
-    true_wave_hr_bpm: float | None
+    true_wave_hr_bpm: float | None = None
     """Rate of ``true_bvp`` by ``signals.rate.estimate_heart_rate``."""
-    method: str
+    method: str = ""
     """Label under which the method's results are kept."""
-    weights: str | None
+    weights: str | None = None
 
     @property
     def duration_s(self) -> float:
