@@ -250,8 +250,6 @@ def _toolbox(name: str, title: str, band_hz: tuple[float, float], decade_db: flo
 PHYSFORMER_BAND_HZ = (0.8, 3.0)
 PHYSFORMER_SEARCH_HZ = (0.7, 4.0)
 PHYSFORMER_N_FFT = 2**13
-PHYSFORMER_LEAST_S = 20.0
-PAPER_FILTER_LEAST_S = 8.0
 
 
 def _physformer_filter(wave: Float, fps: float) -> Float:
@@ -394,7 +392,7 @@ PRESETS: dict[str, Preset] = {
             **_PHYSFORMER,
             limits="Its filter spans a tenth of the clip: in 10 s it takes 6.5 dB off 60 bpm and 0.1 dB off 120 bpm, "
             "so that a clean pulse of 60 bpm or less with a dicrotic wave is read as its double",
-            least_s=PAPER_FILTER_LEAST_S,
+            least_s=8.0,
             least_why="measured on simulated waves: from 8 s on a sine of 45 to 150 bpm is read right to 1 bpm; in 6 s "
             "45 bpm is read 3 bpm too low, in 4 s 50 bpm 7 bpm too low",
         ),
@@ -429,7 +427,7 @@ PRESETS: dict[str, Preset] = {
             **_PHYSFORMER,
             limits="Its filter spans a tenth of the video: a clean pulse with a dicrotic wave is read as its double at "
             "60 bpm or less in 20 s, at 55 or less in 30 s and at 50 or less in 60 s",
-            least_s=PHYSFORMER_LEAST_S,
+            least_s=20.0,
             least_why="measured on simulated waves: it cuts a window into three parts of eight pieces each. From 20 s "
             "on a sine of 45 to 150 bpm is read right to 1 bpm; in 18 s 45 bpm is read 2 bpm too low, in 10 s 55 bpm "
             "is read 13 bpm too low. The source reads videos of about 30 s (VIPL-HR)",

@@ -6,8 +6,8 @@ Made from the run directory alone, with no model and no video. ``scatter`` and `
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -54,29 +54,6 @@ OTHER_COLUMNS: Columns = (
 )
 
 
-@dataclass(frozen=True)
-class _Cell:
-    value: str
-    interval: str
-
-
-@dataclass(frozen=True)
-class _MethodView:
-    """Method as the template shows it."""
-
-    anchor: str
-    scores: Scores
-    title: str
-    rates: tuple[_Cell, ...]
-    others: tuple[_Cell, ...]
-    pictures: tuple[Chart, ...]
-    not_scored: tuple[tuple[str, str, str], ...]
-    """(recording, state, why)."""
-    n_not_scored: int
-    against: str
-    """Comparison with the baseline, in words; empty for the baseline itself."""
-
-
 def render_evaluation_page(
     run_dir: Path, *, preset: str | None = None, baseline: str = BASELINE, made_at: str | None = None
 ) -> str:
@@ -93,9 +70,8 @@ def render_evaluation_page(
         check_windows(results, rule)
     scores = [score(results, rule) for results in everything]
     base = next((one for one in scores if one.method.label == baseline), scores[0])
-    views = tuple(
-        _view(number, results, one, base) for number, (results, one) in enumerate(zip(everything, scores, strict=True))
-    )
+    both = zip(everything, scores, strict=True)
+    views = [_view(number, results, one, base) for number, (results, one) in enumerate(both)]
     oracles = find_oracles(scores)
     return render_page(
         "evaluation",
@@ -122,7 +98,8 @@ def render_evaluation_page(
     )
 
 
-def _view(number: int, results: Results, scores: Scores, base: Scores) -> _MethodView:
+def _view(number: int, results: Results, scores: Scores, base: Scores) -> dict[str, Any]:
+    """Return a method as the template shows it."""
     anchor = f"method-{number + 1}"
     lost = [
         (account.recording_id, account.state, account.reason or "not said")
@@ -130,28 +107,28 @@ def _view(number: int, results: Results, scores: Scores, base: Scores) -> _Metho
         if account.state != "scored"
     ]
     rates, others = _both_cells(scores.overall)
-    return _MethodView(
-        anchor=anchor,
-        scores=scores,
-        title=scores.method.title + (" (rates only)" if scores.rate_only else ""),
-        rates=rates,
-        others=others,
-        pictures=(scatter(scores, anchor), bland_altman(scores, anchor)),
-        not_scored=tuple(lost[:MAX_LISTED]),
-        n_not_scored=len(lost),
-        against="" if scores is base else _against(scores, base),
-    )
+    return {
+        "anchor": anchor,
+        "scores": scores,
+        "title": scores.method.title + (" (rates only)" if scores.rate_only else ""),
+        "rates": rates,
+        "others": others,
+        "pictures": (scatter(scores, anchor), bland_altman(scores, anchor)),
+        "not_scored": lost[:MAX_LISTED],
+        "n_not_scored": len(lost),
+        "against": "" if scores is base else _against(scores, base),
+    }
 
 
-def _both_cells(figures: Figures) -> list[tuple[_Cell, ...]]:
+def _both_cells(figures: Figures) -> list[list[dict[str, str]]]:
     """Return the cells of RATE_COLUMNS and of OTHER_COLUMNS."""
 
-    def cell(field: str, digits: int) -> _Cell:
+    def cell(field: str, digits: int) -> dict[str, str]:
         low_high = figures.intervals.get(field)
         between = "" if low_high is None else f"{low_high[0]:.{digits}f} to {low_high[1]:.{digits}f}"
-        return _Cell(figure(getattr(figures, field), digits), between)
+        return {"value": figure(getattr(figures, field), digits), "interval": between}
 
-    return [tuple(cell(field, digits) for field, _, digits, _ in one) for one in (RATE_COLUMNS, OTHER_COLUMNS)]
+    return [[cell(field, digits) for field, _, digits, _ in one] for one in (RATE_COLUMNS, OTHER_COLUMNS)]
 
 
 def _against(scores: Scores, base: Scores) -> str:
