@@ -453,6 +453,12 @@ def test_damaged_results_are_named(made: Set, tmp_path: Path) -> None:
         with pytest.raises(AutoHRError, match="made-ann"):
             read_results(tmp_path)
         path.write_bytes(before)
+    record = json.loads(path.read_text())
+    record["account"]["state"] = "lost"
+    path.write_text(json.dumps(record))
+    with pytest.raises(AutoHRError, match=r"account\.state='lost': input should be 'scored', 'unscored'"):
+        read_results(tmp_path)
+    path.write_bytes(before)
     assert read_results(tmp_path)
     with pytest.raises(AutoHRError, match="no results"):
         create_run(tmp_path / "empty", {"kind": "training"})
@@ -646,7 +652,17 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, said: str) -> None
         read_recipe(path)
 
 
-@pytest.mark.parametrize("config", [{"windows_s": 8.0}, {"window_s": 1.0}, {"crop": {"size": 3}}, {"name": "x"}])
-def test_a_wrong_change_of_a_protocol_is_refused(config: dict[str, Any]) -> None:
-    with pytest.raises(BadRecipe, match="protocol_config"):
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"windows_s": 8.0}, "has no field 'windows_s'. Fields: title"),
+        ({"window_s": 1.0}, "window_s.*equal to 4 .*given 1"),
+        ({"window_s": "8"}, "window_s.*valid number.*given '8'"),
+        ({"n_windows": 3}, "Give one of stride_s=5.0 and n_windows=3"),
+        ({"crop": {"size": 3}}, "has no field 'size'. Fields: size_px"),
+        ({"name": "x"}, "has no field 'name'"),
+    ],
+)
+def test_a_wrong_change_of_a_protocol_is_refused(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadRecipe, match=f"^protocol_config.*{said}"):
         protocol_of(EvaluateRecipe("folder", "x", protocol_config=config))
