@@ -116,7 +116,7 @@ def is_our_name(host: str, config: ServiceConfig) -> bool:
 
 
 def is_same_origin(origin: str | None, host: str) -> bool:
-    """Whether a request comes from our own page. Programs that are no browsers send no ``Origin`` and are let in."""
+    """Return True if a request comes from our own page, or from a program, which sends no ``Origin``."""
     return origin is None or origin in (f"http://{host}", f"https://{host}")
 
 
