@@ -922,7 +922,7 @@ def test_help_names_all_commands_and_loads_no_heavy_library() -> None:
 def test_without_the_laboratory_its_commands_name_the_extra(tmp_path: Path) -> None:
     """One line and exit code 1; what needs no torch works all the same."""
     refused = ["train autohr_cpu", "search search_cpu", "table 1", "list nets", "compare-cells", "export autohr x.onnx"]
-    working = ["list recipes", "list protocols", "list methods"]
+    working = ["list recipes", "list protocols", "list methods", "list weights"]
     code = f"""
     sys.modules.update(dict.fromkeys(["torch", "safetensors", "onnx"]))
     for words in {[*refused, *working]}:
@@ -941,23 +941,42 @@ def test_without_the_laboratory_its_commands_name_the_extra(tmp_path: Path) -> N
     assert lines[2 * len(refused) :] == ["exit 0"] * len(working)
 
 
-def test_a_package_adds_a_command(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("def hello(name: str) -> None:\n    'Greet.'\n    print('hello', name)\n")
+PLUGIN = """
+from autohr.lab.datasets.recording import DatasetSpec, Listing
+
+SPEC = DatasetSpec("rooms", "Rooms", lambda root: Listing(()), "none needed")
+
+def hello(name: str) -> None:
+    "Greet."
+    print("hello", name)
+"""
+ENTRY_POINTS = """
+[autohr.commands]
+hello = mine:hello
+broken = mine:nothing
+measure = mine:hello
+[autohr.datasets]
+rooms = mine:SPEC
+"""
+
+
+def test_a_package_adds_commands_and_datasets(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN)
     info = tmp_path / "my_plugin-1.2.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugin\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text(
-        "[autohr.commands]\nhello = mine:hello\nbroken = mine:nothing\nmeasure = mine:hello\n"
-    )
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
 
-    def answer(*words: str) -> subprocess.CompletedProcess[str]:
-        return python(f"sys.argv = {['autohr', *words]}\nmain()", tmp_path)
+    def answer(*words: object) -> subprocess.CompletedProcess[str]:
+        return python(f"sys.argv = {['autohr', *map(str, words)]}\nmain()", tmp_path)
 
     assert answer("hello", "you").stdout == "hello you\n"
     listed = answer("--help").stdout
     assert "From my-plugin 1.2" in listed and "Greet." in listed and "Measure the heart rate" in listed
     broken = answer("broken")
     assert broken.returncode == 1 and "'broken' of my-plugin 1.2 cannot be loaded" in one_line(broken.stderr)
+    assert re.search(r"rooms +Rooms \(package my-plugin 1.2\)", answer("list", "datasets").stdout)
+    assert "the reader of Rooms knows" in answer("prepare", "rooms", tmp_path, "--out", tmp_path / "cache").stderr
 
 
 def test_a_recipe_of_another_command_names_that_command(cli: Command) -> None:

@@ -458,7 +458,7 @@ def test_prepare_prints_every_absence_with_its_reason(
 ) -> None:
     absent = tuple(Absent(f"{name}/p{k}/1", f"reason {k}", known_gap=k == 2) for k in range(3))
     spec = dataclasses.replace(DATASETS[name], list_recordings=lambda root: Listing((), absent, ("A note.",)), needs=())
-    monkeypatch.setitem(data.DATASETS, name, spec)
+    monkeypatch.setattr(data, "DATASETS", {**DATASETS, name: spec})
     out, err = prepare(monkeypatch, capsys, name, tmp_path, "--out", tmp_path / "cache")
     assert all(f"Absent {name}/p{k}/1: reason {k}" in out.splitlines() for k in range(3))
     assert "Note: A note." in out and "the reasons are above" in err
@@ -470,6 +470,6 @@ def test_prepare_of_nothing_known_does_not_point_above(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = dataclasses.replace(DATASETS["synthetic"], list_recordings=lambda root: Listing(()))
-    monkeypatch.setitem(data.DATASETS, "synthetic", spec)
+    monkeypatch.setattr(data, "DATASETS", {**DATASETS, "synthetic": spec})
     _, err = prepare(monkeypatch, capsys, "synthetic", tmp_path, "--out", tmp_path / "cache")
     assert "above" not in err and "holds none that the reader" in err

@@ -31,24 +31,15 @@ def _list_methods() -> Rows:
 
 def _list_weights() -> Rows:
     from autohr.methods import shipped_weights
+    from autohr.weights.header import read_header
 
-    shipped = shipped_weights()
     rows = []
-    if shipped:
-        from autohr.weights.header import read_header
-
-        for name, path in shipped.items():
-            header = read_header(path)
-            rows.append(
-                (
-                    name,
-                    str(header["net"]),
-                    f"{path.stat().st_size / 1e6:.1f} MB",
-                    in_words(header["training_data"], ("datasets", "n_subjects", "minutes")),
-                    in_words(header["licence"]),
-                    in_words(header["measured_accuracy"], ("mae_bpm", "within_3_bpm", "within_5_bpm", "on")),
-                )
-            )
+    for name, path in shipped_weights().items():
+        header = read_header(path)
+        trained_on = in_words(header["training_data"], ("datasets", "n_subjects", "minutes"))
+        accuracy = in_words(header["measured_accuracy"], ("mae_bpm", "within_3_bpm", "within_5_bpm", "on"))
+        size = f"{path.stat().st_size / 1e6:.1f} MB"
+        rows.append((name, str(header["net"]), size, trained_on, in_words(header["licence"]), accuracy))
     return ("name", "net", "size", "trained on", "licence", "measured accuracy"), rows
 
 

@@ -10,16 +10,12 @@ def list_datasets() -> Rows:
     """Return the datasets that there are readers for."""
     from autohr.lab.datasets import DATASETS
 
-    return ("name", "title", "recordings", "access", "basis"), [
-        (
-            name,
-            spec.title,
-            "any number" if spec.n_recordings is None else str(spec.n_recordings),
-            spec.access,
-            spec.basis,
-        )
-        for name, spec in DATASETS.items()
-    ]
+    rows = []
+    for name, spec in DATASETS.items():
+        title = spec.title if spec.package == "autohr" else f"{spec.title} (package {spec.package})"
+        number = "any number" if spec.n_recordings is None else str(spec.n_recordings)
+        rows.append((name, title, number, spec.access, spec.basis))
+    return ("name", "title", "recordings", "access", "basis"), rows
 
 
 def list_nets() -> Rows:

@@ -144,3 +144,5 @@ class DatasetSpec:
     """Source of the reader's knowledge: real files, or other people's loaders."""
     needs: tuple[str, ...] = ()
     """Python modules of the extra ``datasets`` that its files need."""
+    package: str = "autohr"
+    """Package it comes from; of another one also the version (``autohr.plugins``)."""
