@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from autohr.signals.hrv import (
     timed_beats,
 )
 from autohr.signals.rate import pooled_heart_rate
-from autohr.types import HRV, FaceMeasurement, Float, Frame, Frames, Measurement, Pulse, Reading, Window
+from autohr.types import FaceMeasurement, Float, Frame, Frames, Measurement, Pulse, Reading, Window
 from autohr.video.decode import open_video, read_ahead
 
 CAMERA_S = 30.0
@@ -209,31 +210,6 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
         snr_db = float(np.median(known_db)) if known_db else None
 
     pulse = join_waves(readings)
-    beats_s: tuple[float, ...] = ()
-    beat_error_ms: float | None = None
-    hrv: HRV | None = None
-    why_no_beats: str | None = None
-    why_no_hrv: str | None = None
-    try:
-        if pulse is None:
-            raise SignalTooShort("the method gives no pulse wave")
-        if not reliable or hr_bpm is None:
-            raise SignalTooShort("the rate itself is not reliable")
-        is_net = any(reading.estimate.witness is not None for reading in readings)
-        noise_share = NOISE_SHARE_NET if is_net else NOISE_SHARE_FORMULA
-        found, second, beat_error_ms = timed_beats(*beats_twice(readings, hr_bpm), noise_share)
-    except SignalTooShort as unknown:
-        why_no_beats = why_no_hrv = str(unknown)
-    else:
-        beats_s = tuple(float(beat_s) for beat_s in found)
-        try:
-            hrv = heart_rate_variability(found, second, noise_share)
-        except SignalTooShort as short:
-            why_no_hrv = str(short)
-        else:
-            if hrv.sdnn_ms is None and hrv.rmssd_ms is None:
-                why_no_hrv = f"the beats are not timed well enough for it ({hrv.withheld})"
-                hrv = None
     return FaceMeasurement(
         id=readings[0].face_id,
         hr_bpm=hr_bpm,
@@ -245,13 +221,31 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
         end_s=max(w.end_s for w in windows),
         windows=windows,
         bvp=pulse,
-        beats_s=beats_s,
-        beat_error_ms=beat_error_ms,
-        why_no_beats=why_no_beats,
-        hrv=hrv,
-        why_no_hrv=why_no_hrv,
+        **_beats_and_hrv(readings, pulse, hr_bpm if reliable else None),
         crop=crop,
     )
+
+
+def _beats_and_hrv(readings: list[Reading], pulse: Pulse | None, hr_bpm: float | None) -> dict[str, Any]:
+    """Return the fields of a ``FaceMeasurement`` about beats and HRV; ``hr_bpm`` is None where it is not reliable."""
+    try:
+        if pulse is None:
+            raise SignalTooShort("the method gives no pulse wave")
+        if hr_bpm is None:
+            raise SignalTooShort("the rate itself is not reliable")
+        is_net = any(reading.estimate.witness is not None for reading in readings)
+        noise_share = NOISE_SHARE_NET if is_net else NOISE_SHARE_FORMULA
+        first, second, beat_error_ms = timed_beats(*beats_twice(readings, hr_bpm), noise_share)
+    except SignalTooShort as error:
+        return {"why_no_beats": str(error), "why_no_hrv": str(error)}
+    beats: dict[str, Any] = {"beats_s": tuple(float(beat_s) for beat_s in first), "beat_error_ms": beat_error_ms}
+    try:
+        hrv = heart_rate_variability(first, second, noise_share)
+    except SignalTooShort as error:
+        return beats | {"why_no_hrv": str(error)}
+    if hrv.sdnn_ms is None and hrv.rmssd_ms is None:
+        return beats | {"why_no_hrv": f"the beats are not timed well enough for it ({hrv.withheld})"}
+    return beats | {"hrv": hrv}
 
 
 def beats_twice(readings: list[Reading], hr_bpm: float) -> tuple[Float, Float]:
