@@ -53,10 +53,6 @@ class Clip:
     fps: float
     recording_id: str
 
-    def as_net_input(self) -> NDArray[np.float32]:
-        """Return the frames as a net takes them, (3, T, H, W) float32 in [0, 1], as ``FaceClip.as_net_input`` does."""
-        return np.ascontiguousarray(self.frames.transpose(3, 0, 1, 2), dtype=np.float32) / np.float32(255.0)
-
 
 class _DenserFrames:
     """Frames of a recording with others put between them, made when they are read, so that they stay on the disk."""
