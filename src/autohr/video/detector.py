@@ -31,6 +31,8 @@ PYRAMID_FACTOR = 0.709
 """Ratio of the sides of two neighbouring pyramid levels, about the root of 1/2 (the paper's code)."""
 CELL_PX, STRIDE_PX = 12, 2
 """Window and step of P-Net (paper, figure 2)."""
+MIN_SCORES = (0.6, 0.7, 0.8)
+"""Lowest scores accepted from P-, R- and O-Net."""
 MAX_PROPOSALS = 400
 """Largest number of windows, best first, that P-Net hands on. Chosen by us: a cluttered frame takes at most twice the
 usual time."""
@@ -66,8 +68,6 @@ class FaceDetector:
     max_side_px
         Larger frames are first reduced to this long side. At 640 and 40 the smallest face found is a sixteenth of the
         picture's long side, whatever its resolution; raise it to find smaller ones at a cost that grows by the square.
-    thresholds
-        Lowest scores accepted from P-, R- and O-Net.
 
     Raises
     ------
@@ -75,20 +75,13 @@ class FaceDetector:
         A file of the networks is missing or damaged.
     """
 
-    def __init__(
-        self,
-        min_face_px: float = 40.0,
-        *,
-        max_side_px: int = 640,
-        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8),
-    ) -> None:
+    def __init__(self, min_face_px: float = 40.0, *, max_side_px: int = 640) -> None:
         if min_face_px < CELL_PX:
             raise ValueError(f"min_face_px={min_face_px:g} is below {CELL_PX}, the window of the first network.")
         if max_side_px < min_face_px:
             raise ValueError(f"max_side_px={max_side_px} is below min_face_px={min_face_px:g}: no face could be found.")
         self.min_face_px = min_face_px
         self.max_side_px = max_side_px
-        self.thresholds = thresholds
         for name in ("pnet", "rnet", "onet"):
             load_network(name)  # not kept: a detector is sent to other processes, and a session cannot be
 
@@ -113,7 +106,6 @@ class FaceDetector:
     def _cascade(self, image: Frame) -> tuple[Float, Float, Float]:
         """Return boxes (N, 4) as left, top, right, bottom, scores (N,) and landmarks (N, 5, 2) in pixels of image."""
         none: tuple[Float, Float, Float] = (np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2)))
-        min_score_p, min_score_r, min_score_o = self.thresholds
 
         pictures = halved(image)
         levels = []
@@ -122,7 +114,7 @@ class FaceDetector:
             nearest = pictures[int(np.clip(-math.log2(scale), 0, len(pictures) - 1))]
             small = np.asarray(cv2.resize(nearest, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
             score_map, shift_map = (output[0] for output in run("pnet", small[None]))
-            rows, cols = np.nonzero(score_map >= min_score_p)
+            rows, cols = np.nonzero(score_map >= MIN_SCORES[0])
             corner = np.stack([cols, rows], axis=1) * float(STRIDE_PX)
             windows = np.concatenate([corner, corner + CELL_PX], axis=1) / scale
             scores = score_map[rows, cols]
@@ -138,7 +130,7 @@ class FaceDetector:
 
         patches, boxes = cut_out(pictures, boxes, 24)
         scores, shifts = run("rnet", patches)
-        passed = np.flatnonzero(scores >= min_score_r)
+        passed = np.flatnonzero(scores >= MIN_SCORES[1])
         keep = passed[suppress(boxes[passed], scores[passed], 0.7)]
         boxes = squared(shifted(boxes[keep], shifts[keep]))
         if len(boxes) == 0:
@@ -146,7 +138,7 @@ class FaceDetector:
 
         patches, boxes = cut_out(pictures, boxes, 48)
         scores, shifts, points = run("onet", patches)
-        passed = np.flatnonzero(scores >= min_score_o)
+        passed = np.flatnonzero(scores >= MIN_SCORES[2])
         boxes, scores, shifts, points = boxes[passed], scores[passed], shifts[passed], points[passed]
         landmarks = boxes[:, None, :2] + points * (boxes[:, 2:] - boxes[:, :2])[:, None, :]
         boxes = shifted(boxes, shifts)

@@ -134,7 +134,6 @@ class VideoWriter:
         self._last_tick: int | None = None
         self._part = self.path.with_name(f".{self.path.stem}.{os.getpid()}.{id(self):x}.part{self.path.suffix}")
         self._closed = False
-        self.n_written = 0
 
     def __enter__(self) -> Self:
         return self
@@ -286,7 +285,6 @@ class VideoWriter:
                 self._container.mux(self._stream.encode(self._converted(rgb)))
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{str(self.path)!r} cannot be written: {error_reason(error)}.") from None
-        self.n_written += 1
 
     def _converted(self, rgb: av.VideoFrame) -> av.VideoFrame:
         """Convert a frame to the pixel format, matrix and range of the stream, and tag it so."""

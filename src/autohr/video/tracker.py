@@ -79,8 +79,6 @@ class TrackedFace:
     """(5, 2) as in Detection, smooth in time."""
     seen: bool
     """False for a face that was lost just now; the box is where it was last seen."""
-    score: float
-    """Score of its last detection."""
 
 
 class _Track:
@@ -105,7 +103,7 @@ class _Track:
         self.raw, self.smooth = self.pose.copy(), self.pose.copy()
         """(5,) pose plus pull, before and after the low-pass."""
         self.speed = np.zeros(5)
-        self.score, self.t_seen = face.score, t_s
+        self.t_seen = t_s
         self.seen, self.suspicious, self.n_confirmed = True, False, 1
         self.missed_since_s: float | None = None
         """Time of the first detection that did not find it again."""
@@ -258,7 +256,6 @@ class FaceTracker:
                 box_xywh=(track.first_box if self.box == "first" else track.box_xywh).copy(),
                 landmarks=track.landmarks,
                 seen=track.seen,
-                score=track.score,
             )
             for track in sorted(self._tracks, key=lambda track: track.id)
         ]
@@ -409,7 +406,7 @@ class FaceTracker:
             make_view(track, frame)
             return
         track.n_confirmed += 1
-        track.missed_since_s, track.suspicious, track.score = None, False, face.score
+        track.missed_since_s, track.suspicious = None, False
         pose, at = track.pose, box_pose(face.box_xywh)
         goal = np.concatenate(
             [(at[:2] - pose[:2]) / pose_size(pose), at[2:4] - pose[2:4], landmark_shape(face, pose[4])]
