@@ -210,13 +210,17 @@ def test_a_window_holds_its_wave_its_clock_and_its_truth(made: Set, tmp_path: Pa
     assert starts[0] == 0.0 and starts[1] >= 9.0
 
 
-def test_what_is_stored_is_what_the_meters_method_says(made: Set, tmp_path: Path) -> None:
+def test_stored_estimates_are_those_of_the_method(made: Set, tmp_path: Path) -> None:
     method = load_method("chrom")
     (first, *_) = evaluate(method, made, tmp_path).windows
-    said = method(made.recordings[0].face_clip(0, round(6 * made.recordings[0].fps)))
-    assert first.hr_bpm == said.hr_bpm and first.confidence == said.confidence and first.reliable == said.reliable
-    assert said.pulse is not None and first.bvp is not None
-    np.testing.assert_allclose(first.bvp, said.pulse.bvp, rtol=1e-6, atol=1e-6)
+    estimate = method(made.recordings[0].face_clip(0, round(6 * made.recordings[0].fps)))
+    assert (
+        first.hr_bpm == estimate.hr_bpm
+        and first.confidence == estimate.confidence
+        and first.reliable == estimate.reliable
+    )
+    assert estimate.pulse is not None and first.bvp is not None
+    np.testing.assert_allclose(first.bvp, estimate.pulse.bvp, rtol=1e-6, atol=1e-6)
 
 
 # --- killed and gone on with
@@ -301,7 +305,7 @@ def test_a_net_gets_the_crops_it_was_trained_with_or_nothing(
 # --- folds
 
 
-def test_each_fold_is_judged_by_its_own_net(made: Set, weights: dict[str, Path], tmp_path: Path) -> None:
+def test_each_fold_is_tested_by_its_own_net(made: Set, weights: dict[str, Path], tmp_path: Path) -> None:
     folds = dataclasses.replace(SHORT, name="folds", split=KFold(2))
     first = load("autohr", weights)
     second = dataclasses.replace(
@@ -319,7 +323,7 @@ def test_each_fold_is_judged_by_its_own_net(made: Set, weights: dict[str, Path],
         evaluate({1: first}, made, tmp_path / "other")
 
 
-def test_only_one_fold_of_five_is_tested_and_the_others_are_said_to_train(made: Set, tmp_path: Path) -> None:
+def test_only_one_fold_is_tested_and_the_others_train(made: Set, tmp_path: Path) -> None:
     split = dataclasses.replace(SHORT, name="only", split=KFold(2, only=2))
     results = evaluate(load_method("pos"), made, tmp_path, split)
     states = {one.recording_id.split("/")[1]: one.state for one in results.accounts}
@@ -471,7 +475,7 @@ def test_a_label_names_a_folder(label: str, tmp_path: Path) -> None:
         method_folder(tmp_path, label)
 
 
-def test_a_method_that_gives_rates_only_is_told_apart() -> None:
+def test_a_method_without_windows_is_not_rate_only() -> None:
     info = MethodInfo("rhythm", "rhythm", "RhythmNet")
     assert not Results(info, {}, (), ()).rate_only
 
@@ -496,7 +500,7 @@ def mine(made: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_three_videos_and_a_csv_are_judged_by_one_command(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_videos_and_a_csv_are_evaluated_by_one_command(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = ("evaluate", "--dataset", "folder", "--root", mine, "--method", "green,pos", "--workers", 1)
     code, out, _ = autohr(capsys, *own)
     assert code == 0
@@ -523,7 +527,7 @@ def test_three_videos_and_a_csv_are_judged_by_one_command(mine: Path, capsys: py
     assert code == 1 and "green, pos" in err
 
 
-def test_what_a_folder_lacks_is_said(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_names_what_a_folder_lacks(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (mine / "ben.mp4").unlink()
     (mine / "dia.mp4").write_bytes(b"no video")
     own = ("evaluate", "--dataset", "folder", "--root", mine, "--method", "green", "--workers", 1)
@@ -534,7 +538,7 @@ def test_what_a_folder_lacks_is_said(mine: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         ((), 2, "--dataset"),
         (("nowhere.toml",), 1, "There is no recipe"),
@@ -550,10 +554,10 @@ def test_what_a_folder_lacks_is_said(mine: Path, capsys: pytest.CaptureFixture[s
     ],
 )
 def test_wrong_usage_is_one_clear_answer(
-    mine: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, said: str
+    mine: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, message: str
 ) -> None:
     got, _, err = autohr(capsys, "evaluate", *words)
-    assert got == code and said in " ".join(err.replace("\u2502", " ").split()) and "Traceback" not in err
+    assert got == code and message in " ".join(err.replace("\u2502", " ").split()) and "Traceback" not in err
 
 
 def test_shipped_recipes_are_listed_with_their_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -569,7 +573,7 @@ def test_the_tables_are_listed(capsys: pytest.CaptureFixture[str], table: str) -
     assert code == 0 and all(name in out for name in (PROTOCOLS if table == "protocols" else PRESETS))
 
 
-def test_a_recipe_says_what_the_options_say(weights: dict[str, Path], tmp_path: Path) -> None:
+def test_a_recipe_is_equal_to_the_options(weights: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
         f'''dataset = "folder"
@@ -637,7 +641,7 @@ def test_a_method_that_fails_does_not_end_the_others(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("dataset = 3\nroot = 'x'", "dataset"),
         ("dataset = 'folder'", "root"),
@@ -645,15 +649,15 @@ def test_a_method_that_fails_does_not_end_the_others(
         ("dataset =", "TOML"),
     ],
 )
-def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text(text)
-    with pytest.raises(BadRecipe, match=said):
+    with pytest.raises(BadRecipe, match=message):
         read_recipe(path)
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"windows_s": 8.0}, "has no field 'windows_s'. Fields: title"),
         ({"window_s": 1.0}, "window_s.*equal to 4 .*given 1"),
@@ -663,6 +667,6 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, said: str) -> None
         ({"name": "x"}, "has no field 'name'"),
     ],
 )
-def test_a_wrong_change_of_a_protocol_is_refused(config: dict[str, Any], said: str) -> None:
-    with pytest.raises(BadRecipe, match=f"^protocol_config.*{said}"):
+def test_a_wrong_change_of_a_protocol_is_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRecipe, match=f"^protocol_config.*{message}"):
         protocol_of(EvaluateRecipe("folder", "x", protocol_config=config))

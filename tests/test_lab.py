@@ -148,12 +148,12 @@ def test_the_tables_protocol_is_for_its_dataset(number: int) -> None:
 @pytest.mark.slow
 def test_table_1_from_prepared_recordings_to_rows(prepared: Path, tmp_path: Path) -> None:
     """Formulas and a net of five folds; each fold's net is tested on the person that it never saw."""
-    said: list[str] = []
-    why = make_table(1, tmp_path, cache=prepared, recipes=RECIPES, only=["pos", "chrom", "green"], say=said.append)
+    lines: list[str] = []
+    why = make_table(1, tmp_path, cache=prepared, recipes=RECIPES, only=["pos", "chrom", "green"], say=lines.append)
     why |= make_table(
-        1, tmp_path, cache=prepared, recipes=RECIPES, only=["autohr"], overrides=TINY, progress=None, say=said.append
+        1, tmp_path, cache=prepared, recipes=RECIPES, only=["autohr"], overrides=TINY, progress=None, say=lines.append
     )
-    assert why == {} and any("fold 5 of 5" in line for line in said)
+    assert why == {} and any("fold 5 of 5" in line for line in lines)
     results = {one.method.name: one for one in read_results(tmp_path / "evaluation")}
     assert set(results) == {"pos", "chrom", "green", "autohr"}
     for one in results.values():
@@ -227,7 +227,7 @@ def test_table_3_trains_on_one_dataset_and_tests_on_another(prepared: Path, tmp_
     assert all(rows[title][6] != NOTHING for title in ("PhysNet", "CHROM", "AutoHR"))
 
 
-def test_what_is_not_prepared_is_a_reason_and_names_the_command(prepared: Path, tmp_path: Path) -> None:
+def test_datasets_that_are_not_prepared_are_a_reason_with_the_command(prepared: Path, tmp_path: Path) -> None:
     why = make_table(2, tmp_path, cache=prepared, recipes=RECIPES, overrides=TINY, progress=None)
     assert set(why) == {row.method for row in TABLES[2].rows}
     for name in ("ica", "chrom", "autohr"):
@@ -323,8 +323,8 @@ def test_a_stopped_fold_goes_on_and_ends_as_if_it_had_not_been_stopped(prepared:
 
 
 def test_named_subjects_that_cannot_be_are_refused(prepared: Path, tmp_path: Path) -> None:
-    for subjects, said in (("['vipl_hr/p9']", "no recording is of 'vipl_hr/p9'"), (EVERYBODY, "nobody is left")):
-        with pytest.raises(BadRecipe, match=said):
+    for subjects, message in (("['vipl_hr/p9']", "no recording is of 'vipl_hr/p9'"), (EVERYBODY, "nobody is left")):
+        with pytest.raises(BadRecipe, match=message):
             overrides = [*TINY, f"data.cache='{prepared}'", f"data.val_subjects={subjects}"]
             train(RECIPES / "autohr_paper.toml", overrides, out=tmp_path / "run")
     recipe = read_recipe(RECIPES / "autohr_paper.toml")
@@ -438,7 +438,7 @@ def test_the_augmentation_panel_trains_autohr_with_and_without(prepared: Path, t
     assert sorted((one["erase"], one["tempo"]) for one in recipes) == [(False, False), (True, True)]
 
 
-def test_what_needs_the_search_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_that_needs_a_search_has_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until a genotype of that name is there; then the bar runs."""
     seen: list[str] = []
 
@@ -457,7 +457,7 @@ def test_what_needs_the_search_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     assert found.why_not is None
 
 
-def test_mistakes_in_an_ablation_are_said(tmp_path: Path) -> None:
+def test_errors_of_an_ablation_name_the_mistake(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="Unknown ablation 'los'"):
         ablate("los", tmp_path)
     with pytest.raises(UnknownName, match=r"Unknown bar of loss 'tim'.*Did you mean 'time'"):
@@ -482,8 +482,8 @@ def test_mistakes_in_an_ablation_are_said(tmp_path: Path) -> None:
 def test_the_commands_do_the_same(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = [part for change in (*SMALL, f"data.cache='{prepared}'") for part in ("--set", change)]
     out = tmp_path / "loss"
-    _, said, _ = autohr(capsys, "ablate", "loss", "--recipes", RECIPES, "--bar", "frequency", *changes, "--out", out)
-    bar = next(line for line in said.splitlines() if line.startswith("L_fre"))
+    _, output, _ = autohr(capsys, "ablate", "loss", "--recipes", RECIPES, "--bar", "frequency", *changes, "--out", out)
+    bar = next(line for line in output.splitlines() if line.startswith("L_fre"))
     assert "10.50 *" in bar and "1 of 1" in bar
     assert (out / "ablation.svg").stat().st_size > 2000 and "1 of 3 bars" in (out / "ablation.html").read_text()
 

@@ -61,7 +61,7 @@ V1, V2 = "fig5_plausible_v1", "fig5_plausible_v2"
 
 
 def found_search(folder: Path, seed: int, seen: Sequence[str] = ()) -> Path:
-    """What a search that has ended leaves behind."""
+    """Write what a search that has ended leaves behind."""
     run = create_run(folder, {"kind": "search"})
     genotype = Genotype.from_dict(random_cell(seed) | {"origin": "Search of a test."})
     write_genotype(run.results / "genotype.json", genotype)
@@ -140,8 +140,8 @@ def test_every_cell_is_trained_alike_and_only_once(small_recipe: Path, tmp_path:
     with pytest.raises(BadRecipe, match=r"fit\.lr"):
         compare("fit.lr=0.5")
     fit_file = out / "s0-seed0" / "results" / "fit.json"
-    said = json.loads(fit_file.read_text())
-    write_json(fit_file, said | {"last": said["last"] | {"n_windows": 3}})
+    record = json.loads(fit_file.read_text())
+    write_json(fit_file, record | {"last": record["last"] | {"n_windows": 3}})
     with pytest.raises(AutoHRError, match="judged on different windows"):
         compare()
 
@@ -180,7 +180,7 @@ def test_a_training_that_is_killed_goes_on_and_seeds_are_counted(small_recipe: P
 
 
 @pytest.mark.slow
-def test_a_search_that_saw_whom_it_is_judged_on_is_said(small_recipe: Path, tmp_path: Path) -> None:
+def test_a_note_names_a_search_that_saw_the_held_out_recordings(small_recipe: Path, tmp_path: Path) -> None:
     everybody = [f"synthetic/{subject}/a" for subject in range(5)]
     cell = found_search(tmp_path / "s0", 1, seen=everybody)
     result = compare_genotypes([str(cell)], small_recipe, tmp_path / "out", n_random=0, progress=None)
@@ -220,7 +220,7 @@ def test_what_a_cell_may_be_given_as(tmp_path: Path) -> None:
         find_cell("fig5")
 
 
-def test_mistakes_are_said_before_anything_is_trained(small_recipe: Path, tmp_path: Path) -> None:
+def test_mistakes_are_found_before_anything_is_trained(small_recipe: Path, tmp_path: Path) -> None:
     def compare(cells: list[str], recipe: Path = small_recipe, **more: Any) -> None:
         compare_genotypes(cells, recipe, tmp_path / "out", progress=None, **{"n_random": 0} | more)
 
@@ -288,7 +288,7 @@ def test_the_verdict_is_as_strong_as_the_numbers(
 
 
 def test_without_a_difference_the_test_is_calm() -> None:
-    """Of many experiments without a difference at most one in twenty comes out at p <= 0.05."""
+    """At most one in twenty experiments without a difference comes out at p <= 0.05."""
     rng = np.random.default_rng(0)
     values = rng.normal(8, 1, (2000, 6))
     share = np.mean([compare_groups(row[:3].tolist(), row[3:].tolist(), "random").p <= 0.05 for row in values])
@@ -456,8 +456,8 @@ def test_the_command_prints_the_table_and_writes_the_page(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--recipe", small_recipe, "--random", 1, "--out", tmp_path / "out", "--format", "markdown"]
-    code, said, errors = autohr(capsys, "compare-cells", V2, *options)
-    assert code == 0 and f"| {V2} | reconstruction |" in said and "random_0" in said, errors
+    code, printed, errors = autohr(capsys, "compare-cells", V2, *options)
+    assert code == 0 and f"| {V2} | reconstruction |" in printed and "random_0" in printed, errors
     assert (tmp_path / "out" / "results" / "report.html").is_file() and "report.html" in errors
     assert autohr(capsys, "compare-cells", V2, "--seeds", "0,x")[0] == 2
     assert autohr(capsys, "compare-cells", "--random", "0")[0] == 2

@@ -90,9 +90,9 @@ def ablation(folder: Path) -> Path:
         for k, bar in enumerate(panel.bars)
     ]
     folder.mkdir()
-    said = {"name": "nas", "panel": "c", "title": panel.title, "source": panel.source, "note": "A note."}
-    said |= {"protocol": "vipl-hr-fold1", "preset": "paper"}
-    (folder / "ablation.json").write_text(json.dumps(said | {"bars": bars}))
+    fields = {"name": "nas", "panel": "c", "title": panel.title, "source": panel.source, "note": "A note."}
+    fields |= {"protocol": "vipl-hr-fold1", "preset": "paper"}
+    (folder / "ablation.json").write_text(json.dumps(fields | {"bars": bars}))
     return folder
 
 
@@ -165,20 +165,20 @@ def test_the_page_is_written_beside_the_run_or_where_it_is_wanted(
 
 
 def test_an_evaluation_shows_scores_counts_groups_and_reasons(runs: dict[str, Path]) -> None:
-    said = words_of(render_run_page(runs["evaluation"])[0])
+    text = words_of(render_run_page(runs["evaluation"])[0])
     # Cells stand side by side: method, scored, MAE, and its interval below it.
-    assert "POS24 of 241.001.00 to 1.00" in said and "GREEN16 of 248.008.00 to 8.00" in said
-    assert "8 \u00d7 no face in it" in said
-    assert "<script>alert(1)</script>/1: excluded: no face in 300 of 300 frames" in said
-    assert "By scenario" in said and "still8.00 (8 of 12)1.00 (12 of 12)" in said
-    assert "7.00 bpm more than that of POS" in said and "Wilcoxon over 4 subjects" in said
-    assert "limits" in said and "24 readings scored of 24" in said
-    assert said.count("oracle (the reference's own wave)") == 2 and "oracle: the reference's own wave in place" in said
-    assert "Checked on simulated pulse waves" in said and "Its limits" in said
+    assert "POS24 of 241.001.00 to 1.00" in text and "GREEN16 of 248.008.00 to 8.00" in text
+    assert "8 \u00d7 no face in it" in text
+    assert "<script>alert(1)</script>/1: excluded: no face in 300 of 300 frames" in text
+    assert "By scenario" in text and "still8.00 (8 of 12)1.00 (12 of 12)" in text
+    assert "7.00 bpm more than that of POS" in text and "Wilcoxon over 4 subjects" in text
+    assert "limits" in text and "24 readings scored of 24" in text
+    assert text.count("oracle (the reference's own wave)") == 2 and "oracle: the reference's own wave in place" in text
+    assert "Checked on simulated pulse waves" in text and "Its limits" in text
     with pytest.raises(WindowsTooShort, match="20 s"):
         render_evaluation_page(runs["evaluation"], preset="physformer")
     rescored = words_of(render_evaluation_page(runs["evaluation"], preset="toolbox-2023"))
-    assert "0.75 to 2.5 Hz" in rescored and rescored != said
+    assert "0.75 to 2.5 Hz" in rescored and rescored != text
     with pytest.raises(UnknownName, match="Unknown preset"):
         render_evaluation_page(runs["evaluation"], preset="best")
 
@@ -187,26 +187,26 @@ def test_an_evaluation_of_thousands_of_windows_stays_small(
     runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("autohr.lab.reports.evaluation.MAX_POINTS", 10)
-    said = words_of(render_run_page(runs["evaluation"])[0])
-    assert "24 readings scored of 24; 8 of them drawn" in said
+    text = words_of(render_run_page(runs["evaluation"])[0])
+    assert "24 readings scored of 24; 8 of them drawn" in text
 
 
 def test_a_training_shows_its_best_and_its_recipe(runs: dict[str, Path]) -> None:
-    said = words_of(render_run_page(runs["training"])[0])
-    assert "step 40: MAE 8.00 bpm" in said and "r not defined" in said
-    assert "made/x/1: 180 frames; a clip has 200" in said and "a <b>title</b>" in said
-    assert "lr0.0001" in said
+    text = words_of(render_run_page(runs["training"])[0])
+    assert "step 40: MAE 8.00 bpm" in text and "r not defined" in text
+    assert "made/x/1: 180 frames; a clip has 200" in text and "a <b>title</b>" in text
+    assert "lr0.0001" in text
 
 
 def test_activations_ask_for_consent(runs: dict[str, Path]) -> None:
     text, _ = render_run_page(runs["activations"])
-    said = words_of(text)
-    assert "has to have the consent of the person" in said and "the best lag within one second" in said
-    assert "low level (after block 1)" in said and "high level (after block 3)" in said
+    words = words_of(text)
+    assert "has to have the consent of the person" in words and "the best lag within one second" in words
+    assert "low level (after block 1)" in words and "high level (after block 3)" in words
     assert text.count("<img") == 3 * 7
 
 
-def test_what_is_no_run_is_said(tmp_path: Path) -> None:
+def test_errors_name_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(AutoHRError, match="no run folder"):
         render_run_page(tmp_path)
     create_run(tmp_path / "odd", {"something": "else"})
@@ -270,7 +270,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_video_is_watched_by_two_nets_and_becomes_a_page(
+def test_activations_of_two_nets_over_a_video_become_a_page(
     video: Path, weights: dict[str, Path], tmp_path: Path
 ) -> None:
     names = [str(weights["physnet"]), str(weights["autohr"])]
@@ -282,8 +282,10 @@ def test_a_video_is_watched_by_two_nets_and_becomes_a_page(
             assert arrays[f"net{number}_crops"].shape == (len(t_s), 32, 32, 3)
             assert len(arrays[f"net{number}_low"]) == len(arrays[f"net{number}_high"]) == len(t_s)
         assert len(arrays["motion"]) == len(arrays["motion_t_s"]) >= 70 and len(arrays["true_bvp"]) >= 70
-    said = json.loads((run.results / "activations.json").read_text())["nets"]
-    assert [net["title"] for net in said] == ["PhysNet", "AutoHR"] and all(net["likeness"] is not None for net in said)
+    record = json.loads((run.results / "activations.json").read_text())["nets"]
+    assert [net["title"] for net in record] == ["PhysNet", "AutoHR"] and all(
+        net["likeness"] is not None for net in record
+    )
     assert words_of(render_run_page(run.root)[0]).count("low level (after block 1)") == 2
     with pytest.raises(BadRecipe, match="weights"):
         record_activations(video, names[:1], tmp_path / "run")
@@ -349,7 +351,7 @@ def test_commands_print_tables_and_make_pages(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("table", "4"), 2, "less than or equal to 3"),
         (("table", "1", "--runs", "x", "--make"), 2, "--make"),
@@ -370,9 +372,9 @@ def test_mistakes_on_the_command_line(
     tmp_path: Path,
     arguments: tuple[str, ...],
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found, out, err = autohr(capsys, *arguments)
     assert found == code and not out and "Traceback" not in err
-    assert said.replace(" ", "") in re.sub(r"[\s│]+", "", err)
+    assert message.replace(" ", "") in re.sub(r"[\s│]+", "", err)

@@ -170,7 +170,7 @@ def test_macc_of_the_toolbox_takes_any_shift_and_sign() -> None:
 
 
 def test_the_papers_video_is_the_mean_of_its_clips() -> None:
-    clips = [window("s", true, said, start_s=10.0 * k) for k, (true, said) in enumerate(((70, 66), (76, 90), (82, 84)))]
+    clips = [window("s", true, read, start_s=10.0 * k) for k, (true, read) in enumerate(((70, 66), (76, 90), (82, 84)))]
     (video,) = score(results(*clips), "paper", n_draws=0).units
     assert video.true_hr_bpm == pytest.approx(76.0)
     assert video.hr_bpm == pytest.approx(80.0, abs=1.5)
@@ -214,29 +214,29 @@ def test_figures_are_those_of_the_metrics_over_what_was_scored() -> None:
         window(
             f"s{k % 8}",
             true,
-            said,
+            estimated,
             start_s=10.0 * k,
             reliable=k % 3 > 0,
             groups={"light": "dim" if k % 2 else "bright"},
         )
-        for k, (true, said) in enumerate(pairs)
+        for k, (true, estimated) in enumerate(pairs)
     ]
     scores = score(results(*windows), n_draws=200)
     true = np.array([t for t, _ in pairs])
-    said = np.array([unit.hr_bpm for unit in scores.units], dtype=float)
-    np.testing.assert_allclose(said, [s for _, s in pairs], atol=0.1)
+    estimated = np.array([unit.hr_bpm for unit in scores.units], dtype=float)
+    np.testing.assert_allclose(estimated, [s for _, s in pairs], atol=0.1)
     overall = scores.overall
-    assert overall.mae_bpm == pytest.approx(metrics.mae(said, true))
-    assert overall.rmse_bpm == pytest.approx(metrics.rmse(said, true))
-    assert overall.sd_bpm == pytest.approx(metrics.sd(said, true))
-    assert overall.pearson_r == pytest.approx(metrics.pearson(said, true))
+    assert overall.mae_bpm == pytest.approx(metrics.mae(estimated, true))
+    assert overall.rmse_bpm == pytest.approx(metrics.rmse(estimated, true))
+    assert overall.sd_bpm == pytest.approx(metrics.sd(estimated, true))
+    assert overall.pearson_r == pytest.approx(metrics.pearson(estimated, true))
     is_reliable = np.arange(24) % 3 > 0
     assert overall.coverage == pytest.approx(is_reliable.mean())
-    assert overall.reliable_mae_bpm == pytest.approx(metrics.mae(said[is_reliable], true[is_reliable]))
+    assert overall.reliable_mae_bpm == pytest.approx(metrics.mae(estimated[is_reliable], true[is_reliable]))
     low, high = overall.intervals["mae_bpm"]
     assert overall.mae_bpm is not None and low < overall.mae_bpm < high
     dim = scores.groups["light"]["dim"]
-    assert dim.n == 12 and dim.mae_bpm == pytest.approx(metrics.mae(said[1::2], true[1::2]))
+    assert dim.n == 12 and dim.mae_bpm == pytest.approx(metrics.mae(estimated[1::2], true[1::2]))
     assert "dataset" not in scores.groups, "a group with one value splits nothing"
 
 
@@ -249,7 +249,7 @@ def test_a_method_without_waves_is_scored_by_its_rates_and_marked() -> None:
     assert not score(results(window("s", 60.0)), n_draws=0).rate_only
 
 
-def test_a_preset_that_reads_the_label_wave_says_where_there_is_none() -> None:
+def test_a_preset_that_reads_the_label_wave_names_windows_without_one() -> None:
     made = results(window("s", 60.0, true_bvp=None), window("t", 70.0))
     scores = score(made, "toolbox-2024", n_draws=0)
     assert [unit.why for unit in scores.units] == ["no reference wave", None]
@@ -273,7 +273,7 @@ def test_an_unknown_preset_is_named_with_the_known_ones() -> None:
         score(results(window("s", 60.0)), "toolbox")
 
 
-def test_presets_say_whence_they_are_and_what_they_assume() -> None:
+def test_presets_name_their_source_basis_and_limits() -> None:
     names = ["reference", "paper", "paper-filter", "toolbox-2023", "toolbox-2024", "physformer", "physbench"]
     assert list(PRESETS) == names
     for name, preset in PRESETS.items():
@@ -290,8 +290,8 @@ def test_the_table_shows_every_method_and_every_count(form: str) -> None:
     assert sheet.columns == COLUMNS and [row[0] for row in sheet.rows] == ["pos", "green"]
     assert sheet.rows[1][2] == "9.00" and sheet.rows[0][-1] == "6 of 7"
     text = " ".join(render_sheet(sheet, form).split())
-    for said in ("6 of 7 windows scored", "1 because the face was lost", "green +9.0", "p = 0.03"):
-        assert said in text.replace(r"\_", "_"), said
+    for words in ("6 of 7 windows scored", "1 because the face was lost", "green +9.0", "p = 0.03"):
+        assert words in text.replace(r"\_", "_"), words
     assert math.isclose(float(sheet.rows[0][1]), 0.0, abs_tol=0.05)
 
 
@@ -308,7 +308,7 @@ def test_a_group_is_a_table_too() -> None:
     assert [row[0] for row in sheet.rows] == ["a", "b"] and sheet.rows[0][-1] == "3 of 3"
 
 
-def test_nothing_scored_leaves_figures_unsaid() -> None:
+def test_nothing_scored_leaves_figures_empty() -> None:
     scores = score(results(window("s", 60.0, why="no face", **BLANK)))
     assert scores.overall == Figures(n=1, n_scored=0, n_reliable=0, n_subjects=0, coverage=0.0)
     assert scores_sheet([scores]).rows[0][1] == "-"
@@ -389,7 +389,7 @@ def test_the_papers_clips_are_read_by_the_spectrum_of_its_loss() -> None:
     assert [PRESETS["paper"].rate(sine(bpm, 30.0), FPS) for bpm in (40.0, 179.0)] == [40.0, 179.0]
 
 
-def test_what_the_papers_scoring_says_of_itself_is_measured() -> None:
+def test_the_errors_that_the_papers_preset_states_are_measured() -> None:
     """300 clips of 10 s, 80 +- 15 bpm, 30 frames per second: 0.34 bpm by the loss's spectrum, 9.1 by the filter."""
     rng = np.random.default_rng(0)
     made = [
@@ -397,9 +397,13 @@ def test_what_the_papers_scoring_says_of_itself_is_measured() -> None:
         for seed in range(300)
     ]
     true = np.array([one.mean_hr_bpm for one in made])
-    said = {name: np.array([PRESETS[name].rate(one.bvp, FPS) for one in made], float) for name in PRESETS}
+    estimated = {name: np.array([PRESETS[name].rate(one.bvp, FPS) for one in made], float) for name in PRESETS}
     found = {
-        name: (metrics.mae(said[name], true), metrics.rmse(said[name], true), metrics.pearson(said[name], true))
+        name: (
+            metrics.mae(estimated[name], true),
+            metrics.rmse(estimated[name], true),
+            metrics.pearson(estimated[name], true),
+        )
         for name in ("paper", "paper-filter")
     }
     assert found["paper"] == pytest.approx((0.335, 0.411, 0.9996), abs=0.02)

@@ -191,15 +191,15 @@ def test_names_of_operations_are_those_of_the_nets() -> None:
     assert {len(ops): tuple(map(str, ops)) for ops in (SPACE, SPACE_WITHOUT_TDC)} == search.OPS_OF
 
 
-def test_the_page_says_what_was_found(tmp_path: Path) -> None:
+def test_the_page_shows_the_cell_and_its_figures(tmp_path: Path) -> None:
     genotype = search_run(tmp_path)
     html = write_run_page(tmp_path).read_text()
     read(html)
-    said = words_of(html)
-    assert cell_words(genotype.as_dict()["cells"][0]) in said
+    text = words_of(html)
+    assert cell_words(genotype.as_dict()["cells"][0]) in text
     for words in ("7,890", "812 MiB", "61.0 s", "123,456 parameters", "1.25 GFLOP", "7.50", "No collapse was seen"):
-        assert words in said.replace("\u00a0", " "), words
-    assert "<b>search</b>" not in html and "<i>note</i>" not in html and "a <b>search</b>" in said
+        assert words in text.replace("\u00a0", " "), words
+    assert "<b>search</b>" not in html and "<i>note</i>" not in html and "a <b>search</b>" in text
     assert html.count("<svg") == 2 * 5 and len(set(re.findall(r' id="([^"]+)"', html))) == html.count(' id="')
     assert write_run_page(tmp_path).read_text() == html, "the same input, the same bytes"
 
@@ -219,18 +219,18 @@ def test_strengths_are_softmax_times_softmax_of_the_shown_epoch(tmp_path: Path) 
 def test_after_a_collapse_the_cell_of_the_last_sound_epoch_is_shown(tmp_path: Path) -> None:
     genotype = search_run(tmp_path, collapsed=True)
     found = read_search(tmp_path)
-    said = words_of(render_search_page(tmp_path))
+    text = words_of(render_search_page(tmp_path))
     assert found.genotype["name"] == genotype.name
     assert found.epochs[found.shown]["genotype"]["cells"] == genotype.as_dict()["cells"]
-    assert "It collapsed" in said and "epoch 4 was unsound (the last: 6 of the 6 edges" in said
-    assert "the cell above is of epoch 3" in said and "No collapse" not in said
+    assert "It collapsed" in text and "epoch 4 was unsound (the last: 6 of the 6 edges" in text
+    assert "the cell above is of epoch 3" in text and "No collapse" not in text
 
 
 @pytest.mark.parametrize("ops", [SPACE, SPACE_WITHOUT_TDC], ids=["nine", "seven"])
 def test_a_search_that_goes_on_has_a_page(tmp_path: Path, ops: tuple[Op, ...]) -> None:
     search_run(tmp_path, ops=ops, ended=False)
-    said = words_of(render_search_page(tmp_path))
-    assert "Not ended." in said and f"{len(ops)} candidate operations" in said
+    text = words_of(render_search_page(tmp_path))
+    assert "Not ended." in text and f"{len(ops)} candidate operations" in text
 
 
 def test_a_varied_search_has_maps_and_lines_for_each_block(tmp_path: Path) -> None:
@@ -254,13 +254,13 @@ def test_warm_up_is_where_the_architecture_has_no_loss(tmp_path: Path) -> None:
     assert read_search(tmp_path).frozen_epochs == 1
 
 
-def test_nothing_logged_and_damage_are_said(tmp_path: Path) -> None:
+def test_errors_name_a_search_without_an_epoch_and_a_damaged_one(tmp_path: Path) -> None:
     create_run(tmp_path / "new", {"kind": "search", "recipe": {}})
     with pytest.raises(AutoHRError, match="first epoch"):
         render_search_page(tmp_path / "new")
     search_run(tmp_path / "odd")
     result = tmp_path / "odd" / "results" / "search.json"
-    said = json.loads(result.read_text())
-    result.write_text(json.dumps(said | {"ops": said["ops"][:-1]}))
+    record = json.loads(result.read_text())
+    result.write_text(json.dumps(record | {"ops": record["ops"][:-1]}))
     with pytest.raises(AutoHRError, match="damaged"):
         render_search_page(tmp_path / "odd")

@@ -45,7 +45,7 @@ def write_people(root: Path, names: tuple[str, ...]) -> Path:
 
 
 @pytest.mark.slow
-def test_trained_judged_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_methods_are_trained_tested_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     learn = write_people(tmp_path / "learn", ("anna", "berta"))
     test = write_people(tmp_path / "test", ("carl", "dirk"))
     recordings = DATASETS["synthetic"].list_recordings(learn).recordings
@@ -96,7 +96,7 @@ def test_a_table_needs_a_cost_for_each_method() -> None:
         standing_sheets((), ())
 
 
-def test_trainings_are_told_from_their_own_files(tmp_path: Path) -> None:
+def test_the_table_of_trainings_is_made_from_their_files(tmp_path: Path) -> None:
     run = tmp_path / "physnet"
     (run / "results").mkdir(parents=True)
     recipe = {
@@ -108,10 +108,10 @@ def test_trainings_are_told_from_their_own_files(tmp_path: Path) -> None:
     (run / "config.json").write_text(json.dumps({"recipe": recipe}))
     (run / "results" / "fit.json").write_text(json.dumps({"step": 7, "best": {"mae_bpm": 3.0, "chance_mae_bpm": 30.0}}))
     (run / "results" / "data.json").write_text(json.dumps({"train": ["a/b/c"], "val": []}))
-    said = render_sheet(
+    words = render_sheet(
         training_sheet([Entrant("physnet", "physnet", None, run), Entrant("pos", "pos", None, None)]), "text"
     )
-    assert all(word in said for word in ("7 x 4", "160 x 64", "1 + 0", "3.00", "30.00", "A title"))
+    assert all(word in words for word in ("7 x 4", "160 x 64", "1 + 0", "3.00", "30.00", "A title"))
 
 
 def test_shipped_weights_have_their_own_row() -> None:
