@@ -157,7 +157,12 @@ _Range = Annotated[list[int], Field(min_length=2, max_length=2)] | None
 """First and last sample of a wave in the recording's .npy."""
 _StoredWindow: type[BaseModel] = create_model(  # type: ignore[call-overload]
     "_StoredWindow",
-    **{name: (hint, ...) for name, hint in get_type_hints(WindowResult).items() if name in _PLAIN},
+    # NaN is written as null.
+    **{
+        name: (hint | None if hint is float else hint, ...)
+        for name, hint in get_type_hints(WindowResult).items()
+        if name in _PLAIN
+    },
     **dict.fromkeys(_WAVES, (_Range, ...)),
 )
 
