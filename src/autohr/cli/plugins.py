@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 def find_plugins(group: str) -> dict[str, EntryPoint]:
     """Return name -> entry point of a group, none of them loaded. A name of ours cannot be taken by another package."""
     found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=group), key=lambda entry: package_of(entry) is not None):
+    for entry in sorted(entry_points(group=group), key=lambda entry: (package_of(entry) is not None, entry.name)):
         found.setdefault(entry.name, entry)
     return found
 
