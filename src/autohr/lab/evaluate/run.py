@@ -89,13 +89,11 @@ def crop_of(protocol: Protocol, method: Methods) -> CropConfig:
 
     Raises BadWeights where the nets of the folds were trained with different crops.
     """
-    crops = {(one.crop.stored_px, one.crop.box, one.crop.margin) for one in _each(method) if one.crop is not None}
-    if not crops:
-        return protocol.crop
+    crops = {one.crop.stored for one in _each(method) if one.crop is not None}
     if len(crops) > 1:
-        raise BadWeights(f"The folds' nets were trained with different crops, {sorted(crops)}; train them alike.")
-    size_px, box, margin = crops.pop()
-    return CropConfig(size_px=size_px, box=box, margin=margin)
+        listed = ", ".join(sorted(str(crop) for crop in crops))
+        raise BadWeights(f"The folds' nets were trained with different crops, {listed}; train them alike.")
+    return crops.pop() if crops else protocol.crop
 
 
 def find_protocol(protocol: Protocol | str) -> Protocol:
