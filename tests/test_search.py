@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from autohr.errors import AutoHRError, BadRecipe, BadWeights
@@ -30,12 +26,22 @@ from autohr.lab.search import recipe as following
 from autohr.lab.search.optimiser import SearchConfig, SearchResult, find_collapse, search, unrolled_gradient
 from autohr.lab.search.recipe import SearchRecipe, halves, read_search_recipe
 from autohr.lab.search.space import EDGES, SearchNet, SpaceConfig, cost_of, derive, measure_costs, strengths
-from autohr.lab.train import precision
 from autohr.lab.train.loop import Progress
 from autohr.lab.train.losses import LossConfig
-from autohr.lab.train.processes import join_processes
+from autohr.lab.train.processes import rank_and_world
 from autohr.lab.train.recipe import read_recipe, train
 from autohr.types import Float
+from loops import (
+    Killed,
+    MadeClip,
+    MadeSource,
+    kill_at,
+    made_clip,
+    run_in_two_processes,
+    state_bytes,
+    timeless_log,
+    wrong_convolutions,
+)
 from made import made_recording, pretend_cached, write_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,34 +52,24 @@ TIME_ONLY = LossConfig(time_weight=1.0, frequency_weight=0.0)
 COSTS = measure_costs(SPACE_OF_TEST, SIZE_PX, N_FRAMES)
 
 
-@dataclass(frozen=True)
-class FakeClip:
-    frames: NDArray[np.uint8]
-    bvp: Float
-    hr_bpm: float
-    fps: float = FPS
-
-
-class FakeSource:
-    """The brightness of a frame is a slow wave and, larger, noise that all its pixels share: no look at one frame,
-    however wide, tells one from the other, and a look at several does."""
+class FakeSource(MadeSource):
+    """The brightness of a frame is a slow wave and, larger, noise that all its pixels share: no view of one frame,
+    however wide, tells one from the other, and a view of several does."""
 
     n_windows = 4
 
     def __init__(self) -> None:
         self.drawn: list[tuple[int, ...]] = []
 
-    def draw(self, seed: Sequence[int]) -> FakeClip:
+    def draw(self, seed: Sequence[int], /) -> MadeClip:
         self.drawn.append(tuple(seed))
         rng = np.random.default_rng(list(seed))
-        hr_bpm = float(rng.uniform(45, 75))
-        bvp = np.sqrt(2) * np.sin(2 * np.pi * hr_bpm / 60 * np.arange(N_FRAMES) / FPS + rng.uniform(0, 6))
-        bright = 128 + 10 * bvp + 24 * rng.normal(size=N_FRAMES)
-        frames = bright[:, None, None, None] + rng.normal(0, 4, (SIZE_PX, SIZE_PX, 3))
-        return FakeClip(np.clip(np.rint(frames), 0, 255).astype(np.uint8), bvp, hr_bpm)
 
-    def window(self, i: int) -> FakeClip:
-        return self.draw([99, i])
+        def look(bvp: Float) -> Float:
+            bright = 128 + 10 * bvp + 24 * rng.normal(size=N_FRAMES)
+            return bright[:, None, None, None] + rng.normal(0, 4, (SIZE_PX, SIZE_PX, 3))
+
+        return made_clip(rng, float(rng.uniform(45, 75)), FPS, look, N_FRAMES)
 
 
 def config(**changes: Any) -> SearchConfig:
@@ -89,25 +85,17 @@ def net_of(space: SpaceConfig = SPACE_OF_TEST, seed: int = 7) -> SearchNet:
 
 
 def run_search(
-    folder: Path, settings: SearchConfig, net: SearchNet | None = None, **more: Any
+    folder: Path | Run, settings: SearchConfig, net: SearchNet | None = None, **more: Any
 ) -> tuple[Run, SearchResult, SearchNet]:
-    run = create_run(folder, {"kind": "search", "test": 1})
+    run = folder if isinstance(folder, Run) else create_run(folder, {})
     net = net or net_of()
     of_weights, of_alphas = more.pop("halves", (FakeSource(), FakeSource()))
     costs = more.pop("costs", COSTS)
     return run, search(net, of_weights, of_alphas, settings, run, costs=costs, loss=TIME_ONLY, **more), net
 
 
-def state_bytes(run: Run) -> bytes:
-    return (run.checkpoints / "resume.safetensors").read_bytes()
-
-
 def epochs_of(run: Run) -> list[dict[str, Any]]:
     return [record for record in run.read_log() if "epoch" in record]
-
-
-def timeless(run: Run) -> list[dict[str, Any]]:
-    return [{**record, "clips_per_s": 0, "wall_s": 0} for record in run.read_log()]
 
 
 # It finds what is there ------------------------------------------------------------------------------------------
@@ -245,25 +233,17 @@ def test_second_order_leaves_weights_and_running_means_alone(tmp_path: Path) -> 
 # It goes on ------------------------------------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.mark.parametrize("at_step", [1, 3])
 def test_killed_and_resumed_equals_never_killed(tmp_path: Path, at_step: int) -> None:
     settings = config(checkpoint_every=1, schedule="cosine", workers=1)
     whole, whole_result, whole_net = run_search(tmp_path / "whole", settings)
 
-    def kill(progress: Progress) -> None:
-        if progress.step == at_step + 1:
-            raise Killed
-
     with pytest.raises(Killed):
-        run_search(tmp_path / "parts", settings, progress=kill)
+        run_search(tmp_path / "parts", settings, progress=kill_at(at_step + 1))
     parts, parts_result, parts_net = run_search(tmp_path / "parts", settings, net_of(seed=12345))
     assert torch.equal(parts_net.alphas, whole_net.alphas) and torch.equal(parts_net.betas, whole_net.betas)
     assert state_bytes(parts) == state_bytes(whole)
-    assert parts_result == whole_result and timeless(parts) == timeless(whole)
+    assert parts_result == whole_result and timeless_log(parts) == timeless_log(whole)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills by signal")
@@ -290,37 +270,16 @@ def test_the_state_of_another_supernet_is_refused(tmp_path: Path) -> None:
         run_search(tmp_path, config(), net_of(dataclasses.replace(SPACE_OF_TEST, channels=6)))
 
 
-def _search_as_one_of_two(rank: int, folder: Path, port: int) -> SearchNet:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with join_processes("cpu") as joined:
-        assert joined == rank
-        # A start of its own, which the first process's replaces.
-        _, _, net = run_search(folder, config(), net_of(seed=7 + rank))
-    return net
-
-
-def _be_the_other(folder: Path, port: int) -> None:
-    _search_as_one_of_two(1, folder, port)
-    # As in test_train.py: torch's own ending was once seen to abort.
-    os._exit(0)
+def _search_as_one_of_two(run: Run) -> SearchNet:
+    # Initial weights of its own, which the first process's replace.
+    return run_search(run, config(), net_of(seed=7 + rank_and_world()[0]))[2]
 
 
 @pytest.mark.slow
 def test_two_processes_search_as_one_on_the_same_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batch norms see half a batch each, so not to the last digit: the clips are the same, and who leads is told."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    two = create_run(tmp_path / "two", {"kind": "search", "test": 1})
-    other = multiprocessing.get_context("spawn").Process(target=_be_the_other, args=(two.root, port))
-    other.start()
-    with monkeypatch.context() as here:
-        for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            here.setenv(name, "")
-        net_of_two = _search_as_one_of_two(0, two.root, port)
-    other.join()
-    assert other.exitcode == 0
+    """Batch norms see half a batch each, so not to the last digit; the clips are the same, and so is the log."""
+    two, net_of_two = run_in_two_processes(_search_as_one_of_two, tmp_path / "two", monkeypatch)
+    assert isinstance(net_of_two, SearchNet)
     one, _, net_of_one = run_search(tmp_path / "one", config())
     assert [sorted(record) for record in two.read_log()] == [sorted(record) for record in one.read_log()]
     torch.testing.assert_close(net_of_two.alphas, net_of_one.alphas, rtol=0, atol=0.05)
@@ -389,15 +348,8 @@ def test_a_loss_that_is_no_number_stops_with_advice(tmp_path: Path) -> None:
 
 
 def test_bf16_with_wrong_convolutions_searches_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_operation(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
-        values = sound(func, args, kwargs)
-        if "convolution_backward" in func.name() and args[0].dtype == torch.bfloat16:
-            values[1] = values[1] * 1e30
-        return values
-
     exact, _, _ = run_search(tmp_path / "exact", config())
-    sound = precision.run_operation
-    monkeypatch.setattr(precision, "run_operation", run_operation)
+    wrong_convolutions(monkeypatch, 1e30)
     notes: list[str] = []
     run, result, _ = run_search(
         tmp_path / "bf16",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from autohr.lab.nets import NETS, make_net
@@ -22,11 +20,11 @@ from autohr.lab.nets.synrhythm import synthetic_maps
 from autohr.lab.runs import Run, create_run
 from autohr.lab.train.batches import collate, net_input
 from autohr.lab.train.fit import FitConfig, FitResult, fit, parameter_groups
-from autohr.lab.train.loop import Progress
 from autohr.lab.train.losses import LossConfig, frequency_loss, rate_spectrum
 from autohr.lab.train.precision import in_precision
 from autohr.lab.train.steps import STEPS, Batch, Moment, hrcnn_rates, skin_masks
 from autohr.types import Float
+from loops import Killed, MadeClip, MadeSource, kill_at, made_clip, state_bytes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,32 +40,22 @@ SMALL: dict[str, dict[str, Any]] = {
 LOSS = {"hrcnn": LossConfig(variant="snr"), **dict.fromkeys(("autohr", "physnet"), LossConfig(variant="nll"))}
 
 
-@dataclass(frozen=True)
-class FakeClip:
-    frames: NDArray[np.uint8]
-    bvp: Float
-    hr_bpm: float
-    fps: float
-
-
-class FakeSource:
+class FakeSource(MadeSource):
     """Faces of noise, brown, in which green follows a sine; some are of 10 frames per second and some of 12."""
-
-    n_windows = 2
 
     def __init__(self, n_frames: int = 32, size_px: int = 32) -> None:
         self.n_frames, self.size_px = n_frames, size_px
 
-    def draw(self, seed: Sequence[int]) -> FakeClip:
+    def draw(self, seed: Sequence[int], /) -> MadeClip:
         rng = np.random.default_rng(list(seed))
         fps, hr_bpm = float(rng.choice([10.0, 12.0])), float(rng.uniform(60, 110))
-        bvp = np.sqrt(2) * np.sin(2 * np.pi * hr_bpm / 60 * np.arange(self.n_frames) / fps + rng.uniform(0, 6))
-        frames = np.array([170.0, 120, 100]) + rng.normal(0, 4, (self.n_frames, self.size_px, self.size_px, 3))
-        frames[..., 1] -= 4 * bvp[:, None, None]
-        return FakeClip(np.rint(frames).astype(np.uint8), bvp, hr_bpm, fps)
 
-    def window(self, i: int) -> FakeClip:
-        return self.draw([99, i])
+        def look(bvp: Float) -> Float:
+            frames = np.array([170.0, 120, 100]) + rng.normal(0, 4, (self.n_frames, self.size_px, self.size_px, 3))
+            frames[..., 1] -= 4 * bvp[:, None, None]
+            return frames
+
+        return made_clip(rng, hr_bpm, fps, look, self.n_frames)
 
 
 def small(name: str) -> nn.Module:
@@ -149,25 +137,16 @@ def run_fit(folder: Path, name: str, **more: Any) -> tuple[Run, FitResult]:
     return run, fit(small(name), source, source, config, run, loss=loss, learning=STEPS[name], guess_bpm=80.0, **more)
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [2, 3])
 def test_a_killed_training_in_stages_goes_on_bit_for_bit(tmp_path: Path, killed_at: int) -> None:
     """HR-CNN: the estimator begins at step 2 of 4, and the extractor goes on at step 3."""
     whole, whole_result = run_fit(tmp_path / "whole", "hrcnn")
 
-    def kill(progress: Progress) -> None:
-        if progress.step == killed_at + 1:
-            raise Killed
-
     with pytest.raises(Killed):
-        run_fit(tmp_path / "parts", "hrcnn", progress=kill)
+        run_fit(tmp_path / "parts", "hrcnn", progress=kill_at(killed_at + 1))
     parts, parts_result = run_fit(tmp_path / "parts", "hrcnn")
-    states = [(run.checkpoints / "resume.safetensors").read_bytes() for run in (whole, parts)]
-    assert states[0] == states[1] and parts_result == whole_result
+    assert state_bytes(parts) == state_bytes(whole) and parts_result == whole_result
     steps = [record for record in whole.read_log() if "loss" in record]
     assert [record["rate"] == 0 for record in steps] == [True] * 2 + [False] * 2
 

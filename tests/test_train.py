@@ -7,16 +7,13 @@ import math
 import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autohr.errors import AutoHRError, BadWeights
@@ -28,9 +25,19 @@ from autohr.lab.train.batches import ahead, collate, draw_batch, net_input
 from autohr.lab.train.fit import FitConfig, FitResult, counts_for_best, fit
 from autohr.lab.train.loop import Progress, advice, learning_rate, print_progress
 from autohr.lab.train.losses import LossConfig
-from autohr.lab.train.processes import join_processes
 from autohr.lab.train.steps import STEPS, Step
 from autohr.types import FaceClip, Float
+from loops import (
+    Killed,
+    MadeClip,
+    MadeSource,
+    kill_at,
+    made_clip,
+    run_in_two_processes,
+    state_bytes,
+    timeless_log,
+    wrong_convolutions,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,31 +46,22 @@ NLL = LossConfig(variant="nll")
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class FakeClip:
-    frames: NDArray[np.uint8]
-    bvp: Float
-    hr_bpm: float
-    fps: float = FPS
-
-
-class FakeSource:
+class FakeSource(MadeSource):
     """Clips of noise in which green follows a sine: 50 to 150 bpm, or one rate for all."""
 
     def __init__(self, n_windows: int = 6, hr_bpm: float | None = None) -> None:
         self.n_windows = n_windows
         self.hr_bpm = hr_bpm
 
-    def draw(self, seed: Sequence[int]) -> FakeClip:
+    def draw(self, seed: Sequence[int], /) -> MadeClip:
         rng = np.random.default_rng(list(seed))
-        hr_bpm = self.hr_bpm or float(rng.uniform(50, 150))
-        bvp = np.sqrt(2) * np.sin(2 * np.pi * hr_bpm / 60 * np.arange(N_FRAMES) / FPS + rng.uniform(0, 6))
-        frames = 120 + rng.normal(0, 4, (N_FRAMES, SIZE_PX, SIZE_PX, 3))
-        frames[..., 1] -= 6 * bvp[:, None, None]
-        return FakeClip(np.rint(frames).astype(np.uint8), bvp, hr_bpm)
 
-    def window(self, i: int) -> FakeClip:
-        return self.draw([99, i])
+        def look(bvp: Float) -> Float:
+            frames = 120 + rng.normal(0, 4, (N_FRAMES, SIZE_PX, SIZE_PX, 3))
+            frames[..., 1] -= 6 * bvp[:, None, None]
+            return frames
+
+        return made_clip(rng, self.hr_bpm or float(rng.uniform(50, 150)), FPS, look, N_FRAMES)
 
 
 class TinyNet(nn.Module):
@@ -92,15 +90,11 @@ def config(**changes: Any) -> FitConfig:
 
 
 def run_fit(
-    folder: Path, net: nn.Module, settings: FitConfig, source: FakeSource | None = None, **more: Any
+    folder: Path | Run, net: nn.Module, settings: FitConfig, source: FakeSource | None = None, **more: Any
 ) -> tuple[Run, FitResult]:
-    run = create_run(folder, {"test": 1})
+    run = folder if isinstance(folder, Run) else create_run(folder, {})
     source = source or FakeSource()
     return run, fit(net, source, more.pop("val", source), settings, run, loss=NLL, guess_bpm=100.0, **more)
-
-
-def state_bytes(run: Run) -> bytes:
-    return (run.checkpoints / "resume.safetensors").read_bytes()
 
 
 # It learns -------------------------------------------------------------------------------------------------------
@@ -145,21 +139,13 @@ def test_two_and_two_steps_equal_four_bit_for_bit(tmp_path: Path, ema: float) ->
     settings = config(ema=ema, schedule="cosine", warmup_steps=1, checkpoint_every=2)
     whole, whole_result = run_fit(tmp_path / "whole", tiny_net(stateful=True), settings)
 
-    class Killed(BaseException):
-        pass
-
-    def kill(progress: Progress) -> None:
-        if progress.step == 3:
-            raise Killed
-
     with pytest.raises(Killed):
-        run_fit(tmp_path / "parts", tiny_net(stateful=True), settings, progress=kill)
+        run_fit(tmp_path / "parts", tiny_net(stateful=True), settings, progress=kill_at(3))
     torch.manual_seed(12345)
     parts, parts_result = run_fit(tmp_path / "parts", TinyNet(stateful=True), settings)
     assert state_bytes(parts) == state_bytes(whole)
     assert parts_result == whole_result
-    logs = [[{**record, "clips_per_s": 0, "wall_s": 0} for record in run.read_log()] for run in (whole, parts)]
-    assert logs[0] == logs[1]
+    assert timeless_log(parts) == timeless_log(whole)
 
 
 def _train_until_killed(folder: Path) -> None:
@@ -229,39 +215,16 @@ def test_a_damaged_or_foreign_state_is_refused_in_one_line(tmp_path: Path) -> No
 # It shares work --------------------------------------------------------------------------------------------------
 
 
-def _train_as_one_of_two(rank: int, folder: Path, port: int) -> nn.Module:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with join_processes("cpu") as joined:
-        assert joined == rank
-        net = tiny_net()
-        run_fit(folder, net, config(steps=2))
+def _train_as_one_of_two(run: Run) -> nn.Module:
+    net = tiny_net()
+    run_fit(run, net, config(steps=2))
     return net
-
-
-def _be_the_other(folder: Path, port: int) -> None:
-    """The second process. It leaves without torch's own ending, which on a full machine was once seen to abort
-    ("terminate called without an active exception") after all work was done."""
-    _train_as_one_of_two(1, folder, port)
-    os._exit(0)
 
 
 @pytest.mark.slow
 def test_two_processes_make_the_steps_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the validation, which they share, and its best."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    two = create_run(tmp_path / "two", {"test": 1})
-    other = multiprocessing.get_context("spawn").Process(target=_be_the_other, args=(two.root, port))
-    other.start()
-    with monkeypatch.context() as here:
-        # Remembered by monkeypatch, so that no later test takes itself for one of two.
-        for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            here.setenv(name, "")
-        net_of_two = _train_as_one_of_two(0, two.root, port)
-    other.join()
-    assert other.exitcode == 0
+    two, net_of_two = run_in_two_processes(_train_as_one_of_two, tmp_path / "two", monkeypatch)
     one, _ = run_fit(tmp_path / "one", net_of_one := tiny_net(), config(steps=2))
     for mine, theirs in zip(net_of_one.parameters(), net_of_two.parameters(), strict=True):
         torch.testing.assert_close(theirs, mine, rtol=1e-4, atol=1e-6)
@@ -447,19 +410,6 @@ class FaultyNet(TinyNet):
         return bvp
 
 
-def faulty_convolution(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-    """Let convolutions give weight gradients of bf16 that are wrong by ``factor``."""
-
-    def run_operation(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
-        values = sound(func, args, kwargs)
-        if "convolution_backward" in func.name() and args[0].dtype == torch.bfloat16:
-            values[1] = values[1] * factor
-        return values
-
-    sound = precision.run_operation
-    monkeypatch.setattr(precision, "run_operation", run_operation)
-
-
 @pytest.mark.parametrize("factor", [2.0, 1e30, math.inf, math.nan])
 def test_bf16_with_wrong_convolutions_goes_on_in_fp32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], factor: float
@@ -467,19 +417,15 @@ def test_bf16_with_wrong_convolutions_goes_on_in_fp32(
     """A finite error of the gradient's own size, too; the run is then that of fp32 bit for bit, resumed or not."""
     settings = config(precision="bf16", checkpoint_every=2)
     exact, _ = run_fit(tmp_path / "exact", tiny_net(stateful=True), config(checkpoint_every=2))
-    faulty_convolution(monkeypatch, factor)
+    wrong_convolutions(monkeypatch, factor)
     whole, result = run_fit(tmp_path / "whole", tiny_net(stateful=True), settings, progress=print_progress)
     said = [line for line in capsys.readouterr().err.splitlines() if "bf16" in line]
     assert len(said) == 1 and "convolution_backward" in said[0] and "fit.precision = 'fp32'" in said[0]
     assert result.precision == "fp32" and state_bytes(whole) == state_bytes(exact)
     assert [record["precision"] for record in whole.read_log() if "precision" in record] == ["fp32"]
 
-    def kill(progress: Progress) -> None:
-        if progress.step == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_fit(tmp_path / "parts", tiny_net(stateful=True), settings, progress=kill)
+    with pytest.raises(Killed):
+        run_fit(tmp_path / "parts", tiny_net(stateful=True), settings, progress=kill_at(3))
     # Sound again: what was decided stands.
     monkeypatch.undo()
     parts, resumed = run_fit(tmp_path / "parts", tiny_net(stateful=True), settings)
@@ -530,12 +476,8 @@ def test_a_resumed_bf16_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     settings = config(precision="bf16", checkpoint_every=2)
     whole, _ = run_fit(tmp_path / "whole", tiny_net(stateful=True), settings)
 
-    def kill(progress: Progress) -> None:
-        if progress.step == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_fit(tmp_path / "parts", tiny_net(stateful=True), settings, progress=kill)
+    with pytest.raises(Killed):
+        run_fit(tmp_path / "parts", tiny_net(stateful=True), settings, progress=kill_at(3))
     parts, _ = run_fit(tmp_path / "parts", tiny_net(stateful=True), settings)
     assert state_bytes(parts) == state_bytes(whole)
 
@@ -585,12 +527,8 @@ def test_a_step_without_a_finite_gradient_is_left_out_and_told(
 def test_skipped_steps_are_counted_over_a_resume(tmp_path: Path) -> None:
     settings = config(steps=30, val_every=30, checkpoint_every=1)
 
-    def kill(progress: Progress) -> None:
-        if progress.step == 8:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_fit(tmp_path, flaky_net(*range(2, 30)), settings, progress=kill)
+    with pytest.raises(Killed):
+        run_fit(tmp_path, flaky_net(*range(2, 30)), settings, progress=kill_at(8))
     # Steps 2 to 6 were left out and kept in the file; the one after that at which it was killed is made again.
     with pytest.raises(AutoHRError, match=r"step 11: .*10 in a row"):
         run_fit(tmp_path, flaky_net(*range(30)), settings)
@@ -656,13 +594,9 @@ def test_a_resumed_run_in_stages_has_the_same_best(
 ) -> None:
     maes = (1.0, 2.0, 8.0, 9.0)
 
-    def kill(progress: Progress) -> None:
-        if progress.step == killed_at:
-            raise KeyboardInterrupt
-
     scores(monkeypatch, *maes)
-    with pytest.raises(KeyboardInterrupt):
-        run_fit(tmp_path, tiny_net(), config(steps=8), learning=in_stages(), progress=kill)
+    with pytest.raises(Killed):
+        run_fit(tmp_path, tiny_net(), config(steps=8), learning=in_stages(), progress=kill_at(killed_at))
     scores(monkeypatch, *maes[killed_at // 2 :])
     _, result = run_fit(tmp_path, tiny_net(), config(steps=8), learning=in_stages())
     assert result.best is not None and result.best["step"] == 6
@@ -671,13 +605,10 @@ def test_a_resumed_run_in_stages_has_the_same_best(
 def test_a_best_of_an_earlier_stage_in_an_old_file_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def kill(progress: Progress) -> None:
-        if progress.step == 3:
-            raise KeyboardInterrupt
 
     scores(monkeypatch, 1.0, 2.0, 9.0, 8.0)
-    with pytest.raises(KeyboardInterrupt):
-        run_fit(tmp_path, tiny_net(), config(steps=8), progress=kill)
+    with pytest.raises(Killed):
+        run_fit(tmp_path, tiny_net(), config(steps=8), progress=kill_at(3))
     scores(monkeypatch, 2.0, 9.0, 8.0)
     _, result = run_fit(tmp_path, tiny_net(), config(steps=8), learning=in_stages())
     assert result.best is not None and result.best["step"] == 8
