@@ -49,7 +49,7 @@ def test_the_limit_itself_is_within() -> None:
     assert metrics.within(np.array([65.0, 65.1]), np.array([60.0, 60.0])) == 0.5
 
 
-def test_what_cannot_be_said_is_nan_and_what_is_wrong_is_refused() -> None:
+def test_what_is_not_defined_is_nan_and_what_is_wrong_is_refused() -> None:
     one = np.array([70.0])
     assert math.isnan(metrics.sd(one, one)) and math.isnan(metrics.pearson(one, one))
     assert math.isnan(metrics.pearson(np.full(9, 71.3), np.arange(9.0) + 60))
@@ -169,8 +169,8 @@ def test_mae_and_rmse_of_every_published_row(name: str) -> None:
     rows = json.loads((ORACLES / f"{name}.json").read_text())
     assert len(rows) >= 90
     for row in rows:
-        time_true, time_said = np.array(row["timeGT"]), np.array(row["timeES"])
-        true = np.array(row["bpmGT"])[np.abs(time_true[None, :] - time_said[:, None]).argmin(axis=1)]
+        time_true, time_predicted = np.array(row["timeGT"]), np.array(row["timeES"])
+        true = np.array(row["bpmGT"])[np.abs(time_true[None, :] - time_predicted[:, None]).argmin(axis=1)]
         predicted = np.array(row["bpmES"])
         assert metrics.mae(predicted, true) == pytest.approx(row["MAE"][0], abs=1e-6)
         assert metrics.rmse(predicted, true) == pytest.approx(row["RMSE"][0], abs=1e-6)

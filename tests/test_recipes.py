@@ -76,7 +76,7 @@ def test_the_papers_recipe_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('net = "autohr"\n[fit]\nsteps = 1\nlearning_rate = 1', r"\[fit\] has no field 'learning_rate'.*lr, "),
         ('net = "autohr"\n[fit]\nbatchsize = 1', "Did you mean 'batch_size'"),
@@ -94,10 +94,10 @@ def test_the_papers_recipe_is_the_papers() -> None:
         ('net = "autohr"\ntitle = 2020-01-01', "use numbers, text"),
     ],
 )
-def test_mistakes_are_explained_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_mistakes_are_explained_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    with pytest.raises(BadRecipe, match=said) as caught:
+    with pytest.raises(BadRecipe, match=message) as caught:
         read_recipe(path)
     assert "\n" not in str(caught.value) and "mine.toml" in str(caught.value)
 
@@ -114,7 +114,7 @@ def test_a_recipe_changes_some_of_its_base(tmp_path: Path) -> None:
         read_recipe(path)
 
 
-def test_a_missing_recipe_is_said(tmp_path: Path) -> None:
+def test_a_missing_recipe_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadRecipe, match="There is no recipe"):
         read_recipe(tmp_path / "none.toml")
 
@@ -126,8 +126,8 @@ def test_overrides_change_one_field_and_are_checked_alike() -> None:
     assert (recipe.fit.lr, recipe.data.cache, recipe.augment.erase) == (3e-4, "some/where", False)
     assert recipe.net_config["channels"] == 12 and recipe.title == "t"
     assert recipe.fit.steps == read_recipe(path).fit.steps
-    for wrong, said in (("fit.lr", "section.key=value"), ("fit.ler=1", "mean 'lr'"), ("net.x=1", "not a section")):
-        with pytest.raises(BadRecipe, match=said):
+    for wrong, message in (("fit.lr", "section.key=value"), ("fit.ler=1", "mean 'lr'"), ("net.x=1", "not a section")):
+        with pytest.raises(BadRecipe, match=message):
             read_recipe(path, [wrong])
 
 
@@ -165,7 +165,7 @@ def test_resume_needs_a_run(small_recipe: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_what_this_machine_cannot_do_is_said(
+def test_what_this_machine_cannot_do_is_reported(
     small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -176,7 +176,7 @@ def test_what_this_machine_cannot_do_is_said(
         train(small_recipe, out=tmp_path / "run")
 
 
-def test_what_a_net_cannot_be_is_said(small_recipe: Path, tmp_path: Path) -> None:
+def test_what_a_net_cannot_be_is_reported(small_recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="Known: autohr"):
         train(small_recipe, ["net=autohrr"], out=tmp_path / "run")
     with pytest.raises(BadRecipe, match=r"\[net_config\].*no field 'chanels'"):
@@ -276,7 +276,7 @@ def test_only_a_small_text_file_is_read_as_a_recipe(tmp_path: Path, read: Callab
     (tmp_path / "junk.toml").write_bytes(bytes(range(1, 128)))
     (tmp_path / "deep.toml").write_text("a = " + "[" * 20_000)
     (tmp_path / "folder.toml").mkdir()
-    for path, said in (
+    for path, message in (
         (Path(os.devnull).with_name("zero"), "device, pipe or socket"),
         (tmp_path / "pipe.toml", "device, pipe or socket"),
         (tmp_path / "sparse.toml", "10000000000 bytes"),
@@ -286,7 +286,7 @@ def test_only_a_small_text_file_is_read_as_a_recipe(tmp_path: Path, read: Callab
         (tmp_path / "folder.toml", "is a folder"),
         (tmp_path / "none.toml", "There is no recipe"),
     ):
-        with pytest.raises(BadRecipe, match=said) as refused:
+        with pytest.raises(BadRecipe, match=message) as refused:
             read(path)
         assert "\n" not in str(refused.value)
 

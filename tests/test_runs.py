@@ -101,15 +101,15 @@ def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path) -> 
         raise RuntimeError
     assert read_json(path) == {"n": 1}
     assert list(tmp_path.iterdir()) == [path]
-    for content, said in ((b"{", "is not JSON"), (b"\xff", "is not UTF-8")):
+    for content, message in ((b"{", "is not JSON"), (b"\xff", "is not UTF-8")):
         write_bytes(path, content)
-        with pytest.raises(AutoHRError, match=said):
+        with pytest.raises(AutoHRError, match=message):
             read_json(path)
     with pytest.raises(AutoHRError, match="There is no"):
         read_json(tmp_path / "none.json")
 
 
-def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for write in (
         lambda: write_json(tmp_path / "nowhere" / "a.json", 1),
@@ -189,7 +189,7 @@ def test_what_is_no_regular_file_is_refused_without_reading(tmp_path: Path) -> N
     with huge.open("wb") as file:
         file.truncate(10 * 2**30)
     junk.write_bytes(b"\x00\xff\xfe")
-    for path, said in (
+    for path, message in (
         (Path("/dev/zero"), "is a device, pipe or socket; give the table as a regular file"),
         (pipe, "is a device, pipe or socket"),
         (tmp_path, "is a folder; give the table itself"),
@@ -200,7 +200,7 @@ def test_what_is_no_regular_file_is_refused_without_reading(tmp_path: Path) -> N
         (tmp_path / ("x" * 300), "Cannot read table"),
     ):
         for read in (read_limited, read_limited_text, check_file):
-            with pytest.raises(BadRecipe, match=said) as caught:
+            with pytest.raises(BadRecipe, match=message) as caught:
                 read(path, "table", 100, BadRecipe)
             assert "\n" not in str(caught.value)
     with pytest.raises(BadRecipe, match=r"is not UTF-8 text \(byte 1 "):
@@ -248,11 +248,11 @@ def test_open_streams_have_names(capfd: pytest.CaptureFixture[str]) -> None:
     assert own_stream(Path("/dev/stdout")) == 1 and own_stream(Path("/dev/fd/7")) == 7
     assert own_stream(Path("/dev/null")) is None
     with open_output(Path("/dev/stdout")) as stream:
-        stream.write(b"told\n")
-    assert capfd.readouterr().out == "told\n"
+        stream.write(b"line\n")
+    assert capfd.readouterr().out == "line\n"
 
 
-def test_long_names_are_written_and_too_long_ones_are_said(tmp_path: Path) -> None:
+def test_long_names_are_written_and_too_long_ones_are_reported(tmp_path: Path) -> None:
     longest = tmp_path / ("\u00e9" * 125 + ".json")
     write_json(longest, 1)
     assert read_json(longest) == 1 and list(tmp_path.iterdir()) == [longest]

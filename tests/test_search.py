@@ -163,11 +163,11 @@ def test_what_a_run_holds(tmp_path: Path) -> None:
         read_genotype(run.results / "genotype_epoch_01.json").cells
         == Genotype.from_dict(epochs_of(run)[0]["genotype"]).cells
     )
-    said = json.loads((run.results / "search.json").read_text())
-    assert said["genotype"] == result.genotype.as_dict() and said["edges"] == [list(edge) for edge in EDGES]
-    assert said["ops"] == [str(op) for op in SPACE] and said["kind"] == "shared" and said["epochs"] == 2
-    assert said["n_parameters_supernet"] == sum(weight.numel() for weight in net.weights())
-    assert said["wall_s"] > 0 and said["stopped_by"] is None
+    content = json.loads((run.results / "search.json").read_text())
+    assert content["genotype"] == result.genotype.as_dict() and content["edges"] == [list(edge) for edge in EDGES]
+    assert content["ops"] == [str(op) for op in SPACE] and content["kind"] == "shared" and content["epochs"] == 2
+    assert content["n_parameters_supernet"] == sum(weight.numel() for weight in net.weights())
+    assert content["wall_s"] > 0 and content["stopped_by"] is None
     assert len(words) == 2 and "the architecture rests" in words[0] and "node 2: " in words[1]
 
 
@@ -296,12 +296,12 @@ def fallen_net(op: str) -> SearchNet:
     return net
 
 
-@pytest.mark.parametrize(("op", "said"), [("skip", "6 of the 6 edges"), ("none", "'none' has 0.9")])
-def test_collapse_is_seen(op: str, said: str) -> None:
+@pytest.mark.parametrize(("op", "message"), [("skip", "6 of the 6 edges"), ("none", "'none' has 0.9")])
+def test_collapse_is_seen(op: str, message: str) -> None:
     net = fallen_net(op)
     genotype = derive(net.alphas, net.betas, SPACE, "shared", "x", "")
     why = find_collapse(genotype, net, config())
-    assert why is not None and why.startswith(said)
+    assert why is not None and why.startswith(message)
     sound = fallen_net("conv_3x1x1")
     assert find_collapse(derive(sound.alphas, sound.betas, SPACE, "shared", "x", ""), sound, config()) is None
 
@@ -311,9 +311,9 @@ def test_on_stop_the_search_ends_early_and_says_so(tmp_path: Path) -> None:
     run, result, _ = run_search(tmp_path, settings, fallen_net("skip"))
     assert (result.stopped_by, result.epochs) == ("collapse", 3) and result.collapse is not None
     assert [record["collapsed"] for record in epochs_of(run)] == [False, True, True]
-    said = json.loads((run.results / "search.json").read_text())
-    assert said["stopped_by"] == "collapse" and "skips" in said["collapse"]
-    assert any("No epoch after the rest was sound" in note for note in said["notes"])
+    content = json.loads((run.results / "search.json").read_text())
+    assert content["stopped_by"] == "collapse" and "skips" in content["collapse"]
+    assert any("No epoch after the rest was sound" in note for note in content["notes"])
     _, again, _ = run_search(tmp_path, settings, fallen_net("skip"))
     assert again == result
 
@@ -388,7 +388,7 @@ def test_many_steps_in_a_row_end_a_search_with_advice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"warmup_epochs": 2}, "0 to 1"),
         ({"steps_per_epoch": 0}, "steps_per_epoch\n.*greater than 0"),
@@ -400,8 +400,8 @@ def test_many_steps_in_a_row_end_a_search_with_advice(tmp_path: Path) -> None:
         ({"most_none": 0.0}, "most_none"),
     ],
 )
-def test_configs_that_contradict_themselves_are_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_configs_that_contradict_themselves_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         config(**changes)
 
 
@@ -432,7 +432,7 @@ def test_the_papers_recipe_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[search]\nalpha_ler = 1", r"\[search\] has no field 'alpha_ler'.*Did you mean 'alpha_lr'"),
         ("[space]\nkind = 'both'", "space.*'shared' or 'varied'"),
@@ -442,10 +442,10 @@ def test_the_papers_recipe_is_the_papers() -> None:
         ("[fit]\nsteps = 3", "no field 'fit'"),
     ],
 )
-def test_mistakes_are_explained_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_mistakes_are_explained_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    with pytest.raises(BadRecipe, match=said) as caught:
+    with pytest.raises(BadRecipe, match=message) as caught:
         read_search_recipe(path)
     assert "\n" not in str(caught.value) and "mine.toml" in str(caught.value)
 
@@ -486,8 +486,8 @@ def test_a_recipe_is_followed_to_a_genotype_that_trains(small_search: Path, tmp_
     found = following.search(small_search, ["search.seed=3"], out=tmp_path / "run", progress=None)
     assert found.search.genotype is not None and read_genotype(found.genotype) == found.search.genotype
     assert "recipe tiny, shared, with TDC, on synthetic, seed 3" in found.search.genotype.origin
-    config_said = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config_said["kind"] == "search" and config_said["recipe"]["search"]["seed"] == 3
+    run_config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert run_config["kind"] == "search" and run_config["recipe"]["search"]["seed"] == 3
     data = json.loads((tmp_path / "run" / "results" / "data.json").read_text())
     assert len(data["weights"]) == len(data["architecture"]) == 2
     assert not set(data["weights"]) & set(data["architecture"])
@@ -502,21 +502,21 @@ def test_a_recipe_is_followed_to_a_genotype_that_trains(small_search: Path, tmp_
 
     training = write_recipe(tmp_path)
     given = [f"net_config.genotype={found.genotype}", "fit.steps=1"]
-    # The cell itself goes into the recipe, so that a run says what it was when the file is gone.
+    # The cell itself goes into the recipe, so that a run holds it when the file is gone.
     assert read_recipe(training, given).net_config["genotype"] == found.search.genotype.as_dict()
     result = train(training, given, out=tmp_path / "trained", progress=None)
     assert result.weights.exists()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(None, "There is no genotype"), ("{}", "is not a genotype: .*missing"), ("[", "not a genotype")],
 )
-def test_a_genotype_file_that_is_none_is_explained(tmp_path: Path, content: str | None, said: str) -> None:
+def test_a_genotype_file_that_is_none_is_explained(tmp_path: Path, content: str | None, message: str) -> None:
     file = tmp_path / "cell.json"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(BadRecipe, match=said):
+    with pytest.raises(BadRecipe, match=message):
         read_recipe(FOLDER / "autohr_cpu.toml", [f"net_config.genotype={file}"])
 
 

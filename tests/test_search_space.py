@@ -278,9 +278,9 @@ def test_counted_cost_is_that_of_the_network(kind: Any, costs: Costs) -> None:
         clip = torch.zeros(1, 3, N_FRAMES, SIZE_PX, SIZE_PX)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         net(clip)
-    said = cost_of(genotype, costs)
-    assert said["parameters"] == sum(parameter.numel() for parameter in net.parameters())
-    assert said["gflop_per_s"] == pytest.approx(counter.get_total_flops() * 30 / N_FRAMES / 1e9, rel=1e-9)
+    content = cost_of(genotype, costs)
+    assert content["parameters"] == sum(parameter.numel() for parameter in net.parameters())
+    assert content["gflop_per_s"] == pytest.approx(counter.get_total_flops() * 30 / N_FRAMES / 1e9, rel=1e-9)
     assert Costs.from_dict(json.loads(json.dumps(costs.as_dict()))) == costs
 
 
@@ -340,7 +340,7 @@ def test_latency_is_measured_on_this_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"channels": 6, "partial": 4}, "multiple of partial=4"),
         ({"kind": "both"}, "'shared' or 'varied'"),
@@ -348,6 +348,6 @@ def test_latency_is_measured_on_this_machine() -> None:
         ({"widen": 0}, "widen\n.*greater than"),
     ],
 )
-def test_spaces_that_cannot_be_built_are_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_spaces_that_cannot_be_built_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         SpaceConfig(**changes)

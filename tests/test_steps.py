@@ -1,4 +1,4 @@
-"""What nets learn from a batch: every line of the table lowers its loss, and stages go on bit for bit."""
+"""Learning from a batch: every line of the table lowers its loss, and stages go on bit for bit."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_the_same_frames_shown_twice_as_fast_have_twice_the_rate(name: str) -> N
     with torch.inference_mode():
         slow, fast, usual = net(clip, torch.tensor([15.0])), net(clip, torch.tensor([30.0])), net(clip)
     assert torch.allclose(2 * slow, fast) and torch.equal(fast, usual)
-    assert 30 < float(usual) < 150, "an untrained net says about what people have"
+    assert 30 < float(usual) < 150, "an untrained net gives a rate that people have"
 
 
 def test_beats_per_frame_there_and_back() -> None:

@@ -263,7 +263,7 @@ def test_ahead_keeps_order_and_passes_errors_on() -> None:
         next(results)
 
 
-# What it says ----------------------------------------------------------------------------------------------------
+# What it reports ---------------------------------------------------------------------------------------------------
 
 
 def test_a_loss_that_is_no_number_stops_with_advice(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_curves_of_an_empty_log_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"steps": None}, "exactly one"),
         ({"epochs": 2.0}, "exactly one"),
@@ -361,8 +361,8 @@ def test_curves_of_an_empty_log_are_refused(tmp_path: Path) -> None:
         ({"clip_norm": -1.0}, "clip_norm"),
     ],
 )
-def test_configs_that_contradict_themselves_are_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_configs_that_contradict_themselves_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         config(**changes)
 
 
@@ -372,7 +372,7 @@ def test_epochs_become_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
-def test_cuda_where_there_is_none_is_said(tmp_path: Path) -> None:
+def test_cuda_where_there_is_none_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no CUDA device"):
         run_fit(tmp_path, tiny_net(), config(device="cuda"))
 
@@ -419,8 +419,8 @@ def test_bf16_with_wrong_convolutions_goes_on_in_fp32(
     exact, _ = run_fit(tmp_path / "exact", tiny_net(stateful=True), config(checkpoint_every=2))
     wrong_convolutions(monkeypatch, factor)
     whole, result = run_fit(tmp_path / "whole", tiny_net(stateful=True), settings, progress=print_progress)
-    said = [line for line in capsys.readouterr().err.splitlines() if "bf16" in line]
-    assert len(said) == 1 and "convolution_backward" in said[0] and "fit.precision = 'fp32'" in said[0]
+    message = [line for line in capsys.readouterr().err.splitlines() if "bf16" in line]
+    assert len(message) == 1 and "convolution_backward" in message[0] and "fit.precision = 'fp32'" in message[0]
     assert result.precision == "fp32" and state_bytes(whole) == state_bytes(exact)
     assert [record["precision"] for record in whole.read_log() if "precision" in record] == ["fp32"]
 
@@ -503,7 +503,7 @@ def flaky_net(*bad: int) -> FlakyNet:
     return FlakyNet(bad)
 
 
-def test_a_step_without_a_finite_gradient_is_left_out_and_told(
+def test_a_step_without_a_finite_gradient_is_left_out_and_logged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Weights, optimiser, averages and batch norm are as if the step had not been."""
@@ -536,9 +536,9 @@ def test_skipped_steps_are_counted_over_a_resume(tmp_path: Path) -> None:
 
 def test_many_steps_in_a_row_end_the_run_with_advice_that_helps(tmp_path: Path) -> None:
     settings = config(steps=30, val_every=30)
-    with pytest.raises(AutoHRError, match=r"step 12: .*10 in a row.*Lower fit\.lr.*fit\.clip_norm") as told:
+    with pytest.raises(AutoHRError, match=r"step 12: .*10 in a row.*Lower fit\.lr.*fit\.clip_norm") as refused:
         run_fit(tmp_path / "a", flaky_net(*range(3, 30)), settings)
-    assert "precision" not in str(told.value) and "\n" not in str(told.value)
+    assert "precision" not in str(refused.value) and "\n" not in str(refused.value)
     _, result = run_fit(tmp_path / "b", flaky_net(*(i for i in range(30) if i % 10)), settings)
     assert result.step == 30 and result.n_skipped == 27
     with pytest.raises(AutoHRError, match="step 3: "):
@@ -546,10 +546,10 @@ def test_many_steps_in_a_row_end_the_run_with_advice_that_helps(tmp_path: Path) 
 
 
 def test_the_advice_names_what_is_not_yet_set() -> None:
-    said = advice(config(), "bf16", 1e-2, "fit")
-    assert "--set fit.precision=fp32" in said and "fit.clip_norm=1" in said
-    said = advice(config(clip_norm=1.0), "fp32", 1e-2, "search")
-    assert "precision" not in said and "clip_norm" not in said and "search.lr" in said
+    message = advice(config(), "bf16", 1e-2, "fit")
+    assert "--set fit.precision=fp32" in message and "fit.clip_norm=1" in message
+    message = advice(config(clip_norm=1.0), "fp32", 1e-2, "search")
+    assert "precision" not in message and "clip_norm" not in message and "search.lr" in message
 
 
 def test_one_process_with_a_fault_decides_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ def fit(
     stopped_by = loop.go()
     state = loop.state
     if loop.rank == 0 and save_weights is not None:
-        save_weights(run.checkpoints / LAST, loop.judged, state.last or {})
+        save_weights(run.checkpoints / LAST, loop.validated, state.last or {})
     return FitResult(state.step, loop.n_steps, state.last, state.best, stopped_by, loop.precision, state.n_skipped)
 
 
@@ -175,7 +175,7 @@ class _Fit(Loop):
         self.optimiser = make(groups, lr=config.lr, weight_decay=config.weight_decay)
         if config.ema:
             self.averaged = copy.deepcopy(self.net).requires_grad_(False)
-        self.judged = self.net if self.averaged is None else self.averaged
+        self.validated = self.net if self.averaged is None else self.averaged
         self.load()
         best = self.state.best
         if best is not None and not counts_for_best(learning, best["step"], n_steps):
@@ -238,7 +238,7 @@ class _Fit(Loop):
         if self.val is None:
             return
         state = self.state
-        val = self.validate(self.judged, self.val, self.config.val_windows, self.guess_bpm)
+        val = self.validate(self.validated, self.val, self.config.val_windows, self.guess_bpm)
         state.last = {"step": state.step, **val}
         is_best = counts_for_best(self.learning, state.step, self.n_steps) and (
             state.best is None or state.last["mae_bpm"] < state.best["mae_bpm"]
@@ -247,7 +247,7 @@ class _Fit(Loop):
             state.best = state.last
         self.log({"val": state.last})
         if self.rank == 0 and is_best and self.save_weights is not None:
-            self.save_weights(self.run.checkpoints / BEST, self.judged, state.last)
+            self.save_weights(self.run.checkpoints / BEST, self.validated, state.last)
         self.show(Progress(where.step, where.n_steps, where.loss, where.clips_per_s, where.eta_s, state.last))
 
 

@@ -111,7 +111,7 @@ class _Comparison(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.fault: str | None = None
-        self._seen: set[Any] = set()
+        self._compared: set[Any] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -120,8 +120,8 @@ class _Comparison(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.fault is None and func in COMPARED_OPERATIONS:
             leaves = tree_leaves((args, kwargs))
             kind = (func, *((value.shape, value.stride()) if _is_tensor(value) else repr(value) for value in leaves))
-            if kind not in self._seen and any(_is_bf16(value) for value in leaves):
-                self._seen.add(kind)
+            if kind not in self._compared and any(_is_bf16(value) for value in leaves):
+                self._compared.add(kind)
                 self.fault = _compare(func, args, kwargs)
         return func(*args, **kwargs)
 

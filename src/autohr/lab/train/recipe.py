@@ -113,7 +113,7 @@ class DataRecipe:
 
     @property
     def learning(self) -> Step:
-        """How the net learns from a batch."""
+        """Way of learning of the net."""
         return STEPS["autohr"]
 
     @property
@@ -138,7 +138,7 @@ class Recipe(DataRecipe):
 
     @property
     def learning(self) -> Step:
-        """How the net learns from a batch."""
+        """Way of learning of the net."""
         return STEPS[self.net]
 
 
