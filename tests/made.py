@@ -76,7 +76,11 @@ def made_recording(subject: int, n_frames: int = 80, fps: float = 16.0, *, has_b
 
 
 def pretend_cached(monkeypatch: pytest.MonkeyPatch, recordings: Sequence[CachedRecording]) -> None:
-    """Recipes of trainings and searches find ``recordings`` in their cache; its folder need only exist."""
+    """Recipes of trainings and searches find ``recordings`` in their cache; its folder need only exist.
+
+    No ONNX file is written at the end, which takes seconds.
+    """
+    monkeypatch.setattr("autohr.lab.train.recipe.export_beside", lambda weights: None)
     monkeypatch.setattr("autohr.lab.train.recipe.open_cached", lambda *_, **__: list(recordings))
 
 

@@ -17,10 +17,12 @@ from autohr.lab.datasets import augment
 from autohr.lab.evaluate.recipe import read_recipe as read_evaluation
 from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets._checkpoint import load_net, read_header
+from autohr.lab.nets._export import export_beside
 from autohr.lab.recipes.files import FOLDER, find_recipe, shipped_recipes
 from autohr.lab.search.recipe import read_search_recipe
 from autohr.lab.train.loop import Progress
 from autohr.lab.train.recipe import parse_recipe, read_recipe, train
+from autohr.runtime import load_onnx
 from made import made_recording, pretend_cached
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -135,7 +137,10 @@ def test_overrides_change_one_field_and_are_checked_alike() -> None:
 
 
 @pytest.mark.slow
-def test_train_leaves_weights_that_load_curves_and_a_log(small_recipe: Path, tmp_path: Path) -> None:
+def test_train_leaves_weights_that_load_curves_and_a_log(
+    small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autohr.lab.train.recipe.export_beside", export_beside)
     seen: list[Progress] = []
     result = train(small_recipe, ["fit.seed=3"], out=tmp_path / "run", progress=seen.append)
     net, header = load_net(result.weights)
@@ -146,14 +151,20 @@ def test_train_leaves_weights_that_load_curves_and_a_log(small_recipe: Path, tmp
     assert header["measured_accuracy"]["n_windows"] == 1
     assert header["input"]["size_px"] == 16 and header["input"]["n_frames"] == 64
     assert result.curves.exists() and seen[-1].val is not None
+    assert load_onnx(result.weights.with_suffix(".onnx")).header["net"] == "autohr"
     data = json.loads((tmp_path / "run" / "results" / "data.json").read_text())
     assert len(data["train"]) == 4 and len(data["val"]) == 1 and not set(data["train"]) & set(data["val"])
 
+    def fail(weights: Path) -> None:
+        raise AutoHRError("Not today.")
+
+    monkeypatch.setattr("autohr.lab.train.recipe.export_beside", fail)
     again = train(small_recipe, ["fit.seed=3"], out=tmp_path / "run", resume=True, progress=None)
     assert again.fit == result.fit
     with pytest.raises(BadRecipe, match=r"recipe\.fit\.seed: 3 there, 4 now"):
         train(small_recipe, ["fit.seed=4"], out=tmp_path / "run", progress=None)
-    train(small_recipe, ["fit.seed=4", "fit.steps=1"], out=tmp_path / "run", overwrite=True, progress=None)
+    train(small_recipe, ["fit.seed=4", "fit.steps=1"], out=tmp_path / "run", overwrite=True, progress=seen.append)
+    assert seen[-1].note == "No ONNX file: Not today."
     assert read_header(result.weights)["provenance"]["recipe"]["fit"]["steps"] == 1
 
 

@@ -179,14 +179,16 @@ def search(
     BadWeights
         The run's resume.safetensors is damaged or belongs to another supernet.
     """
-    loop = _Search(
-        net, weight_half, alpha_half, config, run, Budget(config.most, costs), loss or LossConfig(), progress
-    )
-    loop.name, loop.origin, loop.guess_bpm, loop.say = name, origin, guess_bpm, say
+    per_epoch = config.steps_per_epoch or max(1, math.ceil(weight_half.n_windows / config.batch_size))
+    loop = _Search(net, config, run, config.epochs * per_epoch, STEPS["autohr"], loss or LossConfig(), progress)
+    loop.weight_half, loop.alpha_half, loop.per_epoch = weight_half, alpha_half, per_epoch
+    loop.budget, loop.guess_bpm = Budget(config.most, costs), guess_bpm
+    loop.name, loop.origin, loop.say = name, origin, say
     loop.derive_cell("A check that any cell is within the budget.")
+    loop.prepare()
     stopped_by = loop.go()
     state, kept = loop.state, loop.kept
-    epochs = state.step // loop.per_epoch
+    epochs = state.step // per_epoch
     ending = (kept["why"], loop.precision, state.n_skipped)
     if state.step < loop.n_steps and not kept["over"]:
         return SearchResult(state.step, loop.n_steps, epochs, None, stopped_by, *ending)
@@ -230,25 +232,18 @@ class _Search(Loop):
     section, subject = "search", "The search"
     config: SearchConfig
     net: SearchNet
+    weight_half: Source
+    alpha_half: Source
+    per_epoch: int
+    budget: Budget
+    guess_bpm: float
     name: str
     origin: str
-    guess_bpm: float
     say: Callable[[str], None] | None
 
-    def __init__(
-        self,
-        net: SearchNet,
-        weight_half: Source,
-        alpha_half: Source,
-        config: SearchConfig,
-        run: Run,
-        budget: Budget,
-        loss: LossConfig,
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.per_epoch = config.steps_per_epoch or max(1, math.ceil(weight_half.n_windows / config.batch_size))
-        super().__init__(net, config, run, config.epochs * self.per_epoch, STEPS["autohr"], loss, progress)
-        self.weight_half, self.alpha_half, self.budget = weight_half, alpha_half, budget
+    def prepare(self) -> None:
+        """Make the optimiser, and load the checkpoint."""
+        net, config = self.net, self.config
         self.weights, self.architecture = net.weights(), net.architecture()
         # One optimiser, for one state to save: each group has its own numbers, and rests where it has no gradient.
         alphas = {"lr": config.alpha_lr, "weight_decay": config.alpha_weight_decay, "betas": ALPHA_BETAS}

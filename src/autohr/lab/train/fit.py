@@ -135,13 +135,15 @@ def fit(
     """
     if guess_bpm is None:
         guess_bpm = float(np.mean([train.draw([config.seed, 0, i]).hr_bpm for i in range(64)]))
-    loop = _Fit(net, train, val, config, run, learning or STEPS["autohr"], loss or LossConfig(), progress)
-    loop.guess_bpm, loop.save_weights = guess_bpm, save_weights
+    n_steps = config.steps or max(1, math.ceil(float(config.epochs or 0) * train.n_windows / config.batch_size))
+    loop = _Fit(net, config, run, n_steps, learning or STEPS["autohr"], loss or LossConfig(), progress)
+    loop.train, loop.val, loop.guess_bpm, loop.save_weights = train, val, guess_bpm, save_weights
+    loop.prepare()
     stopped_by = loop.go()
     state = loop.state
     if loop.rank == 0 and save_weights is not None:
         save_weights(run.checkpoints / LAST, loop.validated, state.last or {})
-    return FitResult(state.step, loop.n_steps, state.last, state.best, stopped_by, loop.precision, state.n_skipped)
+    return FitResult(state.step, n_steps, state.last, state.best, stopped_by, loop.precision, state.n_skipped)
 
 
 class _Fit(Loop):
@@ -149,27 +151,18 @@ class _Fit(Loop):
 
     section, subject = "fit", "Training"
     config: FitConfig
+    train: Source
+    val: Source | None
     guess_bpm: float
     save_weights: SaveWeights | None
 
-    def __init__(
-        self,
-        net: nn.Module,
-        train: Source,
-        val: Source | None,
-        config: FitConfig,
-        run: Run,
-        learning: Step,
-        loss: LossConfig,
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        n_steps = config.steps or max(1, math.ceil(float(config.epochs or 0) * train.n_windows / config.batch_size))
-        super().__init__(net, config, run, n_steps, learning, loss, progress)
-        self.train, self.val = train, val
+    def prepare(self) -> None:
+        """Make the optimiser and the running mean, and load the checkpoint."""
+        config, learning = self.config, self.learning
         on_gpus = self.world > 1 and self.device.type == "cuda"
         if on_gpus and config.sync_batch_norm:
-            self.net = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-        self.groups = parameter_groups(self.net, learning, n_steps)
+            self.net = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # type: ignore[no-untyped-call]
+        self.groups = parameter_groups(self.net, learning, self.n_steps)
         make: Callable[..., torch.optim.Optimizer] = OPTIMISERS[config.optimiser]
         groups = [{"params": group} for group in self.groups.values()]
         self.optimiser = make(groups, lr=config.lr, weight_decay=config.weight_decay)
@@ -178,15 +171,14 @@ class _Fit(Loop):
         self.validated = self.net if self.averaged is None else self.averaged
         self.load()
         best = self.state.best
-        if best is not None and not counts_for_best(learning, best["step"], n_steps):
+        if best is not None and not counts_for_best(learning, best["step"], self.n_steps):
             # Written before the rule that only the last stage counts.
             self.state.best = None
         if self.world > 1:
             # Where parts rest, DDP must find out which; elsewhere that would cost time.
             rests = learning.rates is not None
-            self.model = DistributedDataParallel(
-                self.net, [self.device] if on_gpus else None, find_unused_parameters=rests
-            )
+            devices = [self.device] if on_gpus else None
+            self.model = DistributedDataParallel(self.net, devices, find_unused_parameters=rests)
 
     def draw(self, step: int) -> tuple[Batch, None]:
         """Draw the batch of a step."""

@@ -29,7 +29,7 @@ from pydantic.dataclasses import dataclass as checked
 from torch import nn
 
 import autohr
-from autohr.errors import BadRecipe, BadRecording, UnknownName
+from autohr.errors import AutoHRError, BadRecipe, BadRecording, UnknownName
 from autohr.files import read_json, write_json
 from autohr.frontend import CropConfig
 from autohr.lab.datasets.augment import AugmentConfig
@@ -38,6 +38,7 @@ from autohr.lab.datasets.clips import ClipSource, at_clock
 from autohr.lab.datasets.folds import holdout, k_folds, subject_key
 from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets._checkpoint import load_net, save_weights
+from autohr.lab.nets._export import export_beside
 from autohr.lab.nets._genotype import read_genotype
 from autohr.lab.recipes.files import read_recipe_table
 from autohr.lab.recipes.parsing import STRICT, parse_as
@@ -148,7 +149,7 @@ class TrainResult:
 
     run: Path
     weights: Path
-    """The best weights by validation."""
+    """The best weights by validation; a file NAME.onnx lies beside NAME.safetensors when the training is over."""
     curves: Path
     """Plot of losses and errors, SVG."""
     fit: FitResult
@@ -422,8 +423,24 @@ def train(
         if rank == 0:
             curves, _ = draw_curves(run)
             write_json(run.results / "fit.json", dataclasses.asdict(result))
-    best = run.checkpoints / BEST
-    return TrainResult(folder, best if best.exists() else run.checkpoints / LAST, curves, result)
+        best = run.checkpoints / BEST
+        weights = best if best.exists() else run.checkpoints / LAST
+        if rank == 0 and result.stopped_by is None:
+            try:
+                _export(weights)
+            except AutoHRError as error:
+                run.log({"note": f"No ONNX file: {error}"})
+                if progress is not None:
+                    done = (result.n_steps, result.n_steps, math.nan, 0.0, 0.0)
+                    progress(Progress(*done, note=f"No ONNX file: {error}"))
+    return TrainResult(folder, weights, curves, result)
+
+
+def _export(weights: Path) -> None:
+    """Write the weights as ONNX too, unless a repeated call finds that done."""
+    onnx = weights.with_suffix(".onnx")
+    if not onnx.exists() or onnx.stat().st_mtime < weights.stat().st_mtime:
+        export_beside(weights)
 
 
 def run_config(recipe: Recipe) -> dict[str, Any]:
