@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+import autohr
 from autohr.measure import summarise
-from autohr.meter import Meter
 
 
 def frames(source: int | str) -> Iterator[tuple[NDArray[np.uint8], float]]:
@@ -33,7 +33,7 @@ def frames(source: int | str) -> Iterator[tuple[NDArray[np.uint8], float]]:
 
 def main(source: int | str) -> None:
     """Print one line for each window of 10 s, and the rate over the whole time."""
-    meter = Meter()
+    meter = autohr.Meter()
     readings = []
     try:
         for frame, t_s in frames(source):
