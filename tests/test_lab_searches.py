@@ -122,8 +122,10 @@ def test_every_cell_is_trained_alike_and_only_once(small_recipe: Path, tmp_path:
     html = write_run_page(out).read_text()
     read(html)
     assert "It is not shown that search beats random cells" in words_of(html) and html.count("<svg") == 2 * 7
-    judged_on = "2 windows of 3 recordings of 3 held-out subjects"
-    assert f"bpm, on {judged_on}; " in render_sheet(sheet, "markdown") and f"bpm, on {judged_on}. " in words_of(html)
+    held_out_words = "2 windows of 3 recordings of 3 held-out subjects"
+    assert f"bpm, on {held_out_words}; " in render_sheet(
+        sheet, "markdown"
+    ) and f"bpm, on {held_out_words}. " in words_of(html)
 
     # A file of before windows were counted: it is read, and does not say more than it knows.
     file = out / "results" / "comparison.json"
@@ -338,7 +340,7 @@ def test_a_bar_without_a_cell_is_searched_on_those_it_may_learn_from(
 ) -> None:
     """Searched first, on the training's recordings but for the fold that is tested, then trained with what came out."""
     asked: dict[str, tuple[Path, list[str]]] = {}
-    judged: dict[str, Recipe] = {}
+    trained: dict[str, Recipe] = {}
 
     def pretend_search(recipe_path: Path, overrides: Sequence[str], out: Path, **_: object) -> Genotype:
         key = out.parent.name
@@ -346,8 +348,8 @@ def test_a_bar_without_a_cell_is_searched_on_those_it_may_learn_from(
         kind = "varied" if "space.kind=varied" in overrides else "shared"
         return Genotype(f"found_{key}", kind, GENOTYPES[V2].cells * (4 if kind == "varied" else 1), "A test.")
 
-    def pretend_judge(recipe_path: Path, overrides: Sequence[str], *_: object, label: str, **__: object) -> object:
-        judged[label.removeprefix("nas-")] = read_recipe(recipe_path, overrides)
+    def pretend_evaluate(recipe_path: Path, overrides: Sequence[str], *_: object, label: str, **__: object) -> object:
+        trained[label.removeprefix("nas-")] = read_recipe(recipe_path, overrides)
         return None
 
     class NoFigures:
@@ -356,7 +358,7 @@ def test_a_bar_without_a_cell_is_searched_on_those_it_may_learn_from(
         notes = ()
 
     monkeypatch.setattr(ablations, "search_cell", pretend_search)
-    monkeypatch.setattr(ablations, "evaluate_net", pretend_judge)
+    monkeypatch.setattr(ablations, "evaluate_net", pretend_evaluate)
     monkeypatch.setattr(ablations, "score", lambda *_: NoFigures)
     monkeypatch.setattr(ablations, "open_prepared", lambda *_: None)
     monkeypatch.setattr(ablations, "subjects_of_folds", lambda *_: {1: ["d/one", "d/two"], 2: ["d/three"]})
@@ -369,16 +371,19 @@ def test_a_bar_without_a_cell_is_searched_on_those_it_may_learn_from(
         synthetic=synthetic,
     )
     keys = ["shared_tdc", "shared", "varied_tdc", "varied"]
-    assert list(asked) == keys and list(judged) == ["none", *keys]
+    assert list(asked) == keys and list(trained) == ["none", *keys]
     for key in keys:
         path, overrides = asked[key]
         assert path.name == ("search_cpu.toml" if synthetic else "search_paper.toml")
         assert overrides.index('data.cache="elsewhere"') > overrides.index("data.cache='mine'"), "the training's wins"
         assert "data.val_subjects=['d/one', 'd/two']" in overrides and "search.epochs=1" in overrides
-        assert judged[key].net == "autohr" and judged[key].data.cache == "elsewhere"
-        assert judged[key].net_config["genotype"]["name"] == f"found_{key}"
-        assert judged[key].fit.steps == judged["none"].fit.steps and judged[key].fit.epochs == judged["none"].fit.epochs
-    assert judged["none"].net == "physnet"
+        assert trained[key].net == "autohr" and trained[key].data.cache == "elsewhere"
+        assert trained[key].net_config["genotype"]["name"] == f"found_{key}"
+        assert (
+            trained[key].fit.steps == trained["none"].fit.steps
+            and trained[key].fit.epochs == trained["none"].fit.epochs
+        )
+    assert trained["none"].net == "physnet"
     assert ("NOT the paper's" in result.note, "synthetic" in result.title) == (synthetic, synthetic)
     assert result.protocol == ("synthetic-fold1" if synthetic else "vipl-hr-fold1")
 

@@ -1,4 +1,4 @@
-"""All methods in one table: trained, judged on other people, and what they cost."""
+"""All methods in one table: trained, tested on other people, and what they cost."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_methods_are_trained_tested_and_timed(tmp_path: Path, capsys: pytest.Cap
     page = (out / "results" / "standings.md").read_text()
     assert all(word in page for word in ("| pos |", "| physnet |", "768,577", "motion: still", "1 x 1"))
 
-    # Everything is there: nothing is trained, judged or timed again.
+    # Everything is there: nothing is trained, tested or timed again.
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     argv = ["compare-methods", str(test), "--out", str(out), "--train-cache", str(tmp_path / "cache")]
     argv += [part for one in TINY for part in ("--set", one)]

@@ -5,8 +5,8 @@
     EVALUATION/results/     the results of all folds' nets on their test subjects (``evaluate.results``)
 
 Training and testing take their folds from one place, ``evaluate.protocols.folds_of``, so no net is tested on a face
-that it was trained on. Within a training, the fold's subjects are watched as it goes on, but they choose nothing: the
-weights of the last step are tested, not the best by validation, which would be the best by test.
+that it was trained on. The fold's subjects validate the training, but they choose nothing: the weights of the last step
+are tested, not the best by validation, which would be the best by test.
 
 Everything goes on where it was stopped, by the same call: a training in its steps, an evaluation in its recordings.
 """
