@@ -24,6 +24,7 @@ from autohr.lab.nets._rates import SPREAD_BPM
 from autohr.methods import load_method
 from autohr.weights.header import HEADER, ONNX_SCHEMA, read_header
 from made import run
+from test_methods import clip as face_clip
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -114,6 +115,15 @@ def test_every_net_gives_what_torch_gives(name: str, tmp_path: Path, capfd: pyte
         (found,) = session.run(None, fed)
         assert found.shape == exact.shape and found.dtype == np.float32
         assert np.abs(found - exact).max() < TOLERANCE * (max(exact.std(), 1e-3) if wave else SPREAD_BPM), size
+
+    given = face_clip(4.0)
+    by_onnx, by_torch = load_method(weights=out), load_method(weights=weights)
+    assert by_onnx.name == by_torch.name == name and by_onnx.crop == by_torch.crop
+    if by_torch.rate is not None:
+        assert by_onnx.rate is not None and by_onnx.rate(given) == pytest.approx(by_torch.rate(given), abs=0.02)
+    else:
+        bvp = by_torch.wave(given).bvp
+        np.testing.assert_allclose(by_onnx.wave(given).bvp, bvp, atol=2e-3 * bvp.std())
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -382,29 +381,6 @@ def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_weights_for_a_loaded_method_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="load_method"):
         measure("x.mp4", load_method("pos"), weights="autohr")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="This system does not fork.")
-def test_a_net_that_has_run_runs_in_a_forked_child_too() -> None:
-    """multiprocessing forks by default on Linux up to Python 3.13, and so does `gunicorn --preload`."""
-    code = """
-import multiprocessing, numpy as np
-from autohr.methods import find_weights
-from autohr.runtime import load_onnx
-
-net = load_onnx(find_weights("autohr", None)[0])
-clip = np.random.default_rng(0).random((1, 3, 32, 32, 32), dtype=np.float32)
-before = net.run(clip, 30.0)
-
-def in_child(_):
-    return net.run(clip, 30.0)
-
-with multiprocessing.get_context("fork").Pool(1) as pool:
-    after = pool.map_async(in_child, [0]).get(timeout=60)[0]
-assert np.abs(after - before).max() < 1e-3 * before.std(), (after, before)
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
 def test_a_formula_does_not_wait_for_torch() -> None:
