@@ -36,6 +36,7 @@ import json
 import mmap
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,17 +267,9 @@ def prepare(
     """Read, check, crop and cache recordings. What is already there and unchanged is kept.
 
     Memory does not grow with the length of a video. The disk needs about twice a recording's crops while it is made.
-
-    Parameters
-    ----------
-    root
-        Folder of the cache, for any number of datasets and crop settings.
-    workers
-        Processes; one for each processor if None. 1 works in this process.
-    progress
-        Called with (done, total, entry) after each recording, in the order in which they end.
-    detector
-        Finds faces; the shipped one if None. It is not part of the key: another one needs another root.
+    ``root`` holds any number of datasets and crop settings. ``workers`` counts processes, one for each processor if
+    None; 1 works in this process. ``progress`` is called with (done, total, entry) after each recording, in the order
+    in which they end. ``detector`` finds faces, the shipped one if None; another one needs another root.
 
     Raises
     ------
@@ -292,8 +285,8 @@ def prepare(
     if workers < 1:
         raise ValueError(f"workers={workers} must be 1 or more.")
     ids = [recording.id for recording in recordings]
-    if len(set(ids)) < len(ids):
-        twice = next(one for one in ids if ids.count(one) > 1)
+    twice, count = Counter(ids).most_common(1)[0] if ids else ("", 0)
+    if count > 1:
         raise ValueError(f"Two recordings have the id {twice!r}; ids must be unique.")
     check_official_folds(recordings)
     home = cache_folder(root, config)
