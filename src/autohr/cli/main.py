@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -62,6 +64,17 @@ class CommandGroup(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
 
+def help_text(function: Callable[..., Any]) -> str:
+    """Return the docstring of a command with each paragraph in one line, which typer then wraps.
+
+    Examples
+    --------
+    >>> print(help_text(help_text).splitlines()[0])
+    Return the docstring of a command with each paragraph in one line, which typer then wraps.
+    """
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(function) or "")
+
+
 def load_command(entry: EntryPoint) -> Any:
     """Return the command of an entry point. One that cannot be imported says so when it is called, not before."""
     package = package_of(entry)
@@ -84,7 +97,8 @@ def load_command(entry: EntryPoint) -> Any:
             return function(*arguments, **options)
 
     one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    one.command(entry.name, rich_help_panel=f"From {package}" if package else PLUGIN_PANEL)(run)
+    panel = f"From {package}" if package else PLUGIN_PANEL
+    one.command(entry.name, rich_help_panel=panel, help=help_text(function))(run)
     return typer.main.get_command(one)
 
 
@@ -97,7 +111,7 @@ app = typer.Typer(
     help="Measure the heart rate of a person from a video of the face.\n\n" + NOT_MEDICAL,
 )
 for command, name in ((measure, "measure"), (live, "live"), (serve, "serve"), (demo, "demo"), (list_command, "list")):
-    app.command(name)(command)
+    app.command(name, help=help_text(command))(command)
 
 
 def _print_version(is_wanted: bool) -> None:
