@@ -39,7 +39,6 @@ pytest.importorskip("websockets", reason="the page needs pip install 'autohr[ser
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from autohr.cli.main import main
 from autohr.service.app import PAGE_FILES, Service
 from autohr.service.config import ServiceConfig
 from autohr.service.frames import HEAD, JPEG, RGB, pack_frame, parse_frame
@@ -47,6 +46,7 @@ from autohr.service.guard import is_our_name, is_same_origin
 from autohr.service.results import Result, Results
 from autohr.service.server import open_port, running
 from autohr.service.uploads import shown_name
+from made import run
 
 CONFIG = ServiceConfig(method="pos", max_upload_bytes=8_000_000, max_session_s=60.0)
 TOKEN = "a token of enough letters"
@@ -124,8 +124,7 @@ def finished(port: int, upload: dict[str, Any]) -> dict[str, Any]:
     return upload
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Messages
+# -- messages
 
 
 def test_a_message_gives_back_its_picture() -> None:
@@ -197,8 +196,7 @@ def test_any_change_of_a_jpeg_is_a_picture_or_a_refusal() -> None:
     assert outcomes == {"picture", "refused"}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The door
+# -- the door
 
 
 @pytest.mark.parametrize(
@@ -290,8 +288,7 @@ def test_a_config_that_would_be_unsafe_is_refused(changes: dict[str, Any], words
         replace(CONFIG, **changes)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The page
+# -- the page
 
 
 def test_the_page_is_whole_and_asks_no_other_host(served: tuple[int, Service]) -> None:
@@ -329,8 +326,7 @@ def test_results_go_by_number_and_by_age() -> None:
     assert len(results) == 0 and results.find(keys[2]) is None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Uploads
+# -- uploads
 
 
 @pytest.mark.slow
@@ -457,8 +453,7 @@ def test_a_name_is_only_shown(given: str, shown: str) -> None:
     assert shown_name(given) == shown
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The camera
+# -- the camera
 
 
 @pytest.mark.slow
@@ -558,8 +553,7 @@ def test_silence_and_length_end_a_session() -> None:
             assert words in hear(link, "result")["why"]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The server
+# -- the server
 
 
 def test_a_slow_or_huge_head_is_let_go_of() -> None:
@@ -577,16 +571,13 @@ def test_a_slow_or_huge_head_is_let_go_of() -> None:
         assert ask(port, "GET", "/")[0] == 200
 
 
-def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with open_port(replace(CONFIG, port=0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(AutoHRError, match="--port"):
             open_port(replace(CONFIG, port=port))
-        monkeypatch.setattr(sys, "argv", ["autohr", "serve", "--method", "pos", "--port", str(port)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-    assert stop.value.code == 1
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+        code, _, err = run(capsys, "serve", "--method", "pos", "--port", port)
+    assert code == 1 and len(err.strip().splitlines()) == 1
 
 
 def test_without_the_extra_the_pip_line_is_printed(
@@ -595,10 +586,8 @@ def test_without_the_extra_the_pip_line_is_printed(
     for module in [name for name in sys.modules if name.startswith("autohr.service")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    monkeypatch.setattr(sys, "argv", ["autohr", "serve", "--method", "pos"])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 1 and "pip install 'autohr[serve]'" in capsys.readouterr().err
+    code, _, err = run(capsys, "serve", "--method", "pos")
+    assert code == 1 and "pip install 'autohr[serve]'" in err
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ PICTURES_PER_S = "1000 * (seen.at(-1)[1] - seen[0][1]) / (seen.at(-1)[0] - seen[
 
 
 class Watch:
-    """What a page must never do: say an error, or ask another host."""
+    """Recorder of what a page must never do: report an error, or ask another host."""
 
     def __init__(self, page: Any, port: int) -> None:
         self.wrong: list[str] = []

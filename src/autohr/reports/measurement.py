@@ -140,9 +140,7 @@ def render_measurement_page(
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# From a result to what the template shows
-# ---------------------------------------------------------------------------------------------------------------------
+# -- from a result to what the template shows
 
 
 def _view_file(result: Measurement | Refusal, anchor: str) -> _FileView:
@@ -206,9 +204,7 @@ def _group_reasons(windows: Sequence[Window]) -> tuple[tuple[int, str], ...]:
     return tuple(out)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Charts
-# ---------------------------------------------------------------------------------------------------------------------
+# -- charts
 
 
 def _chart_rate(face: FaceMeasurement, duration_s: float, anchor: str) -> Chart:
