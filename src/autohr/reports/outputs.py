@@ -13,12 +13,13 @@ the page shows a replacement mark.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from autohr.errors import AutoHRError, escape_controls
 from autohr.files import cannot_write, make_folder, open_output, own_stream, replacing, utf8, work_file
@@ -49,11 +50,10 @@ class ResultFiles:
             Printed on the page, see ``write_measurement_page``.
         """
         self._json_out, self._html_out = json_out, html_out
-        self._csv = None if csv_out is None else _CsvFile(csv_out)
+        self._csv_out, self._csv = csv_out, _GrowingFile(csv_out)
         self._is_array, self._made_at, self._command = is_array, made_at, command
-        self._lines = _WorkFile(
-            work_file(json_out) if json_out is not None and is_array and _is_plain(json_out) else None
-        )
+        has_work_file = json_out is not None and is_array and _is_plain(json_out)
+        self._lines = _GrowingFile(work_file(json_out) if json_out is not None and has_work_file else None)
         self._results: list[Measurement | Refusal] = []
         self._n_results = 0
 
@@ -67,11 +67,14 @@ class ResultFiles:
         """
         self._n_results += 1
         if self._json_out is not None:
-            self._lines.append(json.dumps(as_json(result, error_kind), allow_nan=False))
+            self._lines.append(json.dumps(as_json(result, error_kind), allow_nan=False).encode() + b"\n")
         if self._html_out is not None:
             self._results.append(result)
-        if self._csv is not None:
-            self._csv.append(result)
+        if self._csv_out is not None:
+            text = readings_csv([result], header=self._n_results == 1)
+            if _is_terminal(self._csv_out):
+                text = escape_controls(text, keep_newlines=True)
+            self._csv.append(utf8(text))
 
     def finish(self) -> list[str]:
         """Write the rest; return one sentence for each output that could not be written.
@@ -85,7 +88,7 @@ class ResultFiles:
         """
         errors: list[str] = []
         broken: BrokenPipeError | None = None
-        for write in (self._finish_csv, self._finish_json, self._finish_page) if self._n_results else ():
+        for write in (self._csv.close, self._finish_json, self._finish_page) if self._n_results else ():
             try:
                 write()
             except AutoHRError as error:
@@ -95,10 +98,6 @@ class ResultFiles:
         if broken is not None:
             raise broken
         return errors
-
-    def _finish_csv(self) -> None:
-        if self._csv is not None:
-            self._csv.close()
 
     def _finish_json(self) -> None:
         if self._json_out is None:
@@ -119,8 +118,8 @@ class ResultFiles:
         is_file = own_stream(self._json_out) is None
         if self._is_array:
             yield "["
-        for number, line in enumerate(self._lines):
-            text = json.dumps(json.loads(line), indent=1) if is_file else line.rstrip("\n")
+        for number, line in enumerate(self._lines.lines()):
+            text = json.dumps(json.loads(line), indent=1) if is_file else line.decode().rstrip("\n")
             if not self._is_array:
                 yield text
             elif is_file:
@@ -163,82 +162,25 @@ def _is_terminal(path: Path) -> bool:
         return False
 
 
-class _WorkFile:
-    """Lines of text in a file, or in memory if there is no file or it cannot be written."""
+class _GrowingFile:
+    """File to which bytes are appended. Those that the disk refuses wait in memory: there may be room later.
+
+    Without a path all stays in memory. A device, pipe or stream is written on at its place.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
+        self._is_plain = path is not None and _is_plain(path)
         self._file: BinaryIO | None = None
         self._n_bytes = 0
-        self._line_bytes: list[int] = []
-        self._in_memory: list[str] = []
-
-    def append(self, line: str) -> None:
-        if self._path is None or self._in_memory:
-            self._in_memory.append(line)
-            return
-        content = line.encode() + b"\n"
-        try:
-            if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._path.open("wb+", buffering=0)
-            _write_all(self._file, content, self._n_bytes)
-            self._n_bytes += len(content)
-            self._line_bytes.append(len(content))
-        except OSError:
-            self._in_memory.append(line)
-
-    def __iter__(self) -> Iterator[str]:
-        if self._file is not None:
-            # The open file can be read even if its folder was removed meanwhile.
-            self._file.seek(0)
-            for n_bytes in self._line_bytes:
-                line = b""
-                while len(line) < n_bytes and (more := self._file.read(n_bytes - len(line))):
-                    line += more
-                yield line.decode()
-        yield from self._in_memory
-
-    def keep(self) -> Path | None:
-        """Close the file and leave it, with the lines in memory if they fit; return its path if it holds any."""
-        if self._file is None:
-            return None
-        with contextlib.suppress(OSError):
-            if self._in_memory:
-                _write_all(self._file, "".join(line + "\n" for line in self._in_memory).encode(), self._n_bytes)
-        self._file.close()
-        return self._path if self._n_bytes and self._path is not None and self._path.exists() else None
-
-    def remove(self) -> None:
-        """Close and delete the file."""
-        if self._file is not None and self._path is not None:
-            self._file.close()
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
-
-
-class _CsvFile:
-    """CSV file of readings that grows by the rows of one result at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: BinaryIO | None = None
-        self._n_bytes = 0
-        self._begun = False
         self._waiting = b""
-        self._is_plain = _is_plain(path)
         self._error: OSError | None = None
 
-    def append(self, result: Measurement | Refusal) -> None:
-        text = readings_csv([result], header=not self._begun)
-        if _is_terminal(self._path):
-            text = escape_controls(text, keep_newlines=True)
-        self._waiting += utf8(text)
-        self._begun = True
-        self._write()
-
-    def _write(self) -> None:
-        """Write the waiting rows. They go on waiting if the disk refuses them: there may be room later."""
+    def append(self, content: bytes) -> None:
+        """Write content, after what still waits."""
+        self._waiting += content
+        if self._path is None:
+            return
         try:
             if self._file is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -253,35 +195,55 @@ class _CsvFile:
         self._n_bytes += len(self._waiting)
         self._waiting, self._error = b"", None
 
-    def _take_back(self) -> None:
-        """Let the rows wait again if the file was removed meanwhile, as with its folder."""
-        if self._file is None or not self._is_plain or os.fstat(self._file.fileno()).st_nlink:
-            return
-        self._file.seek(0)
-        self._waiting = self._file.read(self._n_bytes) + self._waiting
-        self._file.close()
-        self._file, self._n_bytes = None, 0
+    def lines(self) -> Iterator[bytes]:
+        """Read back every line of a plain file; the open file can be read even if its folder was removed meanwhile."""
+        if self._file is not None:
+            self._file.seek(0)
+            reader = io.BufferedReader(cast(io.RawIOBase, self._file))
+            try:
+                # Not `yield from`, which closes the reader, and the file with it, if the caller stops early.
+                while line := reader.readline():
+                    yield line
+            finally:
+                reader.detach()
+        yield from io.BytesIO(self._waiting)
 
     def close(self) -> None:
-        """Write the rows that still wait.
+        """Write what still waits, and all of it again if the file was removed meanwhile.
 
         Raises
         ------
         AutoHRError
-            Some rows could not be written.
+            Something could not be written.
         """
         try:
-            self._take_back()
+            if self._file is not None and self._is_plain and not os.fstat(self._file.fileno()).st_nlink:
+                self._waiting = b"".join(self.lines())
+                self._file.close()
+                self._file, self._n_bytes = None, 0
             if self._waiting:
-                self._write()
+                self.append(b"")
             if self._file is not None:
                 self._file.close()
         except BrokenPipeError:
             raise
         except OSError as error:
             self._error = error
-        if self._error is not None:
+        if self._error is not None and self._path is not None:
             raise cannot_write(self._path, self._error)
+
+    def keep(self) -> Path | None:
+        """Close the file as far as it can be written; return its path if it holds anything."""
+        with contextlib.suppress(AutoHRError):
+            self.close()
+        return self._path if self._n_bytes and self._path is not None and self._path.exists() else None
+
+    def remove(self) -> None:
+        """Close and delete the file."""
+        if self._file is not None and self._path is not None:
+            self._file.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
 
 def _write_all(file: BinaryIO, content: bytes, at: int | None) -> None:
