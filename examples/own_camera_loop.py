@@ -1,7 +1,9 @@
 """Measure frames of your own: any camera that gives RGB pictures with times.
 
-python examples/own_camera_loop.py              the first camera; Ctrl-C ends it
-python examples/own_camera_loop.py face.mp4     a file in a camera's place
+    python examples/own_camera_loop.py              the first camera; Ctrl-C ends it
+    python examples/own_camera_loop.py face.mp4     a file in a camera's place
+
+The times are in seconds; they need not be evenly spaced, but must increase.
 """
 
 from __future__ import annotations
