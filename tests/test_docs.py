@@ -157,3 +157,30 @@ def test_log_entries_have_four_parts_and_short_tables(log: Path) -> None:
         # A table's heading and rule come before its rows.
         tables = [len(block[0].splitlines()) - 2 for block in re.finditer(r"(?:^\|.*\n)+", entry, re.MULTILINE)]
         assert max(tables, default=0) <= 12, f"{heading}: put the full table into a CSV file"
+
+
+ABSENT = re.compile(
+    r"\b(?:SYSTEMS|EVALUATION|AUTOHR|DEPENDENCIES|DATASETS)(?:\.md| \d+[a-z]?\b| [A-H]\d?\b)"
+    r"|\b(?:DESIGN|STYLE|ANCHORS|USERS|TRANSFER)\b|\bissue #?\d+|\bthe issue\b"
+)
+"""Documents and issues that were cited while the package was built and are not in the repository."""
+CITED = re.compile(r"\b(?:docs|benchmarks|tests|examples|src)/[\w./-]*\.(?:md|py|json|csv|ipynb|toml)\b")
+TEXTS = [
+    file
+    for folder in ("src", "docs", "benchmarks", "tests", "examples")
+    for file in sorted((ROOT / folder).rglob("*"))
+    if file.suffix in {".py", ".md", ".toml", ".j2", ".js", ".json", ".ipynb"} and file != Path(__file__)
+]
+
+
+def test_no_citation_of_absent_documents() -> None:
+    """A source names the paper and its equation, or a page of docs/background, and every file named exists."""
+    found = []
+    for file in [*TEXTS, *ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            cited = [match[0] for match in ABSENT.finditer(line)]
+            cited += [
+                name for name in CITED.findall(line) if not re.search("NAME|YEAR", name) and not (ROOT / name).exists()
+            ]
+            found += [f"{file.relative_to(ROOT)}:{number}: {name}" for name in cited]
+    assert not found, "\n".join(found)

@@ -1,4 +1,4 @@
-"""Genotypes as data: JSON there and back, every refusal, what the two reconstructions must agree with (AUTOHR 4)."""
+"""Genotypes as data: JSON there and back, every refusal, what the two reconstructions must agree with."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ SPACE: tuple[Op, ...] = (
 """The nine candidates of the paper's search, in the order of its Fig. 3c."""
 
 SPACE_WITHOUT_TDC: tuple[Op, ...] = tuple(op for op in SPACE if op.theta is None)
-"""The seven of the ablation "without TDC" (which rows it dropped is inferred, AUTOHR 3)."""
+"""The seven of the ablation "without TDC" (which rows it dropped is inferred)."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ GENOTYPES: dict[str, Genotype] = {
         kind="shared",
         origin="Found by a search of autohr, not the published cell: recipe search_cpu (320 steps, one core), shared, "
         "with TDC, on synthetic recordings, seed 2; the best of three seeds, and no better than cells by chance "
-        "(docs/SEARCH.md).",
+        "(docs/search.md).",
         cells=(
             (
                 (Edge("tdc_3x3x3", source=0, theta=0.2), Edge("tdc_3x3x3", source=1, theta=0.2)),
@@ -279,7 +279,6 @@ GENOTYPES: dict[str, Genotype] = {
         ),
     ),
 }
-"""Shipped genotypes. The two called fig5 are reconstructions: op kinds per node perhaps 60 % likely, exact edges 5 %
-(AUTOHR 4). The
-text they must agree with: temporal convolutions conv_3x1x1 and conv_5x1x1 at nodes 0 and 1, conv_1x5x5 at node 2, at
-least one TDC (the search with TDC gave another result than without). ``tests/test_nets.py`` holds these as tests."""
+"""Shipped genotypes. The two called fig5 are reconstructions: op kinds per node perhaps 60 % likely, exact edges 5 %.
+The text they must agree with: temporal convolutions conv_3x1x1 and conv_5x1x1 at nodes 0 and 1, conv_1x5x5 at node
+2, at least one TDC (the search with TDC gave another result than without). ``tests/test_nets.py`` checks these."""

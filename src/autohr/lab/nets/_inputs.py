@@ -16,9 +16,9 @@ TIME_MULTIPLE = 4
 """The nets halve time twice and double it twice."""
 
 DIFFERENCE_FLOOR = 0.02
-"""Added to the sum of two frames, so that black pixels do not shout (TRANSFER's value; 1 would be white twice)."""
+"""Added to the sum of two frames, so that black pixels do not amplify noise. Value of our first trial."""
 DIFFERENCE_CLIP = 4.0
-"""Differences beyond this many standard deviations are movement, not pulse (TRANSFER's value; DeepPhys: 3)."""
+"""Differences beyond this many standard deviations are movement, not pulse (value of our first trial; DeepPhys: 3)."""
 STEADY = 1e-5
 """Standard deviation under which a clip counts as a still picture; one grey level in a hundred is 1e-4."""
 

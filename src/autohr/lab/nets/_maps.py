@@ -21,10 +21,10 @@ STILL = 1e-5
 """A row that changes by less is a still one, and all zero; a single grey level in a part of 100 pixels is 4e-5."""
 
 YUV = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
-"""Rows Y, U, V of R, G, B, without the offsets, which a map does not see (SYSTEMS E1)."""
+"""Rows Y, U, V of R, G, B, without the offsets, which a map does not see (RhythmNet)."""
 
 HIDDEN_FRAMES = (10, 30)
-"""Fewest and most frames of the stretch that is hidden in half of the maps in training (SYSTEMS E1)."""
+"""Fewest and most frames of the stretch that is hidden in half of the maps in training (RhythmNet)."""
 
 
 def traces_of(clip: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The operations of AutoHR's search space (Fig. 3c): (B, C, T, H, W) -> the same shape. Last, a pool of other nets.
 
-Each is ReLU, convolution without bias, batch norm, in the order of DARTS and of the author's own code (AUTOHR 3).
+Each is ReLU, convolution without bias, batch norm, in the order of DARTS and of the author's own code (3DCDC-NAS).
 Kernels are (T, H, W) tuples: the author's "TCDC_3x1x1" is silently 3x3x3, because an int was passed.
 """
 
@@ -51,7 +51,7 @@ OPS: dict[str, Callable[[int, float | None, bool], nn.Module]] = {
     "conv_5x1x1": lambda channels, theta, affine: conv(channels, (5, 1, 1), affine),
 }
 """(channels, theta, affine) -> module. ``tdc_3x3x3`` at its two thetas makes the paper's nine: ``genotype.SPACE``.
-``affine`` is False in a supernet, True in a derived network (AUTOHR 3)."""
+``affine`` is False in a supernet, True in a derived network, as in PC-DARTS."""
 
 
 def mean_pool(x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Its number becomes a rate only with the frames per second of its clip: hr_bpm = rate_at_30_fps * fps / 30. Videos of
 one dataset differ in their frames per second by a quarter (VIPL-HR), and a net that is asked for bpm directly would
-have to guess them (RhythmNet's target; SYSTEMS E1 and H).
+have to guess them (RhythmNet's target).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CLOCK_FPS = 30.0
 
 TYPICAL_BPM, SPREAD_BPM = 75.0, 20.0
 """Of adults at rest, roughly. An untrained net says the first, and the second makes what it must learn a number of
-about one (SYSTEMS F5's for I3D, used for all nets that regress)."""
+about one (chosen for I3D, used for all nets that regress)."""
 
 
 def as_hr_bpm(out: Tensor, fps: Tensor | None) -> Tensor:

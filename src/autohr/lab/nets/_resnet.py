@@ -1,7 +1,7 @@
 """ResNet-18: Deep Residual Learning for Image Recognition (He, Zhang, Ren, Sun, CVPR 2016, arXiv:1512.03385).
 
 picture (B, C, H, W) -> features (B, 512). Any size from 1x1 up. Our own code, in the paper's layout; weights begin by
-chance. Checked against: 11,177,025 parameters with one linear output (SYSTEMS G).
+chance. Checked against: 11,177,025 parameters with one linear output.
 """
 
 from __future__ import annotations

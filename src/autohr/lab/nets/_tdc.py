@@ -89,7 +89,7 @@ class TemporalDifferenceConv3d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The framework's own first values of a ``Conv3d``, from the same random numbers (AUTOHR 2: its default)."""
+        """Draw the first values of a ``Conv3d``, torch's default, from the same random numbers as torch does."""
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())

@@ -12,8 +12,9 @@ the wave cut back to T. Any H and W from 16 up. The paper: 160 frames of 112x112
 
 Differs from the paper: the searched cell is a reconstruction (``genotype.GENOTYPES``), for the published one is in no
 public source; what Fig. 3 leaves open (order within the stem, overlapping pools, strides of the c_k-2 branch, the
-head's ELU) follows the author's neighbouring code (AUTOHR 2); the mean over the picture is a plain mean, which can be
-exported; ``input`` and the ``small`` preset are ours. Checked against: the shapes of Fig. 3a, the counts of AUTOHR 2.
+head's ELU) follows the author's neighbouring code (3DCDC-NAS, PhysNet); the mean over the picture is a plain mean,
+which can be exported; ``input`` and the ``small`` preset are ours. Checked against: the shapes of Fig. 3a, and
+the counts of docs/background/autohr.md.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 """A second of video is 30 frames of ``size_px``; two FLOP to a multiplication with addition. The sizes of small and
-tiny are ours: the shipped cell of fewest parameters, a first layer that learns sooner than raw frames (TRANSFER), and
+tiny are ours: the shipped cell of fewest parameters, a first layer that learns sooner than raw frames, and
 first features of 16x16, on whose number the cost hangs."""
 
 

@@ -15,7 +15,8 @@ to look. The net estimates the step of the pulse from a frame to the next; the w
 Differs from the paper: standard deviations are those of the clip given, not of the whole video, which the net cannot
 know; pictures are made smaller by areas (as MTTS-CAN, by the same group) and not bicubically; the mean of the steps,
 which is a drift and no pulse, is taken off before they are summed. Layers were read in MTTS-CAN's and rPPG-Toolbox's
-versions, not in the authors' own, which is not public. Checked against: the parameter counts of SYSTEMS G.
+versions, not in the authors' own, which is not public. Checked against: the parameter counts of
+docs/background/systems.md.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ Differs from the paper: which layers the estimator has was found there by chance
 published: this is one that a thesis took (slots 1, 3, 4, 6, 7, 8, 10, 12), its 64 channels are ours. The estimator
 learns beats per frame (``rates.py``), which at one frame rate is the paper's. Pictures are 0..1 and not 0..255, which
 the first batch norm makes the same. Training in stages, and its two losses: ``train/steps.py``. Checked against: the
-parameter counts of the extractors V2 and V4 (SYSTEMS G).
+parameter counts of the extractors V2 and V4 (docs/background/systems.md).
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ convolutions became 3D ones, padded as TensorFlow does: just enough, and where t
 Differs from the original: one output in place of 400 classes, and the mean over all that is left of the picture and of
 time in place of a pool of 2x7x7, which would need 224 pixels; weights begin by chance, where the original's began with
 those of ImageNet and Kinetics. How it was trained for Table I of AutoHR is in no paper that we read: that figure comes
-from RhythmNet's, which says that it regresses (SYSTEMS F5). The regression in ``rates.py`` is ours. Checked against:
-the parameter counts of SYSTEMS G, with one output and with 400.
+from RhythmNet's, which says that it regresses. The regression in ``rates.py`` is ours. Checked against:
+the parameter counts of docs/background/systems.md, with one output and with 400.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ the wave cut back to T. Any H and W from 16 up. The paper: 128 frames of 128x128
 
 Differs from the paper: ``theta`` turns every 3x3x3 convolution into a temporal difference convolution, which is the
 host of AutoHR's ablation (Fig. 4b); the first convolution, 1x5x5, has no neighbouring frames and stays as it is. The
-mean over the picture is a plain mean, which exports. Checked against: 768,577 parameters (SYSTEMS F3 and G).
+mean over the picture is a plain mean, which exports. Checked against: 768,577 parameters.
 """
 
 from __future__ import annotations

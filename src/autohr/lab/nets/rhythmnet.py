@@ -12,7 +12,7 @@ Differs from the paper: no landmarks, no alignment and no skin mask, which the c
 fed as they are, 25 rows high, as in the re-implementations (the paper's size is not known to us); ResNet-18 begins by
 chance and not with ImageNet's weights; a GRU over all windows of a longer clip, not over each six. Layers after ResNet
 (512 to 1000, GRU of 1000) are those of a re-implementation. Two public re-implementations did not reach the paper's
-figures (SYSTEMS E1): this one claims no more. Checked against: 17,697,514 parameters (SYSTEMS G) less the second
+figures: this one claims no more. Checked against: 17,697,514 parameters (docs/background/systems.md) less the second
 linear head of that re-implementation.
 """
 

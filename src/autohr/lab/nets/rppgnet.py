@@ -20,7 +20,7 @@ without it. The released file has two convolutions that are never used, and lets
 the whole wave: the two are left out, the sharing is kept. Attention is multiplied by H W, so that features keep their
 size: without it they are so small that half precision loses them in the head's bias; a correlation sees no difference.
 The masks that the skin branch learns from are our own estimate (``train/steps.py``), where the paper has a skin filter
-of bob. Checked against: the parameter counts of SYSTEMS G.
+of bob. Checked against: the parameter counts of docs/background/systems.md.
 """
 
 from __future__ import annotations

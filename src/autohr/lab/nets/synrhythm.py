@@ -5,11 +5,11 @@ clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,). In place of a clip it t
 Any T from 4 up, any H and W from 16 up. The clip becomes one space-time map (``maps.py``), which ResNet-18 reads. It
 first learns from simulated maps, whose rate is known (``synthetic_maps``), then from those of videos.
 
-Reconstructed: there is no public code, and the paper was known to us by its poster and by others' words (SYSTEMS E2).
+Reconstructed: there is no public code, and the paper was known to us by its poster and by others' words.
 The simulated rows are the poster's recipe as a public generator has it; the parts of the face and the colour space of
 the real maps (25, RGB) are ours, the first stage of the paper's three, ImageNet, is left out, and it learns beats per
 frame (``rates.py``). Table II of AutoHR has 11.08 for it, and the poster 4.49: neither is a target. Checked against:
-11,177,025 parameters (SYSTEMS G).
+11,177,025 parameters.
 """
 
 from __future__ import annotations
