@@ -4,7 +4,6 @@ fit, and that every kind of damage is named."""
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import pickle
 import re
 import sys
@@ -68,18 +67,44 @@ def rate_bpm(t_s: Float, wave: Float) -> float:
     return found
 
 
+def check_pulse(recording: Recording, true_bpm: float, within_bpm: float) -> tuple[list[VideoFrame], Float, Float]:
+    """Check that a recording's reference beats at the known rate, and so do its pixels on the reader's clock.
+
+    Done as a worker does it, with a recording that was pickled. Returns its frames, their times and their green (T,).
+    """
+    recording = pickle.loads(pickle.dumps(recording))
+    reference = recording.read_reference()
+    assert reference is not None and reference.bvp is not None
+    frames = list(frames_of(recording))
+    read_s = recording.read_frame_times()
+    t_s = np.array([frame.t_s for frame in frames]) if read_s is None else read_s
+    assert len(t_s) == len(frames), "one time for each frame"
+    first, end = recording.span or (0, len(frames))
+    frames, t_s = frames[first:end], t_s[first:end]
+    inside = (reference.t_s >= t_s[0]) & (reference.t_s <= t_s[-1])
+    if reference.hr_bpm is not None:
+        assert np.nanmean(reference.hr_bpm[inside]) == pytest.approx(true_bpm, abs=0.5), recording.id
+    known = inside & np.isfinite(reference.bvp)
+    assert rate_bpm(reference.t_s[known], reference.bvp[known]) == pytest.approx(true_bpm, abs=within_bpm), recording.id
+    height, width = frames[0].rgb.shape[:2]
+    face = slice(height // 4, 3 * height // 4), slice(width // 4, 3 * width // 4)
+    green = np.array([frame.rgb[(*face, 1)].mean() for frame in frames])
+    assert rate_bpm(t_s, -green) == pytest.approx(true_bpm, abs=within_bpm), recording.id
+    return frames, t_s, green
+
+
 every = pytest.mark.parametrize("dataset", sorted(TREES))
 
 
 @every
 def test_every_recording_is_found_and_every_other_is_accounted_for(dataset: str, copies: Callable[[str], Copy]) -> None:
     copy, spec = copies(dataset), DATASETS[dataset]
+    assert spec.name == dataset and spec.title and spec.access and spec.basis and spec.n_recordings
     ids = [one.id for one in copy.listing.recordings]
     assert sorted(ids) == sorted(copy.takes)
     absent = [one.id for one in copy.listing.absent]
     assert len({*ids, *absent}) == len(ids) + len(absent)
     known_gaps = sum(one.known_gap for one in copy.listing.absent)
-    assert spec.n_recordings is not None
     if dataset in ("scamps", "ibvp"):  # the names of what is missing are not known; the listing says how many
         assert len(ids) + len(absent) < spec.n_recordings and copy.listing.notes
     else:
@@ -88,37 +113,17 @@ def test_every_recording_is_found_and_every_other_is_accounted_for(dataset: str,
 
 
 @every
-def test_a_recording_travels_to_a_worker(dataset: str, copies: Callable[[str], Copy]) -> None:
-    for recording in copies(dataset).listing.recordings:
-        there = pickle.loads(pickle.dumps(recording)).read_reference()
-        here = recording.read_reference()
-        assert here is not None and np.array_equal(there.t_s, here.t_s)
-
-
-@every
-def test_wave_rate_and_frames_tell_one_pulse(dataset: str, copies: Callable[[str], Copy]) -> None:
-    """The reference beats at the known rate, and so do the pixels on the reader's clock, at the same time."""
+def test_wave_rate_and_frames_tell_one_pulse_at_one_time(dataset: str, copies: Callable[[str], Copy]) -> None:
     copy = copies(dataset)
     for recording in copy.listing.recordings:
         one = copy.takes[recording.id]
-        reference = recording.read_reference()
-        assert reference is not None and reference.bvp is not None
-        known = np.isfinite(reference.bvp)
-        assert rate_bpm(reference.t_s[known], reference.bvp[known]) == pytest.approx(one.hr_bpm, abs=0.5)
-        if reference.hr_bpm is not None:
-            assert np.nanmean(reference.hr_bpm) == pytest.approx(one.hr_bpm, abs=0.5)
-
-        frames = list(frames_of(recording))
-        assert len(frames) == len(one.t_s)
-        t_s = recording.read_frame_times()
-        if t_s is None:
-            t_s = np.array([frame.t_s for frame in frames])
+        frames, t_s, green = check_pulse(recording, one.hr_bpm, within_bpm=0.5)
         # The stamps of some are whole milliseconds; containers round as well.
         np.testing.assert_allclose(t_s, one.t_s, atol=0.002)
         assert np.abs(frames[0].rgb.astype(int) - one.frames[0]).mean() < 8, "colours or axes are turned about"
-        green = np.array([frame.rgb[20:50, 36:60, 1].mean() for frame in frames])
-        assert rate_bpm(t_s, -green) == pytest.approx(one.hr_bpm, abs=0.5)
-
+        reference = recording.read_reference()
+        assert reference is not None and reference.bvp is not None
+        known = np.isfinite(reference.bvp)
         even_s = np.arange(max(t_s[0], reference.t_s[known][0]), min(t_s[-1], reference.t_s[known][-1]), 0.005)
         pulse = bandpass(np.interp(even_s, t_s, -green), 200.0)
         wave = bandpass(np.interp(even_s, reference.t_s[known], reference.bvp[known]), 200.0)
@@ -129,30 +134,29 @@ def test_wave_rate_and_frames_tell_one_pulse(dataset: str, copies: Callable[[str
         assert max(r) > 0.9
 
 
-@dataclass(frozen=True)
-class Truth:
-    """A file that holds a reference, of the first recording of a dataset."""
-
-    dataset: str
-    path: str
-    kind: str
-    """text: a table; tree: JSON or XML; binary: HDF5 or MAT."""
-
-
-TRUTHS = (
-    Truth("ubfc_rppg_1", "DATASET_1/7-gt/gtdump.xmp", "text"),
-    Truth("ubfc_rppg_2", "DATASET_2/subject1/ground_truth.txt", "text"),
-    Truth("pure", "01-01/01-01.json", "tree"),
-    Truth("cohface", "1/0/data.hdf5", "binary"),
-    Truth("ubfc_phys", "Data/s1/bvp_s1_T1.csv", "text"),
-    Truth("lgi_ppgi", "alex/alex_gym/cms50_stream_handler.xml", "tree"),
-    Truth("lgi_ppgi", "alex/alex_gym/cv_camera_sensor_timer_stream_handler.xml", "tree"),
-    Truth("ecg_fitness", "00/01/viatom-raw.csv", "text"),
-    Truth("ecg_fitness", "00/01/c920.csv", "text"),
-    Truth("mmpd", "subject1/p1_0.mat", "binary"),
-    Truth("scamps", "scamps_videos/P000001.mat", "binary"),
-    Truth("ibvp", "p01_a/p01_a_bvp.csv", "text"),
+TRUTHS = (  # files with a reference of the first recording; text: a table; tree: JSON or XML; binary: HDF5 or MAT
+    ("ubfc_rppg_1", "DATASET_1/7-gt/gtdump.xmp", "text"),
+    ("ubfc_rppg_2", "DATASET_2/subject1/ground_truth.txt", "text"),
+    ("pure", "01-01/01-01.json", "tree"),
+    ("cohface", "1/0/data.hdf5", "binary"),
+    ("ubfc_phys", "Data/s1/bvp_s1_T1.csv", "text"),
+    ("lgi_ppgi", "alex/alex_gym/cms50_stream_handler.xml", "tree"),
+    ("lgi_ppgi", "alex/alex_gym/cv_camera_sensor_timer_stream_handler.xml", "tree"),
+    ("ecg_fitness", "00/01/viatom-raw.csv", "text"),
+    ("ecg_fitness", "00/01/c920.csv", "text"),
+    ("mmpd", "subject1/p1_0.mat", "binary"),
+    ("scamps", "scamps_videos/P000001.mat", "binary"),
+    ("ibvp", "p01_a/p01_a_bvp.csv", "text"),
 )
+
+
+def beside(path: Path, listing: Listing) -> Recording:
+    """Return the recording whose video is the file itself, or lies beside it or above it."""
+    return next(
+        one
+        for one in listing.recordings
+        if path.parent in (one.video, one.video.parent) and (one.open_frames is None or one.video == path)
+    )
 
 
 @contextlib.contextmanager
@@ -184,46 +188,34 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes | None], tuple[str, ...], str]]
     "not text": (lambda whole: b"\xff\xfe\x00\x81" * 50, ("text", "tree"), "not a text file|not well-formed"),
     "another file": (lambda whole: b"Name;Age\nAnna;3\n", ("text", "tree", "binary"), "line|damaged"),
     "a word for a number": (a_number_spoilt, ("text",), r"line \d+: 'n/a.*not a number"),
-    "cut in a line": (
-        lambda whole: whole.rstrip()[:-1][: len(whole) * 3 // 5].rstrip(b"0123456789.\r\n-"),
-        ("tree",),
-        "line",
-    ),
+    "cut in a line": (lambda whole: whole[: len(whole) * 3 // 5].rstrip(b"0123456789.\r\n-"), ("tree",), "line"),
     "cut short": (lambda whole: whole[: len(whole) * 3 // 5], ("binary",), "damaged|cut off"),
 }
 
 
 CASES = [
-    pytest.param(truth, damage, id=f"{truth.dataset}-{Path(truth.path).stem}-{damage}")
-    for truth in TRUTHS
+    pytest.param(dataset, truth, damage, id=f"{dataset}-{Path(truth).stem}-{damage}")
+    for dataset, truth, kind in TRUTHS
     for damage, (_, kinds, _) in DAMAGES.items()
     # MMPD's and SCAMPS's file is the video, too: without it the recording is absent.
-    if truth.kind in kinds and not (damage == "missing" and truth.path.endswith(".mat"))
+    if kind in kinds and not (damage == "missing" and truth.endswith(".mat"))
 ]
 
 
-@pytest.mark.parametrize(("truth", "damage"), CASES)
-def test_damage_is_named_and_only_when_it_is_read(truth: Truth, damage: str, copies: Callable[[str], Copy]) -> None:
+@pytest.mark.parametrize(("dataset", "truth", "damage"), CASES)
+def test_damage_is_named_and_only_when_it_is_read(
+    dataset: str, truth: str, damage: str, copies: Callable[[str], Copy]
+) -> None:
     spoil, _, said = DAMAGES[damage]
-    copy = copies(truth.dataset)
-    path = copy.root / truth.path
+    copy = copies(dataset)
+    path = copy.root / truth
     with damaged(path, spoil(path.read_bytes())):
-        listing = DATASETS[truth.dataset].list_recordings(copy.root)
+        listing = DATASETS[dataset].list_recordings(copy.root)
         assert len(listing.recordings) == len(copy.takes)
-        recording = next(one for one in listing.recordings if one.id == _id_of(truth, copy))
+        recording = beside(path, listing)
         with pytest.raises(BadRecording, match=said) as caught:
             recording.read_reference()
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def _id_of(truth: Truth, copy: Copy) -> str:
-    recording = next(
-        one
-        for one in copy.listing.recordings
-        if (copy.root / truth.path).parent in (one.video, one.video.parent)
-        and (one.open_frames is None or one.video == copy.root / truth.path)
-    )
-    return recording.id
 
 
 @pytest.mark.parametrize(
@@ -280,7 +272,7 @@ def test_a_table_cut_in_its_last_line_is_named(copies: Callable[[str], Copy]) ->
         path = copies(dataset).root / name
         lines = path.read_bytes().split(b"\n")
         with damaged(path, b"\n".join([*lines[:300], lines[300].rpartition(b",")[0]])):
-            recording = next(r for r in copies(dataset).listing.recordings if path.parent == r.video.parent)
+            recording = beside(path, copies(dataset).listing)
             with pytest.raises(BadRecording, match=r"line 301: \d column\(s\), not"):
                 recording.read_reference()
 
@@ -309,11 +301,9 @@ def test_a_contradiction_is_named(
     spoilt = re.sub(*change, whole)
     assert spoilt != whole
     with damaged(file, spoilt):
-        folder = file.parent
-        recording = next(r for r in copy.listing.recordings if folder in (r.video.parent, r.video))
         with pytest.raises(BadRecording, match=said) as caught:
-            recording.read_reference()
-    assert str(folder) in str(caught.value)
+            beside(file, copy.listing).read_reference()
+    assert str(file.parent) in str(caught.value)
 
 
 # --- what each dataset has of its own
@@ -332,12 +322,7 @@ def test_known_gaps_are_told_from_losses(copies: Callable[[str], Copy]) -> None:
         for dataset in ("pure", "ecg_fitness")
     }
     assert gaps["pure"] == ["pure/06/02"]
-    assert gaps["ecg_fitness"] == [
-        "ecg_fitness/02/04-1",
-        "ecg_fitness/02/04-2",
-        "ecg_fitness/07/02-1",
-        "ecg_fitness/07/02-2",
-    ]
+    assert gaps["ecg_fitness"] == [f"ecg_fitness/{name}" for name in ("02/04-1", "02/04-2", "07/02-1", "07/02-2")]
 
 
 def test_tables_can_be_split_by_what_the_dataset_says(copies: Callable[[str], Copy]) -> None:
@@ -508,10 +493,3 @@ def test_columns_name_the_line(content: bytes, said: str, tmp_path: Path) -> Non
     path.write_bytes(content)
     with pytest.raises(BadRecording, match=said):
         read_columns(path, ("a", "b"), header=True)
-
-
-def test_specs_say_what_a_list_needs() -> None:
-    for name in TREES:
-        spec = DATASETS[name]
-        assert spec.name == name and spec.title and spec.access and spec.basis
-        assert dataclasses.asdict(spec)["n_recordings"]

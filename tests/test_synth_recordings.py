@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import psutil
 import pytest
@@ -18,9 +17,7 @@ import pytest
 from autohr.errors import BadRecording
 from autohr.lab.datasets import DATASETS
 from autohr.lab.synth import recordings as making
-from autohr.lab.synth.face import DISPLAY_GAMMA, Identity, draw_face
-from autohr.lab.synth.life import HeadMotion
-from autohr.lab.synth.portrait import LANDMARKS_FILE
+from autohr.lab.synth.face import Identity
 from autohr.lab.synth.recordings import (
     CODECS,
     FACE_PX,
@@ -41,6 +38,7 @@ from autohr.lab.synth.recordings import (
 from autohr.lab.synth.video import SceneConfig, read_truth, truth_path, write_scene
 from autohr.types import Float
 from autohr.video.decode import open_video
+from made_faces import STATUE, photograph, save_portraits
 
 TINY: dict[str, Any] = {"duration_s": 1.0}
 
@@ -61,19 +59,11 @@ def small_faces(monkeypatch: pytest.MonkeyPatch) -> None:
 def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eleven photographs of one drawn face, brighter and darker; the last one covered."""
     folder = tmp_path_factory.mktemp("portraits")
-    person = Identity(seed=3, melanin=0.4, hair_style="short", clothes_rgb=(0.2, 0.2, 0.6))
-    drawn = draw_face(person, 48)
-    light = drawn.diffuse + drawn.specular[..., None]
-    light = drawn.alpha[..., None] * light + (1 - drawn.alpha[..., None]) * np.array((0.25, 0.42, 0.30))
-    marks = {}
-    for number in range(11):
-        rgb = (255 * np.clip((0.5 + 0.05 * number) * light, 0, 1) ** (1 / DISPLAY_GAMMA)).round().astype(np.uint8)
-        if number == 10:
-            x, y, width, height = (round(v) for v in drawn.box_xywh)
-            rgb[y : y + height, x : x + width] = np.random.default_rng(0).integers(0, 255, (height, width, 3))
-        assert cv2.imwrite(str(folder / f"p{number:02d}.png"), rgb[..., ::-1])
-        marks[f"p{number:02d}"] = drawn.mesh_xyz
-    np.savez(folder / LANDMARKS_FILE, **marks)  # type: ignore[arg-type]
+    pictures = {f"p{n:02d}": photograph(face_px=48, light=0.5 + 0.05 * n)[0] for n in range(11)}
+    drawn = photograph(face_px=48)[1]
+    x, y, width, height = (round(v) for v in drawn.box_xywh)
+    pictures["p10"][y : y + height, x : x + width] = np.random.default_rng(0).integers(0, 255, (height, width, 3))
+    save_portraits(folder, pictures, drawn.mesh_xyz)
     return folder
 
 
@@ -90,29 +80,22 @@ def test_a_person_keeps_face_and_skin_and_a_larger_set_holds_the_smaller() -> No
 def test_conditions_vary_over_the_stated_ranges() -> None:
     scenes = [one.scene for one in plan_recordings(n_subjects=150, seed=1)]
     rates_bpm = np.array([scene.hr_bpm for scene in scenes])
-    assert rates_bpm.min() >= HR_BPM[0]
-    assert rates_bpm.max() <= HR_BPM[1]
-    assert np.histogram(rates_bpm[:, 0], bins=6, range=HR_BPM)[0].min() > 25, "no rate is rare"
-    assert 0.3 < (rates_bpm[:, 0] != rates_bpm[:, 1]).mean() < 0.7
-    depths = np.array([scene.pulse_depth for scene in scenes])
-    assert depths.min() >= PULSE_DEPTH[0]
-    assert depths.max() <= PULSE_DEPTH[1]
-    fps = np.array([scene.fps for scene in scenes])
-    assert 14 < fps.min() < 20
-    assert 40 < fps.max() <= 60
-    assert ((fps > 23) & (fps <= 30)).mean() > 0.75
     face_px = np.array([scene.height_of_faces for scene in scenes])
-    assert face_px.min() >= FACE_PX[0]
-    assert face_px.max() <= FACE_PX[1]
-    assert np.histogram(np.log(face_px), bins=4, range=tuple(np.log(FACE_PX)))[0].min() > 40
+    depths = np.array([scene.pulse_depth for scene in scenes])
     room = np.array([scene.height for scene in scenes]) / face_px
-    assert room.min() > ROOM[0] - 0.05
-    assert room.max() < ROOM[1] + 0.05
+    for values, (low, high), margin in (
+        *((rates_bpm, HR_BPM, 0), (depths, PULSE_DEPTH, 0), (face_px, FACE_PX, 0), (room, ROOM, 0.05)),
+    ):
+        assert low - margin <= values.min() <= values.max() <= high + margin
+    assert np.histogram(rates_bpm[:, 0], bins=6, range=HR_BPM)[0].min() > 25, "no rate is rare"
+    assert np.histogram(np.log(face_px), bins=4, range=tuple(np.log(FACE_PX)))[0].min() > 40
+    assert 0.3 < (rates_bpm[:, 0] != rates_bpm[:, 1]).mean() < 0.7
+    fps = np.array([scene.fps for scene in scenes])
+    assert 14 < fps.min() < 20 and 40 < fps.max() <= 60
+    assert ((fps > 23) & (fps <= 30)).mean() > 0.75
     for name in ("flicker_depth", "screen_depth", "auto_exposure", "background_motion", "jitter_s", "drop_share"):
-        used = np.mean([getattr(scene, name) > 0 for scene in scenes])
-        assert 0.03 < used < 0.5, name
-    talking = np.array([scene.head.talk > 0 for scene in scenes])
-    assert 0.4 < talking.mean() < 0.7
+        assert 0.03 < np.mean([getattr(scene, name) > 0 for scene in scenes]) < 0.5, name
+    assert 0.4 < np.mean([scene.head.talk > 0 for scene in scenes]) < 0.7
     assert {scene.head.rhythm for scene in scenes if scene.head.rhythm_amplitude} == {"nod", "shake", "rock"}
 
 
@@ -129,19 +112,14 @@ def test_encodings_have_the_shares_and_qualities_of_the_table() -> None:
 @pytest.mark.parametrize("codec", [row[0] for row in CODECS])
 def test_every_codec_writes_a_file_that_can_be_read_and_its_truth(codec: str, tmp_path: Path) -> None:
     crf = next(low for name, _, (low, _) in CODECS if name == codec)
-    head = HeadMotion(0, 0, 0, 0, 0)
-    scene = SceneConfig(
-        duration_s=3, fps=20, width=96, height=72, face_px=48, pulse_depth=0.06, light_drift=0.0, head=head
-    )
+    scene = SceneConfig(duration_s=3, fps=20, width=96, height=72, face_px=48, pulse_depth=0.06, head=STATUE)
+    scene = replace(scene, light_drift=0.0)
     one = SyntheticRecording("anna", "session_0", scene, Encoding(codec, crf, "veryfast", 15))
     making._make(tmp_path, one)
     assert making._is_made(tmp_path, one)
-    assert sorted(path.name for path in (tmp_path / "anna").iterdir()) == sorted(
-        [one.path.name, "session_0.truth.json"]
-    )
-    record = json.loads(truth_path(tmp_path / one.path).read_text())
-    assert record["encoding"]["codec"] == codec
-    assert record["encoding"]["gop"] == 15
+    assert {path.name for path in (tmp_path / "anna").iterdir()} == {one.path.name, "session_0.truth.json"}
+    encoding = json.loads(truth_path(tmp_path / one.path).read_text())["encoding"]
+    assert (encoding["codec"], encoding["gop"]) == (codec, 15)
     (known,) = read_truth(tmp_path / one.path)
     with open_video(tmp_path / one.path) as video:
         frames = list(video)
@@ -149,9 +127,8 @@ def test_every_codec_writes_a_file_that_can_be_read_and_its_truth(codec: str, tm
     x, y, width, height = known.box_xywh.mean(axis=0)
     patch = np.s_[round(y + 0.3 * height) : round(y + 0.7 * height), round(x + 0.25 * width) : round(x + 0.75 * width)]
     green = np.array([frame.rgb[patch][..., 1].mean() for frame in frames])
-    green = green - np.polynomial.Polynomial.fit(known.t_s, green, 3)(known.t_s)
-    bvp = known.bvp - np.polynomial.Polynomial.fit(known.t_s, known.bvp, 3)(known.t_s)
-    assert np.corrcoef(green, bvp)[0, 1] < -0.8
+    waves = [wave - np.polynomial.Polynomial.fit(known.t_s, wave, 3)(known.t_s) for wave in (green, known.bvp)]
+    assert np.corrcoef(waves)[0, 1] < -0.8
 
 
 # --- portraits
@@ -180,21 +157,16 @@ def test_a_larger_set_holds_the_smaller_with_portraits_too(portraits: Path) -> N
 
 
 def test_splits_share_no_portrait_and_no_drawn_person(portraits: Path) -> None:
-    planned = {
-        split: plan_recordings(n_subjects=40, per_subject=1, seed=5, portraits=portraits, split=split)
+    train, test = (
+        [one.scene for one in plan_recordings(n_subjects=40, per_subject=1, seed=5, portraits=portraits, split=split)]
         for split in ("train", "test")
-    }
-    pictures = {
-        split: {one.scene.portrait for one in recordings if one.scene.portrait is not None}
-        for split, recordings in planned.items()
-    }
-    assert not pictures["train"] & pictures["test"]
-    assert len(pictures["test"]) == 10 // TEST_EVERY
-    assert len(pictures["train"]) == 10 - len(pictures["test"])
-    people = [{one.scene.identity for one in planned[split] if one.scene.portrait is None} for split in planned]
-    assert people[0] and people[1]
-    assert not people[0] & people[1]
-    assert not {one.scene.seed for one in planned["train"]} & {one.scene.seed for one in planned["test"]}
+    )
+    pictures = [{scene.portrait for scene in scenes} - {None} for scenes in (train, test)]
+    assert not pictures[0] & pictures[1]
+    assert [len(names) for names in pictures] == [10 - 10 // TEST_EVERY, 10 // TEST_EVERY]
+    people = [{scene.identity for scene in scenes if scene.portrait is None} for scenes in (train, test)]
+    assert people[0] and people[1] and not people[0] & people[1]
+    assert not {scene.seed for scene in train} & {scene.seed for scene in test}
     with pytest.raises(ValueError, match="split='both' is not one of all, train, test"):
         plan_recordings(n_subjects=1, split="both")  # type: ignore[arg-type]
 
@@ -219,9 +191,7 @@ def test_workers_do_not_change_what_is_made_and_a_second_run_makes_what_is_missi
     asked: dict[str, Any] = {"n_subjects": 2, "per_subject": 1, "seed": 64, **TINY}
     seen: list[tuple[int, int]] = []
     written = write_recordings(tmp_path, workers=2, progress=lambda done, n_all, _: seen.append((done, n_all)), **asked)
-    assert written.n_made == 2
-    assert seen == [(1, 2), (2, 2)]
-    assert not list(tmp_path.rglob(".tmp*"))
+    assert written.n_made == 2 and seen == [(1, 2), (2, 2)] and not list(tmp_path.rglob(".tmp*"))
     videos = [tmp_path / made.path for made in written.recordings]
     films, truths = [decoded(path) for path in videos], [truth_path(path).read_bytes() for path in videos]
 
@@ -239,15 +209,10 @@ def test_workers_do_not_change_what_is_made_and_a_second_run_makes_what_is_missi
     assert [entry["video"] for entry in index["recordings"]] == [r.path.as_posix() for r in written.recordings]
 
     listed = DATASETS["synthetic"].list_recordings(tmp_path).recordings
-    assert [recording.id for recording in listed] == [
-        "synthetic/subject_0000/session_0",
-        "synthetic/subject_0001/session_0",
-    ]
+    assert [recording.id for recording in listed] == [f"synthetic/subject_{k:04d}/session_0" for k in (0, 1)]
     for recording, plan in zip(listed, written.recordings, strict=True):
         reference = recording.read_reference()
-        assert reference is not None
-        assert reference.bvp is not None
-        assert reference.hr_bpm is not None
+        assert reference is not None and reference.bvp is not None and reference.hr_bpm is not None
         with open_video(recording.video) as video:
             times = [frame.t_s for frame in video]
         assert times == pytest.approx(reference.t_s, abs=0.002)
@@ -280,7 +245,7 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     script = tmp_path / "wait.py"
     script.write_text(
         "import time\n"
-        "from autohr.lab.synth.recordings import in_workers\n"
+        "from autohr.files import in_workers\n"
         "if __name__ == '__main__':\n"
         "    list(in_workers(time.sleep, [600.0, 601.0], 2))\n"
     )
@@ -297,15 +262,10 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     assert not psutil.wait_procs(workers, timeout=60)[1]
 
 
-def test_counts_that_make_nothing_are_refused(tmp_path: Path) -> None:
-    wrongs: tuple[dict[str, Any], ...] = (
-        {"n_subjects": 0},
-        {"n_subjects": 1, "per_subject": 0},
-        {"n_subjects": 1, "workers": 0},
-    )
-    for wrong in wrongs:
-        with pytest.raises(ValueError, match="must be 1 or more"):
-            write_recordings(tmp_path / "out", **wrong)
+@pytest.mark.parametrize("wrong", [{"n_subjects": 0}, {"per_subject": 0}, {"workers": 0}])
+def test_counts_that_make_nothing_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        write_recordings(tmp_path / "out", **{"n_subjects": 1, **wrong})
 
 
 def test_recordings_outlive_a_move_of_the_portraits() -> None:
@@ -320,10 +280,8 @@ def test_recordings_outlive_a_move_of_the_portraits() -> None:
 def test_hard_recordings_show_more_of_what_is_hard() -> None:
     def shares(conditions: Conditions) -> list[float]:
         scenes = [one.scene for one in plan_recordings(n_subjects=200, per_subject=1, seed=5, conditions=conditions)]
-        seen = [
-            (s.head.rhythm_hz > 0, s.head.talk > 0, s.flicker_depth > 0, s.screen_depth > 0, s.fps < 23) for s in scenes
-        ]
-        return [float(share) for share in np.mean(seen, axis=0)]
+        hard = [(s.head.rhythm_hz, s.head.talk, s.flicker_depth, s.screen_depth, s.fps < 23) for s in scenes]
+        return [float(share) for share in np.mean(np.array(hard) > 0, axis=0)]
 
     usual, hard = shares(USUAL), shares(HARD)
     assert all(more > less for more, less in zip(hard, usual, strict=True)), (usual, hard)

@@ -1,4 +1,4 @@
-"""The groups of synthetic recordings: every one is told, and in the right part."""
+"""The groups of synthetic recordings: each is found, and in the right part."""
 
 from __future__ import annotations
 
@@ -14,19 +14,11 @@ from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.strata import STRATA, Facts, skin_luminance, strata
 from autohr.lab.synth.video import SceneConfig, read_strata, truth_path, write_scene
 
-STILL = SceneConfig(
-    duration_s=2.0,
-    width=96,
-    height=96,
-    fps=15.0,
-    identity=random_identity(np.random.default_rng(0)),
-    head=HeadMotion(sway=0.1),
-    hr_bpm=(60.0, 60.0),
-    pulse_depth=0.03,
-)
+STILL = SceneConfig(duration_s=2.0, width=96, height=96, fps=15.0, hr_bpm=(60.0, 60.0), pulse_depth=0.03)
+STILL = dataclasses.replace(STILL, head=HeadMotion(sway=0.1), identity=random_identity(np.random.default_rng(0)))
 
 
-def told(scene: SceneConfig, codec: str = "libx264", crf: int = 5, skin: float | None = None) -> dict[str, str]:
+def groups_of(scene: SceneConfig, codec: str = "libx264", crf: int = 5, skin: float | None = None) -> dict[str, str]:
     return strata(Facts(dataclasses.asdict(scene), {"codec": codec, "crf": crf}, 0.1, 60.0, skin))
 
 
@@ -45,19 +37,16 @@ def told(scene: SceneConfig, codec: str = "libx264", crf: int = 5, skin: float |
     ],
 )
 def test_a_scene_lies_in_its_group(change: dict[str, object], group: str, value: str) -> None:
-    assert told(dataclasses.replace(STILL, **change))[group] == value  # type: ignore[arg-type]
+    assert groups_of(dataclasses.replace(STILL, **change))[group] == value  # type: ignore[arg-type]
 
 
 def test_encoders_and_skin() -> None:
-    assert told(STILL, crf=20)["compression"].startswith("3")
-    assert told(STILL, codec="mjpeg")["compression"] == "mjpeg"
+    assert groups_of(STILL, crf=20)["compression"].startswith("3")
+    assert groups_of(STILL, codec="mjpeg")["compression"] == "mjpeg"
     photograph = dataclasses.replace(STILL, portrait="somebody.jpg")
-    assert [told(photograph, skin=skin)["skin tone"][2:] for skin in (0.1, 0.3, 0.6)] == [
-        "portrait, dark",
-        "portrait, medium",
-        "portrait, light",
-    ]
-    assert "skin tone" not in told(photograph)
+    tones = [groups_of(photograph, skin=skin)["skin tone"][2:] for skin in (0.1, 0.3, 0.6)]
+    assert tones == ["portrait, dark", "portrait, medium", "portrait, light"]
+    assert "skin tone" not in groups_of(photograph)
 
 
 def test_light_skin_is_lighter_whatever_the_exposure() -> None:
@@ -68,7 +57,7 @@ def test_light_skin_is_lighter_whatever_the_exposure() -> None:
     assert np.isnan(skin_luminance(frame, np.array([40.0, 40.0, 20.0, 20.0]), 2.2, 1.0))
 
 
-def test_what_is_written_is_told_by_the_file(tmp_path: Path) -> None:
+def test_the_groups_of_a_written_file_are_read(tmp_path: Path) -> None:
     video = tmp_path / "a.mp4"
     write_scene(STILL, video)
     assert set(read_strata(video)) == set(STRATA)

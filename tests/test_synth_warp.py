@@ -16,8 +16,8 @@ from autohr.lab.synth.life import HeadMotion, HeadPose
 from autohr.lab.synth.video import SceneConfig
 from autohr.lab.synth.warp import STILL_RING, Rig, full_size, lid_outlines, make_rig, mouth_opening, pose_mesh, sampling
 from autohr.types import Float
+from made_faces import STATUE
 
-STATUE = HeadMotion(0, 0, 0, 0, 0)
 FROM_RIGHT = Illumination(azimuth_deg=40, elevation_deg=20, ambient=0.4)
 NOSE, CHIN, LEFT_SIDE, RIGHT_SIDE, LEFT_CHEEK, RIGHT_CHEEK = 4, 152, 234, 454, 50, 280
 HERE = np.array([[1.0, 0, 0], [0, 1.0, 0]])
@@ -56,12 +56,17 @@ def laid(skin: FaceTexture, monkeypatch: pytest.MonkeyPatch, bvp: float = 0.0, *
     """(H, W, 3) float display values of one posed face before black, in a frame of 200 x 200."""
     config = SceneConfig(duration_s=0.1, width=200, height=200, face_px=skin.face_px, head=STATUE, light=skin.light)
     monkeypatch.setattr(scenes, "_texture", lambda _config, _number: skin)
-    (actor,) = scenes._cast(config, scenes._clock(config))
+    (actor,) = scenes._cast(config, scenes._frame_times(config))
     life = dataclasses.replace(actor.life, pose=pose(3, **curves))
     actor = dataclasses.replace(actor, life=life, weights=np.full((3, 2), (-0.05 * bvp, 0), np.float32))
     planes = [np.zeros((200, 200), np.float32) for _ in range(3)]
-    scenes._lay_in(planes, actor, actor.still.copy(), 0, np.ones(3))
+    scenes._draw_actor(planes, actor, actor.still.copy(), 0, np.ones(3))
     return np.asarray(np.stack(planes, axis=-1))
+
+
+def in_frame(skin: FaceTexture, xy: Float) -> Float:
+    """Pixels of a texture in the frame of ``laid``."""
+    return np.asarray(xy - skin.centre_xy + (100, 0.47 * 200))
 
 
 def near(image: Image, xy: Float, radius: float = 5) -> float:
@@ -199,14 +204,11 @@ def test_talking_lowers_the_chin_and_uncovers_the_dark_of_the_mouth(monkeypatch:
 
     skin = texture(90)
     shut, talking = (laid(skin, monkeypatch, jaw=jaw) for jaw in (0.0, 0.05))
-    at = outline.mean(axis=0) * 90 / 120 - skin.centre_xy + (100, 0.47 * 200)
-    assert near(talking[..., 1], at, 1.6) < 0.5 * near(shut[..., 1], at, 1.6)
-    assert near(talking[..., 1], at, 1.6) < 60
-    chin = rest[CHIN, :2] * 90 / 120 - skin.centre_xy + (100, 0.47 * 200)
-    nose = rest[NOSE, :2] * 90 / 120 - skin.centre_xy + (100, 0.47 * 200)
+    at = in_frame(skin, outline.mean(axis=0) * 90 / 120)
+    assert near(talking[..., 1], at, 1.6) < min(60, 0.5 * near(shut[..., 1], at, 1.6))
     changed = np.abs(talking - shut).mean(axis=2)
-    assert near(changed, chin, 4) > 3
-    assert near(changed, nose, 4) < 0.5
+    assert near(changed, in_frame(skin, rest[CHIN, :2] * 90 / 120), 4) > 3
+    assert near(changed, in_frame(skin, rest[NOSE, :2] * 90 / 120), 4) < 0.5
 
 
 def test_a_mouth_that_is_open_in_the_picture_is_not_painted_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,8 +218,8 @@ def test_a_mouth_that_is_open_in_the_picture_is_not_painted_over(monkeypatch: py
     for landmark in (14, 87, 317, 178, 402):
         mesh[landmark, 1] += 0.06 * 90
     wide = laid(dataclasses.replace(rest, mesh_xyz=mesh), monkeypatch, jaw=0.04)
-    below_the_lip = np.array((100.0, 0.47 * 200 + 0.02 * 90))
-    gap = mesh[[13, 14], :2].mean(axis=0) - rest.centre_xy + below_the_lip
+    gap = in_frame(rest, mesh[[13, 14], :2].mean(axis=0))
+    gap[1] += 0.02 * 90
     dark = laid(rest, monkeypatch, jaw=0.04)
     assert near(wide[..., 0], gap, 1.5) > near(dark[..., 0], gap, 1.5) + 10
 
@@ -240,8 +242,7 @@ def test_a_blink_closes_the_lids(monkeypatch: pytest.MonkeyPatch) -> None:
         whole = [cv2.contourArea(points()[list(ring), :2].astype(np.float32)) for ring in EYES]
         assert areas == pytest.approx([closed * area for area in whole], rel=0.15, abs=1)
     skin = texture(90)
-    eye = skin.landmarks[list(EYES[0])].mean(axis=0) - skin.centre_xy + (100, 0.47 * 200)
-    cheek = skin.landmarks[LEFT_CHEEK] - skin.centre_xy + (100, 0.47 * 200)
+    eye, cheek = (in_frame(skin, xy) for xy in (skin.landmarks[list(EYES[0])].mean(axis=0), skin.landmarks[LEFT_CHEEK]))
     awake, asleep = (laid(skin, monkeypatch, lids=lids) for lids in (0.0, 1.0))
     assert near(awake[..., 0], eye, 2) < 0.6 * near(awake[..., 0], cheek, 4), "the iris is dark"
     assert near(asleep[..., 0], eye, 2) > 0.7 * near(asleep[..., 0], cheek, 4), "lids are skin"
@@ -253,15 +254,14 @@ def test_a_blink_closes_the_lids(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cheek_that_turns_to_the_lamp_is_brighter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The key light is at the right: turning right brings the left cheek, which becomes the near one, towards it."""
     skin = texture(90)
-    shift = np.array((100, 0.47 * 200)) - skin.centre_xy
     rig = make_rig(skin)
     brightness = {}
     for yaw_rad in (-0.25, 0.0, 0.25):
         at = pose_mesh(rig, pose(yaw_rad=yaw_rad))[0]
         picture = laid(dataclasses.replace(skin, shine=0 * skin.shine), monkeypatch, yaw_rad=yaw_rad)
-        brightness[yaw_rad] = [near(picture[..., 1], at[mark, :2] + shift, 4) for mark in (LEFT_CHEEK, RIGHT_CHEEK)]
-    assert brightness[0.25][0] > 1.05 * brightness[0.0][0]
-    assert brightness[-0.25][0] < 0.95 * brightness[0.0][0]
+        brightness[yaw_rad] = near(picture[..., 1], in_frame(skin, at[LEFT_CHEEK, :2]), 4)
+    assert brightness[0.25] > 1.05 * brightness[0.0]
+    assert brightness[-0.25] < 0.95 * brightness[0.0]
     # And one that turns away from everything but the sky is darker.
     size = skin.alpha.shape[1::-1]
     fields = [sampling(rig, pose_mesh(rig, pose(yaw_rad=yaw))[0], HERE, size).light for yaw in (-0.25, 0.25)]
@@ -284,9 +284,13 @@ def test_light_changes_steadily_as_the_head_turns() -> None:
     assert np.ptp(light, axis=0).max() > 0.4
 
 
+def glossy_and_matt() -> tuple[FaceTexture, FaceTexture]:
+    skin = texture(90)
+    return dataclasses.replace(skin, shine=0 * skin.shine + 0.3), dataclasses.replace(skin, shine=0 * skin.shine)
+
+
 def test_gloss_stays_towards_the_lamp_while_the_face_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    glossy = dataclasses.replace(texture(90), shine=np.full_like(texture(90).shine, 0.3))
-    matt = dataclasses.replace(glossy, shine=0 * glossy.shine)
+    glossy, matt = glossy_and_matt()
     assert np.abs(laid(glossy, monkeypatch) - laid(matt, monkeypatch)).max() < 0.01, "at rest it is in the picture"
     gained = laid(glossy, monkeypatch, yaw_rad=0.2) - laid(matt, monkeypatch, yaw_rad=0.2)
     # Gloss lies where skin faces the lamp at the right; as the head turns right, that is further left on the face.
@@ -298,10 +302,9 @@ def test_gloss_stays_towards_the_lamp_while_the_face_turns(monkeypatch: pytest.M
 
 
 def test_no_pulse_is_in_the_gloss(monkeypatch: pytest.MonkeyPatch) -> None:
-    glossy = dataclasses.replace(texture(90), shine=np.full_like(texture(90).shine, 0.3))
-    matt = dataclasses.replace(glossy, shine=0 * glossy.shine)
     beats = [
-        laid(skin, monkeypatch, 1.0, yaw_rad=0.2) - laid(skin, monkeypatch, 0.0, yaw_rad=0.2) for skin in (glossy, matt)
+        laid(skin, monkeypatch, 1.0, yaw_rad=0.2) - laid(skin, monkeypatch, 0.0, yaw_rad=0.2)
+        for skin in glossy_and_matt()
     ]
     assert np.abs(beats[1]).max() > 1
     assert beats[0] == pytest.approx(beats[1], abs=1e-3)
@@ -323,23 +326,15 @@ def test_the_truth_follows_the_face_that_is_rendered(seed: int, monkeypatch: pyt
     )
     monkeypatch.setattr(scenes, "_texture", lambda _config, _number: dotted)
     head = HeadMotion(sway=1.5, turn_deg=7, talk=1.0, expression=1.0, blinks_per_min=0)
-    config = SceneConfig(
-        seed=seed,
-        duration_s=6.0,
-        fps=1.0,
-        width=240,
-        height=240,
-        face_px=120,
-        head=head,
-        noise_sd=0.0,
-        light_drift=0.0,
-        pulse_depth=0.0,
-        background="plain",
-    )
+    config = SceneConfig(seed=seed, duration_s=6.0, fps=1.0, width=240, height=240, face_px=120, head=head)
+    config = dataclasses.replace(config, noise_sd=0.0, light_drift=0.0, pulse_depth=0.0, background="plain")
     known = scenes.truth(config)
-    life, rig = scenes._live(config, known.t_s, 0)
-    assert rig is not None
-    at = pose_mesh(rig, life.pose)[..., :2] @ life.matrices[:, :, :2].transpose(0, 2, 1) + life.matrices[:, None, :, 2]
+    life = scenes._live(config, known.t_s, 0)
+    assert life.rig is not None
+    at = (
+        pose_mesh(life.rig, life.pose)[..., :2] @ life.matrices[:, :, :2].transpose(0, 2, 1)
+        + life.matrices[:, None, :, 2]
+    )
     travelled = 0.0
     for index, (frame, _) in enumerate(scenes.render(config)):
         boxed = at[index, :468]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -24,19 +24,8 @@ from autohr.lab.synth.video import SceneConfig, render, truth
 from autohr.types import Float
 from autohr.video.encode import write_video
 
-SCENE = SceneConfig(
-    duration_s=7.0,
-    width=128,
-    height=136,
-    fps=20.0,
-    face_px=96,
-    hrv=0.01,
-    pulse_depth=0.04,
-    head=HeadMotion(sway=0.1),
-    light_drift=0.0,
-    noise_sd=0.5,
-    background="plain",
-)
+SCENE = SceneConfig(0, 7.0, 128, 136, fps=20.0, face_px=96, hrv=0.01, pulse_depth=0.04, head=HeadMotion(sway=0.1))
+SCENE = dataclasses.replace(SCENE, light_drift=0.0, noise_sd=0.5, background="plain")
 
 
 def made_scene(seed: int, hr_bpm: float, **changed: float) -> SceneConfig:
@@ -204,24 +193,24 @@ def write_bdf(path: Path, waves: dict[str, Float], fs: int, labels: Sequence[str
     """A BDF of BioSemi by hand: 24 bits, little endian, records of a second. Channels not in ``waves`` are zero."""
     n_seconds = len(next(iter(waves.values()))) // fs
     high, microvolts = 2**23 - 1, 262143.0
-    limits = [(high, -high - 1) if label == "Status" else (int(microvolts), -int(microvolts) - 1) for label in labels]
-    fields: list[tuple[int, list[str]]] = [
-        (16, list(labels)),
-        (80, ["Active Electrode" if label != "Status" else "Triggers and Status" for label in labels]),
-        (8, ["uV" if label != "Status" else "Boolean" for label in labels]),
-        (8, [str(low) for _, low in limits]),
-        (8, [str(top) for top, _ in limits]),
-        (8, [str(-high - 1)] * len(labels)),
-        (8, [str(high)] * len(labels)),
-        (80, ["HP: DC; LP: 417 Hz" if label != "Status" else "No filtering" for label in labels]),
-        (8, [str(fs)] * len(labels)),
-        (32, ["Reserved"] * len(labels)),
+    limits = {True: (-high - 1, high), False: (-int(microvolts) - 1, int(microvolts))}
+    fields: list[tuple[int, Callable[[bool], object]]] = [
+        (80, lambda status: "Triggers and Status" if status else "Active Electrode"),
+        (8, lambda status: "Boolean" if status else "uV"),
+        (8, lambda status: limits[status][0]),
+        (8, lambda status: limits[status][1]),
+        (8, lambda _: -high - 1),
+        (8, lambda _: high),
+        (80, lambda status: "No filtering" if status else "HP: DC; LP: 417 Hz"),
+        (8, lambda _: fs),
+        (32, lambda _: "Reserved"),
     ]
     head = b"\xffBIOSEMI" + b" " * 80 + b" " * 80 + b"09.07.0917.53.46"
     for text, width in ((str(256 * (len(labels) + 1)), 8), ("24BIT", 44), (str(n_seconds), 8), ("1", 8)):
         head += text.ljust(width).encode()
     head += str(len(labels)).ljust(4).encode()
-    head += b"".join(text.ljust(width).encode() for width, texts in fields for text in texts)
+    head += b"".join(label.ljust(16).encode() for label in labels)
+    head += b"".join(str(text(label == "Status")).ljust(width).encode() for width, text in fields for label in labels)
     digital: NDArray[np.int32] = np.zeros((n_seconds, len(labels), fs), dtype="<i4")
     for number, label in enumerate(labels):
         if label in waves:

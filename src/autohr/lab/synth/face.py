@@ -211,7 +211,7 @@ def random_identity(rng: np.random.Generator) -> Identity:
         if feminine
         else {"short": 0.4, "side": 0.3, "buzz": 0.14, "curly": 0.08, "bald": 0.08}
     )
-    beard = "none" if feminine else one_of({"none": 0.55, "stubble": 0.2, "moustache": 0.07, "full": 0.18})
+    beard: Any = "none" if feminine else one_of({"none": 0.55, "stubble": 0.2, "moustache": 0.07, "full": 0.18})
     # The order of the arguments is the order of the random draws.
     return Identity(
         seed=int(rng.integers(2**31)),

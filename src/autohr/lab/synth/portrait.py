@@ -1,15 +1,15 @@
-"""A photograph of a person -> ``FaceTexture``: where the skin is, where the blood is, where the person ends.
+"""Portraits: a photograph of a person as a ``FaceTexture``, with the place of skin and blood and the person's outline.
 
 A drawn face has the features we thought of; a photograph has those of a real face. It needs the 468 landmarks of the
 mediapipe face mesh (any detector of that mesh will do; none is shipped) and nothing else. What a photograph cannot
-tell, its light without the gloss and the strength of the pulse at each place, is estimated here or drawn by chance;
-every such number is ours and says how it was chosen.
+tell, its light without the gloss and the strength of the pulse at each place, is estimated here or drawn at random;
+every such number was chosen by us, and its comment says how.
 
 Skin is looked for in each picture by itself: the colour of patches of cheeks, forehead and nose, without brightness,
 and the brightness that its surroundings lead one to expect. No tone is assumed, so light and dark skin and coloured
 light are treated alike. The numbers were chosen by looking at the maps of 79 portraits of many skin tones.
 
-Lengths are in *face heights*, as in ``synth/face.py``: hairline (landmark 10) to chin (landmark 152) is 1.
+Lengths are in *face heights*, as in ``face.py``: hairline (landmark 10) to chin (landmark 152) is 1.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,36 +26,33 @@ from numpy.typing import NDArray
 
 from autohr.errors import BadRecording
 from autohr.lab.synth import face
-from autohr.lab.synth.face import DISPLAY_GAMMA, FaceTexture, Illumination, Image
+from autohr.lab.synth.face import DISPLAY_GAMMA, FaceTexture, Illumination, Image, bump, fixed_point, smooth_noise
 from autohr.types import Float, Frame
 
 Mask = NDArray[np.bool_]
 
 LANDMARKS_FILE = "landmarks.npz"
-"""Beside the pictures: for each picture ``NAME.jpg`` an array ``NAME`` (468, 3) of x, y, z in its pixels, z smaller =
-nearer to the camera. Arrays of other names than the pictures' are ignored."""
+"""Landmarks beside the pictures: for each ``NAME.jpg`` an array ``NAME`` (468, 3) of x, y, z in its pixels, where a
+smaller z is nearer to the camera. Arrays of other names than the pictures' are ignored."""
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+LEAST_SKIN = 0.12
+"""Least share of the face that must be bare skin: a camera or a hat brim before the face leaves less, a full beard with
+glasses 0.3 or more."""
+
 _WORK_PX = 160.0
 """Face height, in pixels, at which a picture is analysed: skin and hair tell apart, and it takes under a second."""
 _CUT_PX = 300
 """Longer side at which the person is cut out: grabCut takes 0.6 s there, 1.7 s at 500 pixels, with the same outline."""
-_FAINT = 0.135
-"""Share of a cut-out's outline that may be without contrast."""
-_BITTEN, _SPILLED = 0.04, 0.03
-"""Share of the top of the head that a cut-out may lack, and share of it that may lie far beside the head."""
-_LIP_BLOOD = 0.4
-_NECK_BLOOD = 0.45
-_EAR_BLOOD = 0.5
-_BEARD_BLOOD = 0.15
-"""Strength of the pulse relative to bare skin of the face, as ``synth/face.py`` draws them."""
+_MAX_FAINT = 0.135
+"""Largest share of a cut-out's outline without contrast."""
+_MAX_BITTEN, _MAX_SPILLED = 0.04, 0.03
+"""Largest share of the top of the head that a cut-out may lack, and of it that may lie far beside the head."""
+_LIP_BLOOD, _NECK_BLOOD, _EAR_BLOOD, _BEARD_BLOOD = 0.4, 0.45, 0.5, 0.15
+"""Strength of the pulse relative to bare skin of the face, as ``face.py`` draws them."""
 _SKIN_AT = 0.5
-"""Chance of being skin from which a pixel counts as skin."""
-LEAST_SKIN = 0.12
-"""Share of the face that must be bare skin: a camera or a hat brim before the face leaves less, a full beard with
-glasses 0.3 or more."""
-
+"""Probability of skin from which a pixel counts as skin."""
 _SEEDS = (50, 280, 205, 425, 101, 330, 36, 266, 151, 9, 108, 337, 69, 299, 5, 195)
-"""Landmarks in the middle of cheeks, forehead and nose: what is there is skin on most people."""
+"""Landmarks in the middle of cheeks, forehead and nose, which are skin on most people."""
 _NOSTRILS = (60, 20, 242, 94, 462, 250, 290)
 
 
@@ -81,12 +79,12 @@ class Portrait:
 
     @property
     def cut_out(self) -> bool:
-        """Whether the person could be told from the background: whether ``portrait_texture`` may cut him out."""
+        """True where the person is told from the background, so that ``portrait_texture`` may cut him out."""
         return self._analysis.cut_out
 
     @property
     def skin_share(self) -> float:
-        """Share of the face that is bare skin, 0..1. ``portrait_texture`` refuses less than 0.12."""
+        """Share of the face that is bare skin, 0..1. ``portrait_texture`` refuses less than ``LEAST_SKIN``."""
         return self._analysis.skin_share
 
     @cached_property
@@ -95,14 +93,18 @@ class Portrait:
 
 
 def load_portraits(folder: Path) -> tuple[Portrait, ...]:
-    """The portraits of a folder that have landmarks, sorted by name.
+    """Read the portraits of a folder, sorted by name; pictures without landmarks are left out.
 
-    A picture without landmarks is left out; ``pictures_without_landmarks`` names those.
-
-    Raises:
-        BadRecording: there is no folder, no ``landmarks.npz``, no picture with landmarks, or one of them is damaged.
+    Raises
+    ------
+    BadRecording
+        There is no folder, no ``landmarks.npz``, no picture with landmarks, or one of them is damaged.
     """
-    pictures, marks = _listed(folder)
+    folder = Path(folder)
+    marks = _read_landmarks(folder)
+    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    if not pictures:
+        raise BadRecording(f"{folder} holds no picture ({', '.join(PICTURES)}).")
     found = []
     for path in pictures:
         if path.stem not in marks:
@@ -116,9 +118,8 @@ def load_portraits(folder: Path) -> tuple[Portrait, ...]:
         bgr = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if path.stat().st_size else None
         if bgr is None:
             raise BadRecording(f"{path} cannot be read as a picture. Replace it, or take it out of the folder.")
-        rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-        portrait = Portrait(path.stem, rgb, mesh.astype(np.float64))
-        height, width = rgb.shape[:2]
+        portrait = Portrait(path.stem, np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), mesh.astype(float))
+        height, width = portrait.rgb.shape[:2]
         x, y = portrait.mesh_xyz[:, :2].mean(axis=0)
         if not (0 <= x < width and 0 <= y < height and portrait.face_px >= 16):
             raise BadRecording(
@@ -135,42 +136,51 @@ def load_portraits(folder: Path) -> tuple[Portrait, ...]:
     return tuple(found)
 
 
-def pictures_without_landmarks(folder: Path) -> tuple[str, ...]:
-    """Names of the pictures that ``load_portraits`` leaves out, sorted.
-
-    Raises:
-        BadRecording: there is no folder, no ``landmarks.npz``, no picture, or the landmarks are damaged.
-    """
-    pictures, marks = _listed(folder)
-    return tuple(path.stem for path in pictures if path.stem not in marks)
+def _read_landmarks(folder: Path) -> dict[str, NDArray[np.generic]]:
+    if not folder.is_dir():
+        raise BadRecording(f"{folder} is not a folder. Name the folder that holds the pictures and {LANDMARKS_FILE}.")
+    file = folder / LANDMARKS_FILE
+    if not file.is_file():
+        raise BadRecording(
+            f"{folder} has no {LANDMARKS_FILE}. It holds, for each picture NAME, an array NAME (468, 3) of x, y, z in "
+            "pixels: the mediapipe face mesh."
+        )
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise BadRecording(f"{file} is damaged or no npz archive ({error}). Make it again.") from error
 
 
 def portrait_texture(
     portrait: Portrait, face_px: float, rng: np.random.Generator, cut_out: bool = False
 ) -> FaceTexture:
-    """The portrait, scaled to ``face_px``, with gloss, strength and delay of the pulse drawn by ``rng``.
+    """Scale a portrait to a face height of ``face_px``, and draw gloss, strength and delay of the pulse by ``rng``.
 
-    The first call for a portrait analyses it (half a second, four at worst); later ones take 30 ms at ``face_px`` 150.
+    The picture itself is not changed. The first call for a portrait analyses it (half a second, four at worst); later
+    ones take 30 ms at a ``face_px`` of 150.
 
-    Args:
-        portrait: from ``load_portraits``, or made from a picture and landmarks.
-        face_px: hairline (landmark 10) to chin (landmark 152), in pixels, 16..1200.
-        rng: draws where the pulse is strong and the skin glossy; the picture itself is not changed.
-        cut_out: False shows the person before his own background (``alpha`` is 1); True cuts him out.
+    Parameters
+    ----------
+    cut_out
+        False shows the person before his own background (``alpha`` is 1); True cuts him out.
 
-    Raises:
-        ValueError: ``face_px`` outside 16..1200, or ``cut_out`` where ``portrait.cut_out`` is False.
-        BadRecording: the portrait shows too little bare skin for a pulse.
+    Raises
+    ------
+    ValueError
+        ``face_px`` is outside 16..1200, or ``cut_out`` is True where ``portrait.cut_out`` is False.
+    BadRecording
+        The portrait shows too little bare skin for a pulse.
     """
     if not 16 <= face_px <= 1200:
         raise ValueError(f"face_px={face_px} is outside 16..1200 pixels.")
-    seen = portrait._analysis
-    if seen.skin_share < LEAST_SKIN:
+    analysis = portrait._analysis
+    if analysis.skin_share < LEAST_SKIN:
         raise BadRecording(
-            f"Portrait {portrait.name!r}: {100 * seen.skin_share:.0f} % of the face is bare skin; at least "
+            f"Portrait {portrait.name!r}: {100 * analysis.skin_share:.0f} % of the face is bare skin; at least "
             f"{100 * LEAST_SKIN:.0f} % is needed for a pulse. Leave this picture out."
         )
-    if cut_out and not seen.cut_out:
+    if cut_out and not analysis.cut_out:
         raise ValueError(
             f"Portrait {portrait.name!r} could not be told from its background (portrait.cut_out is False): "
             "use cut_out=False."
@@ -178,8 +188,8 @@ def portrait_texture(
     height, width = portrait.rgb.shape[:2]
     scale = face_px / portrait.face_px
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    light = _resized(_linear(portrait.rgb), size)
-    maps = np.dstack([_resized(seen.maps[..., k : k + 4], size) for k in range(0, seen.maps.shape[2], 4)])
+    light = _resized(_LIGHT_OF_GREY[portrait.rgb], size)
+    maps = np.dstack([_resized(analysis.maps[..., k : k + 4], size) for k in range(0, analysis.maps.shape[2], 4)])
     strength, beard, forehead, cheeks, nose, low, bare, gloss, matte = (
         np.ascontiguousarray(maps[..., k]) for k in range(len(_MAPS))
     )
@@ -188,7 +198,7 @@ def portrait_texture(
     by_forehead, by_cheeks, by_nose, by_low = 0.45 * rng.uniform(0.6, 1.4, 4) * (1, 1.1, 0.3, 0.8)
     tilt = rng.uniform(-0.12, 0.12)
     field = 0.62 + by_forehead * forehead + by_cheeks * cheeks + by_nose * nose - by_low * low
-    field = field * (1 + tilt * across) * (1 + 0.13 * np.clip(_noise(rng, size, 0.25 * face_px), -2, 2))
+    field = field * (1 + tilt * across) * (1 + 0.13 * np.clip(smooth_noise(rng, size[::-1], 0.25 * face_px), -2, 2))
     hair = rng.uniform(0.6, 1.6)
     blood = strength * np.clip(field, 0.4, 1.3) + hair * _BEARD_BLOOD * beard
 
@@ -208,11 +218,11 @@ def portrait_texture(
     blood = blood / max(weight, 1e-6)
 
     oily = 0.045 + rng.uniform(0.5, 1.3) * (0.07 * forehead + 0.09 * nose + 0.06 * cheeks)
-    oily = oily * (1 + 0.2 * np.clip(_noise(rng, size, 0.12 * face_px), -2, 2))
+    oily = oily * (1 + 0.2 * np.clip(smooth_noise(rng, size[::-1], 0.12 * face_px), -2, 2))
     shine = np.clip(oily, 0.02, 0.25) * np.clip(strength, 0, 1)
 
     # A few milliseconds from the heart outwards, as ``synth/face.py`` draws it.
-    delay_s = 0.024 * down + 0.015 * across + 0.004 * _noise(rng, size, 0.3 * face_px)
+    delay_s = 0.024 * down + 0.015 * across + 0.004 * smooth_noise(rng, size[::-1], 0.3 * face_px)
     delay_s = delay_s - delay_s[skin].mean()
     mesh = _moved(portrait.mesh_xyz, portrait.rgb.shape[:2], size)
     middle = (mesh[10, :2] + mesh[152, :2]) / 2
@@ -227,42 +237,41 @@ def portrait_texture(
         skin=skin,
         mesh_xyz=mesh,
         centre_xy=(float(middle[0]), float(middle[1])),
-        light=seen.light,
+        light=analysis.light,
     )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What is seen in one photograph
+# Analysis of one photograph
 
 _MAPS = ("strength", "beard", "forehead", "cheeks", "nose", "low", "bare", "gloss", "matte")
 
 
 @dataclass(frozen=True)
 class _Analysis:
+    """Properties of a portrait that do not depend on size and chance."""
+
     maps: Image
-    """(h, w, 9), at about ``_WORK_PX``, the channels of ``_MAPS``: strength of the pulse by kind of tissue (1 = bare
-    skin of the face), where a beard is, how much of a place is forehead, cheek, nose, low in the face, bare skin of the
-    face, mirrored share of the darkest channel, matte of the person."""
+    """(h, w, 9) at about ``_WORK_PX``, the channels of ``_MAPS``: strength of the pulse by kind of tissue (1 is bare
+    skin of the face), beard, forehead, cheek, nose, lower face, bare skin of the face, mirrored share of the darkest
+    channel, matte of the person."""
     cut_out: bool
     skin_share: float
     light: Illumination
 
 
 def _analyse(portrait: Portrait) -> _Analysis:
-    """Everything that does not depend on size and chance."""
     height, width = portrait.rgb.shape[:2]
     scale = min(1.0, _WORK_PX / portrait.face_px)
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
     rgb = np.asarray(cv2.resize(portrait.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
     mesh = _moved(portrait.mesh_xyz, (height, width), size)
     px = float(np.linalg.norm(mesh[152, :2] - mesh[10, :2]))
-    light = _linear(rgb)
+    light = _LIGHT_OF_GREY[rgb]
 
     shell = _on_mesh(mesh, rgb.shape[:2])
     hull = shell[..., 0] > 0.5
-    forehead, cheeks, nose, low, beard_zone = (
-        np.asarray(cv2.GaussianBlur(shell[..., k], (0, 0), 0.03 * px), np.float32) for k in range(1, 6)
-    )
+    forehead, cheeks, nose, low, beard_zone = (_blurred(shell[..., k], 0.03 * px) for k in range(1, 6))
     across, down = _head_axes(portrait.mesh_xyz, (height, width), size)
     eyes, brows, lips, mouth, nostrils = _features(mesh, rgb.shape[:2], px)
     matte, cut_out = _matte(rgb, hull, across, down)
@@ -282,24 +291,22 @@ def _analyse(portrait: Portrait) -> _Analysis:
     hairy = _step(darkness - 0.3, 0.1) * (1 - in_face) * beard_zone * on_face * keep * (1 - lips)
 
     def soft(image: Image) -> Image:
-        return np.asarray(cv2.GaussianBlur(np.asarray(image, np.float32), (0, 0), 0.015 * px))
+        return _blurred(np.asarray(image, np.float32), 0.015 * px)
 
     bare = in_face * keep * (1 - lips)
     inside = np.asarray(cv2.erode(on_face, _disc(0.012 * px)))
-    openings: Image = np.maximum(eyes, mouth).astype(np.float32)
-    strength = np.asarray(soft(strength) * _step(0.45 - openings, 0.05), np.float32)
+    strength = np.asarray(soft(strength) * _step(0.45 - np.maximum(eyes, mouth), 0.05), np.float32)
     gloss = _gloss(light, bare > _SKIN_AT, px) * soft(bare)
     layers = (strength, soft(hairy), forehead, cheeks, nose, low, soft(bare) * inside, gloss, matte)
     maps: Image = np.dstack(layers).astype(np.float32)
-    face_area = float(hull.sum())
-    sure = maps[..., _MAPS.index("bare")] > 0.7
-    return _Analysis(maps, cut_out, float(sure.sum()) / max(face_area, 1.0), _key_light(light, shell[..., 6:], sure))
+    skin = maps[..., _MAPS.index("bare")] > 0.7
+    skin_share = float(skin.sum()) / max(float(hull.sum()), 1.0)
+    return _Analysis(maps, cut_out, skin_share, _key_light(light, shell[..., 6:], skin))
 
 
 def _skin_colour(light: Image, mesh: Float, px: float, candidates: Mask) -> Image:
-    """(H, W) chance of being skin by colour alone, without brightness."""
-    dark = 0.0012
-    smooth = cv2.GaussianBlur(light, (0, 0), 0.009 * px) + dark
+    """Return the probability (H, W) of skin by colour alone, without brightness."""
+    smooth = cv2.GaussianBlur(light, (0, 0), 0.009 * px) + 0.0012
     colour = np.log(smooth[..., [0, 2]] / smooth[..., 1:2])
     height, width = candidates.shape
     patches = []
@@ -339,18 +346,18 @@ def _skin_colour(light: Image, mesh: Float, px: float, candidates: Mask) -> Imag
 
 
 def _darkness(light: Image, by_colour: Image, face_mask: Mask, beard_zone: Image, normals: Image, px: float) -> Image:
-    """(H, W) by how much each pixel is darker than skin would be there, as a natural logarithm of light.
+    """Return by how much each pixel (H, W) is darker than skin would be there, as a natural logarithm of light.
 
-    What skin would be: a quadratic of the normal (one broad lamp), plus what the skin near by has beyond it (shadows).
+    Skin is modelled as a quadratic of the normal (one broad lamp) plus what the skin near by has beyond it (shadows).
     """
     brightness = np.log(cv2.GaussianBlur(light.mean(axis=2), (0, 0), 0.006 * px) + 0.001)
-    say = by_colour * face_mask * (1 - 0.85 * beard_zone)
-    if say.sum() < 10:
+    weight = by_colour * face_mask * (1 - 0.85 * beard_zone)
+    if weight.sum() < 10:
         return np.zeros_like(brightness)
     x, y = normals[..., 0], normals[..., 1]
     terms = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=2).astype(np.float64)
     darkness: Image = np.zeros_like(brightness)
-    trust: Image = say
+    trust: Image = weight
     for _ in range(5):
         weighted = terms * trust[..., None]
         pull = np.diag([0.0, *[0.02] * 5]) * float(trust.sum())
@@ -360,16 +367,16 @@ def _darkness(light: Image, by_colour: Image, face_mask: Mask, beard_zone: Image
         both = np.dstack([trust, trust * (brightness - shade)]).astype(np.float32)
         near = cv2.GaussianBlur(both, (0, 0), 0.10 * px)
         darkness = np.asarray(shade + near[..., 1] / (near[..., 0] + 0.05) - brightness, np.float32)
-        # Brows, frames and beard are darker than skin; little on a face is brighter. So dark ones lose their say, but
-        # not all that is in the shade, or the brightest spot would end up as the only skin.
-        trust = np.asarray(say * (0.08 + 0.92 * _step(0.65 - darkness, 0.12)), np.float32)
+        # Brows, frames and beard are darker than skin; little on a face is brighter. So dark ones lose their
+        # weight, but not all that is in the shade, or the brightest spot would end up as the only skin.
+        trust = np.asarray(weight * (0.08 + 0.92 * _step(0.65 - darkness, 0.12)), np.float32)
     return darkness
 
 
 def _cleaned(chance: Image, where: Mask, px: float) -> Image:
-    """(H, W) ``chance`` without specks and pinholes: strands of hair stay out, pores and moles stay in."""
-    sure = ((chance > _SKIN_AT) & where).astype(np.uint8)
-    closed = cv2.morphologyEx(sure, cv2.MORPH_CLOSE, _disc(0.012 * px))
+    """Return the skin (H, W) without specks and pinholes: strands of hair stay out, pores and moles stay in."""
+    skin = ((chance > _SKIN_AT) & where).astype(np.uint8)
+    closed = cv2.morphologyEx(skin, cv2.MORPH_CLOSE, _disc(0.012 * px))
     opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, _disc(0.016 * px))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] > 0.006 * px * px]
@@ -377,7 +384,7 @@ def _cleaned(chance: Image, where: Mask, px: float) -> Image:
 
 
 def _around(chance: Image, hull: Mask, matte: Image, cut_out: bool, across: Image, down: Image, px: float) -> Image:
-    """(H, W) strength of the pulse on skin beyond the mesh: neck, ears, and a forehead that goes on above it."""
+    """Return the strength (H, W) of the pulse on skin beyond the mesh: neck, ears, and the rest of the forehead."""
     grown = hull.astype(np.uint8)
     near_face = np.asarray(cv2.dilate(grown, _disc(0.16 * px))) > 0
     neck = (down > 0.3) & (down < 0.9) & (np.abs(across) < 0.32)
@@ -394,7 +401,7 @@ def _around(chance: Image, hull: Mask, matte: Image, cut_out: bool, across: Imag
 
 
 def _gloss(light: Image, skin: Mask, px: float) -> Image:
-    """(H, W) share of the darkest channel that is mirrored light of the lamp's colour, 0..0.6.
+    """Return the share (H, W) of the darkest channel that is mirrored light of the lamp's colour, 0..0.6.
 
     Light = body colour x brightness + white x gloss, so what a bright pixel has of its least channel beyond what the
     skin around it has, for the same strongest channel, is gloss. Grey pictures have none that could be told.
@@ -413,9 +420,9 @@ def _gloss(light: Image, skin: Mask, px: float) -> Image:
 
 
 def _key_light(light: Image, normals: Image, skin: Mask) -> Illumination:
-    """Where the light of the photograph comes from: one lamp and an even rest, fitted to the brightness of the skin.
+    """Estimate the light of the photograph: one lamp and an even rest, fitted to the brightness of the skin.
 
-    Brightness = a + b . normal by least squares; in ``synth/face.py`` b = (1 - ambient) / 1.3 and, for a face that
+    Brightness = a + b . normal by least squares; in ``face.shading`` b = (1 - ambient) / 1.3 and, for a face that
     looks at the camera, a = 0.75 ambient + 0.3 / 1.3 (1 - ambient). An estimate: skin is not equally pale all over.
     """
     if skin.sum() < 50:
@@ -443,7 +450,7 @@ def _key_light(light: Image, normals: Image, skin: Mask) -> Illumination:
 
 
 def _matte(rgb: Frame, hull: Mask, across: Image, down: Image) -> tuple[Image, bool]:
-    """(H, W) 1 where the person is, and whether to believe it."""
+    """Return where the person is, (H, W) in 0..1, and True where that is plausible."""
     height, width = hull.shape
     shrink = min(1.0, _CUT_PX / max(height, width))
     size = (max(8, round(width * shrink)), max(8, round(height * shrink)))
@@ -478,7 +485,9 @@ def _matte(rgb: Frame, hull: Mask, across: Image, down: Image) -> tuple[Image, b
     if columns.size:
         off = np.abs(np.arange(size[0]) - columns.mean()) > 0.85 * columns.size
         spilled = max(spilled, float(((whole[0] > 0) & off).mean()))
-    plausible = plausible and _faint_share(small, whole) < _FAINT and bitten < _BITTEN and spilled < _SPILLED
+    plausible = (
+        plausible and _faint_share(small, whole) < _MAX_FAINT and bitten < _MAX_BITTEN and spilled < _MAX_SPILLED
+    )
     soft = cv2.resize(whole.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     edge = _guided(np.asarray(soft), rgb.mean(axis=2).astype(np.float32) / 255, radius=3)
     matte = np.clip((edge - 0.15) / 0.7, 0, 1)
@@ -487,7 +496,7 @@ def _matte(rgb: Frame, hull: Mask, across: Image, down: Image) -> tuple[Image, b
 
 
 def _one_person(person: Mask | NDArray[np.uint8], face_mask: Mask) -> tuple[NDArray[np.uint8], bool]:
-    """The piece of a cut-out (H, W) that holds the face, its holes filled; and whether it looks like a person."""
+    """Return the piece of a cut-out (H, W) that holds the face, its holes filled, and True if it is like a person."""
     mask = cv2.morphologyEx(person.astype(np.uint8), cv2.MORPH_OPEN, _disc(1.5))
     _, labels = cv2.connectedComponents(mask, connectivity=4)
     own = labels[face_mask & (mask > 0)]
@@ -512,7 +521,7 @@ def _one_person(person: Mask | NDArray[np.uint8], face_mask: Mask) -> tuple[NDAr
 
 
 def _faint_share(rgb: Frame, whole: NDArray[np.uint8]) -> float:
-    """Share of the outline (H, W) at which the colours on both sides are alike: there the cut was a guess."""
+    """Return the share of the outline with like colours on both sides, where the cut was a guess."""
     inside = whole.astype(np.float32)
     values = np.sqrt(rgb.astype(np.float32) / 255)
     width = (9, 9)
@@ -526,7 +535,7 @@ def _faint_share(rgb: Frame, whole: NDArray[np.uint8]) -> float:
 
 
 def _guided(mask: Image, guide: Image, radius: int) -> Image:
-    """(H, W) ``mask`` with the edges of ``guide``: the guided filter of He et al. 2010, for a grey guide 0..1."""
+    """Return ``mask`` (H, W) with the edges of ``guide``: the guided filter of He et al. 2010, for a guide in 0..1."""
 
     def mean(image: Image) -> Image:
         return np.asarray(cv2.blur(image, (2 * radius + 1, 2 * radius + 1)))
@@ -537,7 +546,7 @@ def _guided(mask: Image, guide: Image, radius: int) -> Image:
 
 
 def _without_backdrop(diffuse: Image, alpha: Image) -> Image:
-    """(H, W, 3) with the colour of the person's inside carried out over his soft edge, where background shines in."""
+    """Return (H, W, 3) with the colour of the person's inside carried out over his soft edge, free of background."""
     inner = (alpha > 0.95).astype(np.float32)
     spread = cv2.GaussianBlur(diffuse * inner[..., None], (0, 0), 1.5)
     weight = cv2.GaussianBlur(inner, (0, 0), 1.5)[..., None]
@@ -551,66 +560,63 @@ def _without_backdrop(diffuse: Image, alpha: Image) -> Image:
 
 @lru_cache(maxsize=1)
 def _anatomy() -> Float:
-    """(468, 5) at the landmarks, 0..1: forehead, cheek, nose without its bridge, low in the face, beard zone."""
+    """Return (468, 5) at the landmarks, 0..1: forehead, cheek, nose without its bridge, low in the face, beard zone."""
     x, y, _ = face.neutral_mesh()[0].T
-    forehead = np.exp(-0.5 * ((x / 0.27) ** 2 + ((y + 0.36) / 0.12) ** 2))
-    cheeks = np.exp(-0.5 * (((np.abs(x) - 0.22) / 0.10) ** 2 + ((y - 0.10) / 0.12) ** 2))
-    nose = np.exp(-0.5 * ((x / 0.06) ** 2 + ((y - 0.03) / 0.07) ** 2))
+    forehead, cheeks = face.forehead_and_cheeks(x, y)
+    nose = bump(x, y - 0.03, 0.06, 0.07)
     low = np.clip((y - 0.02) / 0.2, 0, 1)
     side = 0.12 - 0.35 * np.clip(np.abs(x) - 0.30, 0, None) / 0.2
     beard = np.clip((y - side) / 0.05, 0, 1)
     return np.stack([forehead, cheeks, nose, low, beard], axis=1)
 
 
-def _on_mesh(mesh: Float, shape: tuple[int, int]) -> Image:
-    """(H, W, 9) where the camera sees the mesh, the five values of ``_anatomy``, the normal; flat in each triangle."""
+def _on_mesh(mesh: Float, shape: tuple[int, ...]) -> Image:
+    """Return (H, W, 9): where the mesh is seen, the values of ``_anatomy``, the normal; flat in each triangle."""
     neutral, triangles = face.neutral_mesh()
-    outline = np.linalg.det(_corners(neutral[:, :2])[triangles])
-    seen = np.linalg.det(_corners(mesh[:, :2])[triangles])
     # A triangle that is turned over looks away: the far cheek of a profile.
-    triangles = triangles[np.sign(outline) == np.sign(seen)]
-    triangles = triangles[np.argsort(-mesh[triangles, 2].mean(axis=1))]
-    values = np.column_stack([np.ones(len(triangles)), _anatomy()[triangles].mean(axis=1)])
+    triangles = triangles[_orientation(neutral, triangles) == _orientation(mesh, triangles)]
+    index, triangles = face.triangle_map(mesh[:, :2], mesh[:, 2], triangles, shape)
     normals = face.landmark_normals(mesh)[triangles].mean(axis=1)
-    values = np.column_stack([values, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)])
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    values = np.column_stack([np.ones(len(triangles)), _anatomy()[triangles].mean(axis=1), normals])
     out = np.zeros((*shape, values.shape[1]), np.float32)
-    index = np.full(shape, -1, np.int32)
-    for number, triangle in enumerate(np.round(mesh[triangles, :2] * 16).astype(np.int32)):
-        cv2.fillConvexPoly(index, triangle, number, cv2.LINE_8, 4)
     out[index >= 0] = values[index[index >= 0]]
     return out
 
 
-def _corners(points: Float) -> Float:
-    """(K, 3) points (K, 2) with a 1 behind each."""
-    return np.concatenate([points, np.ones((len(points), 1))], axis=1)
+def _orientation(points: Float, triangles: NDArray[np.int64]) -> Float:
+    """Return 1 for triangles whose corners go round clockwise in the picture, -1 for others, 0 for flat ones."""
+    corners = np.concatenate([points[:, :2], np.ones((len(points), 1))], axis=1)
+    return np.asarray(np.sign(np.linalg.det(corners[triangles])))
 
 
 def _features(mesh: Float, shape: tuple[int, int], px: float) -> tuple[Image, Image, Image, Image, Image]:
-    """Soft masks (H, W) of eyes, brows, lips with what is between, the opening of the mouth, nostrils."""
+    """Return soft masks (H, W) of eyes, brows, lips with what is between, the opening of the mouth, nostrils."""
     xy = mesh[:, :2]
 
     def filled(*outlines: Float, grow: float) -> Image:
         mask = np.zeros(shape, np.uint8)
         for outline in outlines:
-            cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+            cv2.fillPoly(mask, [fixed_point(outline)], 255, cv2.LINE_AA, 4)
         if grow * px >= 0.5:
             mask = np.asarray(cv2.dilate(mask, _disc(grow * px)))
-        return np.asarray(cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), 0.008 * px))
+        return _blurred(mask.astype(np.float32) / 255, 0.008 * px)
 
     eyes = filled(*(xy[list(ring)] for ring in face.EYES), grow=0.022)
     brows = filled(*(xy[list(ring)] for ring in face.BROWS), grow=0.012)
     lips = filled(xy[[*face.LIP_UPPER, *face.LIP_LOWER[::-1]]], grow=0.006)
     mouth = filled(xy[[*face.LIP_UPPER_INNER, *face.LIP_LOWER_INNER[::-1]]], grow=0.0)
     nostrils = np.zeros(shape, np.uint8)
-    path = np.round(xy[list(_NOSTRILS)] * 16).astype(np.int32)
-    cv2.polylines(nostrils, [path], False, 255, max(1, round(0.03 * px)), cv2.LINE_AA, 4)
-    return eyes, brows, lips, mouth, np.asarray(cv2.GaussianBlur(nostrils.astype(np.float32) / 255, (0, 0), 0.006 * px))
+    thick = max(1, round(0.03 * px))
+    cv2.polylines(nostrils, [fixed_point(xy[list(_NOSTRILS)])], False, 255, thick, cv2.LINE_AA, 4)
+    return eyes, brows, lips, mouth, _blurred(nostrils.astype(np.float32) / 255, 0.006 * px)
 
 
 def _head_axes(mesh: Float, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[Image, Image]:
-    """(H, W) each, for a picture of ``size`` (width, height): how far right and down of the face's middle a pixel is,
-    along the head's own axes, in face heights."""
+    """Return the distances (H, W) to the right of and below the face's middle, along the head's own axes.
+
+    In face heights, for a picture of ``size`` (width, height).
+    """
     moved = _moved(mesh, shape, size)[:, :2]
     middle, axis = (moved[10] + moved[152]) / 2, moved[152] - moved[10]
     axis = axis / float(axis @ axis)
@@ -622,7 +628,10 @@ def _head_axes(mesh: Float, shape: tuple[int, ...], size: tuple[int, int]) -> tu
 
 
 def _moved(mesh: Float, shape: tuple[int, ...], size: tuple[int, int]) -> Float:
-    """Landmarks (468, 3) of a picture (H, W) in one of ``size`` (width, height); pixel centres are whole numbers."""
+    """Return landmarks (468, 3) of a picture (H, W) in one of ``size`` (width, height).
+
+    Pixel centres are whole numbers.
+    """
     sx, sy = size[0] / shape[1], size[1] / shape[0]
     moved = mesh.copy()
     moved[:, 0] = (mesh[:, 0] + 0.5) * sx - 0.5
@@ -635,60 +644,27 @@ def _moved(mesh: Float, shape: tuple[int, ...], size: tuple[int, int]) -> Float:
 # Pictures
 
 
-def _listed(folder: Path) -> tuple[list[Path], dict[str, NDArray[np.generic]]]:
-    """The pictures of a folder, sorted, and the arrays of its landmarks file."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise BadRecording(f"{folder} is not a folder. Name the folder that holds the pictures and {LANDMARKS_FILE}.")
-    file = folder / LANDMARKS_FILE
-    if not file.is_file():
-        raise BadRecording(
-            f"{folder} has no {LANDMARKS_FILE}. It holds, for each picture NAME, an array NAME (468, 3) of x, y, z in "
-            "pixels: the mediapipe face mesh."
-        )
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            marks: dict[str, NDArray[np.generic]] = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise BadRecording(f"{file} is damaged or no npz archive ({error}). Make it again.") from error
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-    if not pictures:
-        raise BadRecording(f"{folder} holds no picture ({', '.join(PICTURES)}).")
-    return pictures, marks
-
-
-@lru_cache(maxsize=1)
-def _light_of_grey() -> Image:
-    """(256,) linear light of each grey level."""
-    return ((np.arange(256) / 255) ** DISPLAY_GAMMA).astype(np.float32)
-
-
-def _linear(rgb: Frame) -> Image:
-    return np.asarray(_light_of_grey()[rgb])
+_LIGHT_OF_GREY: Image = ((np.arange(256) / 255) ** DISPLAY_GAMMA).astype(np.float32)
+"""Linear light of each grey level."""
 
 
 def _resized(image: Image, size: tuple[int, int]) -> Image:
-    """By area when smaller, as a sensor averages light; linearly when larger."""
+    """Return an image of another size: reduced by area, as a sensor averages light, or enlarged linearly."""
     reduce = size[0] < image.shape[1]
     image = np.ascontiguousarray(image)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if reduce else cv2.INTER_LINEAR))
 
 
-def _noise(rng: np.random.Generator, size: tuple[int, int], grain_px: float) -> Image:
-    """Smooth noise (H, W) for a picture of ``size`` (width, height), unit standard deviation."""
-    width, height = size
-    rows, columns = (max(2, round(n / max(grain_px, 1.0))) for n in (height, width))
-    coarse = rng.standard_normal((rows, columns), dtype=np.float32)
-    field = np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC))
-    return np.asarray(field / max(float(field.std()), 1e-6))
+def _blurred(image: NDArray[Any], sigma: float) -> Image:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
 
 
-def _step(value: Image, width: float) -> Image:
-    """0 below, 1 above zero, with a smooth step ``width`` wide."""
+def _step(value: NDArray[Any], width: float) -> Image:
+    """Return a smooth step from 0 to 1 at zero, ``width`` wide."""
     return np.asarray(1 / (1 + np.exp(-np.clip(value / width, -30, 30))), np.float32)
 
 
 def _disc(radius: float) -> NDArray[np.uint8]:
-    """A round structuring element."""
+    """Return a round structuring element."""
     n = max(1, round(radius))
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * n + 1, 2 * n + 1)), np.uint8)

@@ -1,15 +1,15 @@
-"""A data set of synthetic recordings: people, drawn or from portraits, recorded under varied conditions.
+"""Datasets of synthetic recordings: people, drawn or from portraits, recorded under varied conditions.
 
     OUT/
-        dataset.json                        what was asked for and what was made
+        dataset.json                        seed and configs of all recordings
         subject_0000/session_0.mp4          a drawn person
-        subject_0000/session_0.truth.json   times, pulse wave, rate (synth/video.py: read_truth)
+        subject_0000/session_0.truth.json   times, pulse wave, rate (video.read_truth)
         portrait_033/session_7_0.mp4        a person from a photograph: the portrait's name, the subject's number
 
-Every recording follows from (seed, split, subject, session) and the portraits alone: neither the number of workers nor
-that of subjects changes it, so a larger set holds the smaller one. That is, its frames and its truth do; x264 at its
-preset medium codes the same frames a little differently from call to call, even on one thread. A recording is written
-beside its place and moved there when whole; a run that was killed goes on where it stopped.
+The frames and the truth of a recording follow from (seed, split, subject, session) and the portraits alone: neither the
+number of workers nor that of subjects changes them, so a larger set holds the smaller one. (The file does vary: x264 at
+its preset medium codes the same frames a little differently from call to call, even on one thread.) A recording is
+written beside its place and moved there when whole; a run that was killed goes on where it stopped.
 
 No person is in two splits: every fifth portrait, sorted by name, is for testing, and drawn people differ by split.
 """
@@ -18,58 +18,59 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Required, TypedDict, Unpack, get_args
 
 import numpy as np
 
 from autohr.errors import AutoHRError
-from autohr.files import in_workers
+from autohr.files import in_workers, write_text
 from autohr.lab.synth.face import Identity, random_identity
 from autohr.lab.synth.life import HeadMotion, Rhythm
+from autohr.lab.synth.limits import check_choice
 from autohr.lab.synth.portrait import LEAST_SKIN, PICTURES, load_portraits
 from autohr.lab.synth.video import Background, SceneConfig, truth_path, write_scene
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-
 DATASET_SCHEMA = "autohr.synthetic/1"
+"""Name and version of the layout of ``dataset.json``."""
 
 Split = Literal["all", "train", "test"]
 TEST_EVERY = 5
-"""Every fifth portrait is for testing."""
+"""Distance of the portraits that are for testing: every fifth."""
 PORTRAIT_SHARE = 0.75
 """Share of the people who are made from portraits, where there are any: real skin and hair teach more than drawn ones,
 but there are few of them."""
 
 HR_BPM = (42.0, 175.0)
-"""Rates are uniform in this range, nearly all of the estimator's 40..180."""
+"""Range of the heart rates (uniform), nearly all of the estimator's 40..180."""
 PULSE_DEPTH = (0.006, 0.04)
-"""Log-uniform. Of linear light: a real face measured here shows 0.022, and its darkest and coldest neighbours less."""
+"""Range of the pulse's depth in linear light (log-uniform). A real face measured here shows 0.022, and its darkest and
+coldest neighbours less."""
 FACE_PX = (76.0, 180.0)
-"""Height of the face, log-uniform: from a far webcam to a telephone held near."""
+"""Range of the face's height (log-uniform): from a far webcam to a telephone held near."""
 ROOM = (1.4, 2.1)
-"""Height of the picture, in face heights."""
+"""Range of the picture's height, in face heights."""
 USUAL_FPS = (25.0, 30.0, 29.97)
 OTHER_FPS = (15.0, 20.0, 24.0, 50.0, 60.0)
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """How often the recordings of a data set show what makes a pulse hard to read; shares of the recordings."""
+    """Shares of the recordings of a dataset that show what makes a pulse hard to read."""
 
     usual_fps: float = 0.8
-    """Recordings at one of ``USUAL_FPS``; the others at one of ``OTHER_FPS``."""
+    """Recordings at one of ``USUAL_FPS``; the others are at one of ``OTHER_FPS``."""
     rhythm: float = 0.15
     """Heads that nod, shake or rock in rhythm."""
     talk: float = 0.55
     flicker: float = 0.15
     screen: float = 0.2
-    """A screen that lights the face."""
+    """Faces that are lit by a screen."""
 
 
 USUAL = Conditions()
@@ -80,7 +81,7 @@ weights")."""
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a recording is written; see ``VideoWriter``."""
+    """Settings of the encoder for one recording; see ``write_video``."""
 
     codec: str
     crf: int
@@ -89,6 +90,7 @@ class Encoding:
 
     @property
     def suffix(self) -> str:
+        """Ending of the file's name."""
         return {"libvpx-vp9": ".webm", "mjpeg": ".mkv"}.get(self.codec, ".mp4")
 
 
@@ -99,12 +101,12 @@ CODECS: tuple[tuple[str, float, tuple[int, int]], ...] = (
     ("mjpeg", 0.12, (6, 36)),
 )
 """Codec, share, range of crf (uniform). The upper ends are what the web does to a video, and take half of the pulses
-away: a net must know what is left of them. ``crf`` of mjpeg becomes its quantiser, a sixth of it."""
+away: a network must know what is left of them. The quantiser of mjpeg is a sixth of its ``crf``."""
 
 
 @dataclass(frozen=True)
 class SyntheticRecording:
-    """One recording to be made: its place and its config."""
+    """Place and config of one recording."""
 
     subject: str
     session: str
@@ -113,18 +115,30 @@ class SyntheticRecording:
 
     @property
     def path(self) -> Path:
-        """Of the video, relative to the data set."""
+        """Path of the video, relative to the dataset."""
         return Path(self.subject) / f"{self.session}{self.encoding.suffix}"
 
 
 @dataclass(frozen=True)
 class Written:
-    """What ``write_recordings`` did."""
+    """Result of ``write_recordings``."""
 
     out: Path
     recordings: tuple[SyntheticRecording, ...]
     n_made: int
-    """The others were there already."""
+    """Number of recordings made now; the others were there already."""
+
+
+class PlanOptions(TypedDict, total=False):
+    """Arguments of ``plan_recordings``."""
+
+    n_subjects: Required[int]
+    per_subject: int
+    seed: int
+    duration_s: float
+    portraits: Path | None
+    split: Split
+    conditions: Conditions
 
 
 def plan_recordings(
@@ -137,25 +151,29 @@ def plan_recordings(
     split: Split = "all",
     conditions: Conditions = USUAL,
 ) -> list[SyntheticRecording]:
-    """The recordings of a data set; nothing is drawn yet.
+    """Plan the recordings of a dataset; no frame is drawn yet.
 
-    A person has a face, a skin tone (drawn: uniform from fair to dark) and a depth of pulse that varies little; each of
-    the recordings has its own rate, steady or slowly changing, movement, light, camera and encoding.
+    A person has a face, a skin tone (drawn people: uniform from fair to dark) and a depth of pulse that varies little;
+    each recording has its own rate, steady or slowly changing, movement, light, camera and encoding.
 
-    Args:
-        portraits: folder of photographs with landmarks (``synth/portrait.py``); None draws everybody. A person of the
-            same portrait may be several subjects; he then has one folder, and one place in any split by folder.
-        split: which people; "all" makes no difference between training and testing.
+    Parameters
+    ----------
+    portraits
+        Folder of photographs with landmarks (``portrait.py``); None draws everybody. Several subjects may be made of
+        one portrait; they share one folder, and so one place in any split by folder.
+    split
+        People to take; "all" makes no difference between training and testing.
 
-    Raises:
-        ValueError: a count below 1, or a duration that ``SceneConfig`` refuses.
-        BadRecording: the portraits cannot be used.
+    Raises
+    ------
+    ValueError
+        A count is below 1, or ``SceneConfig`` refuses the duration.
+    BadRecording
+        The portraits cannot be used.
     """
-    for name, value in (("n_subjects", n_subjects), ("per_subject", per_subject)):
-        if value < 1:
-            raise ValueError(f"{name}={value} must be 1 or more.")
-    if split not in get_args(Split):
-        raise ValueError(f"split={split!r} is not one of {', '.join(get_args(Split))}.")
+    _check_count("n_subjects", n_subjects)
+    _check_count("per_subject", per_subject)
+    check_choice("split", split, Split)
     pictures = _of_split(usable_portraits(portraits), split) if portraits is not None else []
     planned = []
     for subject in range(n_subjects):
@@ -175,18 +193,23 @@ def plan_recordings(
     return planned
 
 
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name}={value} must be 1 or more.")
+
+
 @dataclass(frozen=True)
 class Picture:
-    """A photograph that can be brought to life."""
+    """A photograph of which recordings can be made."""
 
     path: Path
     cut_out: bool
-    """Whether the person can be told from the background."""
+    """True where the person can be told from the background."""
 
 
 @functools.lru_cache(maxsize=2)
 def usable_portraits(folder: Path) -> tuple[Picture, ...]:
-    """Pictures of a folder with landmarks and enough bare skin, sorted by name. Half a second for each."""
+    """Return the pictures of a folder with landmarks and enough bare skin, sorted by name; takes 0.5 s for each."""
     portraits = load_portraits(folder)
     paths = {path.stem: path.resolve() for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURES}
     return tuple(Picture(paths[one.name], one.cut_out) for one in portraits if one.skin_share >= LEAST_SKIN)
@@ -206,7 +229,7 @@ def _scene(
     duration_s: float,
     conditions: Conditions,
 ) -> SceneConfig:
-    """One recording of a person, by chance."""
+    """Draw the conditions of one recording of a person."""
 
     def sometimes(share: float, low: float, high: float) -> float:
         drawn, value = rng.uniform() < share, float(rng.uniform(low, high))
@@ -274,7 +297,7 @@ def _scene(
 def _encoding(rng: np.random.Generator) -> Encoding:
     share = np.array([codec[1] for codec in CODECS])
     codec, _, (low, high) = CODECS[int(rng.choice(len(CODECS), p=share / share.sum()))]
-    # Phones draw a picture anew every second or half, the web every two to eight.
+    # Phones code a key frame every second or half, the web every two to eight.
     gop = int(rng.choice((15, 25, 30, 60, 120))) if rng.uniform() < 0.6 else None
     return Encoding(codec, int(rng.integers(low, high + 1)), str(rng.choice(("veryfast", "medium"))), gop)
 
@@ -282,56 +305,43 @@ def _encoding(rng: np.random.Generator) -> Encoding:
 def write_recordings(
     out: Path,
     *,
-    n_subjects: int,
-    per_subject: int = 2,
-    seed: int = 0,
-    duration_s: float = 20.0,
-    portraits: Path | None = None,
-    split: Split = "all",
-    conditions: Conditions = USUAL,
     workers: int | None = None,
     progress: Callable[[int, int, SyntheticRecording], None] | None = None,
+    **options: Unpack[PlanOptions],
 ) -> Written:
-    """Make a data set of ``n_subjects * per_subject`` recordings in ``out``; what is there already is kept.
+    """Make a dataset of ``n_subjects * per_subject`` recordings in ``out``; recordings that are there are kept.
 
-    Args:
-        workers: processes; one for each processor if None. 1 works in this process. The frames are the same.
-        progress: called with (done, total, recording) after each.
+    Parameters
+    ----------
+    workers
+        Number of processes; None is one for each processor, 1 works in this process. The frames are the same.
+    progress
+        Called with (done, total, recording) after each recording.
+    **options
+        Arguments of ``plan_recordings``.
 
-    Raises:
-        ValueError: as ``plan_recordings``, or workers below 1.
-        VideoError: the encoder failed.
-        AutoHRError: ``out`` cannot be written, or a worker was killed; whole recordings stay.
+    Raises
+    ------
+    ValueError
+        As ``plan_recordings``, or workers is below 1.
+    VideoError
+        The encoder failed.
+    AutoHRError
+        ``out`` cannot be written, or a worker was killed; whole recordings stay.
     """
     out = Path(out)
-    planned = plan_recordings(
-        n_subjects=n_subjects,
-        per_subject=per_subject,
-        seed=seed,
-        duration_s=duration_s,
-        portraits=portraits,
-        split=split,
-        conditions=conditions,
-    )
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers={workers} must be 1 or more.")
+    planned = plan_recordings(**options)
+    workers = workers if workers is not None else os.cpu_count() or 1
+    _check_count("workers", workers)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        to_make = []
-        n_done = 0
-        for one in planned:
-            if _is_made(out, one):
-                n_done += 1
-                if progress is not None:
-                    progress(n_done, len(planned), one)
-            else:
-                to_make.append(one)
-        make = functools.partial(_make, out)
-        for one, _ in in_workers(make, to_make, workers if workers is not None else os.cpu_count() or 1):
-            n_done += 1
+        is_made = [_is_made(out, one) for one in planned]
+        to_make = [one for one, there in zip(planned, is_made, strict=True) if not there]
+        made_now = (one for one, _ in in_workers(functools.partial(_make, out), to_make, workers))
+        for n_done, one in enumerate(itertools.chain(itertools.compress(planned, is_made), made_now), start=1):
             if progress is not None:
                 progress(n_done, len(planned), one)
-        _write_index(out, planned, seed)
+        _write_index(out, planned, options.get("seed", 0))
     except OSError as error:
         raise AutoHRError(
             f"Recordings cannot be written to {str(out)!r}: {error.strerror or error}. "
@@ -342,25 +352,19 @@ def write_recordings(
 
 def _make(out: Path, one: SyntheticRecording) -> None:
     place = out / one.path
-    desk = place.parent / f".tmp-{one.session}"
-    desk.mkdir(parents=True, exist_ok=True)
-    made = desk / place.name
-    write_scene(
-        *(one.scene, made),
-        codec=one.encoding.codec,
-        crf=one.encoding.crf,
-        preset=one.encoding.preset,
-        gop=one.encoding.gop,
-    )
+    staging_dir = place.parent / f".tmp-{one.session}"
+    staging_dir.mkdir(parents=True, exist_ok=True)
+    video = staging_dir / place.name
+    write_scene(one.scene, video, **dataclasses.asdict(one.encoding))
     # The truth goes last: a recording is whole when it is there. An outdated one must not vouch for the new video.
     truth_path(place).unlink(missing_ok=True)
-    made.replace(place)
-    truth_path(made).replace(truth_path(place))
-    desk.rmdir()
+    video.replace(place)
+    truth_path(video).replace(truth_path(place))
+    staging_dir.rmdir()
 
 
 def _is_made(out: Path, one: SyntheticRecording) -> bool:
-    """Whether the recording is there whole, and made from just this config."""
+    """Return True where the recording is there whole, and made from just this config."""
     place = out / one.path
     try:
         record = json.loads(truth_path(place).read_text(encoding="utf-8"))
@@ -372,7 +376,7 @@ def _is_made(out: Path, one: SyntheticRecording) -> bool:
 
 
 def _comparable(scene: SceneConfig | dict[str, Any]) -> dict[str, Any]:
-    """A config as it comes back from JSON, where tuples are lists; portraits may have moved to another folder."""
+    """Return a config as it comes back from JSON, with tuples as lists, and without the folder of the portrait."""
     fields = dataclasses.asdict(scene) if isinstance(scene, SceneConfig) else scene
     portrait = fields["portrait"]
     plain: dict[str, Any] = json.loads(json.dumps({**fields, "portrait": portrait and Path(portrait).name}))
@@ -395,6 +399,4 @@ def _write_index(out: Path, planned: list[SyntheticRecording], seed: int) -> Non
             for one in planned
         ],
     }
-    neighbour = out / ".tmp-dataset.json"
-    neighbour.write_text(json.dumps(index, indent=1, allow_nan=False), encoding="utf-8")
-    neighbour.replace(out / "dataset.json")
+    write_text(out / "dataset.json", json.dumps(index, indent=1, allow_nan=False))
