@@ -45,6 +45,12 @@ def label(listing: Listing, number: int = 0) -> Reference:
     return reference
 
 
+def rates(listing: Listing) -> list[list[float]]:
+    """Return the rates that occur in each recording's reference, sorted."""
+    references = [label(listing, number) for number in range(len(listing.recordings))]
+    return [sorted({float(rate) for rate in one.hr_bpm}) for one in references if one.hr_bpm is not None]
+
+
 def test_one_rate_for_each_video(tmp_path: Path, video: bytes) -> None:
     listing = tree(
         *(tmp_path, video, "anna.mp4 ben.mov"),
@@ -79,9 +85,7 @@ def test_a_dense_wave_loses_what_the_video_cannot_show(tmp_path: Path, video: by
     wave = slow + np.sin(2 * np.pi * 19.0 * t_s)  # would be seen as 1 Hz at 20 frames per second
     rows = "".join(f"{t:.3f},{value:.6f}\n" for t, value in zip(t_s, wave, strict=True))
     bvp = label(tree(tmp_path, video, "anna.mp4", anna="time_s,bvp\n" + rows)).bvp
-    assert bvp is not None
-    inner = slice(100, -100)
-    assert bvp[inner] == pytest.approx(slow[inner], abs=0.1)
+    assert bvp is not None and bvp[100:-100] == pytest.approx(slow[100:-100], abs=0.1)
 
 
 def test_both_files_may_speak_of_one_video(tmp_path: Path, video: bytes) -> None:
@@ -92,10 +96,8 @@ def test_both_files_may_speak_of_one_video(tmp_path: Path, video: bytes) -> None
         ben="time_s,hr_bpm\n0,75\n2,76\n",
     )
     assert {one.subject for one in listing.recordings} == {"p"}
-    anna, ben = label(listing, 0), label(listing, 1)
-    assert anna.hr_bpm is not None and set(anna.hr_bpm) == {70.0} and anna.bvp is not None
-    assert ben.hr_bpm is not None and list(ben.hr_bpm) == [75, 76]
-    assert "80 bpm" in str(ben.notes), "the rate that was not used is said"
+    assert rates(listing) == [[70], [75, 76]] and label(listing, 0).bvp is not None
+    assert "80 bpm" in str(label(listing, 1).notes), "the rate that was not used is named"
 
 
 def test_whoever_stands_alone_is_absent_with_the_reason(tmp_path: Path, video: bytes) -> None:
@@ -114,7 +116,7 @@ def test_whoever_stands_alone_is_absent_with_the_reason(tmp_path: Path, video: b
 
 
 @pytest.mark.parametrize(
-    ("rates", "said"),
+    ("table", "said"),
     [
         ("hr_bpm\n70\n", r"rates.csv', line 1: no column video"),
         ("video,video\nanna,70\n", r"line 1: two columns"),
@@ -128,9 +130,9 @@ def test_whoever_stands_alone_is_absent_with_the_reason(tmp_path: Path, video: b
         ("", r"empty"),
     ],
 )
-def test_a_bad_table_is_named_with_its_line(tmp_path: Path, video: bytes, rates: str, said: str) -> None:
+def test_a_bad_table_is_named_with_its_line(tmp_path: Path, video: bytes, table: str, said: str) -> None:
     with pytest.raises(BadRecording, match=said):
-        tree(tmp_path, video, "anna.mp4", rates=rates)
+        tree(tmp_path, video, "anna.mp4", rates=table)
 
 
 @pytest.mark.parametrize(
@@ -232,8 +234,7 @@ def test_lines_are_counted_as_an_editor_does(tmp_path: Path, video: bytes) -> No
     ],
 )
 def test_a_decimal_comma_is_one(tmp_path: Path, video: bytes, text: str, bpm: float) -> None:
-    hr_bpm = label(tree(tmp_path, video, "a.mp4", rates=text)).hr_bpm
-    assert hr_bpm is not None and set(hr_bpm) == {bpm}
+    assert rates(tree(tmp_path, video, "a.mp4", rates=text)) == [[bpm]]
 
 
 def test_a_wave_with_decimal_commas(tmp_path: Path, video: bytes) -> None:
@@ -342,13 +343,20 @@ def test_a_path_leads_into_folders_inside_and_never_out(tmp_path: Path, video: b
         ("folder/s1/a/s1/a", "s1"),
         ("folder/S2 x/a/S2 x/a", "S2 x"),
     ]
-    assert [set(np.asarray(label(listing, k).hr_bpm)) for k in range(2)] == [{71.0}, {72.0}]
+    assert rates(listing) == [[71], [72]]
     (gone,) = listing.absent
     assert "line 4" in gone.reason and "'../out/a.mp4'" in gone.reason and "looked for 'a.mp4'" in gone.reason
 
 
+def skip_without_capitals(folder: Path) -> None:
+    (folder / "probe").touch()
+    if (folder / "PROBE").exists():
+        pytest.skip("this file system has no two names that differ in capitals")
+    (folder / "probe").unlink()
+
+
 @pytest.mark.parametrize(
-    ("videos", "rates", "said"),
+    ("videos", "table", "said"),
     [
         ("anna.mp4 ANNA.MP4", "Anna.mp4,70\n", r"line 2: 'Anna.mp4' fits 'ANNA.MP4' and 'anna.mp4'"),
         ("anna.mp4 ANNA.avi", "Anna,70\n", r"line 2: 'Anna' fits '(anna.mp4|ANNA.avi)' and '(anna.mp4|ANNA.avi)'"),
@@ -357,25 +365,18 @@ def test_a_path_leads_into_folders_inside_and_never_out(tmp_path: Path, video: b
         ("a.mp4", "gone.mp4,70\nGone.MP4,71\n", r"line 3: 'Gone.MP4' has a line already, number 2"),
     ],
 )
-def test_what_fits_twice_is_refused_with_both(tmp_path: Path, video: bytes, videos: str, rates: str, said: str) -> None:
+def test_what_fits_twice_is_refused_with_both(tmp_path: Path, video: bytes, videos: str, table: str, said: str) -> None:
     if len({name.casefold() for name in videos.split()}) < len(videos.split()):
-        (tmp_path / "probe").touch()
-        if (tmp_path / "PROBE").exists():
-            pytest.skip("this file system has no two names that differ in capitals")
+        skip_without_capitals(tmp_path)
     with pytest.raises(BadRecording, match=said):
-        tree(tmp_path, video, videos, rates="video,hr_bpm\n" + rates)
+        tree(tmp_path, video, videos, rates="video,hr_bpm\n" + table)
 
 
 def test_exact_names_tell_apart_what_differs_in_capitals(tmp_path: Path, video: bytes) -> None:
-    (tmp_path / "probe").touch()
-    if (tmp_path / "PROBE").exists():
-        pytest.skip("this file system has no two names that differ in capitals")
-    (tmp_path / "probe").unlink()
+    skip_without_capitals(tmp_path)
     listing = tree(tmp_path, video, "a.mp4 A.mp4", rates="video,hr_bpm\na.mp4,70\nA.mp4,80\n")
-    assert {one.session: set(np.asarray(label(listing, k).hr_bpm)) for k, one in enumerate(listing.recordings)} == {
-        "a": {70.0},
-        "A": {80.0},
-    }
+    found = {one.session: rate for one, rate in zip(listing.recordings, rates(listing), strict=True)}
+    assert found == {"a": [70], "A": [80]}
     assert any("'A' and 'a'" in note or "'a' and 'A'" in note for note in listing.notes), "two people, or one?"
 
 
@@ -383,7 +384,7 @@ def test_tables_are_found_whatever_their_capitals(tmp_path: Path, video: bytes) 
     for name, text in (("Rates.CSV", "video,hr_bpm\na,70\n"), ("B.CSV", "time_s,hr_bpm\n0,75\n2,75\n")):
         (tmp_path / name).write_text(text)
     listing = tree(tmp_path, video, "a.mp4 b.mp4")
-    assert [set(np.asarray(label(listing, k).hr_bpm)) for k in range(2)] == [{70.0}, {75.0}] and not listing.absent
+    assert rates(listing) == [[70], [75]] and not listing.absent
 
 
 def test_every_file_and_line_without_a_counterpart_is_named_with_the_closest(tmp_path: Path, video: bytes) -> None:

@@ -24,8 +24,8 @@ from autohr.lab.synth.video import SceneConfig, render, truth
 from autohr.types import Float
 from autohr.video.encode import write_video
 
-SCENE = SceneConfig(0, 7.0, 128, 136, fps=20.0, face_px=96, hrv=0.01, pulse_depth=0.04, head=HeadMotion(sway=0.1))
-SCENE = dataclasses.replace(SCENE, light_drift=0.0, noise_sd=0.5, background="plain")
+SCENE = SceneConfig(duration_s=7.0, width=128, height=136, fps=20.0, face_px=96, hrv=0.01, pulse_depth=0.04)
+SCENE = dataclasses.replace(SCENE, head=HeadMotion(sway=0.1), light_drift=0.0, noise_sd=0.5, background="plain")
 
 
 def made_scene(seed: int, hr_bpm: float, **changed: float) -> SceneConfig:

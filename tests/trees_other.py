@@ -55,9 +55,9 @@ class Take:
 @functools.cache
 def take(fps: float, hr_bpm: float, jitter_s: float = 0.0) -> Take:
     """A face of 54 pixels for seven seconds."""
-    still: dict[str, Any] = {"hrv": 0.0, "light_drift": 0.0, "background": "plain", "head": HeadMotion(0, 0, 0, 0, 0)}
-    scene = SceneConfig(3, DURATION_S + LEAD_S, 96, 72, fps, face_px=54, hr_bpm=hr_bpm, pulse_depth=0.05, **still)
-    scene = dataclasses.replace(scene, jitter_s=jitter_s)
+    scene = SceneConfig(seed=3, duration_s=DURATION_S + LEAD_S, width=96, height=72, fps=fps, face_px=54, hr_bpm=hr_bpm)
+    scene = dataclasses.replace(scene, hrv=0.0, pulse_depth=0.05, head=HeadMotion(0, 0, 0, 0, 0), light_drift=0.0)
+    scene = dataclasses.replace(scene, jitter_s=jitter_s, background="plain")
     known = truth(scene)
     first = int(np.searchsorted(known.t_s, LEAD_S))
     start_s = known.t_s[first]
@@ -68,10 +68,10 @@ def take(fps: float, hr_bpm: float, jitter_s: float = 0.0) -> Take:
     )
 
 
-def write_avi(path: Path, one: Take, said_fps: float) -> None:
-    """An AVI of the take's frames, whose header says ``said_fps``."""
+def write_avi(path: Path, one: Take, header_fps: float) -> None:
+    """Write an AVI of the take's frames with another frame rate in its header."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, iter(one.frames), fps=said_fps, codec="mjpeg", crf=6, pix_fmt="yuvj420p")
+    write_video(path, iter(one.frames), fps=header_fps, codec="mjpeg", crf=6, pix_fmt="yuvj420p")
 
 
 def write_pictures(folder: Path, one: Take, names: list[str]) -> None:
@@ -112,7 +112,9 @@ def pure(root: Path, name: str, one: Take) -> None:
             "Timestamp": EPOCH_S * 10**9 + int(t * 1e9),
             "Value": {
                 **dict.fromkeys(("beep", "droppingo2Sat", "probeError", "searching", "searchingToLong"), False),
-                **dict(zip(("barGraph", "o2saturation", "signalStrength"), (5, 98, 4), strict=True)),
+                "barGraph": 5,
+                "o2saturation": 98,
+                "signalStrength": 4,
                 "pulseRate": round(one.hr_bpm),
                 "waveform": round(60 + 20 * float(value)),
             },
