@@ -116,7 +116,7 @@ def test_whoever_stands_alone_is_absent_with_the_reason(tmp_path: Path, video: b
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "words"),
     [
         ("hr_bpm\n70\n", r"rates.csv', line 1: no column video"),
         ("video,video\nanna,70\n", r"line 1: two columns"),
@@ -130,13 +130,13 @@ def test_whoever_stands_alone_is_absent_with_the_reason(tmp_path: Path, video: b
         ("", r"empty"),
     ],
 )
-def test_a_bad_table_is_named_with_its_line(tmp_path: Path, video: bytes, table: str, said: str) -> None:
-    with pytest.raises(BadRecording, match=said):
+def test_a_bad_table_is_named_with_its_line(tmp_path: Path, video: bytes, table: str, words: str) -> None:
+    with pytest.raises(BadRecording, match=words):
         tree(tmp_path, video, "anna.mp4", rates=table)
 
 
 @pytest.mark.parametrize(
-    ("own", "said"),
+    ("own", "words"),
     [
         ("bvp\n1\n", r"anna.csv', line 1: no column time_s"),
         ("time_s,wave\n0,1\n", r"anna.csv', line 1: neither bvp nor hr_bpm"),
@@ -147,9 +147,9 @@ def test_a_bad_table_is_named_with_its_line(tmp_path: Path, video: bytes, table:
         ("time_s,bvp\n0,1\n", r"anna.csv' has one line.*at least two"),
     ],
 )
-def test_a_bad_wave_is_named_with_its_line_when_it_is_read(tmp_path: Path, video: bytes, own: str, said: str) -> None:
+def test_a_bad_wave_is_named_with_its_line_when_it_is_read(tmp_path: Path, video: bytes, own: str, words: str) -> None:
     listing = tree(tmp_path, video, "anna.mp4", anna=own)
-    with pytest.raises(BadRecording, match=said):
+    with pytest.raises(BadRecording, match=words):
         label(listing)
 
 
@@ -191,7 +191,7 @@ def test_a_name_in_utf_16_without_a_mark_need_not_be_latin(tmp_path: Path) -> No
         assert rows_of(tmp_path / "rates.csv", text.encode(encoding))[0]["video"] == "\u6d4b\u8bd5\u89c6\u9891.mp4"
 
 
-def test_windows_1252_is_a_guess_and_said(tmp_path: Path, video: bytes) -> None:
+def test_windows_1252_is_a_guess_and_noted(tmp_path: Path, video: bytes) -> None:
     (tmp_path / "J\u00fcrgen.mp4").write_bytes(video)
     (tmp_path / "rates.csv").write_bytes("video,hr_bpm,subject\r\nJ\u00fcrgen.mp4,73,j\r\n".encode("cp1252"))
     listing = list_recordings(tmp_path)
@@ -246,7 +246,7 @@ def test_a_wave_with_decimal_commas(tmp_path: Path, video: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "words"),
     [
         ('video,hr_bpm\na,"1,072"\n', r"line 2: hr_bpm '1,072' may be a thousand or a decimal comma"),
         ("video;hr_bpm;x\na;1,072;\nb;70;1.5\n", r"line 2: hr_bpm '1,072' may be"),
@@ -261,13 +261,13 @@ def test_a_wave_with_decimal_commas(tmp_path: Path, video: bytes) -> None:
         ),
     ],
 )
-def test_what_can_be_read_in_two_ways_or_none_is_refused(tmp_path: Path, video: bytes, text: str, said: str) -> None:
-    with pytest.raises(BadRecording, match=said):
+def test_what_can_be_read_in_two_ways_or_none_is_refused(tmp_path: Path, video: bytes, text: str, words: str) -> None:
+    with pytest.raises(BadRecording, match=words):
         tree(tmp_path, video, "a.mp4", rates=text)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "words"),
     [
         (b"PK\x03\x04rest", "is a spreadsheet"),
         (b"\xd0\xcf\x11\xe0rest", "is a spreadsheet"),
@@ -278,10 +278,10 @@ def test_what_can_be_read_in_two_ways_or_none_is_refused(tmp_path: Path, video: 
         ("\ufeff \r\n".encode(), "is empty"),
     ],
 )
-def test_a_table_that_is_no_text_is_named(tmp_path: Path, video: bytes, content: bytes, said: str) -> None:
+def test_a_table_that_is_no_text_is_named(tmp_path: Path, video: bytes, content: bytes, words: str) -> None:
     (tmp_path / "a.mp4").write_bytes(video)
     (tmp_path / "rates.csv").write_bytes(content)
-    with pytest.raises(BadRecording, match=rf"rates.csv' {said}") as error:
+    with pytest.raises(BadRecording, match=rf"rates.csv' {words}") as error:
         list_recordings(tmp_path)
     assert "\n" not in str(error.value)
 
@@ -356,7 +356,7 @@ def skip_without_capitals(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("videos", "table", "said"),
+    ("videos", "table", "words"),
     [
         ("anna.mp4 ANNA.MP4", "Anna.mp4,70\n", r"line 2: 'Anna.mp4' fits 'ANNA.MP4' and 'anna.mp4'"),
         ("anna.mp4 ANNA.avi", "Anna,70\n", r"line 2: 'Anna' fits '(anna.mp4|ANNA.avi)' and '(anna.mp4|ANNA.avi)'"),
@@ -365,10 +365,12 @@ def skip_without_capitals(folder: Path) -> None:
         ("a.mp4", "gone.mp4,70\nGone.MP4,71\n", r"line 3: 'Gone.MP4' has a line already, number 2"),
     ],
 )
-def test_what_fits_twice_is_refused_with_both(tmp_path: Path, video: bytes, videos: str, table: str, said: str) -> None:
+def test_what_fits_twice_is_refused_with_both(
+    tmp_path: Path, video: bytes, videos: str, table: str, words: str
+) -> None:
     if len({name.casefold() for name in videos.split()}) < len(videos.split()):
         skip_without_capitals(tmp_path)
-    with pytest.raises(BadRecording, match=said):
+    with pytest.raises(BadRecording, match=words):
         tree(tmp_path, video, videos, rates="video,hr_bpm\n" + table)
 
 
@@ -398,8 +400,8 @@ def test_every_file_and_line_without_a_counterpart_is_named_with_the_closest(tmp
     )
     reasons = {one.id: one.reason for one in listing.absent}
     assert len(reasons) == len(listing.absent) == 8 and not listing.recordings
-    told = " ".join(reasons.values())
-    for said in (
+    text = " ".join(reasons.values())
+    for words in (
         "anna_01.mp4 has no label: no line in rates.csv and there is no anna_01.csv; the closest name in rates.csv is "
         "'anna_1.mp4' in line 2",
         "line 2 of rates.csv names 'anna_1.mp4', which is no video in the folder: the closest name there is "
@@ -410,7 +412,7 @@ def test_every_file_and_line_without_a_counterpart_is_named_with_the_closest(tmp
         "looked for 'q.mp4'; no name there is like it",
         "anna01.csv has no video of its name beside it; the closest is 'anna_01'",
     ):
-        assert said in told, said
+        assert words in text, words
     assert any("Not read" in note and "notes.docx" in note and "clip.xyz" not in note for note in listing.notes)
 
 
@@ -449,8 +451,8 @@ def prepare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 1
-    said = capsys.readouterr()
-    return said.out, said.err
+    words = capsys.readouterr()
+    return words.out, words.err
 
 
 @pytest.mark.parametrize("name", DATASETS)

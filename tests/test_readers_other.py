@@ -206,14 +206,14 @@ CASES = [
 def test_damage_is_named_and_only_when_it_is_read(
     dataset: str, truth: str, damage: str, copies: Callable[[str], Copy]
 ) -> None:
-    spoil, _, said = DAMAGES[damage]
+    spoil, _, words = DAMAGES[damage]
     copy = copies(dataset)
     path = copy.root / truth
     with damaged(path, spoil(path.read_bytes())):
         listing = DATASETS[dataset].list_recordings(copy.root)
         assert len(listing.recordings) == len(copy.takes)
         recording = beside(path, listing)
-        with pytest.raises(BadRecording, match=said) as caught:
+        with pytest.raises(BadRecording, match=words) as caught:
             recording.read_reference()
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -278,7 +278,7 @@ def test_a_table_cut_in_its_last_line_is_named(copies: Callable[[str], Copy]) ->
 
 
 @pytest.mark.parametrize(
-    ("dataset", "path", "change", "said"),
+    ("dataset", "path", "change", "words"),
     [
         ("ubfc_rppg_2", "DATASET_2/subject1/ground_truth.txt", (rb"\n[^\n]*\n$", b"\n"), "2 line"),
         ("ubfc_rppg_2", "DATASET_2/subject1/ground_truth.txt", (rb" +\S+\n$", b"\n"), "as many of each"),
@@ -293,7 +293,7 @@ def test_a_table_cut_in_its_last_line_is_named(copies: Callable[[str], Copy]) ->
     ],
 )
 def test_a_contradiction_is_named(
-    dataset: str, path: str, change: tuple[bytes, bytes], said: str, copies: Callable[[str], Copy]
+    dataset: str, path: str, change: tuple[bytes, bytes], words: str, copies: Callable[[str], Copy]
 ) -> None:
     copy = copies(dataset)
     file = copy.root / path
@@ -301,7 +301,7 @@ def test_a_contradiction_is_named(
     spoilt = re.sub(*change, whole)
     assert spoilt != whole
     with damaged(file, spoilt):
-        with pytest.raises(BadRecording, match=said) as caught:
+        with pytest.raises(BadRecording, match=words) as caught:
             beside(file, copy.listing).read_reference()
     assert str(file.parent) in str(caught.value)
 
@@ -367,8 +367,8 @@ def test_ecg_fitness_takes_what_the_device_recorded(
     if reference.hr_bpm is not None:
         # The device's whole bpm lies in a signed byte, which ran over: -124.
         assert np.nanmean(reference.hr_bpm) == pytest.approx(132.0, abs=0.0 if rate == "device" else 0.5)
-    said = " ".join(reference.notes)
-    assert re.search(note, said) if note else not said
+    words = " ".join(reference.notes)
+    assert re.search(note, words) if note else not words
 
 
 def test_ecg_fitness_without_anything_is_refused(copies: Callable[[str], Copy]) -> None:
@@ -380,12 +380,12 @@ def test_ecg_fitness_without_anything_is_refused(copies: Callable[[str], Copy]) 
 
 
 def test_what_was_dropped_is_noted(copies: Callable[[str], Copy]) -> None:
-    for dataset, id, said in (
+    for dataset, id, words in (
         ("lgi_ppgi", "lgi_ppgi/alex/gym", r"0\.8\d s of the oximeter dropped at the start"),
         ("ibvp", "ibvp/p01/a", r"0\.5 s of the wave left out"),
     ):
         reference = copies(dataset).recording(id).read_reference()
-        assert reference is not None and re.search(said, " ".join(reference.notes))
+        assert reference is not None and re.search(words, " ".join(reference.notes))
     copy = copies("pure")
     picture = sorted((copy.root / "01-01/01-01").iterdir())[40]
     picture.rename(copy.root / "elsewhere.png")
@@ -479,7 +479,7 @@ def test_columns_take_any_line_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "words"),
     [
         (b"a,b\n", "a header and no row"),
         (b"a,b\n1\n", "line 2: 1 column"),
@@ -488,8 +488,8 @@ def test_columns_take_any_line_end(tmp_path: Path) -> None:
         (b"a,c\n1,2\n", "line 1: the header is 'a,c'"),
     ],
 )
-def test_columns_name_the_line(content: bytes, said: str, tmp_path: Path) -> None:
+def test_columns_name_the_line(content: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(content)
-    with pytest.raises(BadRecording, match=said):
+    with pytest.raises(BadRecording, match=words):
         read_columns(path, ("a", "b"), header=True)

@@ -158,14 +158,14 @@ def test_vipl_folds_are_the_official_ones(copied: Callable[[str], Path]) -> None
     root = copied("vipl_hr")
     fold = root / "fold" / "fold3.mat"
     assert by_id(root, "vipl_hr").fold == 1
-    for spoil, says in (
+    for spoil, words in (
         (lambda: savemat(fold, {"fold3": np.array([[1], [3]], dtype=float)}), r"p1 stands in fold1\.mat and in .*"),
         (lambda: savemat(fold, {"other": np.array([3.0])}), r"fold3\.mat' holds no variable 'fold3', only other"),
         (lambda: fold.write_bytes(b"no mat"), r"fold3\.mat' cannot be read as a MAT file"),
         (fold.unlink, r"fold3\.mat' is missing"),
     ):
         spoil()
-        with pytest.raises(BadRecording, match=says):
+        with pytest.raises(BadRecording, match=words):
             listed(root, "vipl_hr")
 
 
@@ -193,7 +193,7 @@ def changed(line: int, text: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil", "says"),
+    ("name", "spoil", "words"),
     [
         ("time.txt", Path.unlink, r"time\.txt' is missing"),
         ("time.txt", write(""), r"time\.txt' is empty"),
@@ -208,12 +208,12 @@ def changed(line: int, text: str) -> Callable[[Path], None]:
     ],
 )
 def test_vipl_damage_is_named(
-    name: str, spoil: Callable[[Path], None], says: str, copied: Callable[[str], Path]
+    name: str, spoil: Callable[[Path], None], words: str, copied: Callable[[str], Path]
 ) -> None:
     root = copied("vipl_hr")
     spoil(root / "data" / "p1" / "v1" / "source1" / name)
     recording = by_id(root, "vipl_hr", "v1-source1")
-    with pytest.raises(BadRecording, match=says):
+    with pytest.raises(BadRecording, match=words):
         recording.read_frame_times()
         recording.read_reference()
 
@@ -223,7 +223,7 @@ def all_unknown(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil", "says"),
+    ("name", "spoil", "words"),
     [
         ("wave.csv", cut_to(300), "wave.csv has 299 rows for 7.0 s of video, 43.0 a second"),
         ("wave.csv", Path.unlink, "There is no wave.csv"),
@@ -234,18 +234,18 @@ def all_unknown(path: Path) -> None:
     ],
 )
 def test_vipl_oddities_are_noted(
-    name: str, spoil: Callable[[Path], None], says: str, copied: Callable[[str], Path]
+    name: str, spoil: Callable[[Path], None], words: str, copied: Callable[[str], Path]
 ) -> None:
     folder = (root := copied("vipl_hr")) / "data" / "p1" / "v1" / "source1"
     spoil(folder / name)
     reference = by_id(root, "vipl_hr", "v1-source1").read_reference()
     assert reference is not None
-    assert any(says in note for note in reference.notes), reference.notes
-    if "3 s" in says or "1 of 8" in says:
+    assert any(words in note for note in reference.notes), reference.notes
+    if "3 s" in words or "1 of 8" in words:
         assert reference.hr_bpm is not None
         unknown_s = reference.t_s[np.isnan(reference.hr_bpm)]
         assert len(unknown_s) and (unknown_s > 1.0).all()
-    if says.startswith("wave.csv has"):
+    if words.startswith("wave.csv has"):
         assert reference.t_s[-1] == pytest.approx(298 / 60), "not stretched over the video"
 
 
@@ -350,7 +350,7 @@ def without(pattern: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "words"),
     [
         (without("session.xml"), "no session.xml"),
         (without("*.avi"), r"no P1-Rec1.*\.avi, which session.xml names"),
@@ -365,7 +365,7 @@ def without(pattern: str) -> Callable[[Path], None]:
     ],
 )
 def test_mahnob_a_session_that_cannot_be_used_is_named(
-    spoil: Callable[[Path], None], says: str, copied: Callable[[str], Path]
+    spoil: Callable[[Path], None], words: str, copied: Callable[[str], Path]
 ) -> None:
     root = copied("mahnob_hci")
     spoil(root / "Sessions" / "2")
@@ -373,7 +373,7 @@ def test_mahnob_a_session_that_cannot_be_used_is_named(
     assert len(listing.recordings) == 1
     absent = next(one for one in listing.absent if one.id == "mahnob_hci/P1/2")
     assert not absent.known_gap
-    assert re.search(says, absent.reason), absent.reason
+    assert re.search(words, absent.reason), absent.reason
 
 
 def test_mahnob_files_of_another_participant_are_noted(copied: Callable[[str], Path]) -> None:
@@ -389,7 +389,7 @@ RUNS = np.where((np.arange(SECONDS * 256) >= 6 * 256) & (np.arange(SECONDS * 256
 
 
 @pytest.mark.parametrize(
-    ("labels", "waves", "says"),
+    ("labels", "waves", "words"),
     [
         (("EXG1", "EXG2"), {"EXG2": FLAT}, "no channel 'Status', only EXG1, EXG2"),
         (("EXG1", "Status"), {"Status": RUNS}, "no channel 'EXG2'"),
@@ -398,11 +398,11 @@ RUNS = np.where((np.arange(SECONDS * 256) >= 6 * 256) & (np.arange(SECONDS * 256
     ],
 )
 def test_mahnob_a_useless_bdf_is_named(
-    labels: tuple[str, ...], waves: dict[str, Float], says: str, copied: Callable[[str], Path]
+    labels: tuple[str, ...], waves: dict[str, Float], words: str, copied: Callable[[str], Path]
 ) -> None:
     root = copied("mahnob_hci")
     write_bdf(next((root / "Sessions" / "2").glob("*.bdf")), waves, 256, labels)
-    with pytest.raises(BadRecording, match=says):
+    with pytest.raises(BadRecording, match=words):
         by_id(root, "mahnob_hci", "/2").read_reference()
 
 
@@ -423,10 +423,10 @@ def test_mahnob_channels_that_disagree_and_clocks_that_do(copied: Callable[[str]
     replaced('"2010.0"', '"1900.0"')(root / "Sessions" / "2")
     reference = by_id(root, "mahnob_hci", "/2").read_reference()
     assert reference is not None
-    said = " ".join(reference.notes)
-    assert "EXG2 beats at 70 bpm, EXG3 at 90." in said and "EXG1" not in said
-    assert "Status marks 13.0 s, session.xml a video of 4.7 s" in said
-    assert "Status is not zero from the first sample on" in said
+    notes = " ".join(reference.notes)
+    assert "EXG2 beats at 70 bpm, EXG3 at 90." in notes and "EXG1" not in notes
+    assert "Status marks 13.0 s, session.xml a video of 4.7 s" in notes
+    assert "Status is not zero from the first sample on" in notes
 
 
 def test_mahnob_without_pyedflib_says_what_to_install(
@@ -481,7 +481,7 @@ def test_mmse_the_pictures_numbers_are_the_clock(copied: Callable[[str], Path]) 
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil", "says"),
+    ("name", "spoil", "words"),
     [
         (mmse_hr.RATE, write(""), r"Rate_BPM\.txt' is empty"),
         (mmse_hr.RATE, changed(40, "seven"), r"Rate_BPM\.txt', line 40: 'seven' is not a number"),
@@ -491,11 +491,11 @@ def test_mmse_the_pictures_numbers_are_the_clock(copied: Callable[[str], Path]) 
     ],
 )
 def test_mmse_damage_is_named(
-    name: str, spoil: Callable[[Path], None], says: str, copied: Callable[[str], Path]
+    name: str, spoil: Callable[[Path], None], words: str, copied: Callable[[str], Path]
 ) -> None:
     root = copied("mmse_hr")
     spoil(root / "first10subjects_Phydatareleased" / "Phydata" / "F001" / "T1" / name)
-    with pytest.raises(BadRecording, match=says):
+    with pytest.raises(BadRecording, match=words):
         by_id(root, "mmse_hr", "T1").read_reference()
 
 
@@ -507,10 +507,10 @@ def test_mmse_oddities_are_noted(copied: Callable[[str], Path]) -> None:
     (folder / mmse_hr.RATE).write_text("\n".join(["Pulse Rate", *["0"] * 2000, *lines[2000:5000]]) + "\n")
     reference = by_id(root, "mmse_hr", "T1").read_reference()
     assert reference is not None and reference.hr_bpm is not None and reference.bvp is not None
-    said = " ".join(reference.notes)
-    assert "line 1: 'Pulse Rate' was taken for a header" in said
-    assert "knows nothing in 2.0 of 5.0 s" in said
-    assert "has 7000 lines, Pulse Rate_BPM.txt 5000" in said
+    notes = " ".join(reference.notes)
+    assert "line 1: 'Pulse Rate' was taken for a header" in notes
+    assert "knows nothing in 2.0 of 5.0 s" in notes
+    assert "has 7000 lines, Pulse Rate_BPM.txt 5000" in notes
     assert np.isnan(reference.hr_bpm[:150]).all() and np.isnan(reference.hr_bpm[551:]).all()
     assert np.nanmean(reference.hr_bpm) == pytest.approx(true_bpm, abs=3)
     assert np.isfinite(reference.bvp).all()

@@ -84,8 +84,8 @@ def test_the_light_of_the_photograph_is_kept() -> None:
     """Gloss is taken out of the diffuse light, not added to the picture."""
     portrait, drawn = portrait_of(Identity(seed=7, melanin=0.3))
     texture = portrait_texture(portrait, drawn.face_px, np.random.default_rng(2))
-    seen = texture.diffuse + texture.specular[..., None]
-    assert np.abs(seen - (portrait.rgb / 255) ** DISPLAY_GAMMA).max() < 1e-3
+    light = texture.diffuse + texture.specular[..., None]
+    assert np.abs(light - (portrait.rgb / 255) ** DISPLAY_GAMMA).max() < 1e-3
 
 
 def test_chance_draws_the_blood_and_nothing_of_the_picture() -> None:

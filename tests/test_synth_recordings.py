@@ -189,9 +189,11 @@ def test_recordings_of_portraits_are_written_and_read_back(
 def test_workers_do_not_change_what_is_made_and_a_second_run_makes_what_is_missing(tmp_path: Path) -> None:
     # This seed draws small pictures.
     asked: dict[str, Any] = {"n_subjects": 2, "per_subject": 1, "seed": 64, **TINY}
-    seen: list[tuple[int, int]] = []
-    written = write_recordings(tmp_path, workers=2, progress=lambda done, n_all, _: seen.append((done, n_all)), **asked)
-    assert written.n_made == 2 and seen == [(1, 2), (2, 2)] and not list(tmp_path.rglob(".tmp*"))
+    calls: list[tuple[int, int]] = []
+    written = write_recordings(
+        tmp_path, workers=2, progress=lambda done, n_all, _: calls.append((done, n_all)), **asked
+    )
+    assert written.n_made == 2 and calls == [(1, 2), (2, 2)] and not list(tmp_path.rglob(".tmp*"))
     videos = [tmp_path / made.path for made in written.recordings]
     films, truths = [decoded(path) for path in videos], [truth_path(path).read_bytes() for path in videos]
 

@@ -47,8 +47,8 @@ def points(**curves: float) -> Float:
 def moved(field: Image, **curves: float) -> Image:
     """A picture on the texture (H, W) or (H, W, C), moved by a pose."""
     size = (field.shape[1], field.shape[0])
-    seen = sampling(rigged(), points(**curves), HERE, size)
-    maps = full_size(seen.source_x, size), full_size(seen.source_y, size)
+    found = sampling(rigged(), points(**curves), HERE, size)
+    maps = full_size(found.source_x, size), full_size(found.source_y, size)
     return np.asarray(cv2.remap(field, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
@@ -81,9 +81,9 @@ def test_the_pose_of_rest_gives_the_picture_back() -> None:
     assert np.abs(points() - rigged().rest).max() < 1e-9
     shown = scenes._displayed(texture(), 2.2)
     assert np.abs(moved(shown) - shown).mean() < 0.05
-    seen = sampling(rigged(), points(), HERE, shown.shape[1::-1])
-    assert np.abs(seen.light - 1).max() < 1e-5
-    assert np.abs(seen.gloss).max() < 1e-5
+    found = sampling(rigged(), points(), HERE, shown.shape[1::-1])
+    assert np.abs(found.light - 1).max() < 1e-5
+    assert np.abs(found.gloss).max() < 1e-5
 
 
 TURNS = [
@@ -97,8 +97,8 @@ def test_the_inverse_of_the_warp_is_exact(curves: dict[str, float]) -> None:
     """Whence a pixel comes and where the points go are computed by different ways and must agree."""
     rig, at = rigged(), points(**curves)
     size = texture().alpha.shape[1::-1]
-    seen = sampling(rig, at, HERE, size)
-    x, y = full_size(seen.source_x, size), full_size(seen.source_y, size)
+    found = sampling(rig, at, HERE, size)
+    x, y = full_size(found.source_x, size), full_size(found.source_y, size)
     forward = LinearNDInterpolator(rig.rest[:, :2], (at - rig.rest)[:, :2])
     goal = np.stack(np.meshgrid(np.arange(size[0]), np.arange(size[1])), axis=-1)
     reached = np.stack([x, y], axis=-1) + forward(x, y)
@@ -154,8 +154,8 @@ def test_a_shift_a_tilt_and_a_zoom_move_the_face_as_a_whole() -> None:
 def test_surroundings_stay_while_hair_and_ears_go_along() -> None:
     curves = {"yaw_rad": 0.25, "pitch_rad": -0.1, "x": 0.04, "jaw": 0.05}
     height, width = texture().alpha.shape
-    seen = sampling(rigged(), points(**curves), HERE, (width, height))
-    x, y = full_size(seen.source_x, (width, height)), full_size(seen.source_y, (width, height))
+    found = sampling(rigged(), points(**curves), HERE, (width, height))
+    x, y = full_size(found.source_x, (width, height)), full_size(found.source_y, (width, height))
     columns, rows = np.meshgrid(np.arange(width), np.arange(height))
     (left, top, face_width, face_height), centre = texture().box_xywh, np.array(texture().centre_xy)
     ring = centre + STILL_RING * (texture().landmarks[list(OVAL)] - centre)
@@ -165,7 +165,7 @@ def test_surroundings_stay_while_hair_and_ears_go_along() -> None:
     assert away.mean() > 0.2
     shift = np.hypot(x - columns, y - rows)
     assert shift[away].max() < 0.02
-    assert np.abs(full_size(seen.light, (width, height)) - 1)[away].max() < 1e-3
+    assert np.abs(full_size(found.light, (width, height)) - 1)[away].max() < 1e-3
     crown = np.array((left + face_width / 2, top - 0.05 * face_height))
     assert near(shift, crown) > 4
 

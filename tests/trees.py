@@ -124,7 +124,7 @@ def mahnob_hci_tree(
 ) -> dict[str, float]:
     """The first sessions of each of the first ``n_subjects`` people, and one neutral session that is not of the list.
 
-    The 30 s that are judged begin 5 s into the video, so ``duration_s`` must be longer. The returned rate is of the
+    The 30 s that are evaluated begin 5 s into the video, so ``duration_s`` must be longer. The returned rate is of the
     video from there on.
     """
     known = {}
@@ -172,8 +172,8 @@ def _write_session(folder: Path, scene: SceneConfig, person: int, trial: int) ->
     status = np.zeros(len(ecg))
     status[round(AROUND_S * fs) : round((AROUND_S + scene.duration_s) * fs)] = 16
     write_bdf(folder / bdf, {"EXG1": 0.7 * ecg, "EXG2": ecg - 9000, "EXG3": -1.3 * ecg, "Status": status}, fs)
-    judged = known.t_s >= 305 / 61
-    return float(known.hr_bpm[judged].mean())
+    late = known.t_s >= 305 / 61
+    return float(known.hr_bpm[late].mean())
 
 
 def made_ecg(beats_s: Float, fs: float, duration_s: float) -> Float:

@@ -79,7 +79,7 @@ class Portrait:
 
     @property
     def cut_out(self) -> bool:
-        """True where the person is told from the background, so that ``portrait_texture`` may cut him out."""
+        """True where the person is separable from the background, so that ``portrait_texture`` may cut him out."""
         return self._analysis.cut_out
 
     @property
@@ -404,7 +404,7 @@ def _gloss(light: Image, skin: Mask, px: float) -> Image:
     """Return the share (H, W) of the darkest channel that is mirrored light of the lamp's colour, 0..0.6.
 
     Light = body colour x brightness + white x gloss, so what a bright pixel has of its least channel beyond what the
-    skin around it has, for the same strongest channel, is gloss. Grey pictures have none that could be told.
+    skin around it has, for the same strongest channel, is gloss. Grey pictures have none that can be found.
     """
     # A little blur, because compression leaves blocks of colour.
     smooth = cv2.GaussianBlur(light, (0, 0), 0.008 * px)
