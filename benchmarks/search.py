@@ -5,8 +5,8 @@
 
 A step is what ``autohr search`` does for every pair of batches: a gradient of the architecture on one, a gradient of
 the weights on the other, and Adam for both. The plain supernet computes one operation on one edge at a time. Both forms
-have the same parameters and take turns in every repeat, so that what else the machine does meets both; processor time
-is counted on CPUs, and the median of the ratios, repeat by repeat, is what counts.
+have the same parameters and take turns in every repeat, so that other work of the machine slows both; processor time
+is counted on CPUs, and the result is the median of the ratios of the repeats.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from autohr.lab.search.space import SearchCell, SearchNet, SpaceConfig
 
 
 def seconds(device: torch.device) -> float:
+    """Return the time: of the processor on CPUs, else of the wall."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         return time.perf_counter()
@@ -31,6 +32,7 @@ def seconds(device: torch.device) -> float:
 
 
 def main() -> None:
+    """Print times and ratios of both forms."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)

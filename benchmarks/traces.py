@@ -21,7 +21,7 @@ FS, WINDOW_S, STRIDE_S, WITHIN_BPM = 30.0, 10.0, 1.0, 3.0
 
 
 def read_folder(folder: Path) -> tuple[Float, Float, float]:
-    """t_s (N,), red (N,) and the strap's mean rate in bpm of one recording."""
+    """Return t_s (N,), red (N,) and the strap's mean rate in bpm of one recording."""
     time_ms, red = np.genfromtxt(folder / "PPG.csv", delimiter=",", skip_header=1, usecols=(0, 1)).T
     fresh = np.concatenate([[True], np.diff(time_ms) > 0])
     intervals_ms = np.array((folder / "RR.txt").read_text().split(), dtype=float)
@@ -29,6 +29,7 @@ def read_folder(folder: Path) -> tuple[Float, Float, float]:
 
 
 def main() -> None:
+    """Print the rates of every trace."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     right = right_whole = 0

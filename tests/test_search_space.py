@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -281,7 +282,7 @@ def test_counted_cost_is_that_of_the_network(kind: Any, costs: Costs) -> None:
     content = cost_of(genotype, costs)
     assert content["parameters"] == sum(parameter.numel() for parameter in net.parameters())
     assert content["gflop_per_s"] == pytest.approx(counter.get_total_flops() * 30 / N_FRAMES / 1e9, rel=1e-9)
-    assert Costs.from_dict(json.loads(json.dumps(costs.as_dict()))) == costs
+    assert Costs(**json.loads(json.dumps(asdict(costs)))) == costs
 
 
 def test_expected_cost_is_the_cost_where_all_is_decided(costs: Costs) -> None:

@@ -69,13 +69,7 @@ def bias(predicted: Float, true: Float) -> float:
 
 
 def mape(predicted: Float, true: Float) -> float:
-    """Return the mean absolute error in percent of each true value.
-
-    Raises
-    ------
-    ValueError
-        A true value is not positive.
-    """
+    """Return the mean absolute error in percent of each true value."""
     error, true = errors(predicted, true), np.asarray(true, dtype=np.float64)
     if not (true > 0).all():
         raise ValueError(f"A share of {true.min():g} is not defined; true values must be positive.")
@@ -142,11 +136,6 @@ def macc(wave: Float, true: Float, fs: float, max_lag_s: float = 1.0) -> tuple[f
     modulus over all circular shifts instead (``circular_macc``). Waves are filtered by the caller. Any two periodic
     waves of one rate agree at some lag of half a period, so r measures shape and steadiness, not polarity, once a half
     period is shorter than ``max_lag_s``. (NaN, 0) where a wave is constant.
-
-    Raises
-    ------
-    ValueError
-        The waves differ in length, or are shorter than twice the lag.
     """
     wave, true = np.asarray(wave, dtype=np.float64), np.asarray(true, dtype=np.float64)
     most = int(max_lag_s * fs)
@@ -193,11 +182,6 @@ def snr(
     defaults are those of iPhys: a Hamming periodogram on a grid of at most 0.5 bpm. Tools differ in every one of them,
     so an SNR can only be compared under one definition. NaN where ``n_fft`` is so coarse that no line of the spectrum
     lies within ``half_width_hz`` of the rate.
-
-    Raises
-    ------
-    ValueError
-        The rate is not positive.
     """
     if not true_hr_bpm > 0:
         raise ValueError(f"true_hr_bpm={true_hr_bpm} must be positive.")
@@ -318,11 +302,6 @@ def paired_test(
 
     Wilcoxon's signed-rank test (two-sided, exact without ties) on the subjects' mean errors: a subject counts once
     however many windows it has, and one outlier does not decide. Under six subjects p cannot fall below 0.05.
-
-    Raises
-    ------
-    ValueError
-        The arrays differ in length, or are empty.
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape or len(subjects) != len(first) or not len(first):

@@ -111,7 +111,7 @@ def search(
     with begin_run(folder, run_config, data, config.device, resume=resume, overwrite=overwrite) as (run, rank):
         if rank == 0 and not (run.results / COSTS).exists():
             size, latency = (recipe.data.size_px, recipe.data.n_frames), config.budget_latency_ms_per_s is not None
-            write_json(run.results / COSTS, measure_costs(recipe.space, *size, latency=latency).as_dict())
+            write_json(run.results / COSTS, dataclasses.asdict(measure_costs(recipe.space, *size, latency=latency)))
         wait_for_all()
         space = recipe.space
         origin = (
@@ -124,7 +124,7 @@ def search(
             alpha_clips,
             config,
             run,
-            costs=Costs.from_dict(read_json(run.results / COSTS)),
+            costs=Costs(**read_json(run.results / COSTS)),
             loss=recipe.loss,
             name=folder.resolve().name,
             origin=origin,
@@ -141,11 +141,6 @@ def halves(
     """Return the recordings for the weights and those for the architecture: about as many, no subject on both sides.
 
     The split is decided by data.split_seed.
-
-    Raises
-    ------
-    BadRecipe
-        There is only one subject.
     """
     try:
         return k_folds(searching, 2, recipe.data.split_seed)[0]

@@ -353,7 +353,7 @@ LATENCY_REPEATS = 5
 """Runs of an operation, of which the shortest counts: other work of the machine only adds."""
 
 
-@dataclass(frozen=True)
+@checked(frozen=True)
 class Costs:
     """Costs of the operations in the derived network; a cell's cost is a sum of these."""
 
@@ -363,16 +363,6 @@ class Costs:
     """Metric -> cost of the network with nothing but skips."""
     per_op: Mapping[str, tuple[tuple[float, ...], ...]]
     """Metric -> (N_BLOCKS, n_ops): cost that one edge of a block's cells adds, all cells of the block together."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Costs:
-        """Return costs from what ``as_dict`` gave."""
-        per_op = {metric: tuple(tuple(row) for row in rows) for metric, rows in values["per_op"].items()}
-        return cls(tuple(values["ops"]), dict(values["fixed"]), per_op)
 
 
 def measure_costs(space: SpaceConfig, size_px: int, n_frames: int, *, latency: bool = False) -> Costs:
@@ -434,13 +424,7 @@ def _milliseconds(net: nn.Module, x: Tensor) -> float:
 
 
 def cost_of(genotype: Genotype, costs: Costs) -> dict[str, float]:
-    """Return metric -> cost of the network with this genotype.
-
-    Raises
-    ------
-    ValueError
-        An operation is not in ``costs``.
-    """
+    """Return metric -> cost of the network with this genotype."""
     total = dict(costs.fixed)
     for block in range(N_BLOCKS):
         for node in genotype.cell_of_block(block):

@@ -24,11 +24,6 @@ def draw_curves(run: Run) -> tuple[Path, Path]:
     Top: the training loss of each step (thin), its running mean (thick) and the validation loss. Middle: the first two
     parts of the loss. Bottom: the validation's mean absolute error beside that of a constant guess, and the share
     within 5 bpm.
-
-    Raises
-    ------
-    AutoHRError
-        The log holds no step yet.
     """
     records = run.read_log()
     steps = [record for record in records if "loss" in record]

@@ -253,13 +253,7 @@ def counts_for_best(learning: Step, step: int, n_steps: int) -> bool:
 
 
 def parameter_groups(net: nn.Module, learning: Step, n_steps: int) -> dict[str, list[nn.Parameter]]:
-    """Return beginning of the names -> the parameters that share a learning rate, see ``Step.rates``.
-
-    Raises
-    ------
-    ValueError
-        A parameter belongs to no group, or to two.
-    """
+    """Return beginning of the names -> the parameters that share a learning rate, see ``Step.rates``."""
     if learning.rates is None:
         return {"": list(net.parameters())}
     groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in learning.rates(Moment(0, n_steps))}

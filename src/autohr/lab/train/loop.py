@@ -261,11 +261,6 @@ class Loop(abc.ABC):
 
         Waves are read by the one estimator. The processes share the windows. ``n_windows`` is the largest number of
         them, evenly spread; None for all.
-
-        Raises
-        ------
-        SignalTooShort
-            Windows are too short for the estimator.
         """
         config, forward = self.config, in_precision(net, self.precision, self.device)
         windows = np.arange(source.n_windows)

@@ -66,13 +66,7 @@ def average_gradients(gradients: Sequence[Tensor]) -> list[Tensor]:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device cpu, cuda or mps; of several GPUs, this process's own.
-
-    Raises
-    ------
-    ValueError
-        The machine has no CUDA device.
-    """
+    """Return the device cpu, cuda or mps; of several GPUs, this process's own."""
     if name == "cuda":
         if not torch.cuda.is_available():
             raise ValueError("device='cuda', but this machine shows no CUDA device. Use device='cpu'.")

@@ -162,11 +162,6 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe in a TOML file, after ``overrides``; both as in ``read_recipe_table``.
 
     A genotype in it may be given as the path of a .json file; the recipe then holds what is in that file.
-
-    Raises
-    ------
-    BadRecipe
-        In one line: see ``read_recipe_table`` and ``parse_as``.
     """
     table = read_recipe_table(path, overrides)
     net_config = table.get("net_config")
@@ -226,11 +221,6 @@ def split_recordings(
     """Return the recordings to learn from and those held out, as [data] says, on the recipe's clock.
 
     No subject is on both sides.
-
-    Raises
-    ------
-    BadRecipe
-        The subjects cannot be split so.
     """
     data = recipe.data
     recordings = [at_clock(recording, *data.clock) for recording in recordings]
@@ -262,11 +252,6 @@ def split_by_length(
 
     A clip has a number of frames, not of seconds: at 60 frames per second 160 of them hold too few beats for a rate,
     although a net can learn from them.
-
-    Raises
-    ------
-    BadRecipe
-        No recording can be read.
     """
     least_s = LEAST_PERIODS * 60 / BAND_BPM[0]
     readable = [recording for recording in recordings if n_frames >= math.ceil(least_s * recording.fps)]
@@ -290,13 +275,7 @@ def mean_rate(recordings: Sequence[CachedRecording]) -> float:
 
 
 def check_machine(config: LoopConfig, section: str, recipe_path: Path) -> None:
-    """Check that this machine, and this number of processes, can do what the recipe says.
-
-    Raises
-    ------
-    BadRecipe
-        There is no GPU, or the batch cannot be shared evenly.
-    """
+    """Check that this machine, and this number of processes, can do what the recipe says."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise BadRecipe(
             f"{recipe_path}: {section}.device is 'cuda', but torch sees no GPU here. Set {section}.device=cpu."
