@@ -36,8 +36,12 @@ class Copy:
         return next(one for one in self.listing.recordings if id in (None, one.id))
 
 
+Copies = Callable[[str], Copy]
+"""Dataset -> its miniature, made when it is first asked for."""
+
+
 @pytest.fixture(scope="module")
-def copies(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Copy]:
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Copies:
     made: dict[str, Copy] = {}
 
     def copy_of(dataset: str) -> Copy:
@@ -97,7 +101,7 @@ every = pytest.mark.parametrize("dataset", sorted(TREES))
 
 
 @every
-def test_every_recording_is_found_and_every_other_is_accounted_for(dataset: str, copies: Callable[[str], Copy]) -> None:
+def test_every_recording_is_found_and_every_other_is_accounted_for(dataset: str, copies: Copies) -> None:
     copy, spec = copies(dataset), DATASETS[dataset]
     assert spec.name == dataset and spec.title and spec.access and spec.basis and spec.n_recordings
     ids = [one.id for one in copy.listing.recordings]
@@ -113,7 +117,7 @@ def test_every_recording_is_found_and_every_other_is_accounted_for(dataset: str,
 
 
 @every
-def test_wave_rate_and_frames_tell_one_pulse_at_one_time(dataset: str, copies: Callable[[str], Copy]) -> None:
+def test_wave_rate_and_frames_tell_one_pulse_at_one_time(dataset: str, copies: Copies) -> None:
     copy = copies(dataset)
     for recording in copy.listing.recordings:
         one = copy.takes[recording.id]
@@ -203,9 +207,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("dataset", "truth", "damage"), CASES)
-def test_damage_is_named_and_only_when_it_is_read(
-    dataset: str, truth: str, damage: str, copies: Callable[[str], Copy]
-) -> None:
+def test_damage_is_named_and_only_when_it_is_read(dataset: str, truth: str, damage: str, copies: Copies) -> None:
     spoil, _, words = DAMAGES[damage]
     copy = copies(dataset)
     path = copy.root / truth
@@ -232,7 +234,7 @@ def test_damage_is_named_and_only_when_it_is_read(
         ("ibvp", "p01_a/p01_a_rgb"),
     ],
 )
-def test_a_video_that_is_missing_is_absent_by_name(dataset: str, video: str, copies: Callable[[str], Copy]) -> None:
+def test_a_video_that_is_missing_is_absent_by_name(dataset: str, video: str, copies: Copies) -> None:
     copy = copies(dataset)
     path = copy.root / video
     path.rename(path.with_name("elsewhere"))
@@ -258,16 +260,14 @@ def test_another_folder_is_refused(dataset: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dataset", [name for name in sorted(TREES) if "h5py" in DATASETS[name].needs])
-def test_a_missing_module_names_the_pip_line(
-    dataset: str, copies: Callable[[str], Copy], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_module_names_the_pip_line(dataset: str, copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = copies(dataset).recording()
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(AutoHRError, match=r"pip install 'autohr\[datasets\]'"):
         recording.read_reference()
 
 
-def test_a_table_cut_in_its_last_line_is_named(copies: Callable[[str], Copy]) -> None:
+def test_a_table_cut_in_its_last_line_is_named(copies: Copies) -> None:
     for dataset, name in (("ubfc_rppg_1", "DATASET_1/7-gt/gtdump.xmp"), ("ecg_fitness", "00/01/viatom-raw.csv")):
         path = copies(dataset).root / name
         lines = path.read_bytes().split(b"\n")
@@ -293,7 +293,7 @@ def test_a_table_cut_in_its_last_line_is_named(copies: Callable[[str], Copy]) ->
     ],
 )
 def test_a_contradiction_is_named(
-    dataset: str, path: str, change: tuple[bytes, bytes], words: str, copies: Callable[[str], Copy]
+    dataset: str, path: str, change: tuple[bytes, bytes], words: str, copies: Copies
 ) -> None:
     copy = copies(dataset)
     file = copy.root / path
@@ -309,14 +309,14 @@ def test_a_contradiction_is_named(
 # --- what each dataset has of its own
 
 
-def test_one_man_of_ubfc_is_one_subject(copies: Callable[[str], Copy]) -> None:
+def test_one_man_of_ubfc_is_one_subject(copies: Copies) -> None:
     listing = copies("ubfc_rppg_1").listing
     subjects = {one.session: one.subject for one in listing.recordings}
     assert subjects["after-exercise"] == "subject42"
     assert {one.id for one in listing.absent} >= {"ubfc_rppg_1/subject42/8-gt", "ubfc_rppg_1/subject42/10-gt"}
 
 
-def test_known_gaps_are_told_from_losses(copies: Callable[[str], Copy]) -> None:
+def test_known_gaps_are_told_from_losses(copies: Copies) -> None:
     gaps = {
         dataset: sorted(one.id for one in copies(dataset).listing.absent if one.known_gap)
         for dataset in ("pure", "ecg_fitness")
@@ -325,7 +325,7 @@ def test_known_gaps_are_told_from_losses(copies: Callable[[str], Copy]) -> None:
     assert gaps["ecg_fitness"] == [f"ecg_fitness/{name}" for name in ("02/04-1", "02/04-2", "07/02-1", "07/02-2")]
 
 
-def test_tables_can_be_split_by_what_the_dataset_says(copies: Callable[[str], Copy]) -> None:
+def test_tables_can_be_split_by_what_the_dataset_says(copies: Copies) -> None:
     def groups(dataset: str, id: str) -> dict[str, str]:
         return dict(copies(dataset).recording(id).groups)
 
@@ -352,7 +352,7 @@ VIATOM_ROW = rb"(?m)^(\d+),([-.\d]+),(-?\d+),(\d+),-1,-1,-1$"
     ],
 )
 def test_ecg_fitness_takes_what_the_device_recorded(
-    left: bytes, wave: str, rate: str, note: str | None, copies: Callable[[str], Copy]
+    left: bytes, wave: str, rate: str, note: str | None, copies: Copies
 ) -> None:
     copy = copies("ecg_fitness")
     path = copy.root / "00/01/viatom-raw.csv"
@@ -371,7 +371,7 @@ def test_ecg_fitness_takes_what_the_device_recorded(
     assert re.search(note, words) if note else not words
 
 
-def test_ecg_fitness_without_anything_is_refused(copies: Callable[[str], Copy]) -> None:
+def test_ecg_fitness_without_anything_is_refused(copies: Copies) -> None:
     copy = copies("ecg_fitness")
     path = copy.root / "00/01/viatom-raw.csv"
     with damaged(path, re.sub(VIATOM_ROW, rb"\1,-1,-1,-1,-1,-1,-1", path.read_bytes())):
@@ -379,7 +379,7 @@ def test_ecg_fitness_without_anything_is_refused(copies: Callable[[str], Copy]) 
             copy.recording("ecg_fitness/00/01-1").read_reference()
 
 
-def test_what_was_dropped_is_noted(copies: Callable[[str], Copy]) -> None:
+def test_what_was_dropped_is_noted(copies: Copies) -> None:
     for dataset, id, words in (
         ("lgi_ppgi", "lgi_ppgi/alex/gym", r"0\.8\d s of the oximeter dropped at the start"),
         ("ibvp", "ibvp/p01/a", r"0\.5 s of the wave left out"),
@@ -398,7 +398,7 @@ def test_what_was_dropped_is_noted(copies: Callable[[str], Copy]) -> None:
     assert t_s is not None and np.diff(t_s).argmax() == 39
 
 
-def test_where_the_sensor_knew_nothing_the_reference_says_so(copies: Callable[[str], Copy]) -> None:
+def test_where_the_sensor_knew_nothing_the_reference_says_so(copies: Copies) -> None:
     copy = copies("pure")
     path = copy.root / "01-01/01-01.json"
     whole = path.read_bytes()
@@ -412,7 +412,7 @@ def test_where_the_sensor_knew_nothing_the_reference_says_so(copies: Callable[[s
     assert np.isnan(distrusted.bvp).sum() == pytest.approx(15, abs=1)
 
 
-def test_pictures_with_a_name_that_is_no_time_are_refused(copies: Callable[[str], Copy]) -> None:
+def test_pictures_with_a_name_that_is_no_time_are_refused(copies: Copies) -> None:
     copy = copies("pure")
     stray = copy.root / "01-01/01-01/preview.png"
     stray.write_bytes(b"x")
@@ -423,7 +423,7 @@ def test_pictures_with_a_name_that_is_no_time_are_refused(copies: Callable[[str]
         stray.unlink()
 
 
-def test_frames_of_a_spoilt_array_are_refused(copies: Callable[[str], Copy], tmp_path: Path) -> None:
+def test_frames_of_a_spoilt_array_are_refused(copies: Copies, tmp_path: Path) -> None:
     path = copies("scamps").recording("scamps/P000001/1").video
     spoilt = tmp_path / path.name
     spoilt.write_bytes(path.read_bytes())
@@ -439,7 +439,7 @@ def test_frames_of_a_spoilt_array_are_refused(copies: Callable[[str], Copy], tmp
         next(listing.open_frames())
 
 
-def test_frames_come_a_block_at_a_time(copies: Callable[[str], Copy], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_come_a_block_at_a_time(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = copies("scamps").recording("scamps/P000001/1")
     assert recording.open_frames is not None
     at_once = [frame.rgb for frame in recording.open_frames()]

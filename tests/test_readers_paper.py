@@ -45,14 +45,18 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
     }
 
 
-@pytest.fixture
-def copied(trees: Trees, tmp_path: Path) -> Callable[[str], Path]:
-    """A copy of a tree that a test may damage."""
+def copied(dataset: str, fixture: str) -> Callable[[Trees, Path], Path]:
+    """Make the fixture of a copy of a tree that a test may damage."""
 
-    def copy(name: str) -> Path:
-        return Path(shutil.copytree(trees[name][0], tmp_path / name))
+    @pytest.fixture(name=fixture)
+    def copy(trees: Trees, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(trees[dataset][0], tmp_path / dataset))
 
     return copy
+
+
+_vipl, _mahnob = copied("vipl_hr", "vipl_root"), copied("mahnob_hci", "mahnob_root")
+_mmse, _bp4d = copied("mmse_hr", "mmse_root"), copied("bp4d_plus", "bp4d_root")
 
 
 def listed(root: Path, dataset: str) -> Listing:
@@ -122,13 +126,12 @@ def test_listing_reads_no_wave(dataset: str, trees: Trees, monkeypatch: pytest.M
 # --- VIPL-HR
 
 
-def test_vipl_accounts_for_every_recording(copied: Callable[[str], Path]) -> None:
-    root = copied("vipl_hr")
-    shutil.rmtree(root / "data" / "p1" / "v1" / "source3")
-    (root / "data" / "p1" / "v2" / "source4").mkdir(parents=True)
-    (root / "data" / "p1" / "v3" / "source1").mkdir(parents=True)
-    (root / "data" / "p1" / "v2" / "source1x").mkdir()
-    listing = listed(root, "vipl_hr")
+def test_vipl_accounts_for_every_recording(vipl_root: Path) -> None:
+    shutil.rmtree(vipl_root / "data" / "p1" / "v1" / "source3")
+    (vipl_root / "data" / "p1" / "v2" / "source4").mkdir(parents=True)
+    (vipl_root / "data" / "p1" / "v3" / "source1").mkdir(parents=True)
+    (vipl_root / "data" / "p1" / "v2" / "source1x").mkdir()
+    listing = listed(vipl_root, "vipl_hr")
     absent = {one.id: one for one in listing.absent}
     assert len(listing.recordings) + len(absent) == 107 * (7 * 3 + 2) + 1, "every place, and one second take"
     assert len(listing.recordings) == 3
@@ -137,27 +140,25 @@ def test_vipl_accounts_for_every_recording(copied: Callable[[str], Path]) -> Non
     assert "no video.avi" in absent["vipl_hr/p1/v3-source1"].reason
     assert any("source1x" in note for note in listing.notes)
     assert not any("source4" in one for one in absent)
-    groups = by_id(root, "vipl_hr", "v4-2-source1").groups
+    groups = by_id(vipl_root, "vipl_hr", "v4-2-source1").groups
     assert groups == {"scenario": "dark", "source": "web camera", "take": "2"}
 
 
-def test_vipl_without_its_lists(copied: Callable[[str], Path]) -> None:
-    root = copied("vipl_hr")
+def test_vipl_without_its_lists(vipl_root: Path) -> None:
     for name in ("Missing_data.txt", "Additional_data.txt"):
-        (root / name).unlink()
-    shutil.rmtree(root / "fold")
-    listing = listed(root, "vipl_hr")
+        (vipl_root / name).unlink()
+    shutil.rmtree(vipl_root / "fold")
+    listing = listed(vipl_root, "vipl_hr")
     assert sum(one.known_gap for one in listing.absent) == 103, "2358 of 2461 first takes were recorded"
     assert [one.fold for one in listing.recordings] == [None] * 4
     assert len([note for note in listing.notes if "fold" in note or ".txt" in note]) == 4
-    bare = root / "data"
+    bare = vipl_root / "data"
     assert {one.id for one in listed(bare, "vipl_hr").recordings} == {one.id for one in listing.recordings}
 
 
-def test_vipl_folds_are_the_official_ones(copied: Callable[[str], Path]) -> None:
-    root = copied("vipl_hr")
-    fold = root / "fold" / "fold3.mat"
-    assert by_id(root, "vipl_hr").fold == 1
+def test_vipl_folds_are_the_official_ones(vipl_root: Path) -> None:
+    fold = vipl_root / "fold" / "fold3.mat"
+    assert by_id(vipl_root, "vipl_hr").fold == 1
     for spoil, words in (
         (lambda: savemat(fold, {"fold3": np.array([[1], [3]], dtype=float)}), r"p1 stands in fold1\.mat and in .*"),
         (lambda: savemat(fold, {"other": np.array([3.0])}), r"fold3\.mat' holds no variable 'fold3', only other"),
@@ -166,7 +167,7 @@ def test_vipl_folds_are_the_official_ones(copied: Callable[[str], Path]) -> None
     ):
         spoil()
         with pytest.raises(BadRecording, match=words):
-            listed(root, "vipl_hr")
+            listed(vipl_root, "vipl_hr")
 
 
 def write(text: str) -> Callable[[Path], None]:
@@ -207,12 +208,9 @@ def changed(line: int, text: str) -> Callable[[Path], None]:
         ("gt_HR.csv", changed(3, "71,72"), r"gt_HR\.csv', line 3: 2 column"),
     ],
 )
-def test_vipl_damage_is_named(
-    name: str, spoil: Callable[[Path], None], words: str, copied: Callable[[str], Path]
-) -> None:
-    root = copied("vipl_hr")
-    spoil(root / "data" / "p1" / "v1" / "source1" / name)
-    recording = by_id(root, "vipl_hr", "v1-source1")
+def test_vipl_damage_is_named(name: str, spoil: Callable[[Path], None], words: str, vipl_root: Path) -> None:
+    spoil(vipl_root / "data" / "p1" / "v1" / "source1" / name)
+    recording = by_id(vipl_root, "vipl_hr", "v1-source1")
     with pytest.raises(BadRecording, match=words):
         recording.read_frame_times()
         recording.read_reference()
@@ -233,12 +231,10 @@ def all_unknown(path: Path) -> None:
         ("gt_HR.csv", all_unknown, "gt_HR.csv knows nothing in 8 of 8 s (255)"),
     ],
 )
-def test_vipl_oddities_are_noted(
-    name: str, spoil: Callable[[Path], None], words: str, copied: Callable[[str], Path]
-) -> None:
-    folder = (root := copied("vipl_hr")) / "data" / "p1" / "v1" / "source1"
+def test_vipl_oddities_are_noted(name: str, spoil: Callable[[Path], None], words: str, vipl_root: Path) -> None:
+    folder = vipl_root / "data" / "p1" / "v1" / "source1"
     spoil(folder / name)
-    reference = by_id(root, "vipl_hr", "v1-source1").read_reference()
+    reference = by_id(vipl_root, "vipl_hr", "v1-source1").read_reference()
     assert reference is not None
     assert any(words in note for note in reference.notes), reference.notes
     if "3 s" in words or "1 of 8" in words:
@@ -249,37 +245,35 @@ def test_vipl_oddities_are_noted(
         assert reference.t_s[-1] == pytest.approx(298 / 60), "not stretched over the video"
 
 
-def test_vipl_with_neither_wave_nor_rate(copied: Callable[[str], Path]) -> None:
-    folder = (root := copied("vipl_hr")) / "data" / "p1" / "v1" / "source1"
+def test_vipl_with_neither_wave_nor_rate(vipl_root: Path) -> None:
+    folder = vipl_root / "data" / "p1" / "v1" / "source1"
     (folder / "wave.csv").unlink()
     all_unknown(folder / "gt_HR.csv")
     with pytest.raises(BadRecording, match="holds no rate of a heart"):
-        by_id(root, "vipl_hr", "v1-source1").read_reference()
+        by_id(vipl_root, "vipl_hr", "v1-source1").read_reference()
     (folder / "gt_HR.csv").unlink()
     with pytest.raises(BadRecording, match="neither"):
-        by_id(root, "vipl_hr", "v1-source1").read_reference()
+        by_id(vipl_root, "vipl_hr", "v1-source1").read_reference()
 
 
-def test_vipl_two_frames_of_one_millisecond(copied: Callable[[str], Path]) -> None:
-    root = copied("vipl_hr")
-    path = root / "data" / "p1" / "v1" / "source1" / "time.txt"
+def test_vipl_two_frames_of_one_millisecond(vipl_root: Path) -> None:
+    path = vipl_root / "data" / "p1" / "v1" / "source1" / "time.txt"
     stamps = path.read_text().split()
     changed(12, stamps[10])(path)
-    times_s = by_id(root, "vipl_hr", "v1-source1").read_frame_times()
+    times_s = by_id(vipl_root, "vipl_hr", "v1-source1").read_frame_times()
     assert times_s is not None
     assert (np.diff(times_s) > 0).all()
     assert times_s[11] - times_s[10] == pytest.approx(0.0005)
     changed(13, stamps[10])(path)
     with pytest.raises(BadRecording, match="line 13: three frames of one time"):
-        by_id(root, "vipl_hr", "v1-source1").read_frame_times()
+        by_id(vipl_root, "vipl_hr", "v1-source1").read_frame_times()
 
 
-def test_vipl_the_phones_clock(copied: Callable[[str], Path]) -> None:
-    root = copied("vipl_hr")
-    folder = root / "data" / "p1" / "v1" / "source2"
+def test_vipl_the_phones_clock(vipl_root: Path) -> None:
+    folder = vipl_root / "data" / "p1" / "v1" / "source2"
 
     def clock() -> tuple[float, str]:
-        recording = by_id(root, "vipl_hr", "v1-source2")
+        recording = by_id(vipl_root, "vipl_hr", "v1-source2")
         times_s, reference = recording.read_frame_times(), recording.read_reference()
         assert times_s is not None and isinstance(reference, Reference)
         assert reference.t_s[-1] == pytest.approx(times_s[-1], abs=0.2)
@@ -294,7 +288,7 @@ def test_vipl_the_phones_clock(copied: Callable[[str], Path]) -> None:
     fps, note = clock()
     assert fps == pytest.approx(20) and "210 frames over the 10.5 s of wave.csv are 20.00 a second" in note
     (folder / "gt_HR.csv").write_text("HR\n" + "70\n" * 8)
-    recording = by_id(root, "vipl_hr", "v1-source2")
+    recording = by_id(vipl_root, "vipl_hr", "v1-source2")
     times_s, reference = recording.read_frame_times(), recording.read_reference()
     assert times_s is not None and reference is not None
     assert np.diff(times_s).mean() == pytest.approx(1 / 30)
@@ -312,25 +306,23 @@ def test_mahnob_knows_the_527() -> None:
     assert {person: n for person, n in by_person.items() if n != 20} == {3: 17, 9: 14, 16: 16}
 
 
-def test_mahnob_accounts_for_every_session(copied: Callable[[str], Path]) -> None:
-    root = copied("mahnob_hci")
-    listing = listed(root, "mahnob_hci")
+def test_mahnob_accounts_for_every_session(mahnob_root: Path) -> None:
+    listing = listed(mahnob_root, "mahnob_hci")
     assert len(listing.recordings) + len(listing.absent) == 527
     assert any("1 session" in note for note in listing.notes)
     recording = listing.recordings[0]
     assert recording.span == (75, 180), "5 s at 15 frames per second, to the end of a short video"
     assert "ends at frame 180" in recording.notes[0]
-    assert {one.id for one in listed(root / "Sessions", "mahnob_hci").recordings} == {
+    assert {one.id for one in listed(mahnob_root / "Sessions", "mahnob_hci").recordings} == {
         one.id for one in listing.recordings
     }
 
 
-def test_mahnob_frames_306_to_2135_at_61(copied: Callable[[str], Path]) -> None:
-    root = copied("mahnob_hci")
-    path = root / "Sessions" / "2" / "session.xml"
+def test_mahnob_frames_306_to_2135_at_61(mahnob_root: Path) -> None:
+    path = mahnob_root / "Sessions" / "2" / "session.xml"
     text = path.read_text().replace('vidRate="15.0"', 'vidRate="60.9708"').replace('"2010.0"', '"8000.0"')
     path.write_text(text)
-    recording = by_id(root, "mahnob_hci", "/2")
+    recording = by_id(mahnob_root, "mahnob_hci", "/2")
     assert recording.span == (305, 2135)
     assert recording.video_fps == pytest.approx(60.9708)
     assert not recording.notes
@@ -365,22 +357,20 @@ def without(pattern: str) -> Callable[[Path], None]:
     ],
 )
 def test_mahnob_a_session_that_cannot_be_used_is_named(
-    spoil: Callable[[Path], None], words: str, copied: Callable[[str], Path]
+    spoil: Callable[[Path], None], words: str, mahnob_root: Path
 ) -> None:
-    root = copied("mahnob_hci")
-    spoil(root / "Sessions" / "2")
-    listing = listed(root, "mahnob_hci")
+    spoil(mahnob_root / "Sessions" / "2")
+    listing = listed(mahnob_root, "mahnob_hci")
     assert len(listing.recordings) == 1
     absent = next(one for one in listing.absent if one.id == "mahnob_hci/P1/2")
     assert not absent.known_gap
     assert re.search(words, absent.reason), absent.reason
 
 
-def test_mahnob_files_of_another_participant_are_noted(copied: Callable[[str], Path]) -> None:
-    root = copied("mahnob_hci")
-    shutil.rmtree(root / "Sessions" / "132")
-    shutil.copytree(root / "Sessions" / "2", root / "Sessions" / "132")
-    assert any("participant 1, not 2" in note for note in by_id(root, "mahnob_hci", "/132").notes)
+def test_mahnob_files_of_another_participant_are_noted(mahnob_root: Path) -> None:
+    shutil.rmtree(mahnob_root / "Sessions" / "132")
+    shutil.copytree(mahnob_root / "Sessions" / "2", mahnob_root / "Sessions" / "132")
+    assert any("participant 1, not 2" in note for note in by_id(mahnob_root, "mahnob_hci", "/132").notes)
 
 
 SECONDS = 25
@@ -398,30 +388,27 @@ RUNS = np.where((np.arange(SECONDS * 256) >= 6 * 256) & (np.arange(SECONDS * 256
     ],
 )
 def test_mahnob_a_useless_bdf_is_named(
-    labels: tuple[str, ...], waves: dict[str, Float], words: str, copied: Callable[[str], Path]
+    labels: tuple[str, ...], waves: dict[str, Float], words: str, mahnob_root: Path
 ) -> None:
-    root = copied("mahnob_hci")
-    write_bdf(next((root / "Sessions" / "2").glob("*.bdf")), waves, 256, labels)
+    write_bdf(next((mahnob_root / "Sessions" / "2").glob("*.bdf")), waves, 256, labels)
     with pytest.raises(BadRecording, match=words):
-        by_id(root, "mahnob_hci", "/2").read_reference()
+        by_id(mahnob_root, "mahnob_hci", "/2").read_reference()
 
 
 @pytest.mark.parametrize("n_bytes", [0, 100, 20_000])
-def test_mahnob_a_bdf_cut_short_is_named(n_bytes: int, copied: Callable[[str], Path]) -> None:
-    root = copied("mahnob_hci")
-    path = next((root / "Sessions" / "2").glob("*.bdf"))
+def test_mahnob_a_bdf_cut_short_is_named(n_bytes: int, mahnob_root: Path) -> None:
+    path = next((mahnob_root / "Sessions" / "2").glob("*.bdf"))
     path.write_bytes(path.read_bytes()[:n_bytes])
     with pytest.raises(BadRecording, match="cannot be read as a BDF file"):
-        by_id(root, "mahnob_hci", "/2").read_reference()
+        by_id(mahnob_root, "mahnob_hci", "/2").read_reference()
 
 
-def test_mahnob_channels_that_disagree_and_clocks_that_do(copied: Callable[[str], Path]) -> None:
-    root = copied("mahnob_hci")
+def test_mahnob_channels_that_disagree_and_clocks_that_do(mahnob_root: Path) -> None:
     ecg, other = (made_ecg(np.arange(0.5, SECONDS - 0.5, 60 / bpm), 256, SECONDS) for bpm in (70.0, 90.0))
-    path = next((root / "Sessions" / "2").glob("*.bdf"))
+    path = next((mahnob_root / "Sessions" / "2").glob("*.bdf"))
     write_bdf(path, {"EXG1": ecg, "EXG2": ecg, "EXG3": other, "Status": np.roll(RUNS, -6 * 256)}, 256)
-    replaced('"2010.0"', '"1900.0"')(root / "Sessions" / "2")
-    reference = by_id(root, "mahnob_hci", "/2").read_reference()
+    replaced('"2010.0"', '"1900.0"')(mahnob_root / "Sessions" / "2")
+    reference = by_id(mahnob_root, "mahnob_hci", "/2").read_reference()
     assert reference is not None
     notes = " ".join(reference.notes)
     assert "EXG2 beats at 70 bpm, EXG3 at 90." in notes and "EXG1" not in notes
@@ -429,10 +416,8 @@ def test_mahnob_channels_that_disagree_and_clocks_that_do(copied: Callable[[str]
     assert "Status is not zero from the first sample on" in notes
 
 
-def test_mahnob_without_pyedflib_says_what_to_install(
-    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recording = by_id(copied("mahnob_hci"), "mahnob_hci", "/2")
+def test_mahnob_without_pyedflib_says_what_to_install(mahnob_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = by_id(mahnob_root, "mahnob_hci", "/2")
     monkeypatch.setitem(sys.modules, "pyedflib", None)
     with pytest.raises(AutoHRError, match=r"pip install 'autohr\[datasets\]'"):
         recording.read_reference()
@@ -441,12 +426,13 @@ def test_mahnob_without_pyedflib_says_what_to_install(
 # --- MMSE-HR and BP4D+
 
 
-def test_mmse_accounts_for_every_recording(copied: Callable[[str], Path]) -> None:
-    root = copied("mmse_hr")
-    shutil.rmtree(root / "first10subjects_2D" / "F001")
-    (root / "T10_T11_30Subjects" / "F009" / "T10").mkdir(parents=True)
-    shutil.copy(next((root / "T10_T11_30Subjects").rglob("*.jpg")), root / "T10_T11_30Subjects" / "F009" / "T10")
-    listing = listed(root, "mmse_hr")
+def test_mmse_accounts_for_every_recording(mmse_root: Path) -> None:
+    shutil.rmtree(mmse_root / "first10subjects_2D" / "F001")
+    (mmse_root / "T10_T11_30Subjects" / "F009" / "T10").mkdir(parents=True)
+    shutil.copy(
+        next((mmse_root / "T10_T11_30Subjects").rglob("*.jpg")), mmse_root / "T10_T11_30Subjects" / "F009" / "T10"
+    )
+    listing = listed(mmse_root, "mmse_hr")
     reasons = {one.id: one for one in listing.absent}
     assert [one.id for one in listing.recordings] == ["mmse_hr/M002/T11"]
     assert "no pictures" in reasons["mmse_hr/F001/T1"].reason
@@ -455,19 +441,17 @@ def test_mmse_accounts_for_every_recording(copied: Callable[[str], Path]) -> Non
     assert reasons["mmse_hr/unnamed"].reason.startswith("99 of 102")
 
 
-def test_mmse_pictures_and_physiology_may_share_a_folder(copied: Callable[[str], Path], tmp_path: Path) -> None:
-    root = copied("mmse_hr")
-    both = shutil.copytree(root / "first10subjects_2D", tmp_path / "both")
-    shutil.copytree(root / "first10subjects_Phydatareleased" / "Phydata", both, dirs_exist_ok=True)
+def test_mmse_pictures_and_physiology_may_share_a_folder(mmse_root: Path, tmp_path: Path) -> None:
+    both = shutil.copytree(mmse_root / "first10subjects_2D", tmp_path / "both")
+    shutil.copytree(mmse_root / "first10subjects_Phydatareleased" / "Phydata", both, dirs_exist_ok=True)
     assert [one.id for one in listed(tmp_path / "both", "mmse_hr").recordings] == ["mmse_hr/F001/T1"]
 
 
-def test_mmse_the_pictures_numbers_are_the_clock(copied: Callable[[str], Path]) -> None:
-    root = copied("mmse_hr")
-    folder = root / "first10subjects_2D" / "F001" / "T1"
+def test_mmse_the_pictures_numbers_are_the_clock(mmse_root: Path) -> None:
+    folder = mmse_root / "first10subjects_2D" / "F001" / "T1"
     (folder / "020.jpg").unlink()
     (folder / "021.jpg").unlink()
-    recording = by_id(root, "mmse_hr", "T1")
+    recording = by_id(mmse_root, "mmse_hr", "T1")
     times_s = recording.read_frame_times()
     assert times_s is not None
     assert times_s[20] == pytest.approx(22 / 25)
@@ -490,22 +474,18 @@ def test_mmse_the_pictures_numbers_are_the_clock(copied: Callable[[str], Path]) 
         (mmse_hr.PRESSURE, lambda path: path.write_bytes(b"\xff\xfe\x00\x81" * 9), "is not a text file"),
     ],
 )
-def test_mmse_damage_is_named(
-    name: str, spoil: Callable[[Path], None], words: str, copied: Callable[[str], Path]
-) -> None:
-    root = copied("mmse_hr")
-    spoil(root / "first10subjects_Phydatareleased" / "Phydata" / "F001" / "T1" / name)
+def test_mmse_damage_is_named(name: str, spoil: Callable[[Path], None], words: str, mmse_root: Path) -> None:
+    spoil(mmse_root / "first10subjects_Phydatareleased" / "Phydata" / "F001" / "T1" / name)
     with pytest.raises(BadRecording, match=words):
-        by_id(root, "mmse_hr", "T1").read_reference()
+        by_id(mmse_root, "mmse_hr", "T1").read_reference()
 
 
-def test_mmse_oddities_are_noted(copied: Callable[[str], Path]) -> None:
-    root = copied("mmse_hr")
-    folder = root / "first10subjects_Phydatareleased" / "Phydata" / "F001" / "T1"
+def test_mmse_oddities_are_noted(mmse_root: Path) -> None:
+    folder = mmse_root / "first10subjects_Phydatareleased" / "Phydata" / "F001" / "T1"
     lines = (folder / mmse_hr.RATE).read_text().splitlines()
     true_bpm = float(lines[0])
     (folder / mmse_hr.RATE).write_text("\n".join(["Pulse Rate", *["0"] * 2000, *lines[2000:5000]]) + "\n")
-    reference = by_id(root, "mmse_hr", "T1").read_reference()
+    reference = by_id(mmse_root, "mmse_hr", "T1").read_reference()
     assert reference is not None and reference.hr_bpm is not None and reference.bvp is not None
     notes = " ".join(reference.notes)
     assert "line 1: 'Pulse Rate' was taken for a header" in notes
@@ -515,29 +495,28 @@ def test_mmse_oddities_are_noted(copied: Callable[[str], Path]) -> None:
     assert np.nanmean(reference.hr_bpm) == pytest.approx(true_bpm, abs=3)
     assert np.isfinite(reference.bvp).all()
     (folder / mmse_hr.PRESSURE).unlink()
-    without_wave = by_id(root, "mmse_hr", "T1").read_reference()
+    without_wave = by_id(mmse_root, "mmse_hr", "T1").read_reference()
     assert without_wave is not None and without_wave.bvp is None
     (folder / mmse_hr.RATE).write_text("0\n" * 3000)
     with pytest.raises(BadRecording, match="holds no rate of a heart"):
-        by_id(root, "mmse_hr", "T1").read_reference()
+        by_id(mmse_root, "mmse_hr", "T1").read_reference()
 
 
-def test_bp4d_zips_are_read_as_they_are(copied: Callable[[str], Path]) -> None:
-    root = copied("bp4d_plus")
-    path = root / "2D+3D" / "F001.zip"
-    recording = by_id(root, "bp4d_plus", "F001/T4")
+def test_bp4d_zips_are_read_as_they_are(bp4d_root: Path) -> None:
+    path = bp4d_root / "2D+3D" / "F001.zip"
+    recording = by_id(bp4d_root, "bp4d_plus", "F001/T4")
     assert recording.video == path
-    shutil.copytree(root / "2D+3D" / "M001", root / "2D+3D" / "F001")
-    assert any("F001/T4 has pictures in" in note for note in listed(root, "bp4d_plus").notes)
-    shutil.rmtree(root / "2D+3D" / "F001")
+    shutil.copytree(bp4d_root / "2D+3D" / "M001", bp4d_root / "2D+3D" / "F001")
+    assert any("F001/T4 has pictures in" in note for note in listed(bp4d_root, "bp4d_plus").notes)
+    shutil.rmtree(bp4d_root / "2D+3D" / "F001")
 
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("F001/T4/999.jpg", b"no picture")
     with pytest.raises(AutoHRError, match=r"'999\.jpg' .* is no picture"):
-        list(frames_of(by_id(root, "bp4d_plus", "F001/T4")))
-    assert len(list(itertools.islice(frames_of(by_id(root, "bp4d_plus", "F001/T4")), 5))) == 5, "one at a time"
+        list(frames_of(by_id(bp4d_root, "bp4d_plus", "F001/T4")))
+    assert len(list(itertools.islice(frames_of(by_id(bp4d_root, "bp4d_plus", "F001/T4")), 5))) == 5, "one at a time"
     path.write_bytes(path.read_bytes()[:5000])
-    listing = listed(root, "bp4d_plus")
+    listing = listed(bp4d_root, "bp4d_plus")
     assert any("F001.zip' cannot be opened" in note for note in listing.notes)
     assert [one.id for one in listing.recordings] == ["bp4d_plus/M001/T4"]
     assert "no pictures" in next(one.reason for one in listing.absent if one.id == "bp4d_plus/F001/T4")
