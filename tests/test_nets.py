@@ -189,7 +189,7 @@ def n_parameters(net: nn.Module) -> int:
 
 
 def test_parameter_counts_of_the_papers() -> None:
-    """The counts of docs/background/autohr.md and systems.md."""
+    """Parameter counts of the papers and of public versions."""
     assert n_parameters(make_net("autohr", {"genotype": "fig5_plausible_v1"})) == 1_037_681
     assert n_parameters(make_net("autohr", {"genotype": "fig5_plausible_v2"})) == 857_457
     assert n_parameters(make_net("physnet")) == n_parameters(make_net("physnet", {"theta": 1.0})) == 768_577

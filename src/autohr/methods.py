@@ -34,12 +34,12 @@ class Method:
 
     name: str
     title: str
-    """As papers and table captions spell it."""
+    """Spelling of papers and table captions."""
     reads: str
-    """What it is given: "mean skin colour", "face crops"."""
+    """Its input: "mean skin colour", "face crops"."""
     source: str
     basis: str
-    """What is exact, and what is ours or from memory."""
+    """Fidelity to its paper: the parts that are exact, ours, or from memory."""
     wave: Callable[[FaceClip], Pulse]
     """On the clock of the clip."""
     rate: Callable[[FaceClip], float] | None = None
@@ -56,6 +56,7 @@ class Method:
     """The package it comes from; of another one also the version (``autohr.plugins``)."""
 
     def __call__(self, clip: FaceClip) -> Estimate:
+        """Return the heart rate of a face clip with its confidence."""
         if self.rate is not None:
             return estimate_from_rate(clip, self.rate(clip))
         return estimate(clip, self.wave(clip), self.trusted)

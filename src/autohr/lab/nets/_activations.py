@@ -1,4 +1,4 @@
-"""What a net looks at: its activations after the first and the third block, as AutoHR's Fig. 6(a) shows them.
+"""Activation maps: a network's activations after the first and the third block, as AutoHR's Fig. 6(a) shows them.
 
 The paper says "after the first 'Block'" (low level) and "after the third 'Block'" (high level), for AutoHR and for
 PhysNet, which has no blocks of that name. Ours: the layers between two pools of PhysNet are a block, so that both nets
@@ -45,12 +45,16 @@ WATCHED: dict[str, Callable[[nn.Module], dict[str, nn.Module]]] = {"autohr": _of
 
 
 def load_activations(path: Path, device: str = "cpu") -> Callable[[NDArray[np.float32]], Maps]:
-    """The net of a weights file as a function: clip (1, 3, T, H, W) in [0, 1] -> activation maps.
+    """Return the network of a weights file as a function: clip (1, 3, T, H, W) in [0, 1] -> activation maps.
 
-    Raises:
-        BadWeights: see ``load_net``.
-        UnknownName: a net that is not in ``WATCHED``.
-        AutoHRError: the machine has no such device.
+    Raises
+    ------
+    BadWeights
+        As ``load_net``.
+    UnknownName
+        A network that is not in ``WATCHED``.
+    AutoHRError
+        The machine has no such device.
     """
     check_device(device)
     net, header = load_net(path)
@@ -66,7 +70,7 @@ def load_activations(path: Path, device: str = "cpu") -> Callable[[NDArray[np.fl
 
 
 def activation_maps(net: nn.Module, name: str, clip: Tensor) -> Maps:
-    """The maps of ``net``, which is ``NETS[name]``, over one clip (1, 3, T, H, W).
+    """Return the maps of ``net``, which is ``NETS[name]``, over one clip (1, 3, T, H, W).
 
     Where pools have made time shorter, a moment of the layer is shown for each frame that it covers.
     """

@@ -76,7 +76,7 @@ def save_weights(
 
 
 def load_net(path: Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict[str, Any]]:
-    """The net that the file describes, float32, in eval mode, and the header.
+    """Return the network that the file describes, float32, in eval mode, and the header.
 
     Raises BadWeights, one line, for a file that is absent, truncated, altered, foreign, or whose tensors do not fit
     the net that its header names.

@@ -57,7 +57,7 @@ TRACED_SHAPE = (2, 3, 182, 66, 70)
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how well it agrees with torch."""
+    """One file that was written, and how well it agrees with torch."""
 
     path: Path
     n_bytes: int
@@ -70,7 +70,7 @@ class Exported:
     clips: tuple[tuple[int, int], ...]
     """(B, T) of the clips on which they were compared."""
     header: Mapping[str, Any]
-    """Of the weights."""
+    """Header of the weights."""
 
 
 def export_onnx(weights: Path, out: Path) -> Exported:
@@ -78,10 +78,13 @@ def export_onnx(weights: Path, out: Path) -> Exported:
 
     A file of that name is replaced. The check runs both on noise, at two lengths and two numbers of clips.
 
-    Raises:
-        BadWeights: see ``load_net`` and ``trained_crop``.
-        AutoHRError: ``out`` does not end in .onnx, or cannot be written; the net is too big for one file; torch cannot
-            translate it; or onnxruntime makes something else of the file than torch of the net.
+    Raises
+    ------
+    BadWeights
+        As ``load_net`` and ``trained_crop``.
+    AutoHRError
+        ``out`` does not end in .onnx, or cannot be written; the network is too big for one file; torch cannot translate
+        it; or onnxruntime computes something else from the file than torch from the network.
     """
     _check_target(out)
     net, header = load_net(weights)
@@ -133,7 +136,7 @@ def export_beside(weights: Path) -> Exported:
 
 
 def _check_target(out: Path) -> None:
-    """Before the work, not after it."""
+    """Raise AutoHRError for a file that cannot be written, before the work."""
     if out.suffix.lower() != ".onnx":
         raise AutoHRError(f"{str(out)!r} does not end in .onnx. Name the file so, as in autohr.onnx.")
     if not out.parent.is_dir():
@@ -144,7 +147,7 @@ def _check_target(out: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Torch's exporter warns of its own insides, of which nobody who uses this can do anything."""
+    """Silence torch's exporter, whose warnings are of its own insides."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     try:
@@ -198,27 +201,30 @@ def _translate(net: nn.Module, kind: str) -> onnx.ModelProto:
 
 
 def _mean_of_areas(x: Tensor, size: list[int]) -> Tensor:
-    """``F.adaptive_avg_pool3d``, which ONNX does not have: (B, C, T, H, W) -> (B, C, T, size[1], size[2])."""
+    """Return ``F.adaptive_avg_pool3d``, which ONNX does not have: (B, C, T, H, W) -> (B, C, T, size[1], size[2])."""
     return _areas(x.shape[3], size[1]) @ x @ _areas(x.shape[4], size[2]).T
 
 
 def _areas(n_pixels: int, n_areas: int) -> Tensor:
-    """(n_areas, n_pixels): which share each pixel has in each area. Areas overlap where they do not come out even."""
+    """Return (n_areas, n_pixels): each pixel's share in each area. Areas overlap where they are uneven."""
     area, pixel = torch.arange(n_areas)[:, None], torch.arange(n_pixels)
     first, last = area * n_pixels // n_areas, ((area + 1) * n_pixels + n_areas - 1) // n_areas
     return ((pixel >= first) & (pixel < last)).float() / (last - first)
 
 
 def _mean(x: Tensor, axes: list[int], keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
-    """``Tensor.mean``, one axis after the other: onnxruntime adds up all numbers of a clip in a row, in float32, and
-    was off by 6e-4 of the shipped net's wave where torch is by 3e-6."""
+    """Return ``Tensor.mean``, taken one axis after the other.
+
+    onnxruntime adds up all numbers of a clip in a row, in float32, and was off by 6e-4 of the shipped network's wave
+    where torch is off by 3e-6.
+    """
     for axis in axes:
         x = x.sum(axis, keepdim=True, dtype=dtype) / x.shape[axis]
     return x if keepdim else x.squeeze(axes)
 
 
 def _var(x: Tensor, axes: list[int], unbiased: bool = True, keepdim: bool = False) -> Tensor:
-    """``Tensor.var``, for the same reason."""
+    """Return ``Tensor.var``, computed by ``_mean`` for the same reason."""
     n_values = math.prod(x.shape[axis] for axis in axes)
     return _mean((x - _mean(x, axes, True)) ** 2, axes, keepdim) * (n_values / (n_values - unbiased))
 
@@ -229,13 +235,14 @@ _OTHERWISE: dict[torch._ops.OperatorBase, Callable[..., Tensor]] = {
     torch.ops.aten.mean.dim: _mean,
     torch.ops.aten.var.dim: _var,
 }
-"""What the nets do that has no ONNX, or one that is not exact, and what is written in its place."""
+"""Operations that have no ONNX, or one that is not exact, and what is written in their place."""
 
 
 class _GRU(nn.Module):
     """ONNX's own GRU in place of torch's, whose translation unrolls it over a fixed number of steps.
 
-    x (B, N, F) -> states (B, N, hidden), and None for the last one, which is asked for nowhere."""
+    x (B, N, F) -> states (B, N, hidden), and None for the last one, which is asked for nowhere.
+    """
 
     def __init__(self, gru: nn.GRU) -> None:
         super().__init__()
@@ -249,7 +256,7 @@ class _GRU(nn.Module):
 
     @staticmethod
     def _in_order(values: Tensor) -> Tensor:
-        """Torch's gates reset, update, new as ONNX has them: update, reset, new."""
+        """Return torch's gates reset, update, new as ONNX has them: update, reset, new."""
         reset, update, new = values.detach().chunk(3)
         return torch.cat([update, reset, new])
 
@@ -280,7 +287,7 @@ def _save(model: onnx.ModelProto, about: Mapping[str, Any], path: Path) -> None:
 
 
 def _clips(header: Mapping[str, Any], size_px: int) -> tuple[tuple[int, int], ...]:
-    """(B, T) of the clips of the check: as long as those of the training if that is not too much, and a third of it."""
+    """Return (B, T) of the clips of the check: at most as long as those of the training, and a third of it."""
     said = header["input"].get("n_frames")
     n_frames = said if isinstance(said, int) and said >= LEAST_FRAMES else USUAL_FRAMES
     n_frames = max(LEAST_FRAMES, min(n_frames, CHECKED_PIXELS // size_px**2))
@@ -289,8 +296,10 @@ def _clips(header: Mapping[str, Any], size_px: int) -> tuple[tuple[int, int], ..
 
 
 def _difference(path: Path, net: nn.Module, kind: str, clips: tuple[tuple[int, int], ...], size_px: int) -> float:
-    """The largest one between ``path`` in onnxruntime and the net in torch as it was trained, both on the processor,
-    in the unit of ``TOLERANCE``; infinite where a number is not finite."""
+    """Return the largest difference between ``path`` in onnxruntime and the network in torch as it was trained.
+
+    Both on the processor, in the unit of ``TOLERANCE``; infinite where a number is not finite.
+    """
     try:
         written = load_onnx(path)
     except BadWeights as error:
@@ -317,7 +326,7 @@ def _difference(path: Path, net: nn.Module, kind: str, clips: tuple[tuple[int, i
 
 
 def _describe(header: Mapping[str, Any], kind: str, crop: Crop) -> dict[str, Any]:
-    """All that another program needs to use the net, as plain JSON."""
+    """Return all that another program needs to use the network, as plain JSON."""
     stored_px, size_px, box, margin = crop.stored_px, crop.size_px, crop.box, crop.margin
     said, data = header["input"], header["training_data"]
     ends = [data.get(end) if isinstance(data, dict) else None for end in ("fps_from", "fps_to")]

@@ -1,4 +1,4 @@
-"""A genotype says what a cell is made of. It is data: JSON in, JSON out; search writes it, ``AutoHR`` is built from it.
+"""Genotypes, which say what a cell is made of. They are data: search writes JSON, ``AutoHR`` is built from it.
 
     cell      c_k-2, c_k-1 -> nodes 0, 1, 2 -> their outputs side by side
     node      the sum of two edges
@@ -59,7 +59,7 @@ class Op:
     op: str
     """One of ``OP_NAMES``."""
     theta: float | None = None
-    """Of a tdc, and None for all others."""
+    """Theta of a tdc, None for all others."""
 
     def __post_init__(self) -> None:
         _check_op(self.op, self.theta)
@@ -137,13 +137,13 @@ class Genotype:
         return self.cells[0 if self.kind == "shared" else block]
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``from_dict`` reads: plain dicts and lists; theta only where there is one."""
+        """Return what ``from_dict`` reads: plain dicts and lists; theta only where there is one."""
         cells = [[[_edge_as_dict(edge) for edge in node] for node in cell] for cell in self.cells]
         return {"schema": SCHEMA, "name": self.name, "kind": self.kind, "origin": self.origin, "cells": cells}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Genotype:
-        """Raises ValueError that says which field, node or edge is wrong."""
+        """Return the genotype of a dict; raise ValueError that says which field, node or edge is wrong."""
         if not isinstance(values, Mapping):
             raise ValueError(f"A genotype is an object with name, kind, origin, cells, not {type(values).__name__}.")
         fields = [field.name for field in dataclasses.fields(cls)]
@@ -167,8 +167,10 @@ def write_genotype(path: Path, genotype: Genotype) -> None:
 def read_genotype(path: Path) -> Genotype:
     """Return the genotype of a JSON file.
 
-    Raises:
-        BadRecipe: no regular file of at most ``MAX_GENOTYPE_BYTES`` of UTF-8 text, or not a genotype; the message says
+    Raises
+    ------
+    BadRecipe
+        No regular file of at most ``MAX_GENOTYPE_BYTES`` of UTF-8 text, or not a genotype; the message says
             what is wrong.
     """
     text = read_limited_text(path, "genotype", MAX_GENOTYPE_BYTES, BadRecipe)
@@ -214,7 +216,7 @@ def _check_node(where: str, node: Sequence[Edge], n_sources: int) -> None:
 
 
 def _as_cells(cells: Any) -> tuple[Cell, ...]:
-    """Lists and dicts, as JSON has them, to tuples and edges."""
+    """Return lists and dicts, as JSON has them, as tuples and edges."""
     try:
         return tuple(tuple(tuple(_as_edge(edge) for edge in node) for node in cell) for cell in cells)  # type: ignore[misc]
     except TypeError as error:
@@ -280,5 +282,5 @@ GENOTYPES: dict[str, Genotype] = {
     ),
 }
 """Shipped genotypes. The two called fig5 are reconstructions: op kinds per node perhaps 60 % likely, exact edges 5 %.
-The text they must agree with: temporal convolutions conv_3x1x1 and conv_5x1x1 at nodes 0 and 1, conv_1x5x5 at node
-2, at least one TDC (the search with TDC gave another result than without). ``tests/test_nets.py`` checks these."""
+The text they must agree with: temporal convolutions conv_3x1x1 and conv_5x1x1 at nodes 0 and 1, conv_1x5x5 at node 2,
+at least one TDC (the search with TDC gave another result than without). ``tests/test_nets.py`` holds these as tests."""

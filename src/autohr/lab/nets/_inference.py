@@ -63,7 +63,7 @@ def check_device(device: str) -> None:
 
 
 def fold(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A copy of ``net`` for inference: clip in, wave out, as before; the net itself is left as it is.
+    """Return a copy of ``net`` for inference: clip in, wave out, as before; the net itself is left as it is.
 
     Every TDC becomes the plain convolution it equals; every batch norm goes into the convolution before it (both must
     stand side by side in an ``nn.Sequential``, whose order is the order of work; others are kept and still right);
@@ -79,8 +79,10 @@ def fold(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
 
 
 def as_channels_last(net: nn.Module) -> nn.Module:
-    """``net`` itself, its kernels laid out as convolutions want them: those of 3D ones in ``channels_last_3d``, of 2D
-    ones in ``channels_last``. (``Module.to`` knows one of the two at a time.)"""
+    """Lay the kernels of ``net`` out as convolutions want them, and return it.
+
+    ``channels_last_3d`` for 3D convolutions, ``channels_last`` for 2D ones; ``Module.to`` knows one at a time.
+    """
     formats = {5: torch.channels_last_3d, 4: torch.channels_last}
     for values in (*net.parameters(), *net.buffers()):
         if values.ndim in formats:
@@ -105,12 +107,15 @@ def _fold_children(module: nn.Module) -> None:
 
 
 def count_work(path: Path, n_frames: int, size_px: int) -> tuple[int, int]:
-    """Trainable parameters of a weights file's net, and the operations of one pass over ``n_frames`` of ``size_px``
-    squares: two to a multiplication with addition, of convolutions and matrix products alone, as the net was trained
-    (what is folded for speed counts twice where it was two).
+    """Return the trainable parameters of a weights file's network, and the operations of one pass.
 
-    Raises:
-        BadWeights: see ``load_net``.
+    The pass is over ``n_frames`` of ``size_px`` squares. Two operations to a multiplication with addition, of
+    convolutions and matrix products alone, as the network was trained.
+
+    Raises
+    ------
+    BadWeights
+        As ``load_net``.
     """
     net, header = load_net(path)
     net.eval()

@@ -1,4 +1,4 @@
-"""What a net makes of a clip before its first convolution. Part of the net, so that no caller can choose it wrongly."""
+"""Transforms of a clip before a network's first convolution, in the net so that no caller can choose them wrongly."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ TIME_MULTIPLE = 4
 """The nets halve time twice and double it twice."""
 
 DIFFERENCE_FLOOR = 0.02
-"""Added to the sum of two frames, so that black pixels do not amplify noise. Value of our first trial."""
+"""Added to the sum of two frames, so that black pixels do not dominate (1 would be white twice)."""
 DIFFERENCE_CLIP = 4.0
-"""Differences beyond this many standard deviations are movement, not pulse (value of our first trial; DeepPhys: 3)."""
+"""Differences beyond this many standard deviations are movement, not pulse (DeepPhys: 3)."""
 STEADY = 1e-5
 """Standard deviation under which a clip counts as a still picture; one grey level in a hundred is 1e-4."""
 
 
 def rgb(clip: Tensor) -> Tensor:
-    """(B, 3, T, H, W) in [0, 1] -> the same, about -1..1: (v - 127.5) / 128 of 8-bit v, as the author's code has it."""
+    """Return a clip (B, 3, T, H, W) in [0, 1] as about -1..1: (v - 127.5) / 128 of 8-bit v, as in the author's code."""
     return (clip * 255.0 - 127.5) / 128.0
 
 
 def difference(clip: Tensor) -> Tensor:
-    """(B, 3, T, H, W) in [0, 1] -> the same shape: relative change to the next frame, in the clip's standard deviation.
+    """Return the relative change of a clip (B, 3, T, H, W) to the next frame, in the clip's standard deviation.
 
     (c[t+1] - c[t]) / (c[t+1] + c[t]) removes the brightness of skin and light and leaves what changes (DeepPhys). One
     standard deviation for the three channels together keeps their proportions, by which pulse and light differ. The
@@ -43,12 +43,14 @@ def difference(clip: Tensor) -> Tensor:
 
 
 def rgb_difference(clip: Tensor) -> Tensor:
-    """(B, 3, T, H, W) in [0, 1] -> (B, 6, T, H, W): both of the above."""
+    """Return ``rgb`` and ``difference`` of a clip (B, 3, T, H, W) as (B, 6, T, H, W)."""
     return torch.cat([rgb(clip), difference(clip)], dim=1)
 
 
 @dataclass(frozen=True)
 class Input:
+    """One transform, and the channels that it makes."""
+
     channels: int
     transform: Callable[[Tensor], Tensor]
 
@@ -61,12 +63,13 @@ INPUTS: dict[str, Input] = {
 
 
 def check_input(name: str) -> None:
+    """Raise ValueError for a name that is not in ``INPUTS``."""
     if name not in INPUTS:
         raise ValueError(f"input={name!r} is not a transform. Known: {', '.join(INPUTS)}.")
 
 
 def checked(clip: Tensor) -> Tensor:
-    """The clip, in float32 if it was in half precision. Raises ValueError for what is no clip (B, 3, T, H, W)."""
+    """Return the clip, in float32 if it was in half precision; raise ValueError for what is no clip (B, 3, T, H, W)."""
     if clip.ndim != 5 or clip.shape[1] != 3 or not clip.is_floating_point():
         raise ValueError(
             f"clip has shape {tuple(clip.shape)} and type {clip.dtype}; a net takes (B, 3, T, H, W) floats in [0, 1], "
@@ -81,7 +84,7 @@ def checked(clip: Tensor) -> Tensor:
 
 
 def prepare_input(clip: Tensor, name: str, dtype: torch.dtype) -> Tensor:
-    """clip (B, 3, T, H, W) in [0, 1] -> (B, C, T', H, W) of ``dtype``; T' is T rounded up to a multiple of 4.
+    """Return a clip (B, 3, T, H, W) in [0, 1] as (B, C, T', H, W) of ``dtype``; T' is T rounded up to a multiple of 4.
 
     The frames added at the end repeat the last one, after the transform. In half precision the transform is still
     computed in float32: a pulse of 0.2 % is less than one step of bfloat16.

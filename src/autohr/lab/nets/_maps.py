@@ -21,25 +21,25 @@ STILL = 1e-5
 """A row that changes by less is a still one, and all zero; a single grey level in a part of 100 pixels is 4e-5."""
 
 YUV = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
-"""Rows Y, U, V of R, G, B, without the offsets, which a map does not see (RhythmNet)."""
+"""Rows Y, U, V of R, G, B, without the offsets, which a map does not see."""
 
 HIDDEN_FRAMES = (10, 30)
-"""Fewest and most frames of the stretch that is hidden in half of the maps in training (RhythmNet)."""
+"""Fewest and most frames of the stretch that is hidden in half of the maps in training."""
 
 
 def traces_of(clip: Tensor) -> Tensor:
-    """clip (B, 3, T, H, W) -> (B, 3, 25, T)."""
+    """Return the traces (B, 3, 25, T) of a clip (B, 3, T, H, W)."""
     parts = F.adaptive_avg_pool3d(clip, (clip.shape[2], PARTS, PARTS))
     return parts.flatten(3).transpose(2, 3)
 
 
 def as_yuv(traces: Tensor) -> Tensor:
-    """(B, 3, R, T) of R, G, B -> of Y, U, V."""
+    """Return traces (B, 3, R, T) of R, G, B as those of Y, U, V."""
     return torch.einsum("yc,bcrt->byrt", torch.tensor(YUV, device=traces.device, dtype=traces.dtype), traces)
 
 
 def windows_of(traces: Tensor, length: int, stride: int) -> Tensor:
-    """(B, 3, R, T) -> (B, N, 3, R, W): every ``stride`` frames one of ``length``; all T where T is less."""
+    """Cut traces (B, 3, R, T) into windows (B, N, 3, R, W): one of ``length`` (or of all T) every ``stride``."""
     if torch.compiler.is_compiling():
         # As gathered frames: an unfold of min(length, T) frames is exported for long clips only.
         width = torch.sym_min(length, traces.shape[3])  # type: ignore[no-untyped-call]
@@ -51,13 +51,13 @@ def windows_of(traces: Tensor, length: int, stride: int) -> Tensor:
 
 
 def scaled_rows(maps: Tensor) -> Tensor:
-    """(..., R, W), any range -> 0..1 in every row."""
+    """Return maps (..., R, W) of any range as 0..1 in every row."""
     least, most = maps.amin(-1, keepdim=True), maps.amax(-1, keepdim=True)
     return torch.where(most - least < STILL, 0.0, (maps - least) / (most - least).clamp_min(STILL))
 
 
 def hide_some(maps: Tensor) -> Tensor:
-    """maps (M, 3, R, W) -> half of them with a stretch of zeros, as if the face had been lost. By torch's chance."""
+    """Return maps (M, 3, R, W), a random half of them with a stretch of zeros, as if the face had been lost."""
     fewest, most = HIDDEN_FRAMES
     n_maps, width = maps.shape[0], maps.shape[-1]
     if width <= most:

@@ -1,6 +1,6 @@
 """The operations of AutoHR's search space (Fig. 3c): (B, C, T, H, W) -> the same shape. Last, a pool of other nets.
 
-Each is ReLU, convolution without bias, batch norm, in the order of DARTS and of the author's own code (3DCDC-NAS).
+Each is ReLU, convolution without bias, batch norm, in the order of DARTS and of the author's own code.
 Kernels are (T, H, W) tuples: the author's "TCDC_3x1x1" is silently 3x3x3, because an int was passed.
 """
 
@@ -18,10 +18,12 @@ class Zero(nn.Module):
     """No connection. A product, not new zeros, so that it stays in the graph during search."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return zeros of the shape of x."""
         return x * 0.0
 
 
 def conv(channels: int, kernel: Triple, affine: bool) -> nn.Sequential:
+    """Return ReLU, convolution and batch norm."""
     same = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     return nn.Sequential(
         nn.ReLU(),
@@ -31,6 +33,7 @@ def conv(channels: int, kernel: Triple, affine: bool) -> nn.Sequential:
 
 
 def tdc(channels: int, kernel: Triple, theta: float | None, affine: bool) -> nn.Sequential:
+    """Return ReLU, temporal difference convolution and batch norm."""
     if theta is None:
         raise ValueError("A tdc needs a theta; the paper's are 0.2 and 1.0.")
     return nn.Sequential(
@@ -50,10 +53,10 @@ OPS: dict[str, Callable[[int, float | None, bool], nn.Module]] = {
     "conv_3x1x1": lambda channels, theta, affine: conv(channels, (3, 1, 1), affine),
     "conv_5x1x1": lambda channels, theta, affine: conv(channels, (5, 1, 1), affine),
 }
-"""(channels, theta, affine) -> module. ``tdc_3x3x3`` at its two thetas makes the paper's nine: ``genotype.SPACE``.
-``affine`` is False in a supernet, True in a derived network, as in PC-DARTS."""
+"""(channels, theta, affine) -> module. ``tdc_3x3x3`` at its two thetas makes the paper's nine: ``_genotype.SPACE``.
+``affine`` is False in a supernet, True in a derived network."""
 
 
 def mean_pool(x: Tensor) -> Tensor:
-    """(B, C, T, H, W) -> (B, C, T, H/2, W/2), rounded down. In float32, for torch has it in no other on CPUs."""
+    """Return the means over 2x2 pixels, (B, C, T, H/2, W/2), in float32, for torch has no other on CPUs."""
     return F.avg_pool3d(x.float(), (1, 2, 2)).to(x.dtype)

@@ -14,21 +14,21 @@ CLOCK_FPS = 30.0
 """Taken where nobody says how fast a clip is: "bpm, were it one of 30 frames per second"."""
 
 TYPICAL_BPM, SPREAD_BPM = 75.0, 20.0
-"""Of adults at rest, roughly. An untrained net says the first, and the second makes what it must learn a number of
-about one (chosen for I3D, used for all nets that regress)."""
+"""Mean and standard deviation of adults at rest, roughly. An untrained network gives the first, and the second makes
+its target a number of about one."""
 
 
 def as_hr_bpm(out: Tensor, fps: Tensor | None) -> Tensor:
-    """The last number of a net (B, ...), about -1..1 -> hr_bpm of the same shape, float32; fps (B,), None is 30."""
+    """Return the last number of a net (B, ...), about -1..1, as hr_bpm of that shape, float32; fps (B,), None is 30."""
     at_30 = TYPICAL_BPM + SPREAD_BPM * out.float()
     return at_30 if fps is None else at_30 * along(fps / CLOCK_FPS, at_30)
 
 
 def along(per_clip: Tensor, values: Tensor) -> Tensor:
-    """per_clip (B,) in a shape that multiplies values (B, ...)."""
+    """Return per_clip (B,) in a shape that multiplies values (B, ...)."""
     return per_clip.to(values).reshape(-1, *[1] * (values.ndim - 1))
 
 
 def at_30_fps(hr_bpm: Tensor, fps: Tensor) -> Tensor:
-    """hr_bpm (B, ...) of clips at fps (B,) -> what they would be at 30: the unit in which nets are compared."""
+    """Return hr_bpm (B, ...) of clips at fps (B,) as they would be at 30: the unit in which nets are compared."""
     return hr_bpm * along(torch.full_like(fps, CLOCK_FPS) / fps, hr_bpm)

@@ -31,10 +31,13 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ReLU of the layers and the shortcut."""
         return F.relu(self.layers(x) + self.shortcut(x))
 
 
 class ResNet18(nn.Module):
+    """The network without its classifier."""
+
     def __init__(self, in_channels: int = 3) -> None:
         super().__init__()
         self.stem = nn.Sequential(
@@ -51,5 +54,6 @@ class ResNet18(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, picture: Tensor) -> Tensor:
+        """Return features (B, 512) of picture (B, C, H, W)."""
         features: Tensor = self.blocks(self.stem(picture)).mean((2, 3))
         return features

@@ -40,7 +40,7 @@ class NetSpec:
 
     name: str
     title: str
-    """As papers and table captions spell it."""
+    """Spelling of papers and table captions."""
     config: type[Any]
     """A frozen dataclass, every field with a default, which raises ValueError for what cannot be built."""
     build: Callable[[Any], nn.Module]

@@ -23,7 +23,7 @@ Triple = tuple[int, int, int]
 
 
 def fold_theta(weight: Tensor, theta: float) -> Tensor:
-    """The kernel (out, in, kt, kh, kw) of the plain convolution that equals TDC with this kernel and theta.
+    """Return the kernel (out, in, kt, kh, kw) of the plain convolution that equals TDC with this kernel and theta.
 
     All of kt, kh, kw are odd. Differentiable. With theta 0, or one frame, it is ``weight`` itself.
     """
@@ -89,21 +89,21 @@ class TemporalDifferenceConv3d(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the first values of a ``Conv3d``, torch's default, from the same random numbers as torch does."""
+        """Draw the first values of a ``Conv3d``, from the same random numbers."""
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
             nn.init.uniform_(self.bias, -bound, bound)
 
     def plain_weight(self) -> Tensor:
-        """(out, in / groups, kt, kh, kw) kernel of the plain convolution that this is."""
+        """Return the kernel (out, in / groups, kt, kh, kw) of the plain convolution that this is."""
         return fold_theta(self.weight, self.theta)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv3d(x, self.plain_weight(), self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def as_conv3d(self) -> nn.Conv3d:
-        """A plain ``Conv3d`` of equal output, for inference and export."""
+        """Return a plain ``Conv3d`` of equal output, for inference and export."""
         conv = nn.Conv3d(
             self.in_channels,
             self.out_channels,

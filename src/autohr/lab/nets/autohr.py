@@ -1,5 +1,6 @@
-"""AutoHR: AutoHR: A Strong End-to-end Baseline for Remote Heart Rate Measurement with Neural Searching
-(Yu, Li, Niu, Shi, Zhao, IEEE Signal Processing Letters 2020, arXiv:2004.12292).
+"""AutoHR (Yu, Li, Niu, Shi, Zhao, IEEE Signal Processing Letters 2020, arXiv:2004.12292).
+
+Paper: AutoHR: A Strong End-to-end Baseline for Remote Heart Rate Measurement with Neural Searching.
 
 clip (B, 3, T, H, W) in [0, 1] -> bvp (B, T).
 
@@ -12,9 +13,8 @@ the wave cut back to T. Any H and W from 16 up. The paper: 160 frames of 112x112
 
 Differs from the paper: the searched cell is a reconstruction (``genotype.GENOTYPES``), for the published one is in no
 public source; what Fig. 3 leaves open (order within the stem, overlapping pools, strides of the c_k-2 branch, the
-head's ELU) follows the author's neighbouring code (3DCDC-NAS, PhysNet); the mean over the picture is a plain mean,
-which can be exported; ``input`` and the ``small`` preset are ours. Checked against: the shapes of Fig. 3a, and
-the counts of docs/background/autohr.md.
+head's ELU) follows the author's neighbouring code; the mean over the picture is a plain mean, which can be
+exported; ``input`` and the ``small`` preset are ours. Checked against: the shapes of Fig. 3a.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ POOLS: tuple[Triple, ...] = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
 """Strides (T, H, W) of the max-pools after the first three blocks (AutoHR, Sec. II-B)."""
 
 
-MOST = {"stem_channels": 1024, "channels": 1024, "cells_per_block": 16, "stem_stride": 4}
-"""Far above any use: a config also comes from files, and must not make a machine build without end."""
+MAX_CONFIG_VALUES = {"stem_channels": 1024, "channels": 1024, "cells_per_block": 16, "stem_stride": 4}
+"""Upper limits for values read from a file, so that a hostile file cannot exhaust memory."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ class AutoHRConfig:
     stem_channels: int = 16
     """Twice the 8 of the search (AutoHR, Sec. III-B)."""
     channels: int = 32
-    """Of every node; a cell's output has n_nodes times as many. The text has "doubled", Fig. 3 has 48 = 3 x 16."""
+    """Channels of every node; a cell's output has n_nodes times as many. The text: "doubled"; Fig. 3: 48 = 3 x 16."""
     cells_per_block: int = 2
     stem_stride: int = 1
-    """Of the stem's convolution, over height and width. 1 is the paper; 2 costs a quarter."""
+    """Spatial stride (height and width) of the stem convolution. 1 as in the paper; 2 costs a quarter."""
     input: str = "rgb"
     """One of ``inputs.INPUTS``: "rgb" is the paper's."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "genotype", as_genotype(self.genotype))
         check_input(self.input)
-        for name, most in MOST.items():
+        for name, most in MAX_CONFIG_VALUES.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
                 raise ValueError(f"{name}={value!r} must be a whole number from 1 to {most}.")
@@ -91,6 +91,7 @@ first features of 16x16, on whose number the cost hangs."""
 
 
 def make_stem(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """Return the stem: (B, C, T, H, W) to (B, C', T, H/2, W/2), or half of that with stride 2."""
     return nn.Sequential(
         nn.Conv3d(in_channels, channels, (1, 5, 5), (1, stride, stride), padding=(0, 2, 2), bias=False),
         nn.BatchNorm3d(channels),
@@ -100,13 +101,16 @@ def make_stem(in_channels: int, channels: int, stride: int) -> nn.Sequential:
 
 
 def max_pool(stride: Triple) -> nn.MaxPool3d:
-    """Overlapping: 3 wide wherever it halves. Odd sizes then round up, as they do in a strided 1x1x1 convolution."""
+    """Return a max-pool that overlaps: 3 wide wherever it halves.
+
+    Odd sizes then round up, as they do in a strided 1x1x1 convolution.
+    """
     kernel = (1 if stride[0] == 1 else 3, 1 if stride[1] == 1 else 3, 1 if stride[2] == 1 else 3)
     return nn.MaxPool3d(kernel, stride, padding=(kernel[0] // 2, kernel[1] // 2, kernel[2] // 2))
 
 
 def preprocess(in_channels: int, channels: int, stride: Triple = (1, 1, 1)) -> nn.Sequential:
-    """Brings one input of a cell to the cell's width and size."""
+    """Return the layers that bring one input of a cell to the cell's width and size."""
     return nn.Sequential(
         nn.ReLU(),
         nn.Conv3d(in_channels, channels, 1, stride, bias=False),
@@ -115,7 +119,7 @@ def preprocess(in_channels: int, channels: int, stride: Triple = (1, 1, 1)) -> n
 
 
 def make_upsampler(channels: int) -> nn.Sequential:
-    """(B, C, T, H, W) -> (B, C, 4 T, H, W)."""
+    """Return the layers (B, C, T, H, W) to (B, C, 4 T, H, W)."""
     layers: list[nn.Module] = []
     for _ in range(2):
         layers += [
@@ -130,7 +134,10 @@ class SearchedCell(nn.Module):
     """c_k-2 (B, C0, ...) and c_k-1 (B, C1, T, H, W) -> (B, n_nodes * C, T, H, W)."""
 
     def __init__(self, cell: Cell, in_channels: tuple[int, int], channels: int, stride_before: Triple) -> None:
-        """``stride_before``: of the pool that c_k-1 went through and c_k-2 did not; (1, 1, 1) where there was none."""
+        """Build the cell.
+
+        ``stride_before`` is that of the pool that c_k-1 went through and c_k-2 did not; (1, 1, 1) for none.
+        """
         super().__init__()
         self.from_before_last = preprocess(in_channels[0], channels, stride_before)
         self.from_last = preprocess(in_channels[1], channels)
@@ -140,6 +147,7 @@ class SearchedCell(nn.Module):
         )
 
     def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
+        """Return the outputs of the nodes side by side."""
         states = [self.from_before_last(before_last), self.from_last(last)]
         for (source_a, source_b), ops in zip(self.sources, self.ops, strict=True):
             states.append(ops[0](states[source_a]) + ops[1](states[source_b]))  # type: ignore[index]
@@ -147,6 +155,8 @@ class SearchedCell(nn.Module):
 
 
 class AutoHR(nn.Module):
+    """The network; see the top of this file."""
+
     def __init__(self, config: AutoHRConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or AutoHRConfig()
@@ -166,6 +176,7 @@ class AutoHR(nn.Module):
         self.head = nn.Conv3d(width, 1, 1)
 
     def forward(self, clip: Tensor) -> Tensor:
+        """Return bvp (B, T) of clip (B, 3, T, H, W)."""
         # Shapes of the paper's size in the comments: clip (B, 3, 160, 112, 112).
         T = clip.shape[2]
         x = prepare_input(clip, self.config.input, self.head.weight.dtype)

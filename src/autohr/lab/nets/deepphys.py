@@ -1,5 +1,6 @@
-"""DeepPhys: Video-Based Physiological Measurement Using Convolutional Attention Networks
-(Chen, McDuff, ECCV 2018, arXiv:1805.07888).
+"""DeepPhys (Chen, McDuff, ECCV 2018, arXiv:1805.07888).
+
+Paper: DeepPhys: Video-Based Physiological Measurement Using Convolutional Attention Networks.
 
 clip (B, 3, T, H, W) in [0, 1] -> bvp (B, T).
 
@@ -15,8 +16,7 @@ to look. The net estimates the step of the pulse from a frame to the next; the w
 Differs from the paper: standard deviations are those of the clip given, not of the whole video, which the net cannot
 know; pictures are made smaller by areas (as MTTS-CAN, by the same group) and not bicubically; the mean of the steps,
 which is a drift and no pulse, is taken off before they are summed. Layers were read in MTTS-CAN's and rPPG-Toolbox's
-versions, not in the authors' own, which is not public. Checked against: the parameter counts of
-docs/background/systems.md.
+versions, not in the authors' own, which is not public. Checked against: the published parameter counts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from autohr.lab.nets._operations import mean_pool
 
 DARKEST = 1 / 255
 DIFFERENCE_CLIP = 3.0
-"""Standard deviations (DeepPhys, Sec. 3.2)."""
+"""Largest difference, in standard deviations (DeepPhys, Sec. 3.2)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class DeepPhysConfig:
     size_px: int = 36
     """Side of the pictures that it looks at; rPPG-Toolbox takes 72."""
     channels: int = 32
-    """Of the first two convolutions; the others have twice as many."""
+    """Channels of the first two convolutions; the others have twice as many."""
     dense: int = 128
     dropout: float = 0.25
     """After each pool; before the last layer twice as much."""
@@ -65,17 +65,20 @@ class Stage(nn.Module):
         self.valid = nn.Conv3d(channels, channels, (1, 3, 3))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the features of x."""
         return torch.tanh(self.valid(torch.tanh(self.same(x))))
 
 
 def attention(gate: Tensor) -> Tensor:
-    """gate (B, 1, T, H, W) before its sigmoid -> the same shape; every frame's mean is 1/2."""
+    """Return the attention of a gate (B, 1, T, H, W) before its sigmoid; every frame's mean is 1/2."""
     weight = torch.sigmoid(gate.float())
     height, width = weight.shape[3:]
     return 0.5 * height * width * weight / weight.sum((3, 4), keepdim=True)
 
 
 class DeepPhys(nn.Module):
+    """The network; see the top of this file."""
+
     def __init__(self, config: DeepPhysConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or DeepPhysConfig()
@@ -90,6 +93,7 @@ class DeepPhys(nn.Module):
         self.head = nn.Linear(config.dense, 1)
 
     def forward(self, clip: Tensor) -> Tensor:
+        """Return bvp (B, T) of clip (B, 3, T, H, W)."""
         # Shapes of the paper's size in the comments.
         size = self.config.size_px
         c = F.adaptive_avg_pool3d(checked(clip), (clip.shape[2], size, size)).clamp_min(DARKEST)
@@ -108,5 +112,5 @@ class DeepPhys(nn.Module):
 
 
 def in_its_sd(x: Tensor) -> Tensor:
-    """x (B, ...) over its standard deviation in each clip; a still clip stays near zero."""
+    """Return x (B, ...) over its standard deviation in each clip; a still clip stays near zero."""
     return x / (x.var((1, 2, 3, 4), keepdim=True) + STEADY**2).sqrt()

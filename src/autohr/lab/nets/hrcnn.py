@@ -1,5 +1,6 @@
-"""HR-CNN: Visual Heart Rate Estimation with Convolutional Neural Network
-(Spetlik, Franc, Cech, Matas, BMVC 2018).
+"""HR-CNN (Spetlik, Franc, Cech, Matas, BMVC 2018).
+
+Paper: Visual Heart Rate Estimation with Convolutional Neural Network.
 
 clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,); of stage "extractor" the signal (B, T).
 
@@ -14,7 +15,7 @@ Differs from the paper: which layers the estimator has was found there by chance
 published: this is one that a thesis took (slots 1, 3, 4, 6, 7, 8, 10, 12), its 64 channels are ours. The estimator
 learns beats per frame (``rates.py``), which at one frame rate is the paper's. Pictures are 0..1 and not 0..255, which
 the first batch norm makes the same. Training in stages, and its two losses: ``train/steps.py``. Checked against: the
-parameter counts of the extractors V2 and V4 (docs/background/systems.md).
+published parameter counts of the extractors V2 and V4.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from autohr.lab.nets._inputs import checked
 from autohr.lab.nets._rates import as_hr_bpm
 
 Stage = Literal["whole", "extractor", "estimator"]
-"""What of the net works and learns: "estimator" gives rates from an extractor that does not learn."""
+"""The part of the network that works and learns: "estimator" gives rates from an extractor that does not learn."""
 
 FRAME_PX = (192, 128)
 """Height and width."""
 EXTRACTOR = (((15, 10), 2, 0.0), ((15, 10), 1, 0.0), ((15, 10), 1, 0.0), ((12, 10), 1, 0.2))
 """Kernel of the convolution, stride of the pool after it (whose kernel is 15x10), dropout of whole channels before."""
 SLOTS = (1, 3, 4, 6, 7, 8, 10, 12)
-"""Of twelve, in groups of three; the third of each group has a max-pool."""
+"""Layers that the estimator has of twelve, in groups of three; the third of each group has a max-pool."""
 GROUP_DROPOUT = (0.1, 0.15, 0.2, 0.3)
 KERNEL, POOL = 16, 5
 LEAST_SIGNAL = 1 + len(SLOTS) * (KERNEL - 1) + sum(slot % 3 == 0 for slot in SLOTS) * (POOL - 1)
@@ -50,7 +51,7 @@ class HRCNNConfig:
     """The defaults are the paper's network V2. Refuses with ValueError what cannot be built."""
 
     channels: tuple[int, int, int, int] = (64, 64, 128, 128)
-    """Of the extractor: V2, which the paper has for PURE, COHFACE and MAHNOB-HCI. V4 of ECG-Fitness: four times 64."""
+    """Channels of the extractor: V2, for PURE, COHFACE and MAHNOB-HCI. V4, for ECG-Fitness: four times 64."""
     estimator_channels: int = 64
 
     def __post_init__(self) -> None:
@@ -63,7 +64,7 @@ class HRCNNConfig:
 
 
 def make_extractor(channels: tuple[int, ...]) -> nn.Sequential:
-    """frames (N, 3, 192, 128) -> (N, 1, 1, 1)."""
+    """Return the extractor: frames (N, 3, 192, 128) to (N, 1, 1, 1)."""
     layers: list[nn.Module] = [nn.BatchNorm2d(3)]
     before = 3
     for after, (kernel, stride, dropout) in zip(channels, EXTRACTOR, strict=True):
@@ -81,7 +82,7 @@ def make_extractor(channels: tuple[int, ...]) -> nn.Sequential:
 
 
 def make_estimator(channels: int) -> nn.Sequential:
-    """signal (B, 1, N) -> (B, 1, N - 132)."""
+    """Return the estimator: signal (B, 1, N) to (B, 1, N - 132)."""
     layers: list[nn.Module] = [nn.BatchNorm1d(1)]
     before = 1
     for slot in SLOTS:
@@ -93,6 +94,8 @@ def make_estimator(channels: int) -> nn.Sequential:
 
 
 class HRCNN(nn.Module):
+    """The network; see the top of this file."""
+
     def __init__(self, config: HRCNNConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or HRCNNConfig()
@@ -105,6 +108,7 @@ class HRCNN(nn.Module):
                 nn.init.normal_(module.weight, 0.0, 0.1)
 
     def forward(self, clip: Tensor, fps: Tensor | None = None, stage: Stage = "whole") -> Tensor:
+        """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,); of stage "extractor" the signal (B, T)."""
         if stage == "estimator":
             self.extractor.eval()
         with torch.set_grad_enabled(torch.is_grad_enabled() and stage != "estimator"):
@@ -118,7 +122,7 @@ class HRCNN(nn.Module):
         return as_hr_bpm(out.float().mean((1, 2)), fps).to(clip.dtype)
 
     def extract(self, clip: Tensor) -> Tensor:
-        """clip (B, 3, T, H, W) -> signal (B, T), float32."""
+        """Return the signal (B, T) of clip (B, 3, T, H, W), float32."""
         B, _, T = clip.shape[:3]
         frames = F.adaptive_avg_pool3d(clip, (T, *FRAME_PX)).transpose(1, 2).flatten(0, 1)  # (B T, 3, 192, 128)
         frames = frames.to(self.extractor[-1].weight.dtype)  # type: ignore[arg-type]

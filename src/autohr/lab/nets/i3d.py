@@ -1,5 +1,6 @@
-"""I3D: Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset
-(Carreira, Zisserman, CVPR 2017, arXiv:1705.07750), the RGB stream, with one output: the heart rate.
+"""I3D (Carreira, Zisserman, CVPR 2017, arXiv:1705.07750), the RGB stream, with one output: the heart rate.
+
+Paper: Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset.
 
 clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,).
 
@@ -10,7 +11,7 @@ Differs from the original: one output in place of 400 classes, and the mean over
 time in place of a pool of 2x7x7, which would need 224 pixels; weights begin by chance, where the original's began with
 those of ImageNet and Kinetics. How it was trained for Table I of AutoHR is in no paper that we read: that figure comes
 from RhythmNet's, which says that it regresses. The regression in ``rates.py`` is ours. Checked against:
-the parameter counts of docs/background/systems.md, with one output and with 400.
+the published parameter counts, with one output and with 400.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class I3DConfig:
 
 
 def filled(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
-    """x with zeros around it as TensorFlow's "same" padding has them; no stride is wider than its kernel."""
+    """Return x with zeros around it as TensorFlow's "same" padding has them; no stride is wider than its kernel."""
     pads: list[int] = []
     for size, width, step in zip(x.shape[2:], kernel, stride, strict=True):
         missing = width - step + -size % step
@@ -80,6 +81,7 @@ class Unit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x after convolution, batch norm and ReLU."""
         out: Tensor = self.layers(filled(x, self.kernel, self.stride))
         return out
 
@@ -92,6 +94,7 @@ class Pool(nn.Module):
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the largest values of x."""
         return F.max_pool3d(filled(x, self.kernel, self.stride), self.kernel, self.stride)
 
 
@@ -111,10 +114,12 @@ class Mixed(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs of the branches side by side."""
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
 def mixed(in_channels: int, *names: str) -> list[nn.Module]:
+    """Return Inception blocks of ``MIXED`` one after the other."""
     blocks: list[nn.Module] = []
     for name in names:
         channels = MIXED[name]
@@ -124,6 +129,8 @@ def mixed(in_channels: int, *names: str) -> list[nn.Module]:
 
 
 class I3D(nn.Module):
+    """The network; see the top of this file."""
+
     def __init__(self, config: I3DConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or I3DConfig()
@@ -143,6 +150,7 @@ class I3D(nn.Module):
         self.head = nn.Conv3d(1024, config.n_outputs, 1)
 
     def forward(self, clip: Tensor, fps: Tensor | None = None) -> Tensor:
+        """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,)."""
         x = (2 * checked(clip) - 1).to(self.head.weight.dtype)
         x = self.features(x).mean((2, 3, 4), keepdim=True)
         return as_hr_bpm(self.head(self.drop(x))[:, 0, 0, 0, 0], fps).to(clip.dtype)

@@ -1,5 +1,6 @@
-"""PhysNet: Remote Photoplethysmograph Signal Measurement from Facial Videos Using Spatio-Temporal Networks
-(Yu, Li, Zhao, BMVC 2019, arXiv:1905.02419), the encoder-decoder with 3D convolutions.
+"""PhysNet (Yu, Li, Zhao, BMVC 2019, arXiv:1905.02419), the encoder-decoder with 3D convolutions.
+
+Paper: Remote Photoplethysmograph Signal Measurement from Facial Videos Using Spatio-Temporal Networks.
 
 clip (B, 3, T, H, W) in [0, 1] -> bvp (B, T).
 
@@ -27,7 +28,7 @@ class PhysNetConfig:
     """The defaults are the paper's network. Refuses with ValueError what cannot be built."""
 
     theta: float = 0.0
-    """Of every 3x3x3 convolution; 0 is PhysNet, AutoHR's Fig. 4b goes to 1."""
+    """Theta of every 3x3x3 convolution; 0 is PhysNet, AutoHR's Fig. 4b goes to 1."""
     input: str = "rgb"
     """One of ``inputs.INPUTS``: "rgb" is the paper's."""
 
@@ -38,6 +39,7 @@ class PhysNetConfig:
 
 
 def conv_3x3x3(in_channels: int, channels: int, theta: float) -> list[nn.Module]:
+    """Return a convolution with batch norm and ReLU: (B, C, T, H, W) to (B, C', T, H, W)."""
     return [
         TemporalDifferenceConv3d(in_channels, channels, 3, theta=theta, bias=True),
         nn.BatchNorm3d(channels),
@@ -46,6 +48,8 @@ def conv_3x3x3(in_channels: int, channels: int, theta: float) -> list[nn.Module]
 
 
 class PhysNet(nn.Module):
+    """The network; see the top of this file."""
+
     def __init__(self, config: PhysNetConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or PhysNetConfig()
@@ -71,6 +75,7 @@ class PhysNet(nn.Module):
         self.head = nn.Conv3d(64, 1, 1)
 
     def forward(self, clip: Tensor) -> Tensor:
+        """Return bvp (B, T) of clip (B, 3, T, H, W)."""
         T = clip.shape[2]
         x = prepare_input(clip, self.config.input, self.head.weight.dtype)
         x = self.encoder(x)  # (B, 64, T/4, 8, 8)

@@ -1,5 +1,6 @@
-"""RhythmNet: End-to-end Heart Rate Estimation from Face via Spatial-temporal Representation
-(Niu, Shan, Han, Chen, IEEE Transactions on Image Processing 2020, arXiv:1910.11515).
+"""RhythmNet (Niu, Shan, Han, Chen, IEEE Transactions on Image Processing 2020, arXiv:1910.11515).
+
+Paper: RhythmNet: End-to-end Heart Rate Estimation from Face via Spatial-temporal Representation.
 
 clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,); with ``sequence`` that of every window, (B, N).
 
@@ -12,7 +13,7 @@ Differs from the paper: no landmarks, no alignment and no skin mask, which the c
 fed as they are, 25 rows high, as in the re-implementations (the paper's size is not known to us); ResNet-18 begins by
 chance and not with ImageNet's weights; a GRU over all windows of a longer clip, not over each six. Layers after ResNet
 (512 to 1000, GRU of 1000) are those of a re-implementation. Two public re-implementations did not reach the paper's
-figures: this one claims no more. Checked against: 17,697,514 parameters (docs/background/systems.md) less the second
+figures: this one claims no more. Checked against: 17,697,514 parameters less the second
 linear head of that re-implementation.
 """
 
@@ -48,6 +49,8 @@ class RhythmNetConfig:
 
 
 class RhythmNet(nn.Module):
+    """The network; see the top of this file."""
+
     def __init__(self, config: RhythmNetConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or RhythmNetConfig()
@@ -57,6 +60,7 @@ class RhythmNet(nn.Module):
         self.head = nn.Linear(config.hidden, 1)
 
     def forward(self, clip: Tensor, fps: Tensor | None = None, sequence: bool = False) -> Tensor:
+        """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,); with ``sequence`` of every window, (B, N)."""
         windows = windows_of(as_yuv(traces_of(checked(clip))), self.config.window_frames, self.config.stride_frames)
         B, N = windows.shape[:2]
         maps = scaled_rows(windows).flatten(0, 1)  # (B N, 3, 25, W)

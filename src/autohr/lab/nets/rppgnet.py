@@ -1,5 +1,7 @@
-"""rPPGNet: Remote Heart Rate Measurement from Highly Compressed Facial Videos: an End-to-end Deep Learning Solution
-with Video Enhancement (Yu, Peng, Li, Hong, Zhao, ICCV 2019, arXiv:1907.11921), without its video enhancer.
+"""rPPGNet (Yu, Peng, Li, Hong, Zhao, ICCV 2019, arXiv:1907.11921), without its video enhancer.
+
+Paper: Remote Heart Rate Measurement from Highly Compressed Facial Videos: an End-to-end Deep Learning Solution with
+Video Enhancement.
 
 clip (B, 3, T, H, W) in [0, 1] -> bvp (B, T); with ``parts`` what its losses compare as well.
 
@@ -20,7 +22,7 @@ without it. The released file has two convolutions that are never used, and lets
 the whole wave: the two are left out, the sharing is kept. Attention is multiplied by H W, so that features keep their
 size: without it they are so small that half precision loses them in the head's bias; a correlation sees no difference.
 The masks that the skin branch learns from are our own estimate (``train/steps.py``), where the paper has a skin filter
-of bob. Checked against: the parameter counts of docs/background/systems.md.
+of bob. Checked against: the published parameter counts.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class RPPGNetConfig:
     """The defaults are the paper's network. Refuses with ValueError what cannot be built."""
 
     channels: int = 16
-    """Of the stem; the next stage has twice, the others four times as many."""
+    """Channels of the stem; the next stage has twice, the others four times as many."""
     input: str = "rgb"
     """One of ``inputs.INPUTS``: "rgb" is the paper's."""
 
@@ -51,7 +53,7 @@ class RPPGNetConfig:
 
 
 def factorised(in_channels: int, channels: int) -> list[nn.Module]:
-    """(B, C, T, H, W) -> (B, C', T, H, W)."""
+    """Return a factorised convolution: (B, C, T, H, W) to (B, C', T, H, W)."""
     between = 27 * in_channels * channels // (9 * in_channels + 3 * channels)
     return [
         nn.Conv3d(in_channels, between, (1, 3, 3), padding=(0, 1, 1)),
@@ -64,7 +66,7 @@ def factorised(in_channels: int, channels: int) -> list[nn.Module]:
 
 
 def attended(features: Tensor, skin: Tensor) -> Tensor:
-    """features (B, C, T, H, W), skin (B, 1, T, 2^k H, 2^k W) in 0..1 -> the features, most where they and skin are."""
+    """Return features (B, C, T, H, W), strongest where they and skin (B, 1, T, 2^k H, 2^k W) in 0..1 are."""
     x = features.float()
     _, _, n_frames, height, width = x.shape
     place = torch.sigmoid(x.mean(1, keepdim=True)) + torch.sigmoid(x.amax(1, keepdim=True))
@@ -74,6 +76,8 @@ def attended(features: Tensor, skin: Tensor) -> Tensor:
 
 
 class RPPGNet(nn.Module):
+    """The network; see the top of this file."""
+
     def __init__(self, config: RPPGNetConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or RPPGNetConfig()
@@ -99,8 +103,11 @@ class RPPGNet(nn.Module):
         self.quarter_heads = nn.ModuleList(nn.Conv3d(many, 1, 1) for _ in range(3))
 
     def forward(self, clip: Tensor, parts: bool = False) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        """bvp (B, T); with ``parts`` also the waves (B, 5, T) of the auxiliary head and the quarters, and the skin
-        (B, T, H/2, W/2) before its sigmoid."""
+        """Return bvp (B, T) of clip (B, 3, T, H, W).
+
+        With ``parts`` also the waves (B, 5, T) of the auxiliary head and the quarters, and the skin (B, T, H/2, W/2)
+        before its sigmoid.
+        """
         x = INPUTS[self.config.input].transform(checked(clip)).to(self.head.weight.dtype)
         f64 = self.f64(mean_pool(self.stem(x)))
         f32 = self.f32(mean_pool(f64))
@@ -123,6 +130,6 @@ class RPPGNet(nn.Module):
 
 
 def wave(head: nn.Module, features: Tensor) -> Tensor:
-    """(B, C, T, H, W) -> (B, T)."""
+    """Return the wave (B, T) of features (B, C, T, H, W)."""
     out: Tensor = head(features.mean((3, 4), keepdim=True))[:, 0, :, 0, 0]
     return out

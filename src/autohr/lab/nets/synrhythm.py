@@ -44,6 +44,8 @@ class SynRhythmConfig:
 
 
 class SynRhythm(nn.Module):
+    """The network; see the top of this file."""
+
     def __init__(self, config: SynRhythmConfig | None = None) -> None:
         super().__init__()
         self.config = config or SynRhythmConfig()
@@ -51,6 +53,7 @@ class SynRhythm(nn.Module):
         self.head = nn.Linear(FEATURES, 1)
 
     def forward(self, clip: Tensor, fps: Tensor | None = None) -> Tensor:
+        """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,)."""
         maps = scaled_rows(clip if clip.ndim == 4 else traces_of(checked(clip)))
         if self.training and self.config.hide:
             maps = hide_some(maps)
@@ -59,7 +62,7 @@ class SynRhythm(nn.Module):
 
 
 def synthetic_maps(n_frames: int, fps: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (B, 3, 25, T) and their hr_bpm (B,), for clips at fps (B,). By torch's chance.
+    """Draw maps (B, 3, 25, T) and their hr_bpm (B,), for clips at fps (B,), by torch's random numbers.
 
     Every row has the map's rate and its double, a breath, two steps of the light and noise; rows differ in strength and
     phase: M1 sin(2 pi f t + p) + M1 / 2 sin(4 pi f t + p) + M2 sin(2 pi g t + q) + steps + noise, M1, M2 from 0 to 1.

@@ -34,7 +34,16 @@ from autohr.lab.nets._inference import fold
 from autohr.lab.nets._inputs import INPUTS, check_input, prepare_input
 from autohr.lab.nets._operations import OPS
 from autohr.lab.nets._tdc import Triple, fold_theta
-from autohr.lab.nets.autohr import MOST, POOLS, AutoHR, AutoHRConfig, make_stem, make_upsampler, max_pool, preprocess
+from autohr.lab.nets.autohr import (
+    MAX_CONFIG_VALUES,
+    POOLS,
+    AutoHR,
+    AutoHRConfig,
+    make_stem,
+    make_upsampler,
+    max_pool,
+    preprocess,
+)
 from autohr.lab.recipes.parsing import STRICT
 
 Kind = Literal["shared", "varied"]
@@ -73,15 +82,15 @@ class SpaceConfig:
     """One cell for all four blocks ("shared"), or one for each ("varied")."""
     tdc: bool = True
     """True to have the two TDCs among the operations."""
-    stem_channels: Annotated[int, Field(ge=1, le=MOST["stem_channels"])] = 8
+    stem_channels: Annotated[int, Field(ge=1, le=MAX_CONFIG_VALUES["stem_channels"])] = 8
     """Channels of the supernet's stem (AutoHR, Fig. 3a)."""
-    channels: Annotated[int, Field(ge=1, le=MOST["channels"])] = 16
+    channels: Annotated[int, Field(ge=1, le=MAX_CONFIG_VALUES["channels"])] = 16
     """Channels of every node of the supernet: the 48 of the figure's head are 3 nodes (inferred)."""
     partial: Annotated[int, Field(ge=1, le=64)] = 4
     """K of PC-DARTS: one channel in K goes through the operations. 4 is PC-DARTS's; 1 sends all, which is DARTS with
     edge normalisation."""
-    cells_per_block: Annotated[int, Field(ge=1, le=MOST["cells_per_block"])] = 2
-    stem_stride: Annotated[int, Field(ge=1, le=MOST["stem_stride"])] = 1
+    cells_per_block: Annotated[int, Field(ge=1, le=MAX_CONFIG_VALUES["cells_per_block"])] = 2
+    stem_stride: Annotated[int, Field(ge=1, le=MAX_CONFIG_VALUES["stem_stride"])] = 1
     """Spatial stride (height and width) of the stem's convolution. 1 as in the paper."""
     input: str = "rgb"
     """Name in ``INPUTS``; "rgb" is the paper's."""
