@@ -36,7 +36,7 @@ from autohr.lab.nets import make_net
 from autohr.lab.nets._checkpoint import save_weights
 from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import SceneConfig, decoys, truth, write_scene
-from autohr.methods import DEFAULT_METHOD, METHODS, shipped_weights
+from autohr.methods import DEFAULT_METHOD, METHODS, load_method, shipped_weights
 from autohr.reports.readings import CSV_COLUMNS
 from autohr.types import MEASUREMENT_SCHEMA, FaceMeasurement, Frames, Measurement, Window
 from autohr.video.encode import write_video
@@ -825,6 +825,7 @@ def test_synth_prepare_and_two_steps_of_training(cli: Command, tmp_path: Path) -
     code, out, err = cli("train", "autohr_cpu", "--out", tmp_path / "run", *changes)
     assert code == 0, err
     assert "Best weights" in out and (tmp_path / "run" / "results" / "curves.svg").exists()
+    assert load_method(weights=next((tmp_path / "run" / "checkpoints").glob("*.onnx"))).name == "autohr"
 
 
 def test_training_without_recordings_names_the_commands(cli: Command, tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from autohr.signals.filters import bandpass
 from autohr.types import FaceClip, Float, Pulse
 from autohr.video.pace import clock_change, denser
 from autohr.weights.header import in_short, read_onnx
-from autohr.weights.header import read_header as read_header
 
 if TYPE_CHECKING:
     import onnxruntime
