@@ -73,7 +73,7 @@ DOORS: dict[str, frozenset[str]] = {
         "torch": "lab.nets lab.train lab.search lab.datasets",
         "mtcnn": "",
         "joblib": "lab.nets",
-        "scipy": "signals classic video/tracker lab.metrics lab.synth lab.evaluate lab.datasets",
+        "scipy": "lab.metrics lab.synth lab.evaluate lab.datasets",
         "matplotlib": "reports lab.reports lab.train",
         "jinja2": "reports",
         "markupsafe": "reports lab.reports",

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from autohr.types import Float, Frame
 from autohr.video.detector import Detection
-from autohr.video.tracker import FaceTracker, TrackedFace, median, rolled
+from autohr.video.tracker import FaceTracker, TrackedFace, assign, median, rolled
 
 LANDMARKS = np.array([[-0.2, -0.15], [0.2, -0.15], [0.0, 0.05], [-0.15, 0.25], [0.15, 0.25]])
 SIZE = (80.0, 100.0)
@@ -548,3 +549,14 @@ def test_a_median_is_numpys() -> None:
     for n in (1, 2, 7, 44):
         x = np.random.default_rng(n).standard_normal(n)
         assert median(x) == pytest.approx(float(np.median(x)), abs=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (3, 3), (5, 2), (7, 8)])
+def test_faces_are_assigned_at_least_cost(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(sum(shape))
+    for _ in range(30):
+        cost = rng.uniform(size=shape)
+        cost[cost > 0.7] = 1e6  # too far apart
+        pairs, (rows, columns) = assign(cost), linear_sum_assignment(cost)
+        assert len({row for row, _ in pairs}) == len({column for _, column in pairs}) == min(shape)
+        assert sum(cost[pair] for pair in pairs) == pytest.approx(cost[rows, columns].sum())

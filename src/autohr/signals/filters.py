@@ -1,16 +1,16 @@
 """Filters for pulse signals. Time is the last axis; ``fs`` is in samples per second.
 
-Some of them repeat functions of scipy.signal, whose import alone takes longer than filtering a minute of video; the
-tests compare each with scipy's.
+They are written with numpy alone, so that the product does without scipy (170 MB installed, and an import that takes
+longer than filtering a minute of video); the tests compare each with scipy's.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack, solveh_banded
 
 from autohr.errors import SignalTooShort
 from autohr.types import Float
@@ -23,11 +23,11 @@ its edge does not weaken the slowest rates, and wide enough above for the second
 def detrend(x: Float, fs: float, cutoff_hz: float = 0.4) -> Float:
     """Remove the slow trend from x (..., N) by smoothness priors (Tarvainen et al. 2002).
 
-    z - (I + lambda^2 D'D)^-1 z with D the second difference, solved as a band of five diagonals in O(N). With the
-    published parameter lambda the cut-off depends on the sampling rate, so the cut-off itself is the argument here: the
-    filter's gain is L / (1 + L) with L = lambda^2 (2 sin(pi f / fs))^4, which is -3 dB at ``cutoff_hz`` when
-    lambda = sqrt(1 + sqrt 2) / (2 sin(pi cutoff_hz / fs))^2. The lambda = 10 of Poh 2011, at 15 samples per second, is
-    0.94 Hz. The default of 0.4 Hz takes 0.5 dB off 40 bpm, the slowest rate that is looked for.
+    z - (I + lambda^2 D'D)^-1 z with D the second difference. With the published parameter lambda the cut-off depends on
+    the sampling rate, so the cut-off itself is the argument here: the filter's gain is L / (1 + L) with L = lambda^2 (2
+    sin(pi f / fs))^4, which is -3 dB at ``cutoff_hz`` when lambda = sqrt(1 + sqrt 2) / (2 sin(pi cutoff_hz / fs))^2.
+    The lambda = 10 of Poh 2011, at 15 samples per second, is 0.94 Hz. The default of 0.4 Hz takes 0.5 dB off 40 bpm,
+    the slowest rate that is looked for.
 
     Raises
     ------
@@ -48,17 +48,37 @@ def detrend(x: Float, fs: float, cutoff_hz: float = 0.4) -> Float:
     n_samples = x.shape[-1]
     if n_samples < 3:
         raise SignalTooShort(f"{n_samples} samples cannot be detrended; give at least 3.")
-    lambda_squared = (1 + np.sqrt(2.0)) / (2 * np.sin(np.pi * cutoff_hz / fs)) ** 4
+    # A straight line is trend and nothing else: without it fewer digits are lost.
+    flat = remove_line(x).reshape(-1, n_samples)
+    lambda_squared = float((1 + np.sqrt(2.0)) / (2 * np.sin(np.pi * cutoff_hz / fs)) ** 4)
+    correction, ends = _trend_correction(n_samples, lambda_squared)
+    smooth = _mirrored_smooth(flat, lambda_squared)
+    trend = smooth + (smooth @ ends) @ correction
+    return np.asarray(flat - trend).reshape(x.shape)
 
-    second_difference = np.array([1.0, -2.0, 1.0])
-    bands = np.zeros((3, n_samples))  # upper form: row 2 the diagonal, row 1 and 0 the two above it
-    for i, a in enumerate(second_difference):
-        for j in range(i, 3):
-            bands[2 - (j - i), j : n_samples - 2 + j] += lambda_squared * a * second_difference[j]
-    bands[2] += 1.0
-    flat = x.reshape(-1, n_samples).T
-    trend = solveh_banded(bands, flat, check_finite=False)
-    return (flat - trend).T.reshape(x.shape)
+
+def _mirrored_smooth(x: Float, lambda_squared: float) -> Float:
+    """Solve (I + lambda^2 L^2) y = x for the rows of x (K, N), with L the second difference of the mirrored signal.
+
+    On a signal that is mirrored at both ends L is a circular convolution, so the Fourier transform solves it.
+    """
+    n_samples = x.shape[-1]
+    eigenvalues = 2 - 2 * np.cos(np.pi * np.arange(n_samples + 1) / n_samples)
+    spectrum = np.fft.rfft(np.concatenate([x, x[:, ::-1]], axis=1), axis=1) / (1 + lambda_squared * eigenvalues**2)
+    return np.asarray(np.fft.irfft(spectrum, 2 * n_samples, axis=1)[:, :n_samples])
+
+
+@lru_cache(maxsize=16)
+def _trend_correction(n_samples: int, lambda_squared: float) -> tuple[Float, Float]:
+    """Return the correction (2, N) and ends U (N, 2) by which ``_mirrored_smooth`` becomes (I + lambda^2 D'D)^-1.
+
+    L^2 = D'D + r r' for the first and the last row r of L, since L is symmetric. So I + lambda^2 D'D = B - U U', and by
+    Woodbury's identity its inverse is B^-1 + B^-1 U (I - U' B^-1 U)^-1 U' B^-1.
+    """
+    ends = np.zeros((n_samples, 2))
+    ends[:2, 0] = ends[:-3:-1, 1] = np.sqrt(lambda_squared) * np.array([1.0, -1.0])
+    smooth_ends = _mirrored_smooth(ends.T, lambda_squared)
+    return np.asarray(np.linalg.solve(np.eye(2) - smooth_ends @ ends, smooth_ends), dtype=np.float64), ends
 
 
 def bandpass(x: Float, fs: float, band_hz: tuple[float, float] = HEART_BAND_HZ, order: int = 2) -> Float:
@@ -97,33 +117,47 @@ def bandpass(x: Float, fs: float, band_hz: tuple[float, float] = HEART_BAND_HZ, 
             f"give at least {least / fs:.1f} s."
         )
     if x.size == 0:
-        return x.copy()  # LAPACK writes where it must not when there is nothing to solve for
-    gain, sections = _bandpass_sections(order, low_hz, high_hz, fs)
+        return x.copy()
     # One period of the lower edge as padding, mirrored evenly. scipy's default (a few samples, turned about the last
     # one) doubles whatever noise that last sample has: on noisy sines it left 2.4 times this error in the first second.
     n_pad = min(n_samples - 1, least)
     flat = x.reshape(-1, n_samples)
-    padded = np.concatenate([flat[:, n_pad:0:-1], flat, flat[:, -2 : -n_pad - 2 : -1]], axis=1).T
-    forth = gain * _run(sections, padded)
-    back = gain * _run(sections, forth[::-1])[::-1]
-    return np.ascontiguousarray(back[n_pad : n_pad + n_samples].T).reshape(x.shape)
+    padded = np.concatenate([flat[:, n_pad:0:-1], flat, flat[:, -2 : -n_pad - 2 : -1]], axis=1)
+    design = (order, low_hz, high_hz, fs)
+    back = _run(design, _run(design, padded)[:, ::-1])[:, ::-1]
+    return np.ascontiguousarray(back[:, n_pad : n_pad + n_samples]).reshape(x.shape)
 
 
-def _run(sections: Float, x: Float) -> Float:
-    """Run the columns of x (N, K) through sections (S, 2) of y[n] = x[n] - x[n-2] - a1 y[n-1] - a2 y[n-2].
+def _run(design: tuple[int, float, float, float], x: Float) -> Float:
+    """Run the rows of x (K, N) through the band-pass of a design (order, low_hz, high_hz, fs).
 
     The signal is taken to have had the value of its first sample for ever before: a band-pass answers a constant with
-    zero, so the constant is subtracted and the sections start from rest. The recursion is solved as a triangular band
-    of three diagonals.
+    zero, so the constant is subtracted and the filter starts from rest.
     """
-    y = np.array(x - x[0], order="F")
-    for section in sections:
-        y[2:] -= y[:-2].copy()
-        band = np.empty((3, len(y)))
-        band[:] = np.array([1.0, *section])[:, None]
-        y, failed = lapack.dtbtrs(band, y, uplo="L", diag="U", overwrite_b=1)
-        assert failed == 0, "a unit triangle always has an inverse"
-    return y
+    n_samples = x.shape[1]
+    # The transform is so much longer than the signal that what wraps around has decayed below the rounding.
+    n_fft = 2 ** math.ceil(math.log2(n_samples + _decay_samples(*design)))
+    spectrum = np.fft.rfft(x - x[:, :1], n_fft, axis=1) * _response(*design, n_fft)
+    return np.asarray(np.fft.irfft(spectrum, n_fft, axis=1)[:, :n_samples])
+
+
+@lru_cache(maxsize=64)
+def _decay_samples(order: int, low_hz: float, high_hz: float, fs: float) -> int:
+    """Return the number of samples after which the filter's impulse response has decayed to 1e-18 of its size."""
+    _, sections = _bandpass_sections(order, low_hz, high_hz, fs)
+    slowest = max(float(np.abs(np.roots([1.0, *section])).max()) for section in sections)
+    return math.ceil(math.log(1e-18) / math.log(slowest))
+
+
+@lru_cache(maxsize=64)
+def _response(order: int, low_hz: float, high_hz: float, fs: float, n_fft: int) -> NDArray[np.complex128]:
+    """Return the frequency response (n_fft // 2 + 1,) of the band-pass."""
+    gain, sections = _bandpass_sections(order, low_hz, high_hz, fs)
+    delay = np.exp(-2j * np.pi * np.arange(n_fft // 2 + 1) / n_fft)
+    response = np.full(len(delay), gain, dtype=np.complex128)
+    for a1, a2 in sections:
+        response *= (1 - delay**2) / (1 + a1 * delay + a2 * delay**2)
+    return response
 
 
 @lru_cache(maxsize=64)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solveh_banded
 
 from autohr.errors import SignalTooShort
 from autohr.signals.filters import remove_line
@@ -93,12 +92,13 @@ def _curve(x: Float, at: Float) -> Float:
     """Evaluate the natural cubic spline through x (N,), N >= 3, at the places ``at`` (M,) in samples, 0 to N - 1."""
     n_inner = len(x) - 2
     # As a sum of cubic B-splines, whose weights of neighbouring samples are 1/6, 4/6, 1/6; no curvature at the ends.
-    band = np.ones((2, n_inner))
-    band[1] = 4.0
     goal = 6 * x[1:-1]
     goal[0] -= x[0]
     goal[-1] -= x[-1]
-    inner = solveh_banded(band, goal, check_finite=False)
+    # On a signal continued with odd symmetry those weights are a circular convolution: the Fourier transform solves it.
+    odd = np.concatenate([[0.0], goal, [0.0], -goal[::-1]])
+    eigenvalues = 4 + 2 * np.cos(np.pi * np.arange(n_inner + 2) / (n_inner + 1))
+    inner = np.fft.irfft(np.fft.rfft(odd) / eigenvalues, len(odd))[1 : n_inner + 1]
     c = np.concatenate([[2 * x[0] - inner[0], x[0]], inner, [x[-1], 2 * x[-1] - inner[-1], 0.0]])
     first = np.minimum(at.astype(np.intp), len(x) - 1)
     u = at - first
@@ -338,9 +338,6 @@ def _band_powers(
 
     ``ok`` (K-1,) marks the accepted intervals. NaN where no stretch without a pause is long enough.
     """
-    from scipy.interpolate import CubicSpline
-    from scipy.signal import welch  # 0.3 s, not wanted before there is a minute of beats
-
     fs = 4.0
     powers, lengths = [], []
     middle_s = beats_s[1:][ok]
@@ -349,9 +346,9 @@ def _band_powers(
             continue
         t_s = np.arange(middle_s[run[0]], middle_s[run[-1]], 1 / fs)
         tachograms = remove_line(
-            CubicSpline(middle_s[run], np.stack([ibi_ms[ok][run], noise_ms[ok][run]], axis=1))(t_s).T
+            cubic_spline(middle_s[run], np.stack([ibi_ms[ok][run], noise_ms[ok][run]], axis=1), t_s).T
         )
-        freqs_hz, density = welch(tachograms, fs, nperseg=min(len(t_s), int(60 * fs)), nfft=1024)
+        freqs_hz, density = welch_density(tachograms, fs, min(len(t_s), int(60 * fs)), n_fft=1024)
         bands = [(freqs_hz >= low_hz) & (freqs_hz < high_hz) for low_hz, high_hz in (LF_HZ, HF_HZ)]
         powers.append(np.stack([density[:, band].sum(axis=1) for band in bands]) * (freqs_hz[1] - freqs_hz[0]))
         lengths.append(len(t_s))
@@ -360,3 +357,48 @@ def _band_powers(
         return unknown, unknown
     (lf, lf_noise), (hf, hf_noise) = np.average(powers, axis=0, weights=lengths)
     return (float(lf), float(hf)), (float(lf_noise), float(hf_noise))
+
+
+def cubic_spline(t_s: Float, x: Float, at_s: Float) -> Float:
+    """Interpolate x (K, C), given at the uneven times ``t_s`` (K,), K >= 4, at ``at_s`` (M,): (M, C).
+
+    A cubic spline with "not-a-knot" ends, as scipy.interpolate.CubicSpline has it.
+    """
+    step = np.diff(t_s)
+    slope = np.diff(x, axis=0) / step[:, None]
+    # Rows (before, own, after) of the equations for the derivative at each knot.
+    before, own, after = np.zeros(len(t_s)), np.zeros(len(t_s)), np.zeros(len(t_s))
+    goal = np.empty_like(x)
+    before[1:-1], own[1:-1], after[1:-1] = step[1:], 2 * (step[:-1] + step[1:]), step[:-1]
+    goal[1:-1] = 3 * (step[1:, None] * slope[:-1] + step[:-1, None] * slope[1:])
+    for end, (near, far) in ((0, (0, 1)), (-1, (-1, -2))):
+        both = step[near] + step[far]
+        own[end] = step[far]
+        (after if end == 0 else before)[end] = both
+        goal[end] = ((step[near] + 2 * both) * step[far] * slope[near] + step[near] ** 2 * slope[far]) / both
+    for k in range(1, len(t_s)):
+        share = before[k] / own[k - 1]
+        own[k] -= share * after[k - 1]
+        goal[k] -= share * goal[k - 1]
+    derivative = np.empty_like(x)
+    derivative[-1] = goal[-1] / own[-1]
+    for k in range(len(t_s) - 2, -1, -1):
+        derivative[k] = (goal[k] - after[k] * derivative[k + 1]) / own[k]
+    left = np.clip(np.searchsorted(t_s, at_s, side="right") - 1, 0, len(step) - 1)
+    width = step[left, None]
+    u = (at_s - t_s[left])[:, None] / width
+    rise, first, last = slope[left] * width, derivative[left] * width, derivative[left + 1] * width
+    return np.asarray(x[left] + u * (first + u * (3 * rise - 2 * first - last + u * (first + last - 2 * rise))))
+
+
+def welch_density(x: Float, fs: float, length: int, n_fft: int) -> tuple[Float, Float]:
+    """Return freqs_hz (F,) and the power density (..., F) of x (..., N) by Welch's method, as scipy.signal.welch does.
+
+    Segments of ``length`` samples with half overlap, their mean subtracted, under a Hann window.
+    """
+    segments = np.lib.stride_tricks.sliding_window_view(x, length, axis=-1)[..., :: length - length // 2, :]
+    window = np.hanning(length + 1)[:-1]
+    spectra = np.fft.rfft((segments - segments.mean(axis=-1, keepdims=True)) * window, n_fft, axis=-1)
+    density = (np.abs(spectra) ** 2).mean(axis=-2) / (fs * (window**2).sum())
+    density[..., 1 : (n_fft + 1) // 2] *= 2
+    return np.asarray(np.fft.rfftfreq(n_fft, 1 / fs), dtype=np.float64), density

@@ -504,13 +504,39 @@ def match(tracks: Sequence[_Track], found: Sequence[Detection], t_s: float) -> d
             ratio = size_ratio(track.box_xywh, face.box_xywh)
             if away < reach and ratio < 1.8:
                 cost[i, j] = away + math.log(ratio)
-    if 1 in cost.shape:  # the usual case, and scipy.optimize takes a tenth of a second to import
-        rows, cols = (np.array([at]) for at in np.unravel_index(int(np.argmin(cost)), cost.shape))
-    else:
-        from scipy.optimize import linear_sum_assignment
+    return {tracks[i].id: j for i, j in assign(cost) if cost[i, j] < never}
 
-        rows, cols = linear_sum_assignment(cost)
-    return {tracks[int(i)].id: int(j) for i, j in zip(rows, cols, strict=True) if cost[i, j] < never}
+
+def assign(cost: Float) -> list[tuple[int, int]]:
+    """Choose from cost (N, M) min(N, M) pairs (row, column) of least total cost, no row or column twice.
+
+    The Hungarian method with potentials (Kuhn 1955, Munkres 1957): rows are added one by one, each along the shortest
+    augmenting path.
+    """
+    if cost.shape[0] > cost.shape[1]:
+        return sorted((row, column) for column, row in assign(cost.T))
+    n_rows, n_columns = cost.shape
+    row_price, column_price = np.zeros(n_rows + 1), np.zeros(n_columns + 1)
+    # Row of each column, -1 for none; the last column is where a new row starts.
+    row_of, came_from = np.full(n_columns + 1, -1), np.zeros(n_columns, dtype=int)
+    for row in range(n_rows):
+        row_of[-1], column = row, n_columns
+        shortest, is_done = np.full(n_columns, np.inf), np.zeros(n_columns + 1, dtype=bool)
+        while row_of[column] >= 0:
+            is_done[column] = True
+            here = row_of[column]
+            reduced = cost[here] - row_price[here] - column_price[:-1]
+            is_shorter = ~is_done[:-1] & (reduced < shortest)
+            shortest[is_shorter], came_from[is_shorter] = reduced[is_shorter], column
+            following = int(np.argmin(np.where(is_done[:-1], np.inf, shortest)))
+            step = shortest[following]
+            row_price[row_of[is_done]] += step
+            column_price[is_done] -= step
+            shortest[~is_done[:-1]] -= step
+            column = following
+        while column != n_columns:
+            row_of[column], column = row_of[came_from[column]], int(came_from[column])
+    return sorted((int(row_of[column]), column) for column in range(n_columns) if row_of[column] >= 0)
 
 
 # -- pictures
