@@ -60,7 +60,7 @@ def rendered(hr_bpm: float, duration_s: float = 17.0) -> CachedRecording:
 
 
 def wave_of(clip: Clip) -> Float:
-    """What POS finds in the mean colour of the crop."""
+    """Return what POS finds in the mean colour of the crop."""
     return pos(clip.frames.mean(axis=(1, 2)), clip.fps)
 
 

@@ -51,7 +51,7 @@ LABORATORY: tuple[tuple[str, str], ...] = (
         "cli lab.recipes lab.nets lab.synth lab.datasets lab.train lab.search lab.evaluate lab.experiments lab.reports",
     ),
 )
-"""Of these the second column names rooms of the laboratory; each may also import the product, but for its roof."""
+"""Rooms of the laboratory. The second column names others of it; each may also import the product, but for its roof."""
 ROOF = {"live", "service", "cli"}
 
 FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
@@ -206,6 +206,34 @@ def test_init_is_empty_or_a_table(file: Path) -> None:
     kinds = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.Expr)
     odd = [node for node in ast.parse(file.read_text()).body if not isinstance(node, kinds)]
     assert not odd, f"{file}:{odd[0].lineno}"
+
+
+FIRST_WORDS = {"Of", "What", "Whether", "As", "How"}
+"""Words with which no docstring begins: it names the thing, or what the function does."""
+
+
+def docstrings(source: str) -> list[tuple[int, str]]:
+    """Return (line, text) of every string that stands alone, as docstrings of modules, functions and constants do."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Constant):
+                continue
+            if isinstance(statement.value.value, str):
+                found.append((statement.lineno, statement.value.value))
+    return found
+
+
+def test_docstrings_begin_with_the_thing_or_the_deed() -> None:
+    riddles = [
+        f"{file.relative_to(ROOT)}:{line}: {text.strip()[:60]}"
+        for folder in ("src", "tests", "benchmarks", "examples")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        for line, text in docstrings(file.read_text())
+        if text.split() and text.split()[0].strip(",.:;") in FIRST_WORDS
+    ]
+    assert not riddles, "\n" + "\n".join(riddles)
 
 
 def test_no_path_of_a_machine_and_no_address_of_a_registry() -> None:

@@ -36,7 +36,7 @@ def session(method: str = "green", **changes: Any) -> LiveSession:
 
 
 def measured(frames: list[tuple[Frame, float]], config: MeterConfig) -> Measurement:
-    """What ``measure`` does with the frames of a file."""
+    """Do what ``measure`` does with the frames of a file."""
     meter = Meter("green", config, detector=Knows())
     readings = [reading for frame, t_s in frames for reading in meter.push(frame, t_s)] + meter.finish()
     counts = Frames(read=len(frames), face=meter.n_face, repaired=meter.n_filled)
@@ -329,7 +329,7 @@ def test_an_error_of_the_thread_reaches_the_caller() -> None:
 
 
 def made_reading(end_s: float) -> Reading:
-    """As a net gives it: the wave is a slice of the array of all parts."""
+    """A wave as a net gives it: it is a slice of the array of all parts."""
     waves = np.random.default_rng(0).standard_normal((5, 300))
     pulse = Pulse(waves[0], 30.0, end_s - 10, waves[1:])
     evidence = Evidence(5, 0.9, 0, 0, 1, 1, 0, False, 0.1, 20, True)

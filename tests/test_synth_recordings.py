@@ -51,7 +51,7 @@ def decoded(path: Path) -> Float:
 
 @pytest.fixture
 def small_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of all sizes the smallest: these tests are about files."""
+    """The smallest of all sizes: these tests are about files."""
     monkeypatch.setattr(making, "FACE_PX", (40.0, 41.0))
 
 

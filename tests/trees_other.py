@@ -162,7 +162,7 @@ def lgi_ppgi(root: Path, name: str, one: Take) -> None:
 
 
 def _write_storage(path: Path, rows: list[tuple[int, ...]]) -> None:
-    """As OpenCV's FileStorage writes: a sample is named value<number>, and so are the numbers in it."""
+    """Write as OpenCV's FileStorage does: a sample is named value<number>, and so are the numbers in it."""
     samples = (
         f"<value{i}>\n" + "".join(f"    <value{k}>{v}</value{k}>\n" for k, v in enumerate(row)) + f"</value{i}>"
         for i, row in enumerate(rows)

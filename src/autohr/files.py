@@ -374,9 +374,10 @@ def in_workers(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int)
 
 
 def _begin_worker() -> None:
-    """Limit OpenCV to one thread in a worker, and end the worker when its parent is killed."""
-    # The first is for an OpenCV that is imported later, the second for one that is there already.
+    """Limit libraries to one thread in a worker, and end the worker when its parent is killed."""
+    # The variables are for libraries that are imported later, the call for an OpenCV that is there already.
     os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(1)
     parent = multiprocessing.parent_process()

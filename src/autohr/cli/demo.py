@@ -27,7 +27,8 @@ def demo(
 ) -> None:
     """Measure a video of a drawn face whose heart rate is known, and write its report.
 
-    The video is part of autohr. With --hr-bpm, --duration-s or --seed another one is drawn, which takes longer."""
+    The video is part of autohr. With --hr-bpm, --duration-s or --seed another one is drawn, which takes longer.
+    """
     from autohr.files import make_folder
     from autohr.measure import measure as measure_video
     from autohr.reports.outputs import ResultFiles

@@ -43,7 +43,8 @@ def live(
 ) -> None:
     """Show the pulse of the person in front of the camera. Ctrl-C ends it and prints the summary.
 
-    The first number comes after 4 s, a reliable one after 8 s at the earliest, then one each second."""
+    The first number comes after 4 s, a reliable one after 8 s at the earliest, then one each second.
+    """
     outputs = OutputPaths.check(json_out, csv_out)
     source = live_source(camera)
     outputs.refuse_inputs([source, weights])
@@ -119,7 +120,8 @@ def serve(
 ) -> None:
     """Serve a page on this machine that measures a camera or a file.
 
-    The page needs no internet, and no video is kept. Ctrl-C stops it."""
+    The page needs no internet, and no video is kept. Ctrl-C stops it.
+    """
     with needs_extra("The page", "serve"):
         from autohr.service.config import ServiceConfig
         from autohr.service.server import serve as serve_page

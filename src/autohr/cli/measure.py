@@ -78,7 +78,8 @@ def measure(
 
     A face must be visible for 4 s to get a rate, and for 8 s to get a reliable one. Of several files, one that fails
     does not stop the others; the exit code is then 1. Results are saved as they come, and Ctrl-C keeps them. OUT may
-    be - for standard output."""
+    be - for standard output.
+    """
     if stride_s > window_s:
         raise typer.BadParameter(
             f"{stride_s:g} s must not be longer than --window-s {window_s:g}.", param_hint="--stride-s"

@@ -230,6 +230,7 @@ class Count:
             print_progress("\r\033[K", end="")
 
     def __call__(self, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` are finished."""
         if done < self._stamps[-1][0]:
             # The same work begins again with other crops, whose pace is another.
             self._stamps.clear()
@@ -262,6 +263,7 @@ class ProgressBar:
                 self._bar.stop()
 
     def __call__(self, done_s: float, total_s: float | None) -> None:
+        """Show that ``done_s`` of ``total_s`` seconds are measured."""
         now_s = time.monotonic()
         if not self._is_shown or now_s - self._began_s < 1.0 or now_s - self._last_s < 0.1:
             return

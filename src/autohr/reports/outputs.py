@@ -1,4 +1,4 @@
-"""Output files of ``autohr measure`` and ``autohr live``: JSON, CSV and a page, saved while a batch runs.
+r"""Output files of ``autohr measure`` and ``autohr live``: JSON, CSV and a page, saved while a batch runs.
 
     CSV     the rows of a result are appended when it comes
     JSON    one line for each result goes into a work file beside the output, OUT.PID.partial.jsonl; at the end the

@@ -88,6 +88,7 @@ class ToRgb:
         return (frame.height, frame.width) if self.orientation(frame).transposed else (frame.width, frame.height)
 
     def __call__(self, frame: av.VideoFrame) -> Frame:
+        """Return a decoded frame as upright RGB (H, W, 3)."""
         is_gray = frame.format.name.startswith("gray")
         if frame.colorspace == _UNSPECIFIED:
             frame.colorspace = _BT709 if frame.height >= 720 else _BT470BG

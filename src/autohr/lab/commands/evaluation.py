@@ -71,7 +71,8 @@ def evaluate(
     """Judge methods by one protocol and print one table. Every recording and every window is accounted for.
 
     Your own videos with a CSV of rates: autohr evaluate --dataset folder --root MY_VIDEOS. The same command continues
-    an evaluation that was stopped; autohr report makes a page of it."""
+    an evaluation that was stopped; autohr report makes a page of it.
+    """
     from autohr.lab.evaluate.presets import PRESETS, find_preset
     from autohr.lab.evaluate.results import read_results
     from autohr.lab.evaluate.scoring import check_protocol

@@ -77,7 +77,8 @@ def ablate(
 ) -> None:
     """Train and test every bar of Fig. 4 (a) to (d), and draw it beside the paper's. Continues if repeated.
 
-    The bars of nas need searched cells; where none is shipped, the search is run first."""
+    The bars of nas need searched cells; where none is shipped, the search is run first.
+    """
     from autohr.files import make_folder, write_text
     from autohr.lab.evaluate.tables import render_sheet
     from autohr.lab.experiments.ablations import NOT_ASKED, ablation_sheet
@@ -125,7 +126,8 @@ def compare_methods(
 ) -> None:
     """Train every network with one budget, judge all methods on new people, and print accuracy and cost of each.
 
-    Continues if repeated. The tables are also written to OUT/results/standings.md."""
+    Continues if repeated. The tables are also written to OUT/results/standings.md.
+    """
     from autohr.lab.evaluate.tables import render_sheet
     from autohr.lab.experiments.standings import PAGE
     from autohr.lab.experiments.standings import compare_methods as run_comparison
@@ -176,9 +178,10 @@ def compare_cells(
     out: Annotated[Path, typer.Option(help="Folder of all trainings and of the result.")] = Path("runs/cells"),
     form: FormatOption = "text",
 ) -> None:
-    """Compare searched cells with random ones, all trained with one budget: is the search better than chance?
+    """Compare searched cells with random ones, all trained with one budget, to see if the search beats chance.
 
-    autohr compare-cells runs/s0 runs/s1 runs/s2 fig5_plausible_v2 --random 3 --seeds 0,1. Continues if repeated."""
+    autohr compare-cells runs/s0 runs/s1 runs/s2 fig5_plausible_v2 --random 3 --seeds 0,1. Continues if repeated.
+    """
     from autohr.lab.evaluate.tables import render_sheet
     from autohr.lab.experiments.searches import NOT_YET, compare_genotypes, comparison_sheet
     from autohr.lab.reports.run import write_run_page

@@ -85,7 +85,8 @@ def prepare(
     """Read, check, crop and cache a dataset for training and evaluation.
 
     A manifest and its page list every recording that the dataset should have. The exit code is 1 where one is missing
-    or damaged; all usable ones are in the cache."""
+    or damaged; all usable ones are in the cache.
+    """
     from autohr.frontend import CropConfig
     from autohr.lab.datasets import DATASETS
     from autohr.lab.datasets.manifest import KINDS, manifest_path, prepare_dataset

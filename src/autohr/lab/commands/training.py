@@ -96,7 +96,8 @@ def export(
     """Write a network with its weights as one ONNX file, for programs without torch.
 
     The file is kept only if onnxruntime computes from it what torch computes. Its metadata, JSON under the key
-    `autohr`, describe the input, the output, the measured accuracy and the licence."""
+    `autohr`, describe the input, the output, the measured accuracy and the licence.
+    """
     from autohr.lab.nets._export import export_onnx
     from autohr.methods import find_weights
 

@@ -405,8 +405,10 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], grain_px: flo
 
 
 class _Sheet:
-    """A picture while it is painted: colour, alpha, blood, shine and surface normals, all (H, W) at ``px`` pixels
-    per face height. Colours are display values here; ``_shade`` turns them into light."""
+    """A picture while it is painted: colour, alpha, blood, shine and surface normals, all (H, W).
+
+    It has ``px`` pixels per face height. Colours are display values here; ``_shade`` turns them into light.
+    """
 
     def __init__(self, px: float, seed: int) -> None:
         self.px = px
