@@ -1,4 +1,4 @@
-"""Golden answers: what autohr answers today, kept in ``golden/*.json``: a change of structure must not change any of it.
+"""Golden answers, kept in ``golden/*.json``: a change of structure must not change any of what autohr answers today.
 
 Each file holds one made clip (or one part of the laboratory). Numbers are compared with tolerances that rounding and
 processors keep to (``TOLERANCES``), texts word by word. When an answer is meant to change, make the files anew with
