@@ -158,9 +158,9 @@ def trained_crop(path: Path, header: Mapping[str, Any]) -> Crop:
     BadWeights
         The header does not say.
     """
-    said = header["input"]
-    if isinstance(said, dict):
-        stored_px, size_px, box, margin = (said.get(key) for key in ("crop_size_px", "size_px", "box", "margin"))
+    crop_input = header["input"]
+    if isinstance(crop_input, dict):
+        stored_px, size_px, box, margin = (crop_input.get(key) for key in ("crop_size_px", "size_px", "box", "margin"))
         if (
             isinstance(stored_px, int)
             and isinstance(size_px, int)
@@ -171,8 +171,8 @@ def trained_crop(path: Path, header: Mapping[str, Any]) -> Crop:
         ):
             return Crop(stored_px, size_px, box, float(margin))
     raise BadWeights(
-        f"{str(path)!r} does not say how its faces were cropped: input={said!r} must have crop_size_px and size_px "
-        "(16 to 1024), box (tracked or first) and margin (0 to 1). Save it again, as autohr train does."
+        f"{str(path)!r} does not say how its faces were cropped: input={crop_input!r} must have crop_size_px and "
+        "size_px (16 to 1024), box (tracked or first) and margin (0 to 1). Save it again, as autohr train does."
     )
 
 

@@ -114,7 +114,7 @@ def in_words(value: Any, keys: tuple[str, ...] = ()) -> str:
         return " ".join(in_words(item) for item in value)
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "not said" if value is None else str(value)
+    return "not stated" if value is None else str(value)
 
 
 def print_measurement(result: Measurement) -> None:

@@ -213,7 +213,7 @@ class Cameras:
 
 def _is_stop(text: str) -> bool:
     try:
-        said = json.loads(text) if len(text) <= MAX_TEXT else None
+        message = json.loads(text) if len(text) <= MAX_TEXT else None
     except (ValueError, RecursionError):
         return False
-    return isinstance(said, dict) and said.get("type") == "stop"
+    return isinstance(message, dict) and message.get("type") == "stop"

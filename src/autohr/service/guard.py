@@ -84,9 +84,9 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                said = {name.lower() for name, _ in message.get("headers", ())}
+                present = {name.lower() for name, _ in message.get("headers", ())}
                 ours = {**HEADERS, "content-security-policy": PAGE_POLICY.format(host=host)}
-                new = [(k.encode(), v.encode()) for k, v in ours.items() if k.encode() not in said]
+                new = [(k.encode(), v.encode()) for k, v in ours.items() if k.encode() not in present]
                 message = {**message, "headers": [*message.get("headers", ()), *new]}
             await send(message)
 

@@ -46,7 +46,7 @@ class AugmentConfig:
     """Kinds, probabilities and strengths. The defaults are ours for training; ``PAPER_AUGMENT`` has the paper's."""
 
     erase: bool = True
-    """DA1. Sizes below 20 % are the paper's; probability, number, least sizes and fill are not said there, and ours."""
+    """DA1. Sizes below 20 % are the paper's; probability, number, least sizes and fill are ours."""
     erase_p: float = 0.5
     erase_tubes: tuple[int, int] = (1, 2)
     """Fewest and most tubes in a clip."""

@@ -81,13 +81,13 @@ def _illumination(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
 def _read_pulse(path: Path) -> Reference:
     with open_hdf5(path) as file:
         pulse = wave_of(file, "pulse", path)
-        said = file.attrs.get("sample-rate-hz", FS)
+        rate_attribute = file.attrs.get("sample-rate-hz", FS)
     try:
-        fs = float(said)
+        fs = float(rate_attribute)
     except (TypeError, ValueError):
         fs = 0.0
     if not 2 * FPS <= fs <= 10_000:
-        raise BadRecording(f"{str(path)!r} has sample-rate-hz {said!r}; a number near {FS:g} was expected.")
+        raise BadRecording(f"{str(path)!r} has sample-rate-hz {rate_attribute!r}; a number near {FS:g} was expected.")
     t_s = np.arange(len(pulse)) / fs
     return Reference(t_s, below_half_rate(t_s, pulse, FPS), None)
 

@@ -19,7 +19,7 @@ from autohr.errors import BadRecording
 from autohr.files import read_limited
 from autohr.types import Float
 
-MOST_BACKWARD = 0.05
+MAX_BACKWARD_SHARE = 0.05
 """Largest share of samples that may be dropped because their time does not lie after all earlier ones. Ours."""
 
 MAX_TEXT_BYTES = 2**28
@@ -111,14 +111,14 @@ def increasing(t_s: Float, path: Path) -> NDArray[np.bool_]:
     Raises
     ------
     BadRecording
-        More than ``MOST_BACKWARD`` of them would go, or fewer than two stay.
+        More than ``MAX_BACKWARD_SHARE`` of them would go, or fewer than two stay.
     """
     keep = np.ones(len(t_s), dtype=bool)
     keep[1:] = t_s[1:] > np.maximum.accumulate(t_s)[:-1]
-    if keep.sum() < 2 or (~keep).mean() > MOST_BACKWARD:
+    if keep.sum() < 2 or (~keep).mean() > MAX_BACKWARD_SHARE:
         raise BadRecording(
             f"The clock in {str(path)!r} does not go forward at {(~keep).sum()} of its {len(t_s)} samples; "
-            f"at most {100 * MOST_BACKWARD:.0f} % are put up with. Look at its times."
+            f"at most {100 * MAX_BACKWARD_SHARE:.0f} % are allowed. Look at its times."
         )
     return keep
 

@@ -167,10 +167,10 @@ def _split(
     text: str, path: Path, needed: Sequence[str], known: Collection[str]
 ) -> tuple[list[tuple[int, list[str]]], str]:
     """Return (line, cells) of every row that is not blank, header first, and the separator."""
-    said = re.match(r'\s*"?sep=(.)"?[ \t]*[,;\t]*[ \t]*(?:\r\n|\r|\n|$)', text, re.IGNORECASE)
-    if said is not None and said[1] in SEPARATORS:
-        skipped = len(re.findall(r"\r\n|\r|\n", said[0]))
-        return _records(text[said.end() :], path, said[1], skipped), said[1]
+    declared = re.match(r'\s*"?sep=(.)"?[ \t]*[,;\t]*[ \t]*(?:\r\n|\r|\n|$)', text, re.IGNORECASE)
+    if declared is not None and declared[1] in SEPARATORS:
+        skipped = len(re.findall(r"\r\n|\r|\n", declared[0]))
+        return _records(text[declared.end() :], path, declared[1], skipped), declared[1]
 
     def fit(separator: str) -> tuple[int, int, int]:
         """Return how well a separator fits the header: names needed, names known, columns."""

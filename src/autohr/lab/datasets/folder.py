@@ -53,7 +53,7 @@ USUAL_FPS = 30.0
 """Frame rate taken where the header does not say it; a denser wave is smoothed to what that can show."""
 TRUTH = ".truth.json"
 """End of the name of what ``autohr demo`` and ``synth`` write beside a video."""
-MOST_NAMED = 20
+MAX_NAMED = 20
 """Files that a note names one by one."""
 
 
@@ -155,8 +155,8 @@ def list_recordings(root: Path) -> Listing:
             )
         )
     subject_note = () if has_subjects else ("No column subject: every video is taken as another person.",)
-    said = (*subject_note, *notes, *_notes_on_subjects(recordings), *folder.note_on_others(rates, rows))
-    return Listing(tuple(recordings), tuple(absent), said)
+    all_notes = (*subject_note, *notes, *_notes_on_subjects(recordings), *folder.note_on_others(rates, rows))
+    return Listing(tuple(recordings), tuple(absent), all_notes)
 
 
 class _Folder:
@@ -239,10 +239,10 @@ class _Folder:
         ]
         if not unread:
             return []
-        more = f" and {len(unread) - MOST_NAMED} more" if len(unread) > MOST_NAMED else ""
+        more = f" and {len(unread) - MAX_NAMED} more" if len(unread) > MAX_NAMED else ""
         return [
             "Not read, for their endings are those of neither a video nor a CSV: "
-            f"{', '.join(unread[:MOST_NAMED])}{more}."
+            f"{', '.join(unread[:MAX_NAMED])}{more}."
         ]
 
 

@@ -112,8 +112,8 @@ def _read_labels(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     groups = {}
     for name, value in found.items():
         if np.size(value) == 1:
-            said = str(np.ravel(value)[0]).strip()
-            groups[GROUPS.get(name, name)] = SPELLINGS.get(said, said)
+            label = str(np.ravel(value)[0]).strip()
+            groups[GROUPS.get(name, name)] = SPELLINGS.get(label, label)
     lacks = [name for name in LABELS if GROUPS.get(name, name) not in groups]
     return groups, (f"{str(path)!r} lacks the label(s) {', '.join(lacks)}.",) if lacks else ()
 

@@ -224,11 +224,11 @@ def _read_folds(root: Path, notes: list[str]) -> dict[int, int]:
                 )
     without = [subject for subject in range(1, N_SUBJECTS + 1) if subject not in folds]
     if without:
-        notes.append(f"{len(without)} of {N_SUBJECTS} subjects stand in no fold: {_said(without)}.")
+        notes.append(f"{len(without)} of {N_SUBJECTS} subjects stand in no fold: {_subject_list(without)}.")
     return folds
 
 
-def _said(subjects: list[int]) -> str:
+def _subject_list(subjects: list[int]) -> str:
     return ", ".join(f"p{one}" for one in subjects[:8]) + (", ..." if len(subjects) > 8 else "")
 
 
@@ -304,11 +304,11 @@ def _phone_clock(folder: Path) -> tuple[Float, str]:
         if abs(measured / PHONE_FPS - 1) > PHONE_TOLERANCE:
             rates = folder / "gt_HR.csv"
             n_seconds = len(read_columns(rates, ["HR"], header=True)) if rates.exists() else 0
-            said = f"{n_frames} frames over the {duration_s:.1f} s of wave.csv are {measured:.2f} a second"
+            finding = f"{n_frames} frames over the {duration_s:.1f} s of wave.csv are {measured:.2f} a second"
             if abs(n_seconds - 0.5 - duration_s) <= 2.0:
-                fps, why = measured, f"taken at {measured:.2f} frames per second: {said}, and gt_HR.csv is as long"
+                fps, why = measured, f"taken at {measured:.2f} frames per second: {finding}, and gt_HR.csv is as long"
             else:
-                why += f", although {said}: gt_HR.csv is {n_seconds} s long"
+                why += f", although {finding}: gt_HR.csv is {n_seconds} s long"
     return np.arange(n_frames) / fps, f"Video {why}."
 
 

@@ -195,7 +195,7 @@ def _score(results: Results, rule: Preset, truth: Truth, n_draws: int, seed: int
         groups=_by_group(readings, n_draws, seed),
         units=tuple(readings),
         counts=results.counts,
-        reasons=dict(Counter(r.why or "not said" for r in readings if not r.scored).most_common()),
+        reasons=dict(Counter(r.why or "not stated" for r in readings if not r.scored).most_common()),
         notes=tuple(notes),
     )
 
@@ -363,7 +363,7 @@ def _join(parts: Sequence[Unit]) -> Unit:
         macc=_mean([part.macc for part in parts]),
         n_windows=len(parts),
         n_scored=sum(part.scored for part in parts),
-        why=None if scored else (reasons[0][0] if reasons else "not said"),
+        why=None if scored else (reasons[0][0] if reasons else "not stated"),
     )
 
 
@@ -374,7 +374,7 @@ def _by_group(readings: Sequence[Unit], n_draws: int, seed: int) -> dict[str, di
     for name in names:
         values: dict[str, list[Unit]] = {}
         for reading in readings:
-            values.setdefault(reading.groups.get(name, "not said"), []).append(reading)
+            values.setdefault(reading.groups.get(name, "not stated"), []).append(reading)
         if len(values) > 1:
             table[name] = {value: _group(values[value], n_draws, seed) for value in sorted(values)}
     return table

@@ -126,7 +126,7 @@ def export_onnx(weights: Path, out: Path) -> Exported:
         }
         _save(model, about, part)
         written = part.stat().st_size
-    named = {put: {name: said["is"] for name, said in about[put].items()} for put in ("inputs", "outputs")}
+    named = {put: {name: field["is"] for name, field in about[put].items()} for put in ("inputs", "outputs")}
     return Exported(out, written, named["inputs"], named["outputs"], difference, unit, clips, header)
 
 
@@ -288,8 +288,8 @@ def _save(model: onnx.ModelProto, about: Mapping[str, Any], path: Path) -> None:
 
 def _clips(header: Mapping[str, Any], size_px: int) -> tuple[tuple[int, int], ...]:
     """Return (B, T) of the clips of the check: at most as long as those of the training, and a third of it."""
-    said = header["input"].get("n_frames")
-    n_frames = said if isinstance(said, int) and said >= LEAST_FRAMES else USUAL_FRAMES
+    trained = header["input"].get("n_frames")
+    n_frames = trained if isinstance(trained, int) and trained >= LEAST_FRAMES else USUAL_FRAMES
     n_frames = max(LEAST_FRAMES, min(n_frames, CHECKED_PIXELS // size_px**2))
     # An odd number, which no net halves evenly.
     return ((1, n_frames), (2, max(LEAST_FRAMES, n_frames // 3) | 1))
@@ -328,7 +328,7 @@ def _difference(path: Path, net: nn.Module, kind: str, clips: tuple[tuple[int, i
 def _describe(header: Mapping[str, Any], kind: str, crop: Crop) -> dict[str, Any]:
     """Return all that another program needs to use the network, as plain JSON."""
     stored_px, size_px, box, margin = crop.stored_px, crop.size_px, crop.box, crop.margin
-    said, data = header["input"], header["training_data"]
+    crop_input, data = header["input"], header["training_data"]
     ends = [data.get(end) if isinstance(data, dict) else None for end in ("fps_from", "fps_to")]
     fps_from, fps_to = (end if isinstance(end, (int, float)) else None for end in ends)
     pace = " to ".join(f"{end:g}" for end in (fps_from, fps_to) if end is not None) or "an unsaid number of"
@@ -350,7 +350,7 @@ def _describe(header: Mapping[str, Any], kind: str, crop: Crop) -> dict[str, Any
             "box": box,
             "margin": margin,
             "least": {"T": LEAST_FRAMES, "H": LEAST_PX, "W": LEAST_PX},
-            "trained": {"T": said.get("n_frames"), "H": size_px, "W": size_px},
+            "trained": {"T": crop_input.get("n_frames"), "H": size_px, "W": size_px},
             "fps": {"from": fps_from, "to": fps_to, "only": header["fps"]},
             "steps": [
                 find,

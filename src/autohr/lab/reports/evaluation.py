@@ -102,7 +102,7 @@ def _view(number: int, results: Results, scores: Scores, base: Scores) -> dict[s
     """Return a method as the template shows it."""
     anchor = f"method-{number + 1}"
     lost = [
-        (account.recording_id, account.state, account.reason or "not said")
+        (account.recording_id, account.state, account.reason or "not stated")
         for account in results.accounts
         if account.state != "scored"
     ]
