@@ -185,8 +185,8 @@ def test_a_folder_is_measured_file_by_file(cli: Command, face: Path, tmp_path: P
 
 
 def measured(path: str) -> Measurement:
-    window = Window(0.0, 10.0, 72.0, 0.9, True, 5.0)
-    face = FaceMeasurement(0, 72.0, 0.9, True, 5.0, None, 0.0, 10.0, windows=(window,))
+    window = Window(72.0, 0.9, True, 5.0, start_s=0.0, end_s=10.0)
+    face = FaceMeasurement(72.0, 0.9, True, 5.0, id=0, start_s=0.0, end_s=10.0, windows=(window,))
     return Measurement(path, "pos", None, 10.0, 30.0, Frames(300, 300), (face,))
 
 

@@ -57,7 +57,7 @@ def make_face(
         rate = None if hr_bpm is None else hr_bpm + float(rng.normal(0, 1.0 if good else 6.0))
         confidence = float(rng.uniform(0.75, 0.98) if good else rng.uniform(0.1, 0.5))
         reason = None if good else f"the signal-to-noise is {-3 - i / 10:.1f} dB, under -2 dB"
-        windows.append(Window(start_s, end_s, rate, confidence, good, float(rng.normal(4, 1)), reason))
+        windows.append(Window(rate, confidence, good, float(rng.normal(4, 1)), reason, start_s=start_s, end_s=end_s))
     beats_s = () if hr_bpm is None else tuple(float(b) for b in np.arange(13 / hr_bpm, duration_s, 60 / hr_bpm))
     return FaceMeasurement(
         id=face_id,
@@ -305,8 +305,9 @@ def test_passwords_of_cameras_are_hidden() -> None:
 
 def test_numbers_that_are_not_finite_do_no_harm() -> None:
     nan = float("nan")
-    window = Window(0.0, 10.0, nan, nan, False, nan, None)
-    face = FaceMeasurement(0, nan, nan, False, nan, None, 0.0, 10.0, (window,), Pulse(np.full(300, nan), 30.0))
+    wave = Pulse(np.full(300, nan), 30.0)
+    window = Window(nan, nan, False, nan, start_s=0.0, end_s=10.0)
+    face = FaceMeasurement(nan, nan, False, nan, id=0, start_s=0.0, end_s=10.0, windows=(window,), bvp=wave)
     text = render_measurement_page([make_measurement(face)])
     assert not re.search(r"\bnan\b", text, re.IGNORECASE)
     assert "No heart rate" in text
@@ -314,7 +315,9 @@ def test_numbers_that_are_not_finite_do_no_harm() -> None:
 
 def test_a_flat_or_tiny_wave_does_no_harm() -> None:
     for bvp in (np.zeros(600), np.array([0.5]), np.zeros(40)):
-        face = FaceMeasurement(0, 60.0, 0.2, False, None, "flat", 0.0, 20.0, (), Pulse(bvp, 30.0), (0.0, 1.0))
+        face = FaceMeasurement(
+            60.0, 0.2, False, None, "flat", id=0, start_s=0.0, end_s=20.0, bvp=Pulse(bvp, 30.0), beats_s=(0.0, 1.0)
+        )
         text = render_measurement_page([make_measurement(face)])
         read(text)
         assert "60.0" in text and "Do not use this number" in text

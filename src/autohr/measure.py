@@ -45,9 +45,6 @@ MAX_JOINED_S = 12 * 3600.0
 """Longest time over which waves are joined: 10 MB at 30 frames per second. Ours: no video that was tried was half as
 long, and beyond it, it is the clock that went wrong."""
 
-_OF_ESTIMATE = ("hr_bpm", "confidence", "reliable", "snr_db", "why_unreliable")
-"""Fields of an ``Estimate`` that a ``Window`` has too."""
-
 Progress = Callable[[float, float | None], None]
 """Called with the seconds done and the seconds there are, None if unknown."""
 
@@ -194,7 +191,7 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
     added, and only where a second reading confirms their timing (``signals.hrv.timed_beats``).
     """
     windows = tuple(
-        Window(reading.start_s, reading.end_s, **{name: getattr(reading.estimate, name) for name in _OF_ESTIMATE})
+        Window(**reading.estimate.rate_fields(), start_s=reading.start_s, end_s=reading.end_s)
         for reading in sorted(readings, key=lambda reading: reading.start_s)
     )
     reliable = sum(w.reliable for w in windows) >= max(1, MIN_RELIABLE_SHARE * len(windows))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -119,16 +119,28 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """One method's estimate for one window. ``hr_bpm`` is None, never a guess, where nothing could be estimated."""
+class Rate:
+    """Heart rate with the verdict on it, of a window or of a whole video."""
 
     hr_bpm: float | None
+    """None, never a guess, where nothing could be estimated."""
     confidence: float
     """0..1: the calibrated chance that ``hr_bpm`` is within 5 bpm of the truth (see ``confidence``)."""
     reliable: bool
+    """False where there is no rate, or one that must not be trusted."""
     snr_db: float | None
     """Power at the rate and its double over the rest of the band (de Haan 2013), in decibel."""
     why_unreliable: str | None = None
+
+    def rate_fields(self) -> dict[str, Any]:
+        """Return the fields of the rate alone, without those of a subclass."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Rate)}
+
+
+@dataclass(frozen=True)
+class Estimate(Rate):
+    """One method's estimate for one window."""
+
     evidence: Evidence | None = None
     """Evidence that the confidence was computed from."""
     pulse: Pulse | None = None
@@ -169,16 +181,12 @@ class Frames:
 
 
 @dataclass(frozen=True)
-class Window:
+class Window(Rate):
     """The rate over one window."""
 
+    _: KW_ONLY
     start_s: float
     end_s: float
-    hr_bpm: float | None
-    confidence: float
-    reliable: bool
-    snr_db: float | None
-    why_unreliable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -211,15 +219,11 @@ class HRV:
 
 
 @dataclass(frozen=True)
-class FaceMeasurement:
+class FaceMeasurement(Rate):
     """Result for one face."""
 
+    _: KW_ONLY
     id: int
-    hr_bpm: float | None
-    confidence: float
-    reliable: bool
-    snr_db: float | None
-    why_unreliable: str | None
     start_s: float
     end_s: float
     windows: tuple[Window, ...] = ()
@@ -290,14 +294,13 @@ class Measurement:
             faces.append(
                 {
                     "id": face.id,
-                    "hr_bpm": face.hr_bpm,
-                    "confidence": face.confidence,
-                    "reliable": face.reliable,
-                    "snr_db": face.snr_db,
-                    "why_unreliable": face.why_unreliable,
+                    **face.rate_fields(),
                     "start_s": face.start_s,
                     "end_s": face.end_s,
-                    "windows": [dataclasses.asdict(window) for window in face.windows],
+                    "windows": [
+                        {"start_s": window.start_s, "end_s": window.end_s, **window.rate_fields()}
+                        for window in face.windows
+                    ],
                     "bvp": bvp,
                     "beats_s": list(face.beats_s),
                     "beat_error_ms": face.beat_error_ms,
