@@ -1,7 +1,7 @@
 """Measure what the confidence is worth: false alarms without a pulse, errors of rates that are called reliable.
 
     python benchmarks/confidence.py [--weights FILE]      measure: 400 clips, two tables
-    python benchmarks/confidence.py --fit                 make other clips, fit the weights of signals/quality.py
+    python benchmarks/confidence.py --fit                 make other clips, fit the weights of confidence/model.py
     python benchmarks/confidence.py --portraits DIR       half of the people are brought to life from photographs
 
 Every clip is rendered, encoded to a file, tracked once, and measured with every method by the same ``Meter`` as any
@@ -447,7 +447,7 @@ def is_right(window: dict[str, Any]) -> bool:
 
 
 def fit(rows: list[Row], kind: str) -> None:
-    """Print the weights of signals/quality.py: logistic regression on all readings, weights held at 0 or above.
+    """Print the weights of confidence/model.py: logistic regression on all readings, weights held at 0 or above.
 
     Held so because evidence may only speak for a rate in its own direction: a weight below 0 is chance.
     """
