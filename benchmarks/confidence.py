@@ -72,11 +72,12 @@ class Panel:
 
     def __init__(self, methods: Sequence[Method], crop: Crop | None) -> None:
         self.methods, self.crop = methods, crop
+        self.stream = next((one.stream for one in methods if one.stream is not None), None)
         self.estimates: list[dict[str, Estimate]] = []
 
     def __call__(self, clip: FaceClip) -> Estimate:
         # A formula gets no more than the meter would give it alone.
-        bare = replace(clip, clip=None)
+        bare = replace(clip, clip=None, cells=None, net_waves=None)
         self.estimates.append({one.name: one(clip if one.crop else bare) for one in self.methods})
         return next(iter(self.estimates[-1].values()))
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from autohr import methods, runtime
+from autohr import methods
 from autohr.classic import CLASSIC
 from autohr.confidence.verdict import estimate, estimate_from_rate
 from autohr.errors import AutoHRError, BadWeights, UnknownName
@@ -29,6 +29,7 @@ from autohr.lab.nets._checkpoint import load_net, save_weights
 from autohr.measure import measure
 from autohr.meter import Meter, MeterConfig
 from autohr.methods import METHODS, Method, default_method, load_method, ready_methods
+from autohr.runtime import Net, NetStream
 from autohr.signals.filters import bandpass
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
@@ -204,23 +205,64 @@ def test_a_video_slower_than_the_training_gets_frames_in_between(tmp_path: Path)
     alike(load_method("autohr", path).wave(usual).bvp, bandpass(wave_of(path, usual), 14.0))
 
 
-@pytest.mark.parametrize("n_frames", [100, 149, 150, 151, 400])
-def test_a_long_clip_is_fed_in_pieces_that_join(monkeypatch: pytest.MonkeyPatch, n_frames: int) -> None:
-    monkeypatch.setattr(runtime, "PIECE_FRAMES", 150)
-    lengths = []
+class Brightness:
+    """A net whose wave is the mean of each frame; it keeps how many frames it was fed at once."""
 
-    def brightness(fed: NDArray[np.float32], _fps: float) -> Float:
-        lengths.append(fed.shape[2])
+    def __init__(self, **data: float) -> None:
+        self.fed: list[tuple[int, int]] = []
+        self.net = Net({"input": {}, "fps": 15.0, "training_data": data}, "wave", self.run)
+
+    def run(self, fed: NDArray[np.float32], _fps: float) -> Float:
+        self.fed.append((len(fed), fed.shape[2]))
         mean: Float = fed.mean(axis=(1, 3, 4), dtype=np.float64)
         return mean
 
-    given = clip(n_frames / 15.0, 15.0)
+
+@pytest.mark.parametrize("n_frames", [4, 44, 45, 46, 60, 75, 76, 400])
+def test_crops_go_through_a_net_in_pieces_that_join(n_frames: int) -> None:
+    given, seen = clip(n_frames / 15.0, 15.0), Brightness()
+    assert given.clip is not None
     whole = given.as_net_input().mean(axis=(1, 3, 4), dtype=np.float64)[0]
-    joined = runtime.in_pieces(given, range(given.n_frames), brightness)
-    assert joined.shape == (5, n_frames)
+    stream = NetStream(seen.net, 15.0, piece_s=3.0, overlap_s=1.0)
+    known = []
+    for place, crop in enumerate(given.clip):
+        stream.push(crop)
+        if stream.n_known:
+            known.append((place + 1, stream.waves(0, stream.n_known)[0]))
+    stream.end()
+    assert all(place - len(wave) < 30 for place, wave in known), "a reading waits for two seconds at most"
+    joined = stream.waves(0, n_frames)
+    assert joined.shape == (5, n_frames) and stream.n_known == n_frames
     np.testing.assert_allclose(joined[0], whole, rtol=1e-9)
     np.testing.assert_allclose(joined[1:].mean(axis=0), whole, rtol=1e-6)
-    assert max(lengths) <= 150 and (len(lengths) > 2) == (n_frames > 150)
+    assert max(length for _, length in seen.fed) <= 45
+    assert sum(length for faces, length in seen.fed if faces == 1) <= 2 * n_frames
+
+
+def test_a_stream_that_forgets_joins_the_same_waves() -> None:
+    given, streams = clip(20, 15.0), [NetStream(Brightness().net, 15.0) for _ in range(2)]
+    assert given.clip is not None
+    for place, crop in enumerate(given.clip):
+        for stream in streams:
+            stream.push(crop)
+        streams[0].forget(place - 60)
+    forgetful, keeps_all = (stream.waves(240, stream.n_known - 240) for stream in streams)
+    np.testing.assert_array_equal(forgetful, keeps_all)
+
+
+def test_the_rate_of_a_net_without_a_wave_is_the_mean_of_its_pieces() -> None:
+    def run(fed: NDArray[np.float32], fps: float) -> Float:
+        assert fps == 15.0 and fed.shape[2] <= 30
+        return np.array([fed[0, 0, :, 0, 0].mean()])
+
+    net = Net({"input": {"n_frames": 30}, "fps": 15.0, "training_data": {}}, "rate", run)
+    stream = NetStream(net, 15.0)
+    for place in range(90):
+        stream.push(np.full((16, 16, 3), place, np.uint8))
+    stream.end()
+    assert stream.waves(0, 90).shape == (1, 90)
+    assert stream.waves(0, 90).mean() * 255 == pytest.approx(44.5)
+    assert stream.waves(60, 30).mean() * 255 == pytest.approx(74.5, abs=4)
 
 
 # -- the same crops as in training
@@ -276,7 +318,9 @@ def test_a_meter_cuts_the_crops_of_the_training_cache(tmp_path: Path, box: Any, 
         clips.append(given)
         return Pulse(np.sin(7.5 * np.arange(given.n_frames) / given.fps), given.fps, given.start_s)
 
-    meter = Meter(replace(load_method("autohr", path), wave=keep), MeterConfig(window_s=9.9), detector=Finds())
+    meter = Meter(
+        replace(load_method("autohr", path), wave=keep, stream=None), MeterConfig(window_s=9.9), detector=Finds()
+    )
     with open_video(video) as opened:
         for one in opened:
             meter.push(one.rgb, one.t_s)

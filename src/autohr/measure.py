@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from autohr.confidence.verdict import LEAST_S
 from autohr.errors import NoFace, SignalTooShort, with_notes
-from autohr.meter import Meter, MeterConfig, TooShort
+from autohr.meter import Look, Meter, MeterConfig, TooShort
 from autohr.methods import Method, load_method
 from autohr.signals.filters import standardise
 from autohr.signals.hrv import (
@@ -24,7 +25,7 @@ from autohr.signals.hrv import (
 )
 from autohr.signals.rate import pooled_heart_rate
 from autohr.types import FaceMeasurement, Float, Frame, Frames, Measurement, Pulse, Reading, Window
-from autohr.video.decode import open_video, read_ahead
+from autohr.video.decode import VideoReader, open_video, read_ahead
 
 CAMERA_S = 30.0
 """Seconds for which a camera is watched when no end is given."""
@@ -118,13 +119,14 @@ def measure(
     first_s = last_s = 0.0
     with open_video(source, start_s=start_s, end_s=end_s, fps=fps) as video:
         total_s = video.duration_s if end_s is None else end_s
-        for frame in read_ahead(video):
+        # Three threads: one decodes, one reads faces, this one runs the net. What comes out does not depend on them.
+        for look in read_ahead(_look_ahead(meter, video)):
             if meter.n_frames == 0:
-                first_s = frame.t_s
-            readings += meter.push(frame.rgb, frame.t_s, whole=frame.whole)
-            last_s = frame.t_s
+                first_s = look.t_s
+            readings += meter.read(look)
+            last_s = look.t_s
             if progress is not None:
-                progress(frame.t_s - start_s, None if total_s is None else total_s - start_s)
+                progress(look.t_s - start_s, None if total_s is None else total_s - start_s)
         readings += meter.finish()
     return answer(
         meter,
@@ -139,6 +141,12 @@ def measure(
         ),
         notes=[*notes, *video.notes],
     )
+
+
+def _look_ahead(meter: Meter, video: VideoReader) -> Generator[Look, None, None]:
+    with closing(read_ahead(video)) as frames:
+        for frame in frames:
+            yield meter.look(frame.rgb, frame.t_s, whole=frame.whole)
 
 
 def answer(

@@ -7,26 +7,35 @@
     last = meter.finish()
 
 A meter follows faces, reads their colours, and every ``stride_s`` puts the last ``window_s`` on a uniform clock and
-asks the method. It holds one window of colours for each followed face and nothing else, so its memory does not grow
-with the video, and the same frames give the same numbers whether they come from a file or live.
+asks the method. A net reads each crop as it comes, in pieces, and windows read the wave that these make; a reading
+waits for its last piece (``runtime.PIECE_S``). The meter holds one window of colours for each followed face and nothing
+else, so its memory does not grow with the video, and the same frames give the same numbers whether they come from a
+file or live.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 
 import numpy as np
 
+from autohr.confidence.evidence import CELLS
 from autohr.confidence.verdict import LEAST_FPS, LEAST_S
 from autohr.errors import AutoHRError, BadWeights
 from autohr.frontend import BRIDGE_S, PAPER_CROP, Box, CropConfig, FaceReader, FaceRow, shrink
-from autohr.methods import Method, load_method
-from autohr.signals.clock import FaceRows, nearest, on_clock
+from autohr.methods import Method, Stream, load_method
+from autohr.signals.clock import FaceRows, on_clock
 from autohr.types import FaceClip, Float, Frame, Reading
 from autohr.video.detector import Detects
+from autohr.video.regions import cells_of
 from autohr.video.tracker import TrackedFace
+
+CLOCK_S = LEAST_S
+"""Time for which a face is followed before its uniform clock is set to their mean frames per second: as soon as there
+could be a reading."""
 
 RESTART_S, RESTART_FPS = 3.0, 1.5 * LEAST_FPS
 """A face whose first window had too few frames per second is tried again once they come this fast for so long, with no
@@ -72,6 +81,18 @@ class TooShort:
     why: str
 
 
+@dataclass(frozen=True)
+class Look:
+    """One frame after the faces in it were read (``Meter.look``), not yet in any reading (``Meter.read``)."""
+
+    t_s: float
+    faces: list[TrackedFace]
+    rows: list[FaceRow]
+    """Crops as the method is given them."""
+    portraits: dict[int, Frame]
+    """Pictures of the faces that were not seen just before, by id."""
+
+
 @dataclass
 class _Segment:
     """A stretch of one face without a gap over the bridge. Window k of it covers frames k * hop .. k * hop + length."""
@@ -80,13 +101,45 @@ class _Segment:
     origin_s: float
     """Time of frame 0 of the uniform clock: the first row."""
     rows: list[FaceRow] = field(default_factory=list)
+    """Without crops."""
     fps: float = 0.0
-    """Frames per second of the uniform clock: set when the first window is full, then kept, so that windows share one
-    clock."""
+    """Frames per second of the uniform clock: set after ``CLOCK_S``, then kept, so that windows share one clock."""
     next_frame: int = 0
     """First frame of the next window."""
     covered: int = 0
     """Frames up to which windows have been read."""
+    waiting: deque[tuple[float, Frame]] = field(default_factory=deque)
+    """Times and crops that the clock has not passed, and the last one that it has."""
+    n_shown: int = 0
+    """Frames of the clock that a crop was shown in."""
+    first_kept: int = 0
+    """The frame that ``cells`` and ``crops`` begin with."""
+    cells: list[Float] = field(default_factory=list)
+    """(CELLS * CELLS, 3) for each frame of the clock, where the method reads crops."""
+    crops: list[Frame] = field(default_factory=list)
+    """One for each frame of the clock, where the method reads whole windows of them."""
+    stream: Stream | None = None
+    n_early: int = 0
+    """Frames of the last early reading."""
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the clock up to the last row."""
+        # Half a frame of slack: with 29.97 frames per second the 300th frame is 3 ms early.
+        return math.floor((self.rows[-1].t_s - self.origin_s) * self.fps + 1.5)
+
+    @property
+    def n_ready(self) -> int:
+        """Frames of the clock that can be in a reading."""
+        return self.n_frames if self.stream is None else min(self.n_frames, self.stream.n_known)
+
+    def forget(self, first: int) -> None:
+        """Let go of what no window from frame ``first`` on needs, but for the rows."""
+        n_gone = max(0, first - self.first_kept)
+        del self.cells[:n_gone], self.crops[:n_gone]
+        self.first_kept += n_gone
+        if self.stream is not None:
+            self.stream.forget(first)
 
 
 class Meter:
@@ -119,6 +172,10 @@ class Meter:
             max_faces=self.config.max_faces,
             detector=detector,
         )
+        self.faces: list[TrackedFace] = []
+        """The faces of the last frame, for drawing."""
+        self._looked_s: dict[int, float] = {}
+        """Time at which each face was last found by ``look``."""
         self._measured: set[int] = set()
         self._open: dict[int, _Segment] = {}
         self._n_segments: dict[int, int] = {}
@@ -129,11 +186,6 @@ class Meter:
         """The box that is read: ``tracked`` or ``first``."""
         return self._reader.crop.box
 
-    @property
-    def faces(self) -> list[TrackedFace]:
-        """The faces of the last frame, for drawing."""
-        return self._reader.faces
-
     def push(self, frame: Frame, t_s: float, *, whole: bool = True) -> list[Reading]:
         """Take one frame (H, W, 3), RGB, seen at ``t_s`` seconds, and return the readings that it completes, if any.
 
@@ -141,25 +193,48 @@ class Meter:
 
         Raises ValueError for a time that is no finite number or does not increase.
         """
+        return self.read(self.look(frame, t_s, whole=whole))
+
+    def look(self, frame: Frame, t_s: float, *, whole: bool = True) -> Look:
+        """Read the faces in a frame: the first half of ``push``, which may run in a thread of its own.
+
+        Each look goes to ``read`` once, in order.
+        """
         if not math.isfinite(t_s) or t_s <= self._last_t_s:
             raise ValueError(f"t_s={t_s} must be a finite time in seconds, after the last frame's {self._last_t_s:g}.")
         rows = self._reader.push(frame, t_s, whole=whole)
         self._last_t_s = t_s
+        size_px = None if self.method.crop is None else self.method.crop.size_px
+        portraits = {}
+        self._looked_s = {face_id: seen_s for face_id, seen_s in self._looked_s.items() if t_s - seen_s <= BRIDGE_S}
+        for place, row in enumerate(rows):
+            if row.found:
+                if row.face_id not in self._looked_s:
+                    portraits[row.face_id] = PORTRAIT.cut(frame, row.box_xywh)
+                self._looked_s[row.face_id] = t_s
+            if row.crop is not None and size_px is not None:
+                rows[place] = replace(row, crop=shrink(row.crop, size_px))
+        return Look(t_s, self._reader.faces, rows, portraits)
+
+    def read(self, look: Look) -> list[Reading]:
+        """Return the readings that a look completes, if any: the second half of ``push``."""
         self.n_frames += 1
-        self.n_face += any(row.found for row in rows)
-        readings = self._close_stale(t_s)
-        for row in rows:
-            if row.found and row.face_id not in self.crops:
-                self.crops[row.face_id] = PORTRAIT.cut(frame, row.box_xywh)
-            if row.crop is not None and self.method.crop is not None:
-                row = replace(row, crop=shrink(row.crop, self.method.crop.size_px))
+        self.n_face += any(row.found for row in look.rows)
+        self.faces = look.faces
+        readings = self._close_stale(look.t_s)
+        self.crops = look.portraits | self.crops
+        for row in look.rows:
             segment = self._open.get(row.face_id)
             if segment is None:
                 number = self._n_segments.get(row.face_id, 0)
                 self._n_segments[row.face_id] = number + 1
-                self._open[row.face_id] = segment = _Segment(number, t_s)
+                self._open[row.face_id] = segment = _Segment(number, look.t_s)
+            if row.crop is not None:
+                segment.waiting.append((row.t_s, row.crop))
+                row = replace(row, crop=None)
             segment.rows.append(row)
-            if row.found:
+            if row.found and self._set_clock(row.face_id, segment):
+                self._show_crops(segment)
                 readings += self._read_full_windows(row.face_id, segment)
         return readings
 
@@ -168,17 +243,17 @@ class Meter:
 
         For who watches and would wait ``window_s`` for a first number. The same rules hold (``LEAST_S`` for a number,
         ``TRUSTED_S`` for a reliable one), nothing in the meter changes, and ``push`` and ``finish`` give what they
-        would have given. Costs about as much as a reading.
+        would have given.
         """
         readings = []
         for face in self.faces:
             segment = self._open.get(face.id)
-            if segment is None or segment.fps != 0.0 or not segment.rows[-1].found or len(segment.rows) < 2:
+            if segment is None or segment.covered or segment.fps < LEAST_FPS or not segment.rows[-1].found:
                 continue
-            fps = _mean_fps(segment.rows)
-            n_frames = round((segment.rows[-1].t_s - segment.origin_s) * fps) + 1
-            if fps >= LEAST_FPS and n_frames / fps >= LEAST_S:
-                readings.append(self._ask(face.id, segment, fps, 0, n_frames))
+            n_frames = segment.n_ready
+            if n_frames / segment.fps >= LEAST_S and n_frames > segment.n_early:
+                segment.n_early = n_frames
+                readings.append(self._ask(face.id, segment, 0, n_frames))
         return readings
 
     def followed_s(self, face_id: int) -> float:
@@ -198,27 +273,53 @@ class Meter:
         """Return the readings of what is left when no more frames will come. The meter is spent afterwards."""
         return [reading for face_id in list(self._open) for reading in self._close(face_id)]
 
-    def _read_full_windows(self, face_id: int, segment: _Segment) -> list[Reading]:
-        last_s = segment.rows[-1].t_s
+    def _set_clock(self, face_id: int, segment: _Segment) -> bool:
+        """Set a segment's clock as soon as it can be; return whether it runs and is fast enough to measure."""
+        rows = segment.rows
         if segment.fps == 0.0:
-            if last_s - segment.origin_s < self.config.window_s * (1 - 0.5 / len(segment.rows)):
-                return []
-            segment.fps = _mean_fps(segment.rows)
+            if rows[-1].t_s - segment.origin_s < CLOCK_S * (1 - 0.5 / len(rows)):
+                return False
+            self._start_clock(segment)
         if segment.fps < LEAST_FPS:
             self._restart_when_faster(face_id, segment)
-            return []
+        return segment.fps >= LEAST_FPS
+
+    def _start_clock(self, segment: _Segment) -> None:
+        segment.fps = _mean_fps(segment.rows)
+        if segment.fps >= LEAST_FPS and self.method.stream is not None:
+            segment.stream = self.method.stream(segment.fps)
+
+    def _show_crops(self, segment: _Segment) -> None:
+        """Give each frame of the clock up to the last row the nearest crop.
+
+        Pictures are not blended, as in training's cache.
+        """
+        waiting = segment.waiting
+        while waiting and segment.n_shown < segment.n_frames:
+            at_s = segment.origin_s + segment.n_shown / segment.fps
+            while len(waiting) > 1 and waiting[1][0] - at_s < at_s - waiting[0][0]:
+                waiting.popleft()
+            crop = waiting[0][1]
+            segment.cells.append(cells_of(crop[None], CELLS)[:, 0])
+            segment.n_shown += 1
+            if segment.stream is None:
+                segment.crops.append(crop)
+            else:
+                segment.stream.push(crop)
+
+    def _read_full_windows(self, face_id: int, segment: _Segment) -> list[Reading]:
         readings = []
         length, hop = round(self.config.window_s * segment.fps), max(1, round(self.config.stride_s * segment.fps))
-        # Half a frame of slack: with 29.97 frames per second the 300th frame is 3 ms early.
-        while last_s >= segment.origin_s + (segment.next_frame + length - 1.5) / segment.fps:
+        while segment.next_frame + length <= segment.n_ready:
             readings.append(self._read_window(face_id, segment, segment.next_frame, length))
             segment.covered = segment.next_frame + length
             segment.next_frame += hop
             # The last window may reach back to the frame after this one's first.
-            keep_s = segment.origin_s + (segment.next_frame - hop - 1) / segment.fps
-            while len(segment.rows) > 2 and segment.rows[1].t_s <= keep_s:
+            keep = segment.next_frame - hop - 1
+            while len(segment.rows) > 2 and segment.rows[1].t_s <= segment.origin_s + keep / segment.fps:
                 self.n_filled += not segment.rows[0].found
                 del segment.rows[0]
+            segment.forget(keep)
         return readings
 
     def _restart_when_faster(self, face_id: int, segment: _Segment) -> None:
@@ -233,6 +334,8 @@ class Meter:
         if rows[-1].t_s - rows[0].t_s >= RESTART_S and _mean_fps(rows) >= RESTART_FPS and widest_s <= 1 / LEAST_FPS:
             self.too_short.append(TooShort(face_id, segment.origin_s, rows[0].t_s, _too_slow(segment.fps)))
             segment.origin_s, segment.fps = rows[0].t_s, 0.0
+        while segment.waiting and segment.waiting[0][0] < rows[0].t_s:
+            segment.waiting.popleft()
 
     def _close_stale(self, now_s: float) -> list[Reading]:
         """End the segments of faces that have not been seen for longer than the bridge."""
@@ -245,7 +348,9 @@ class Meter:
 
     def _close(self, face_id: int) -> list[Reading]:
         """Forget a segment, after reading what its last stride left over."""
-        readings = self._read_rest(face_id, self._open.pop(face_id))
+        segment = self._open.pop(face_id)
+        readings = self._read_rest(face_id, segment)
+        self.n_filled += sum(not row.found for row in segment.rows)
         if face_id not in self._measured:
             # A film shows thousands of faces for a second each: no picture is kept of what was not measured.
             self.crops.pop(face_id, None)
@@ -255,7 +360,6 @@ class Meter:
         """Read the frames after the last full window, or note why they cannot be read."""
         while not segment.rows[-1].found:
             segment.rows.pop()
-        self.n_filled += sum(not row.found for row in segment.rows)
         first_s, last_s = segment.origin_s, segment.rows[-1].t_s
 
         def too_short(why: str) -> list[Reading]:
@@ -265,31 +369,35 @@ class Meter:
         if segment.fps == 0.0:
             if len(segment.rows) < 2:
                 return too_short("seen in one frame only")
-            segment.fps = _mean_fps(segment.rows)
+            self._start_clock(segment)
         if segment.fps < LEAST_FPS:
             return too_short(_too_slow(segment.fps))
-        n_frames = round((last_s - first_s) * segment.fps) + 1
+        n_frames = segment.n_frames
+        if segment.covered == 0 and n_frames / segment.fps < LEAST_S:
+            return too_short(f"{n_frames / segment.fps:.1f} s of face; at least {LEAST_S:g} s are needed")
+        self._show_crops(segment)
+        if segment.stream is not None:
+            segment.stream.end()
+        readings = self._read_full_windows(face_id, segment)
         if segment.covered == 0:
-            if n_frames / segment.fps < LEAST_S:
-                return too_short(f"{n_frames / segment.fps:.1f} s of face; at least {LEAST_S:g} s are needed")
             return [self._read_window(face_id, segment, 0, n_frames)]
         # A tenth of a second more than the last window saw is not worth a reading of its own.
-        if n_frames - segment.covered < max(2, 0.1 * segment.fps):
-            return []
-        length = round(self.config.window_s * segment.fps)
-        return [self._read_window(face_id, segment, n_frames - length, length)]
+        if n_frames - segment.covered >= max(2, 0.1 * segment.fps):
+            length = round(self.config.window_s * segment.fps)
+            readings.append(self._read_window(face_id, segment, n_frames - length, length))
+        return readings
 
     def _read_window(self, face_id: int, segment: _Segment, first: int, length: int) -> Reading:
         self._measured.add(face_id)
-        return self._ask(face_id, segment, segment.fps, first, length)
+        return self._ask(face_id, segment, first, length)
 
-    def _ask(self, face_id: int, segment: _Segment, fps: float, first: int, length: int) -> Reading:
-        clip = _face_clip(segment.rows, fps, segment.origin_s + first / fps, length)
+    def _ask(self, face_id: int, segment: _Segment, first: int, length: int) -> Reading:
+        clip = _face_clip(segment, first, length)
         return Reading(
             face_id=face_id,
             segment=segment.number,
             start_s=clip.start_s,
-            end_s=clip.start_s + length / fps,
+            end_s=clip.start_s + length / clip.fps,
             estimate=self.method(clip),
             found_share=float(clip.found.mean()),
         )
@@ -317,13 +425,14 @@ def _mean_fps(rows: list[FaceRow]) -> float:
     return (len(rows) - 1) / (rows[-1].t_s - rows[0].t_s)
 
 
-def _face_clip(rows: list[FaceRow], fps: float, start_s: float, length: int) -> FaceClip:
-    """Return the rows on a clock of ``fps`` from ``start_s``, with the crops if there are any."""
-    columns = {one.name: np.stack([getattr(row, one.name) for row in rows]) for one in fields(FaceRows)}
-    clip = on_clock(FaceRows(**columns), fps, start_s, length)
-    crops = [(row.t_s, row.crop) for row in rows if row.crop is not None]
-    if not crops:
-        return clip
-    # Pictures are not blended: each moment of the clock shows the nearest crop, as in training's cache.
-    shown = nearest(np.array([t_s for t_s, _ in crops]), start_s + np.arange(length) / fps)
-    return replace(clip, clip=np.stack([crops[k][1] for k in shown]))
+def _face_clip(segment: _Segment, first: int, length: int) -> FaceClip:
+    """Return ``length`` frames of a segment's clock from frame ``first``."""
+    columns = {one.name: np.stack([getattr(row, one.name) for row in segment.rows]) for one in fields(FaceRows)}
+    clip = on_clock(FaceRows(**columns), segment.fps, segment.origin_s + first / segment.fps, length)
+    kept = slice(first - segment.first_kept, first - segment.first_kept + length)
+    return replace(
+        clip,
+        cells=np.stack(segment.cells[kept], axis=1) if segment.cells else None,
+        clip=np.stack(segment.crops[kept]) if segment.crops else None,
+        net_waves=None if segment.stream is None else segment.stream.waves(first, length),
+    )

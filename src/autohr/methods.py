@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -22,10 +24,29 @@ from autohr.confidence.verdict import estimate, estimate_from_rate
 from autohr.errors import AutoHRError, BadWeights, UnknownName
 from autohr.frontend import FORMULA_CROP, Crop
 from autohr.plugins import Table
-from autohr.runtime import DEVICES, Net, load_onnx, rate_function, trained_crop, wave_function
-from autohr.types import Estimate, FaceClip, Float, Pulse
+from autohr.runtime import DEVICES, Net, NetStream, load_onnx, rate_function, trained_crop, wave_function
+from autohr.types import Estimate, FaceClip, Float, Frame, Pulse
 from autohr.video.regions import GRID
 from autohr.weights.header import read_header
+
+
+class Stream(Protocol):
+    """Reader of one face's crops as they come, so that no window reads them again (``runtime.NetStream``)."""
+
+    n_known: int
+    """Number of frames, from the first one, of which the waves are known."""
+
+    def push(self, crop: Frame) -> None:
+        """Take the next crop (S, S, 3)."""
+
+    def end(self) -> None:
+        """Read what is left over: no more crops will come."""
+
+    def waves(self, first: int, n_frames: int) -> Float:
+        """Return the waves (R, n_frames) from frame ``first``, as ``FaceClip.net_waves`` holds them."""
+
+    def forget(self, first: int) -> None:
+        """Let go of the waves before frame ``first``."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,8 @@ class Method:
     """On the clock of the clip."""
     rate: Callable[[FaceClip], float] | None = None
     """Set for networks that give the rate (bpm) and no wave; None for all others."""
+    stream: Callable[[float], Stream] | None = None
+    """Reads crops of so many frames per second as they come; None for methods that read whole windows."""
     is_net: bool = False
     """A network needs weights: ``load_method`` gives it some, the record in the table has none."""
     crop: Crop | None = None
@@ -278,15 +301,16 @@ def _with_weights(name: str | None, path: Path, label: str, device: str) -> Meth
         raise BadWeights(f"{str(path)!r} holds weights of {net}, which is no method. Methods: {', '.join(METHODS)}.")
     crop = trained_crop(path, header)
     loaded = _load_net(path, device)
+    stream = partial(NetStream, loaded)
     if loaded.gives == "rate":
 
         def no_wave(clip: FaceClip) -> Pulse:
             raise ValueError(f"{net} gives a rate and no wave; call the method itself, or its rate.")
 
-        return replace(METHODS[net], wave=no_wave, rate=rate_function(loaded), crop=crop, weights=label)
+        return replace(METHODS[net], wave=no_wave, rate=rate_function(loaded), stream=stream, crop=crop, weights=label)
     shipped = {file.resolve() for kind in (".onnx", ".safetensors") for file in shipped_weights(kind).values()}
     wave, trusted = wave_function(loaded), path.resolve() in shipped
-    return replace(METHODS[net], wave=wave, crop=crop, weights=label, trusted=trusted)
+    return replace(METHODS[net], wave=wave, stream=stream, crop=crop, weights=label, trusted=trusted)
 
 
 def _load_net(path: Path, device: str) -> Net:

@@ -8,7 +8,7 @@ import os
 import re
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +19,7 @@ from autohr.confidence.verdict import LEAST_FPS
 from autohr.errors import BadWeights
 from autohr.frontend import Crop
 from autohr.signals.filters import bandpass
-from autohr.types import FaceClip, Float, Pulse
+from autohr.types import FaceClip, Float, Frame, Pulse, as_net_input
 from autohr.video.pace import clock_change, denser
 from autohr.weights.header import in_short, read_onnx
 
@@ -31,9 +31,15 @@ Run = Callable[[NDArray[np.float32], float], Float]
 
 DEVICES = ("cpu", "cuda", "mps")
 
-PIECE_FRAMES = 600
-"""Largest number of frames that a network is fed at once: 20 s at 30 frames per second, and 0.3 GB of memory with
-AutoHR ``small``. The 120 s that a window may have took 1.4 GB."""
+PIECE_S, OVERLAP_S = 3.0, 1.0
+"""Seconds of a face that a network is fed at once as they come, and seconds of them that the piece before had too.
+
+Every two seconds a piece is full, which is how long a reading waits, and each frame goes through the network at most
+twice. PLACEHOLDER"""
+
+LONG_PIECE_S, LONG_OVERLAP_S = 20.0, 5.0
+"""The same for a clip that is given as a whole, as in training and evaluation: longer than the clips of any protocol
+that is trained on, and 0.3 GB of memory with AutoHR ``small`` at 30 frames per second."""
 
 MIN_PART_PX = 16
 """Smallest side of the quarters of a face that a network is fed, the smallest picture that it takes."""
@@ -176,24 +182,138 @@ def trained_crop(path: Path, header: Mapping[str, Any]) -> Crop:
     )
 
 
-def wave_function(net: Net) -> Callable[[FaceClip], Pulse]:
-    """Return the function that reads the pulse wave of a face clip with a network.
+class NetStream:
+    """A network's answers to the crops of one face, made once: crops in as they come, waves of any stretch out.
 
-    Videos faster than those of the network's training are thinned; frames are put between those of slower ones.
+    Crops are fed to the network in pieces of ``piece_s`` that overlap by ``overlap_s``, where they are cross-faded. The
+    last piece so far is not faded at its end until the next one comes. A network that gives rates gives a wave here
+    whose level is the rate, so that its mean over a stretch is the mean of its pieces, as in the papers of these
+    networks; its pieces are as long as the clips of its training, and overlap by half.
+
+    Parameters
+    ----------
+    net
+        The network.
+    fps
+        Frames per second of the crops. Videos faster than those of the network's training are thinned; frames are put
+        between those of slower ones.
+    piece_s, overlap_s
+        Of networks that give waves; ``PIECE_S`` and ``OVERLAP_S`` say how they were chosen.
     """
-    min_fps, max_fps = trained_fps(net.header)
+
+    def __init__(self, net: Net, fps: float, piece_s: float = PIECE_S, overlap_s: float = OVERLAP_S) -> None:
+        self._net, self._fps = net, fps
+        self._times, self._every = clock_change(fps, *trained_fps(net.header))
+        self._length = math.ceil(piece_s * fps)
+        self._overlap = math.ceil(overlap_s * fps)
+        n_frames = net.header["input"].get("n_frames")
+        if net.gives == "rate" and isinstance(n_frames, int) and n_frames >= 2:
+            self._length = math.ceil(n_frames * self._every / self._times)
+            self._overlap = self._length // 2
+        self._crops: list[Frame] = []
+        """Those that the next piece begins with."""
+        self._waves: Float | None = None
+        """(R, N) from frame ``_first`` to ``n_known``."""
+        self._first = 0
+        self.n_known = 0
+        """Number of frames, from the first one, of which the waves are known."""
+
+    def push(self, crop: Frame) -> None:
+        """Take the next crop (S, S, 3); every few of them the network runs.
+
+        Raises
+        ------
+        BadWeights
+            The network fails.
+        """
+        self._crops.append(crop)
+        if len(self._crops) == self._length:
+            self._run()
+            del self._crops[: -self._overlap]
+
+    def end(self) -> None:
+        """Run the network on what is left over: no more crops will come."""
+        if self._waves is None or len(self._crops) > self._overlap:
+            self._run()
+
+    def waves(self, first: int, n_frames: int) -> Float:
+        """Return the waves (R, n_frames) from frame ``first``: of the whole face and then of its parts.
+
+        The parts are its four quarters, where these are not smaller than ``MIN_PART_PX``. They are evidence: what a
+        network reads in noise or in a moving mouth differs from one to the other. They cost as much again as the whole.
+        """
+        assert self._waves is not None and self._first <= first and first + n_frames <= self.n_known
+        return self._waves[:, first - self._first : first - self._first + n_frames]
+
+    def forget(self, first: int) -> None:
+        """Let go of the waves before frame ``first``. Those that the next piece overlaps stay."""
+        if self._waves is not None:
+            n_gone = min(first, self.n_known - self._overlap) - self._first
+            if n_gone > 0:
+                self._waves = self._waves[:, n_gone:].copy()
+                self._first += n_gone
+
+    def _run(self) -> None:
+        """Run the network on ``_crops`` and join its waves to those before."""
+        new = self._read(np.stack(self._crops))
+        if self._waves is None:
+            self._waves = new
+        else:
+            n_shared = self._overlap
+            rise = np.sin(np.pi / 2 * (np.arange(n_shared) + 0.5) / n_shared) ** 2
+            shared = self._waves[:, -n_shared:] * (1 - rise) + new[:, :n_shared] * rise
+            self._waves = np.concatenate([self._waves[:, :-n_shared], shared, new[:, n_shared:]], axis=1)
+        self.n_known = self._first + self._waves.shape[1]
+
+    def _read(self, crops: Frame) -> Float:
+        """Return the waves (R, N) of one piece of crops (N, S, S, 3)."""
+        n_frames = len(crops)
+        if self._times > 1:
+            return self._feed(denser(crops, self._times))[:, :: self._times]
+        if self._every == 1:
+            return self._feed(crops)
+        shown = range(0, n_frames, self._every)
+        thin = self._feed(crops[:: self._every])
+        return np.stack([np.interp(np.arange(n_frames), shown, wave) for wave in thin])
+
+    def _feed(self, crops: Frame) -> Float:
+        whole = as_net_input(crops)
+        if self._net.gives == "rate":
+            rate = self._net.run(whole, self._fps * self._times / self._every)
+            return np.full((1, len(crops)), rate[0])
+        waves = self._net.run(whole, self._fps)
+        half = whole.shape[-1] // 2
+        if half >= MIN_PART_PX:
+            sides = (slice(None, half), slice(-half, None))
+            quarters = np.concatenate([whole[..., rows, columns] for rows in sides for columns in sides])
+            waves = np.concatenate([waves, self._net.run(quarters, self._fps)])
+        return waves
+
+
+def read_waves(net: Net, clip: FaceClip) -> Float:
+    """Return a network's waves (R, T) of a clip: those that were read as its crops came or, without, of its crops.
+
+    Raises
+    ------
+    ValueError
+        The clip has neither.
+    """
+    if clip.net_waves is not None:
+        return clip.net_waves
+    if clip.clip is None:
+        raise ValueError("This FaceClip holds colours only; ask the meter for crops (Method.crop).")
+    stream = NetStream(net, clip.fps, LONG_PIECE_S, LONG_OVERLAP_S)
+    for crop in clip.clip:
+        stream.push(crop)
+    stream.end()
+    return stream.waves(0, clip.n_frames)
+
+
+def wave_function(net: Net) -> Callable[[FaceClip], Pulse]:
+    """Return the function that reads the pulse wave of a face clip with a network."""
 
     def wave(clip: FaceClip) -> Pulse:
-        times, every = clock_change(clip.fps, min_fps, max_fps)
-        if times > 1 and clip.clip is not None:
-            frames = denser(clip.clip, times)
-            waves = in_pieces(replace(clip, clip=frames), range(len(frames)), net.run)[:, ::times]
-        else:
-            shown = range(0, clip.n_frames, every)
-            waves = in_pieces(clip, shown, net.run)
-            if every > 1:
-                waves = np.stack([np.interp(np.arange(clip.n_frames), shown, wave) for wave in waves])
-        waves = bandpass(waves, clip.fps)
+        waves = bandpass(read_waves(net, clip), clip.fps)
         parts = waves[1:] if len(waves) > 1 else None
         return Pulse(bvp=waves[0], fps=clip.fps, start_s=clip.start_s, parts=parts)
 
@@ -201,61 +321,12 @@ def wave_function(net: Net) -> Callable[[FaceClip], Pulse]:
 
 
 def rate_function(net: Net) -> Callable[[FaceClip], float]:
-    """Return the function that reads the heart rate of a face clip with a network that gives no wave.
-
-    The clip is cut into pieces as long as those of the training, which overlap if they must; the rate is their mean, as
-    in the papers of these networks.
-    """
-    min_fps, max_fps = trained_fps(net.header)
-    n_frames_trained = net.header["input"].get("n_frames")
-    if not isinstance(n_frames_trained, int) or n_frames_trained < 2:
-        n_frames_trained = PIECE_FRAMES
+    """Return the function that reads the heart rate of a face clip with a network that gives no wave."""
 
     def rate(clip: FaceClip) -> float:
-        times, every = clock_change(clip.fps, min_fps, max_fps)
-        frames = clip.clip
-        if frames is not None:
-            frames = denser(frames, times) if times > 1 else frames[::every]
-        fed = replace(clip, clip=frames).as_net_input()
-        n_frames, length = fed.shape[2], min(fed.shape[2], n_frames_trained)
-        firsts = np.linspace(0, n_frames - length, math.ceil(n_frames / length)).astype(int)
-        fps = clip.fps * times / every
-        return float(np.mean([net.run(fed[:, :, first : first + length], fps)[0] for first in firsts]))
+        return float(read_waves(net, clip)[0].mean())
 
     return rate
-
-
-def in_pieces(clip: FaceClip, shown: range, run: Run) -> Float:
-    """Return a network's waves of the frames ``shown`` of a clip, of the whole face and of its four quarters.
-
-    A long clip is fed in pieces that overlap and are cross-faded, so that memory does not grow with it. The quarters
-    are evidence: what a network reads in noise or in a moving mouth differs from one to the other. They cost as much
-    again as the whole.
-
-    Returns
-    -------
-        Waves (5, N) of the N frames; (1, N) if the quarters would be smaller than ``MIN_PART_PX``.
-    """
-    n_frames, length = len(shown), min(len(shown), PIECE_FRAMES)
-    n_pieces = 1 + math.ceil((n_frames - length) / (length - length // 4))
-    fade = np.hanning(length + 2)[1:-1] + 1e-3
-    total, weight = np.zeros((0, n_frames)), np.zeros(n_frames)
-    for first in np.linspace(0, n_frames - length, n_pieces).astype(int):
-        span = slice(first, first + length)
-        frames = None if clip.clip is None else clip.clip[shown.start : shown.stop : shown.step][span]
-        whole = replace(clip, clip=frames).as_net_input()
-        waves = run(whole, clip.fps)
-        half = whole.shape[-1] // 2
-        if half >= MIN_PART_PX:
-            sides = (slice(None, half), slice(-half, None))
-            quarters = np.concatenate([whole[..., rows, columns] for rows in sides for columns in sides])
-            waves = np.concatenate([waves, run(quarters, clip.fps)])
-        if not len(total):
-            total = np.zeros((len(waves), n_frames))
-        total[:, span] += fade * waves
-        weight[span] += fade
-    joined: Float = total / weight
-    return joined
 
 
 def trained_fps(header: Mapping[str, Any]) -> tuple[float, float]:

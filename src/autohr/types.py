@@ -49,7 +49,12 @@ class FaceClip:
     whole: NDArray[np.bool_] | None = None
     """(T,) True for frames that the file codes by themselves (key frames); None where all are."""
     clip: Frame | None = None
-    """(T, H, W, 3) the face crops, RGB; None when the method reads colours only."""
+    """(T, H, W, 3) the face crops, RGB; None when the method reads colours only, or has read them as they came."""
+    cells: Float | None = None
+    """(R, T, 3) mean colours of a square raster over the crops (``confidence.evidence.CELLS``); None without crops, or
+    where they must be read from ``clip``."""
+    net_waves: Float | None = None
+    """(R, T) waves that a net has read of the crops as they came (``runtime.NetStream``); None if it has not."""
 
     @property
     def n_frames(self) -> int:
@@ -64,8 +69,6 @@ class FaceClip:
     def as_net_input(self) -> NDArray[np.float32]:
         """Return the crops as a net takes them: (1, 3, T, H, W) float32 in [0, 1], RGB.
 
-        This is the one place where axes change from (T, H, W, C) to (B, C, T, H, W).
-
         Raises
         ------
         ValueError
@@ -73,7 +76,15 @@ class FaceClip:
         """
         if self.clip is None:
             raise ValueError("This FaceClip holds colours only; ask the meter for crops (Method.crop).")
-        return np.ascontiguousarray(self.clip.transpose(3, 0, 1, 2)[None], dtype=np.float32) / np.float32(255.0)
+        return as_net_input(self.clip)
+
+
+def as_net_input(crops: Frame) -> NDArray[np.float32]:
+    """Return crops (T, H, W, 3) as a net takes them: (1, 3, T, H, W) float32 in [0, 1], RGB.
+
+    This is the one place where axes change from (T, H, W, C) to (B, C, T, H, W).
+    """
+    return np.ascontiguousarray(crops.transpose(3, 0, 1, 2)[None], dtype=np.float32) / np.float32(255.0)
 
 
 @dataclass(frozen=True)

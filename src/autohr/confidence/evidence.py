@@ -78,7 +78,7 @@ def window_colours(clip: FaceClip) -> WindowColours:
     """Return the colours and movement of a clip; they are computed once for each clip, however often asked."""
     found = _COLOURS.get(clip)
     if found is None:
-        cells = None if clip.clip is None else cells_of(clip.clip, CELLS)
+        cells = cells_of(clip.clip, CELLS) if clip.cells is None and clip.clip is not None else clip.cells
         grid = clip.traces[:, : GRID * GRID].transpose(1, 0, 2)
         level = clip.background_rgb.mean(axis=0)
         lit = level > MIN_GREY_BACKGROUND if np.isfinite(level).all() else np.zeros(3, dtype=bool)

@@ -85,7 +85,7 @@ def estimate(clip: FaceClip, pulse: Pulse, trusted: bool = True) -> Estimate:
     if why is None:
         # POS and MVDR of the mean colour share most of their noise, so a formula is checked by MVDR of the parts of the
         # face; the one formula that reads crops is MVDR itself.
-        second = witness if is_net or clip.clip is not None else mvdr_wave(clip)
+        second = witness if is_net or clip.cells is not None or clip.clip is not None else mvdr_wave(clip)
     return Estimate(
         hr_bpm=rate.hr_bpm,
         confidence=chance,

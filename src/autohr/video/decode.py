@@ -26,11 +26,11 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Self, TypeVar, cast
 
 import av
 import av.codec
@@ -49,6 +49,8 @@ from autohr.video.capture import MIN_LAPSE_FPS, Capture, read_capture, time_fact
 from autohr.video.colour import MIN_ODD_TURN_DEG, ToRgb
 from autohr.video.folders import IMAGE_SUFFIXES, error_reason, files_with_suffix, list_videos, local_path
 from autohr.video.stamps import NoClock, StampClock, Timed
+
+Item = TypeVar("Item")
 
 MIN_SIDE_PX = 32
 """Smallest side of a picture: the face detector's smallest face is 20 px, and a face needs room around it."""
@@ -253,16 +255,17 @@ def _is_webp(head: bytes) -> bool:
     return head[:4] == b"RIFF" and head[8:12] == b"WEBP" and len(head) > 20
 
 
-def read_ahead(video: VideoReader, n_frames: int = 8) -> Generator[VideoFrame, None, None]:
-    """Yield the frames of ``video``, decoded in another thread up to ``n_frames`` before they are asked for.
+def read_ahead(items: Iterable[Item], n_items: int = 8) -> Generator[Item, None, None]:
+    """Yield ``items``, made in another thread up to ``n_items`` before they are asked for, in their order.
 
-    Decoding releases Python's lock, so on two cores it costs the caller nothing. Errors of the reader are raised here;
-    a caller that stops early (closing this generator) stops the thread before the video is closed.
+    Decoding and reading faces release Python's lock, so on two cores they cost the caller little. Errors are raised
+    here; a caller that stops early (closing this generator) stops the thread, and closes ``items`` if they come from a
+    generator, before anything that they read from is closed.
     """
-    ready: queue.Queue[VideoFrame | BaseException | None] = queue.Queue(n_frames)
+    ready: queue.Queue[tuple[Item] | BaseException | None] = queue.Queue(n_items)
     stop = threading.Event()
 
-    def put(item: VideoFrame | BaseException | None) -> bool:
+    def put(item: tuple[Item] | BaseException | None) -> bool:
         while not stop.is_set():
             try:
                 ready.put(item, timeout=0.1)
@@ -271,22 +274,25 @@ def read_ahead(video: VideoReader, n_frames: int = 8) -> Generator[VideoFrame, N
             return True
         return False
 
-    def decode() -> None:
+    def make() -> None:
         try:
-            for frame in video:
-                if not put(frame):
-                    return
+            for item in items:
+                if not put((item,)):
+                    break
             put(None)
         except BaseException as error:
             put(error)
+        finally:
+            if isinstance(items, Generator):
+                items.close()
 
-    thread = threading.Thread(target=decode, name="autohr-decode", daemon=True)
+    thread = threading.Thread(target=make, name="autohr-ahead", daemon=True)
     thread.start()
     try:
         while (item := ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
-            yield item
+            yield item[0]
     finally:
         stop.set()
         thread.join()

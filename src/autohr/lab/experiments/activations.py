@@ -188,7 +188,7 @@ def _keeping_maps(method: Method, read_maps: Callable[[NDArray[np.float32]], Map
         kept.take(clip, read_maps(clip.as_net_input()))
         return method.wave(clip)
 
-    return replace(method, wave=wave)
+    return replace(method, wave=wave, stream=None)
 
 
 def _true_wave(truth: Reference | None, start_s: float, end_s: float | None) -> tuple[Float, Float]:
