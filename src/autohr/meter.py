@@ -37,6 +37,10 @@ CLOCK_S = LEAST_S
 """Time for which a face is followed before its uniform clock is set to their mean frames per second: as soon as there
 could be a reading."""
 
+LATE_STRIDE_S = 4.0
+"""Time from one reading to the next for a caller that is late. Ours: two pieces of the net, and still a number that is
+no older than one can hold still."""
+
 RESTART_S, RESTART_FPS = 3.0, 1.5 * LEAST_FPS
 """A face whose first window had too few frames per second is tried again once they come this fast for so long, with no
 long step between two of them: clearly faster than the least, so that a camera at the limit is not tried again and
@@ -164,6 +168,8 @@ class Meter:
         self.n_frames = 0
         self.n_face = 0
         """Frames in which at least one face was seen."""
+        self.n_skipped = 0
+        """Readings that were left out because the caller was late."""
         self.n_filled = 0
         """Rows in which a face was not seen and its colours were interpolated."""
         self._reader = FaceReader(
@@ -186,14 +192,16 @@ class Meter:
         """The box that is read: ``tracked`` or ``first``."""
         return self._reader.crop.box
 
-    def push(self, frame: Frame, t_s: float, *, whole: bool = True) -> list[Reading]:
+    def push(self, frame: Frame, t_s: float, *, whole: bool = True, late: bool = False) -> list[Reading]:
         """Take one frame (H, W, 3), RGB, seen at ``t_s`` seconds, and return the readings that it completes, if any.
 
-        ``whole`` is False for a frame that its file codes as a change of others (``VideoFrame.whole``).
+        ``whole`` is False for a frame that its file codes as a change of others (``VideoFrame.whole``). ``late`` is
+        True where frames come faster than they are worked on: readings that end less than ``LATE_STRIDE_S`` after the
+        last one are then left out and counted.
 
         Raises ValueError for a time that is no finite number or does not increase.
         """
-        return self.read(self.look(frame, t_s, whole=whole))
+        return self.read(self.look(frame, t_s, whole=whole), late=late)
 
     def look(self, frame: Frame, t_s: float, *, whole: bool = True) -> Look:
         """Read the faces in a frame: the first half of ``push``, which may run in a thread of its own.
@@ -216,7 +224,7 @@ class Meter:
                 rows[place] = replace(row, crop=shrink(row.crop, size_px))
         return Look(t_s, self._reader.faces, rows, portraits)
 
-    def read(self, look: Look) -> list[Reading]:
+    def read(self, look: Look, *, late: bool = False) -> list[Reading]:
         """Return the readings that a look completes, if any: the second half of ``push``."""
         self.n_frames += 1
         self.n_face += any(row.found for row in look.rows)
@@ -235,7 +243,7 @@ class Meter:
             segment.rows.append(row)
             if row.found and self._set_clock(row.face_id, segment):
                 self._show_crops(segment)
-                readings += self._read_full_windows(row.face_id, segment)
+                readings += self._read_full_windows(row.face_id, segment, late)
         return readings
 
     def early(self) -> list[Reading]:
@@ -255,6 +263,11 @@ class Meter:
                 segment.n_early = n_frames
                 readings.append(self._ask(face.id, segment, 0, n_frames))
         return readings
+
+    @property
+    def delay_s(self) -> float:
+        """Longest time for which a reading waits after its last frame."""
+        return max((one.stream.delay_s for one in self._open.values() if one.stream is not None), default=0.0)
 
     def followed_s(self, face_id: int) -> float:
         """Return for how many seconds a face has been followed without a gap over the bridge; 0 if it is not."""
@@ -307,12 +320,16 @@ class Meter:
             else:
                 segment.stream.push(crop)
 
-    def _read_full_windows(self, face_id: int, segment: _Segment) -> list[Reading]:
+    def _read_full_windows(self, face_id: int, segment: _Segment, late: bool = False) -> list[Reading]:
         readings = []
         length, hop = round(self.config.window_s * segment.fps), max(1, round(self.config.stride_s * segment.fps))
         while segment.next_frame + length <= segment.n_ready:
-            readings.append(self._read_window(face_id, segment, segment.next_frame, length))
-            segment.covered = segment.next_frame + length
+            end = segment.next_frame + length
+            if late and segment.covered and end < segment.covered + LATE_STRIDE_S * segment.fps:
+                self.n_skipped += 1
+            else:
+                readings.append(self._read_window(face_id, segment, segment.next_frame, length))
+                segment.covered = end
             segment.next_frame += hop
             # The last window may reach back to the frame after this one's first.
             keep = segment.next_frame - hop - 1

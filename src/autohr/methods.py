@@ -35,6 +35,8 @@ class Stream(Protocol):
 
     n_known: int
     """Number of frames, from the first one, of which the waves are known."""
+    delay_s: float
+    """Longest time for which a crop waits to be read."""
 
     def push(self, crop: Frame) -> None:
         """Take the next crop (S, S, 3)."""

@@ -217,6 +217,8 @@ class NetStream:
         self._first = 0
         self.n_known = 0
         """Number of frames, from the first one, of which the waves are known."""
+        self.delay_s = (self._length - self._overlap) / fps
+        """Longest time for which a crop waits for its piece."""
 
     def push(self, crop: Frame) -> None:
         """Take the next crop (S, S, 3); every few of them the network runs.

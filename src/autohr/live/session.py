@@ -33,7 +33,7 @@ from autohr.confidence.verdict import LEAST_S
 from autohr.live.advice import Sight, advise, why_no_rate
 from autohr.live.record import Record, as_csv, as_rows
 from autohr.measure import answer
-from autohr.meter import Meter, MeterConfig
+from autohr.meter import LATE_STRIDE_S, Meter, MeterConfig
 from autohr.methods import Method
 from autohr.types import Frame, Frames, Measurement, Pulse, Reading
 from autohr.video.detector import Detects, FaceDetector, check_frame
@@ -56,7 +56,11 @@ RECENT_S = 3.0
 EARLY_S = 1.0
 """Shortest time between early readings (``Meter.early``)."""
 HOLD_S = 2.0
-"""A reading is shown for one stride and this much longer after its end; then it is too old to be called the rate."""
+"""A reading is shown for this much longer than the time after which the next one must come; then it is too old to be
+called the rate."""
+LATE_FRAMES = 8
+"""Frames that wait from which on readings are left out (``Meter.push``), long before frames are: a piece of the net
+takes a tenth of a second, while three come. Ours."""
 SILENT_S = 2.0
 """Time without a frame after which the camera is called silent."""
 
@@ -325,7 +329,8 @@ class LiveSession:
 
     def _measure(self, waiting: _Waiting) -> list[Reading]:
         meter, t_s = self._meter, waiting.t_s
-        readings = meter.push(waiting.frame, t_s, whole=waiting.whole)
+        late = self.n_waiting >= min(LATE_FRAMES, self.config.max_queue // 2 + 1)
+        readings = meter.push(waiting.frame, t_s, whole=waiting.whole, late=late)
         face = max(meter.faces, key=lambda face: (face.seen, float(np.prod(face.box_xywh[2:]))), default=None)
         early: list[Reading] = []
         if face is not None and face.seen and not readings and self._is_early_due(face.id):
@@ -341,7 +346,8 @@ class LiveSession:
         self._forget()
         newest = None if face is None else self._newest.get(face.id)
         # Of a face that came back, what was read before is no longer its rate.
-        oldest_s = t_s - min(self.config.meter.stride_s + HOLD_S, sight.followed_s)
+        stride_s = max(self.config.meter.stride_s, LATE_STRIDE_S) if late else self.config.meter.stride_s
+        oldest_s = t_s - min(stride_s + meter.delay_s + HOLD_S, sight.followed_s)
         recent = newest if newest is not None and newest.end_s >= oldest_s else None
         state = LiveState(since_s=t_s, first_reliable_s=self._first_reliable_s)
         if face is not None:
@@ -518,6 +524,10 @@ class LiveSession:
             (
                 frames.dropped,
                 f"{frames.dropped} of {frames.offered} frames were dropped: they came faster than they were measured.",
+            ),
+            (
+                self._meter.n_skipped,
+                f"{self._meter.n_skipped} readings were left out, because frames came faster than they were measured.",
             ),
             (
                 frames.refused,
