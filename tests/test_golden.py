@@ -264,7 +264,7 @@ def measured(path: Path, method: str, options: Mapping[str, Any], by_detector: b
 
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Meter, "push", noted(Meter.push))
+            patch.setattr(Meter, "read", noted(Meter.read))
             patch.setattr(Meter, "finish", noted(Meter.finish))
             if not by_detector:
                 middle = MiddleDetector(FACE_OF_CLIP)

@@ -155,6 +155,22 @@ def test_what_waits_is_bounded_and_stays_evenly_spaced(
         assert (counts.offered, counts.measured, counts.dropped) == (90, 9, 81)
 
 
+def test_a_session_that_is_late_leaves_out_readings_and_no_frames() -> None:
+    detector, frames = Waits(), list(video(14, 15))
+    config = LiveConfig(meter=SMALL, max_queue=215)
+    with LiveSession("green", config, detector) as live_session:
+        for frame, t_s in frames:
+            assert live_session.offer(frame, t_s)
+        detector.go.set()
+        late = live_session.close()
+    assert late.frames.read == len(frames) and late.frames.dropped == 0
+    ends_s = [window.end_s for window in late.faces[0].windows]
+    in_time = measured(frames, SMALL)
+    assert len(in_time.faces[0].windows) == 10 > len(ends_s)
+    assert any(f"{10 - len(ends_s)} readings were left out" in note for note in late.notes)
+    assert {round(end_s, 3) for end_s in ends_s} <= {round(one.end_s, 3) for one in in_time.faces[0].windows}
+
+
 def test_times_that_cannot_be_are_refused_and_counted(clip: list[tuple[Frame, float]]) -> None:
     with session(meter=SMALL) as live_session:
         frame = clip[0][0]

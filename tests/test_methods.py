@@ -236,7 +236,7 @@ def test_crops_go_through_a_net_in_pieces_that_join(n_frames: int) -> None:
     np.testing.assert_allclose(joined[0], whole, rtol=1e-9)
     np.testing.assert_allclose(joined[1:].mean(axis=0), whole, rtol=1e-6)
     assert max(length for _, length in seen.fed) <= 45
-    assert sum(length for faces, length in seen.fed if faces == 1) <= 2 * n_frames
+    assert sum(length for n_clips, length in seen.fed if n_clips == 1) <= 2 * n_frames
 
 
 def test_a_stream_that_forgets_joins_the_same_waves() -> None:

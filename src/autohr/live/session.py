@@ -58,9 +58,8 @@ EARLY_S = 1.0
 HOLD_S = 2.0
 """A reading is shown for this much longer than the time after which the next one must come; then it is too old to be
 called the rate."""
-LATE_FRAMES = 8
-"""Frames that wait from which on readings are left out (``Meter.push``), long before frames are: a piece of the net
-takes a tenth of a second, while three come. Ours."""
+LATE_SHARE = 0.5
+"""Share of the places for waiting frames from which on readings are left out (``Meter.push``) before frames are."""
 SILENT_S = 2.0
 """Time without a frame after which the camera is called silent."""
 
@@ -329,7 +328,8 @@ class LiveSession:
 
     def _measure(self, waiting: _Waiting) -> list[Reading]:
         meter, t_s = self._meter, waiting.t_s
-        late = self.n_waiting >= min(LATE_FRAMES, self.config.max_queue // 2 + 1)
+        places = min(self.config.max_queue, QUEUE_BYTES // waiting.frame.nbytes)
+        late = self.n_waiting > LATE_SHARE * places
         readings = meter.push(waiting.frame, t_s, whole=waiting.whole, late=late)
         face = max(meter.faces, key=lambda face: (face.seen, float(np.prod(face.box_xywh[2:]))), default=None)
         early: list[Reading] = []
