@@ -4,7 +4,7 @@
 
 Four parts, each on a drawn face of 30 s. The long file is that one repeated, bit for bit.
 
-    start   seconds from the start of the process until its first frame is decoded, and until it is measured
+    start   seconds from the start of the process until its first frame is decoded, and until its face is read
     files   the 30 s and the long file: wall and processor seconds, times real time and peak memory on two cores and on
             one; resident memory in each tenth of the long one's time
     stages  processor time of each stage for a second of video, on one core with one thread. Their sum is the floor:
@@ -47,8 +47,10 @@ from results import markdown_table, save_result
 SHORT_S, FPS = 30.0, 30.0
 CRF = 14
 """About 4 Mbit/s here, as a good webcam or a phone at this size."""
-STAGES = ("decode", "front end", "net, whole face", "net, four quarters", "readings")
+STAGES = ("decode", "front end", "crops", "net, whole face", "net, four quarters", "readings")
 PARTS = ("start", "files", "stages", "peers")
+PIECE_FRAMES = 300
+"""Frames of ten seconds, which are decoded, or fed to a network, at a time where stages are measured."""
 POLL_S = 0.25
 """Time between two looks at a running process's memory."""
 RIGHT_BPM = 3.0
@@ -67,19 +69,19 @@ def first_frame(video):
     print("decoded", time.monotonic() - began_s, time.process_time(), file=sys.stderr, flush=True)
     return frame
 VideoReader.__next__ = first_frame
-from autohr.meter import Meter
-push = Meter.push
-def first_push(meter, *given, **named):
-    readings = push(meter, *given, **named)
-    Meter.push = push
-    print("measured", time.monotonic() - began_s, time.process_time(), file=sys.stderr, flush=True)
-    return readings
-Meter.push = first_push
+from autohr.frontend import FaceReader
+push = FaceReader.push
+def first_push(reader, *given, **named):
+    rows = push(reader, *given, **named)
+    FaceReader.push = push
+    print("read", time.monotonic() - began_s, time.process_time(), file=sys.stderr, flush=True)
+    return rows
+FaceReader.push = first_push
 from autohr.cli.main import main
 main()
 """
 """Program that runs the command line and writes seconds since the process was started, and processor seconds, when the
-first frame was decoded and when it was measured."""
+first frame was decoded and when its face was read."""
 
 OURS = """
 import json, sys, time
@@ -228,19 +230,22 @@ def stage_costs(
 ) -> tuple[str, dict[str, float | None]]:
     """Return the method's name and the processor time of each stage alone, in ms for a second of ``video``.
 
-    The best of ``runs`` counts. The network is timed on the crops of the video's own windows that do not overlap. A
-    reading is the verdict on one window's wave with its evidence, MVDR for a net, and the wave itself for a formula:
-    the calls that measuring makes are recorded and made again.
+    The best of ``runs`` counts. "crops" is making them small as the method is given them and reading their cells. The
+    network reads each crop once, ten seconds at a time. A reading is the verdict on one window's wave with its
+    evidence, MVDR for a net, and the wave itself for a formula: the calls that measuring makes are recorded and made
+    again.
     """
     import numpy as np
 
     from autohr.confidence import verdict
-    from autohr.frontend import CropConfig, FaceReader
+    from autohr.confidence.evidence import CELLS
+    from autohr.frontend import CropConfig, FaceReader, FaceRow, shrink
     from autohr.measure import measure as measure_video
     from autohr.methods import find_weights, load_method
     from autohr.runtime import MIN_PART_PX, load_onnx
-    from autohr.types import FaceClip
+    from autohr.types import FaceClip, as_net_input
     from autohr.video.decode import VideoFrame, open_video
+    from autohr.video.regions import cells_of
 
     method = load_method(method_name, weights)
     judge = verdict.estimate
@@ -268,25 +273,23 @@ def stage_costs(
         with open_video(video) as reader:
             return sum(1 for _ in reader)
 
-    def read_faces() -> float:
-        """Return processor seconds of the front end; ten seconds of frames at a time are decoded before."""
+    def read_faces() -> tuple[float, list[FaceRow]]:
+        """Return processor seconds of the front end, and its rows; ten seconds of frames are decoded before."""
         crop = method.crop.stored if method.crop is not None else CropConfig()
         faces = FaceReader(crop, with_crops=method.crop is not None)
-        took_s, waiting = 0.0, list[VideoFrame]()
+        took_s, waiting, rows = 0.0, list[VideoFrame](), list[FaceRow]()
 
-        def push_all() -> float:
-            began_s = time.process_time()
+        def push_all() -> None:
             for frame in waiting:
-                faces.push(frame.rgb, frame.t_s, whole=frame.whole)
+                rows.extend(faces.push(frame.rgb, frame.t_s, whole=frame.whole))
             waiting.clear()
-            return time.process_time() - began_s
 
         with open_video(video) as reader:
             for frame in reader:
                 waiting.append(frame)
-                if len(waiting) >= 10 * FPS:
-                    took_s += push_all()
-        return took_s + push_all()
+                if len(waiting) >= PIECE_FRAMES:
+                    took_s += _cpu_s(push_all)
+        return took_s + _cpu_s(push_all), rows
 
     def judge_all() -> None:
         for given, named in judged:
@@ -295,31 +298,38 @@ def stage_costs(
                 continue
             judge(*map(again, given), **{key: again(value) for key, value in named.items()})
 
-    n_windows = len(measured.face.windows)
     costs: dict[str, list[float]] = {}
     for _ in range(runs):
         costs.setdefault("decode", []).append(_cpu_s(read_frames) / SHORT_S)
-        costs.setdefault("front end", []).append(read_faces() / SHORT_S)
+        took_s, rows = read_faces()
+        costs.setdefault("front end", []).append(took_s / SHORT_S)
         # One reading a second; the last window of a video may be one more.
-        costs.setdefault("readings", []).append(_cpu_s(judge_all) / n_windows)
-    if method.is_net:
+        costs.setdefault("readings", []).append(_cpu_s(judge_all) / len(measured.face.windows))
+        if method.crop is None:
+            continue
+        small = []
+        began_s = time.process_time()
+        for row in rows:
+            if row.crop is not None:
+                small.append(shrink(row.crop, method.crop.size_px))
+                cells_of(small[-1][None], CELLS)
+        costs.setdefault("crops", []).append((time.process_time() - began_s) / SHORT_S)
+    if method.crop is not None and method.is_net:
         net = load_onnx(find_weights(method.name, weights, ".onnx")[0])
-        clips: list[FaceClip] = []
-        for given, _ in judged:
-            if isinstance(given[0], FaceClip) and (not clips or given[0].start_s >= clips[-1].start_s + 9.9):
-                clips.append(given[0])
-        seconds = sum(clip.duration_s for clip in clips)
-        for clip in clips:
-            whole = clip.as_net_input()
+        # The rest would be a shorter piece.
+        pieces = [small[first : first + PIECE_FRAMES] for first in range(0, len(small), PIECE_FRAMES)]
+        pieces = [piece for piece in pieces if len(piece) == PIECE_FRAMES]
+        for piece in pieces:
+            whole = as_net_input(np.stack(piece))
             half = whole.shape[-1] // 2
             sides = (slice(None, half), slice(-half, None))
-            quarters = np.concatenate([whole[..., rows, columns] for rows in sides for columns in sides])
+            quarters = np.concatenate([whole[..., height, width] for height in sides for width in sides])
             parts = {"net, whole face": whole, "net, four quarters": quarters if half >= MIN_PART_PX else None}
             for part, fed in parts.items():
                 if fed is None:
                     continue
-                best_s = min(_cpu_s(partial(net.run, fed, clip.fps)) for _ in range(runs))
-                costs.setdefault(part, [0.0])[0] += best_s / seconds
+                best_s = min(_cpu_s(partial(net.run, fed, FPS)) for _ in range(runs))
+                costs.setdefault(part, [0.0])[0] += best_s * FPS / PIECE_FRAMES / len(pieces)
     return method.name, {stage: 1000 * min(costs[stage]) if stage in costs else None for stage in STAGES}
 
 
@@ -362,7 +372,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Bench:
-    """What is measured, and the tables and values that come of it."""
+    """Settings of one run of this benchmark, and the tables and values that come of it."""
 
     short: Path
     long: Path
@@ -385,7 +395,7 @@ class Bench:
 def seconds_to_first_frame(bench: Bench) -> None:
     rows: list[list[Any]] = []
     for chosen in bench.methods:
-        seen: dict[str, list[tuple[float, float]]] = {"decoded": [], "measured": []}
+        seen: dict[str, list[tuple[float, float]]] = {"decoded": [], "read": []}
         for _ in range(bench.runs):
             with tempfile.TemporaryDirectory() as folder:
                 out = Path(folder) / "out.json"
@@ -397,9 +407,9 @@ def seconds_to_first_frame(bench: Bench) -> None:
                 if word in seen and len(seconds) == 2:
                     seen[word].append((float(seconds[0]), float(seconds[1])))
         if not all(seen.values()):
-            raise SystemExit("No frame came by VideoReader and Meter.push: FIRST_FRAME must follow the engine.")
+            raise SystemExit("No frame came by VideoReader and FaceReader.push: FIRST_FRAME must follow the engine.")
         rows.append([name, *(seconds for moments in seen.values() for seconds in min(moments))])
-    columns = ["method", "first frame decoded (s)", "CPU until then (s)", "first frame measured (s)", "its CPU (s)"]
+    columns = ["method", "first frame decoded (s)", "CPU until then (s)", "its face read (s)", "that CPU (s)"]
     bench.show("start", {"columns": columns, "formats": dict.fromkeys(columns[1:], ".2f"), "rows": rows})
 
 
