@@ -35,7 +35,6 @@ from scipy.optimize import minimize
 
 from autohr.confidence.model import NET_WEIGHTS, RELIABLE_CONFIDENCE, WEIGHTS, confidence, features
 from autohr.confidence.verdict import TRUSTED_S, impostor
-from autohr.files import in_workers
 from autohr.frontend import Crop
 from autohr.lab.synth import portrait
 from autohr.lab.synth.life import HeadMotion, Rhythm
@@ -47,6 +46,7 @@ from autohr.methods import METHODS, Method, load_method, shipped_weights
 from autohr.types import Estimate, Evidence, FaceClip, Frame, Reading
 from autohr.video.decode import open_video
 from autohr.video.encode import write_video
+from autohr.workers import in_workers
 from results import markdown_table, save_result
 
 Job = TypeVar("Job")

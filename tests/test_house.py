@@ -17,6 +17,7 @@ PACKAGE = ROOT / "src" / "autohr"
 PRODUCT: tuple[tuple[str, str], ...] = (
     ("errors", ""),
     ("files", "errors"),
+    ("workers", "errors"),
     ("plugins", "errors"),
     ("weights", "errors files"),
     ("types", "errors"),
@@ -32,7 +33,7 @@ PRODUCT: tuple[tuple[str, str], ...] = (
     ("live", "errors types signals video confidence frontend methods meter measure"),
     ("reports", "errors files types"),
     ("service", "errors files types video methods measure live reports"),
-    ("cli", "errors files weights types video methods meter measure live reports service"),
+    ("cli", "errors files workers weights types video methods meter measure live reports service"),
 )
 LABORATORY: tuple[tuple[str, str], ...] = (
     ("lab.metrics", ""),

@@ -247,7 +247,7 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     script = tmp_path / "wait.py"
     script.write_text(
         "import time\n"
-        "from autohr.files import in_workers\n"
+        "from autohr.workers import in_workers\n"
         "if __name__ == '__main__':\n"
         "    list(in_workers(time.sleep, [600.0, 601.0], 2))\n"
     )

@@ -9,6 +9,7 @@
     +-- BadWeights              a file of weights that is damaged, foreign or does not fit
     +-- BadRecipe               a recipe with an unknown key or a contradiction
     +-- Stopped                 work that a signal ended, to be continued by the same command
+    +-- WorkerDied              a worker process that was killed
     +-- WindowsTooShort         stored windows that are too short for a scoring
 
 Every message names the value, what is allowed, and what to do next.
@@ -100,6 +101,10 @@ _CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2
 
 class Stopped(AutoHRError):
     """Work that was ended by a signal; the same command continues it."""
+
+
+class WorkerDied(AutoHRError):
+    """A worker process that was killed, or that ended, in the middle of its job."""
 
 
 class WindowsTooShort(AutoHRError):

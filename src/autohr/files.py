@@ -1,4 +1,4 @@
-"""Files written whole or not at all, files read within limits, and work shared out to processes."""
+"""Files written whole or not at all, files that grow, and files read within limits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import errno
 import io
 import json
 import math
-import multiprocessing
-import multiprocessing.connection
 import os
 import re
 import shutil
@@ -17,19 +15,14 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 from autohr.errors import AutoHRError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 MAX_JSON_BYTES = 2**28
 """Largest JSON file that is read, in bytes. Chosen by us: a results file of an hour of video has about 1 MB."""
@@ -340,51 +333,3 @@ def locked(path: Path, message: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def in_workers(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    """Yield (job, work(job)) for each of ``jobs``, in the order in which they end, from up to ``workers`` processes.
-
-    One worker or one job is run in this process. ``work``, jobs and results must pickle.
-
-    Raises
-    ------
-    AutoHRError
-        A worker was killed.
-    """
-    workers = min(workers, len(jobs))
-    if workers <= 1:
-        for job in jobs:
-            yield job, work(job)
-        return
-    # Spawned, not forked: a fork copies locks that other threads (torch's) may hold, and waits for them for ever.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
-    try:
-        tasks = {pool.submit(work, job): job for job in jobs}
-        for task in as_completed(tasks):
-            yield tasks[task], task.result()
-    except BrokenProcessPool:
-        raise AutoHRError(
-            f"One of {workers} worker processes was killed, perhaps for want of memory. "
-            "Run again, with fewer workers; what was finished is kept."
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    """Limit libraries to one thread in a worker, and end the worker when its parent is killed."""
-    # The variables are for libraries that are imported later, the call for an OpenCV that is there already.
-    os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(parent_sentinel: int) -> None:
-    multiprocessing.connection.wait([parent_sentinel])
-    os._exit(1)

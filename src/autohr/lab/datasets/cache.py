@@ -48,7 +48,7 @@ from pydantic import TypeAdapter
 
 from autohr.confidence.verdict import LEAST_FPS
 from autohr.errors import AutoHRError, BadRecording, NoFace, SignalTooShort, VideoError
-from autohr.files import in_workers, locked, read_json, write_json
+from autohr.files import locked, read_json, write_json
 from autohr.frontend import BRIDGE_S, CropConfig, FaceReader, shrink
 from autohr.lab.datasets.checks import Checks, compare_pulse, rate_jumps_s
 from autohr.lab.datasets.folds import check_official_folds
@@ -60,6 +60,7 @@ from autohr.types import FaceClip, Float, Frame
 from autohr.video.decode import VideoFrame, open_video
 from autohr.video.detector import Detects, FaceDetector
 from autohr.video.regions import REGIONS
+from autohr.workers import in_workers
 
 SCHEMA = "autohr.cache/2"
 """Part of the key: a change of what is stored makes a new cache and never mixes with an old one."""

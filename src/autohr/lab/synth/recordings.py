@@ -29,12 +29,13 @@ from typing import Any, Literal, Required, TypedDict, Unpack, get_args
 import numpy as np
 
 from autohr.errors import AutoHRError
-from autohr.files import in_workers, write_text
+from autohr.files import write_text
 from autohr.lab.synth.face import Identity, random_identity
 from autohr.lab.synth.life import HeadMotion, Rhythm
 from autohr.lab.synth.limits import check_choice
 from autohr.lab.synth.portrait import LEAST_SKIN, PICTURES, load_portraits
 from autohr.lab.synth.video import Background, SceneConfig, truth_path, write_scene
+from autohr.workers import in_workers
 
 DATASET_SCHEMA = "autohr.synthetic/1"
 """Name and version of the layout of ``dataset.json``."""
