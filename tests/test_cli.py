@@ -288,8 +288,8 @@ def test_a_stopped_batch_keeps_what_was_measured(cli: Command, quick: Quick, vid
 
     def fake(source: str, *_: object, **__: object) -> Measurement:
         if source == "b.mp4":
-            (work,) = videos.glob("out.json.*.partial.jsonl")
-            seen.append((len(work.read_text().splitlines()), len((videos / "out.csv").read_text().splitlines())))
+            journal = videos / ".out.json.resume.jsonl"
+            seen.append((len(journal.read_text().splitlines()), len((videos / "out.csv").read_text().splitlines())))
             os.kill(os.getpid(), getattr(signal, name))
         return measured(source)
 
@@ -298,7 +298,7 @@ def test_a_stopped_batch_keeps_what_was_measured(cli: Command, quick: Quick, vid
     outs = ("--json", "out.json", "--csv", "out.csv", "--html", "out.html")
     code, out, err = cli("measure", "a.mp4", "b.mp4", "c.mp4", "--method", "pos", *outs)
     assert code == 128 + getattr(signal, name)
-    assert seen == [(1, 2)], "the first result is saved before the second file is measured"
+    assert seen == [(2, 2)], "the first result is saved before the second file is measured"
     assert "after 1 of 3 files" in one_line(err) and "Measured" not in out
     assert [one["path"] for one in json.loads((videos / "out.json").read_text())] == ["a.mp4"]
     assert [row["path"] for row in csv.DictReader((videos / "out.csv").read_text().splitlines())] == ["a.mp4"]
@@ -368,7 +368,7 @@ def test_an_output_that_fails_costs_no_other(cli: Command, quick: Quick, videos:
 
 
 @pytest.mark.parametrize("step", ["pathlib.Path.replace", "autohr.reports.outputs.textwrap.indent"])
-def test_results_of_a_json_that_cannot_be_written_are_kept_beside_it(
+def test_results_of_a_json_that_cannot_be_written_are_kept_for_resume(
     cli: Command, quick: Quick, videos: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """The disk may be full at the end of writing, or in the middle."""
@@ -376,11 +376,20 @@ def test_results_of_a_json_that_cannot_be_written_are_kept_beside_it(
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(step, no_room)
-    code, _, err = cli("measure", "a.mp4", "b.mp4", "--method", "pos", "--json", "out.json")
-    (kept,) = videos.glob("out.json.*.partial.jsonl")
-    assert code == 1 and "No space left" in err and repr(kept.name) in one_line(err)
-    assert [json.loads(line)["path"] for line in kept.read_text().splitlines()] == ["a.mp4", "b.mp4"]
+    words = ("measure", "a.mp4", "b.mp4", "--method", "pos", "--json", "out.json")
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(step, no_room)
+        code, _, err = cli(*words)
+    journal = videos / ".out.json.resume.jsonl"
+    assert code == 1 and "No space left" in err and repr(journal.name) in one_line(err) and journal.exists()
+
+    def never(*_: object, **__: object) -> Measurement:
+        raise AssertionError
+
+    quick(never)
+    code, _, err = cli(*words, "--resume")
+    assert code == 0 and "2 of 2 files were finished" in one_line(err) and not journal.exists()
+    assert [one["path"] for one in json.loads((videos / "out.json").read_text())] == ["a.mp4", "b.mp4"]
 
 
 def test_a_folder_that_vanishes_is_made_again(cli: Command, quick: Quick, videos: Path) -> None:

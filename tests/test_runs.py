@@ -14,6 +14,7 @@ import pytest
 from autohr.errors import AutoHRError, BadRecipe
 from autohr.files import (
     check_file,
+    hidden_beside,
     locked,
     make_folder,
     open_output,
@@ -22,7 +23,6 @@ from autohr.files import (
     read_limited,
     read_limited_text,
     replacing,
-    work_file,
     write_bytes,
     write_json,
     write_text,
@@ -256,7 +256,8 @@ def test_long_names_are_written_and_too_long_ones_are_reported(tmp_path: Path) -
     longest = tmp_path / ("\u00e9" * 125 + ".json")
     write_json(longest, 1)
     assert read_json(longest) == 1 and list(tmp_path.iterdir()) == [longest]
-    assert len(os.fsencode(work_file(longest).name)) <= 255
+    hidden, other = (hidden_beside(longest.with_stem(name), "resume.jsonl").name for name in ("é" * 125, "é" * 124))
+    assert len(os.fsencode(hidden)) <= 255 and hidden != other
     too_long = tmp_path / ("x" * 300)
     for write in (
         lambda: write_json(too_long, 1),

@@ -15,6 +15,7 @@ import stat
 import sys
 import tempfile
 import threading
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
@@ -54,7 +55,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.close(handle)
             aside = Path(name)
         else:
-            aside = target.with_name(f".{_shortened(target.name)}.{os.getpid()}-{threading.get_ident()}.part")
+            aside = hidden_beside(target, f"{os.getpid()}-{threading.get_ident()}.part")
         yield aside
         if in_place:
             with open_output(path) as stream, aside.open("rb") as finished:
@@ -126,14 +127,168 @@ def own_stream(path: Path) -> int | None:
     return None if found is None else int(found[1])
 
 
+def is_plain(path: Path) -> bool:
+    """Return True where a path names a regular file, or none yet, and not a device, pipe or stream."""
+    try:
+        return own_stream(path) is None and (path.is_file() or not path.exists())
+    except OSError:
+        return False
+
+
+class GrowingFile:
+    """File to which bytes are appended. Those that the disk refuses wait in memory: there may be room later.
+
+    A device, pipe or stream is written on at its place. Nothing is opened before the first bytes.
+
+    Parameters
+    ----------
+    path
+        The file; None for one without a name, which is gone when it is closed.
+    n_kept
+        Length of its content that stays; the rest is cut off.
+
+    Raises
+    ------
+    OSError
+        With ``n_kept``: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path | None, n_kept: int = 0) -> None:
+        self._path = path
+        self._is_plain = path is None or is_plain(path)
+        self._file: BinaryIO | None = None
+        self._n_bytes = n_kept
+        self._waiting = b""
+        self._error: OSError | None = None
+        if path is not None and n_kept:
+            self._file = path.open("rb+", buffering=0)
+            self._file.truncate(n_kept)
+
+    def append(self, content: bytes) -> slice:
+        """Write content, after what still waits; return where it is."""
+        start = self._n_bytes + len(self._waiting)
+        self._waiting += content
+        try:
+            if self._file is None:
+                self._file = self._open()
+            _write_all(self._file, self._waiting, self._n_bytes if self._is_plain else None)
+        except BrokenPipeError:
+            self._waiting = b""
+            raise
+        except OSError as error:
+            self._error = error
+        else:
+            self._n_bytes += len(self._waiting)
+            self._waiting, self._error = b"", None
+        return slice(start, start + len(content))
+
+    def _open(self) -> BinaryIO:
+        if self._path is None:
+            return cast(BinaryIO, tempfile.TemporaryFile(buffering=0))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return self._path.open("wb+", buffering=0) if self._is_plain else open_output(self._path)
+
+    def read(self, place: slice) -> bytes:
+        """Read back what ``append`` wrote to a plain file; the open file can be read even if it was removed."""
+        if place.start >= self._n_bytes:
+            return self._waiting[place.start - self._n_bytes : place.stop - self._n_bytes]
+        assert self._file is not None
+        self._file.seek(place.start)
+        content = b""
+        while len(content) < place.stop - place.start:
+            piece = self._file.read(place.stop - place.start - len(content))
+            if not piece:
+                name = "A temporary file" if self._path is None else repr(str(self._path))
+                raise AutoHRError(f"{name} was cut by another program while it was in use. Run again.")
+            content += piece
+        return content
+
+    def close(self) -> None:
+        """Write what still waits, and all of it again if the file was removed meanwhile.
+
+        Raises
+        ------
+        AutoHRError
+            Something could not be written.
+        """
+        try:
+            if self._was_removed():
+                content = self.read(slice(0, self._n_bytes)) + self._waiting
+                self._close()
+                self._n_bytes, self._waiting = 0, content
+            if self._waiting:
+                self.append(b"")
+            self._close()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self._error = error
+        if self._error is not None and self._path is not None:
+            raise cannot_write(self._path, self._error)
+
+    def _was_removed(self) -> bool:
+        is_named = self._path is not None and self._is_plain
+        return is_named and self._file is not None and not os.fstat(self._file.fileno()).st_nlink
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def keep(self) -> Path | None:
+        """Close the file as far as it can be written; return its path if it holds anything."""
+        with contextlib.suppress(AutoHRError):
+            self.close()
+        return self._path if self._n_bytes and self._path is not None and self._path.exists() else None
+
+    def remove(self) -> None:
+        """Close the file and delete it, but not another one that has taken its name."""
+        if self._file is not None and self._path is not None:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
+                    self._path.unlink()
+        self._close()
+
+
+def _write_all(file: BinaryIO, content: bytes, at: int | None) -> None:
+    """Write all bytes to an unbuffered file at an offset, or at the end with None.
+
+    Raises
+    ------
+    OSError
+        The disk refuses; the file is then cut to its content before.
+    """
+    if at is not None:
+        file.seek(at)
+    rest = memoryview(content)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        if at is not None:
+            with contextlib.suppress(OSError):
+                file.truncate(at)
+        raise
+
+
 def _shortened(name: str, n_bytes: int = 150) -> str:
-    """Return the start of a file name, so that a longer name made of it fits the 255 bytes of file systems."""
-    return os.fsdecode(os.fsencode(name)[:n_bytes])
+    """Return the start of a file name, so that a longer name made of it fits the 255 bytes of file systems.
+
+    A name that is cut ends in a checksum of the whole, so that two names stay two.
+    """
+    whole = os.fsencode(name)
+    return name if len(whole) <= n_bytes else f"{os.fsdecode(whole[:n_bytes])}~{zlib.crc32(whole):08x}"
 
 
-def work_file(path: Path) -> Path:
-    """Return where results wait beside ``path`` until that file is written whole; it is named by the process."""
-    return path.with_name(f"{_shortened(path.name)}.{os.getpid()}.partial.jsonl")
+def hidden_beside(path: Path, suffix: str) -> Path:
+    """Return the hidden file that belongs to ``path``: ``out.json`` and "resume.jsonl" give ``.out.json.resume.jsonl``.
+
+    Examples
+    --------
+    >>> hidden_beside(Path("a/out.json"), "resume.jsonl").as_posix()
+    'a/.out.json.resume.jsonl'
+    """
+    return path.with_name(f".{_shortened(path.name)}.{suffix}")
 
 
 def make_folder(path: Path) -> None:

@@ -31,6 +31,7 @@ def demo(
     """
     from autohr.files import make_folder
     from autohr.measure import measure as measure_video
+    from autohr.reports.journal import Outcome
     from autohr.reports.outputs import ResultFiles
 
     video, report, answer = out / "face.mp4", out / "report.html", out / "measurement.json"
@@ -53,8 +54,8 @@ def demo(
         result = measure_video(video, method, progress=progress)
     print_measurement(result)
     files = ResultFiles(json_out=answer, html_out=report)
-    files.add(result)
-    errors = files.finish()
+    files.add(Outcome(result))
+    errors, _ = files.finish()
     measured = "nothing" if result.face.hr_bpm is None else f"{result.face.hr_bpm:.1f} bpm"
     print_line(f"True rate {true_hr_bpm:.1f} bpm, measured {measured}.")
     for error in errors:

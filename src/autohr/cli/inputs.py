@@ -8,10 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from autohr.errors import VideoError
+
+if TYPE_CHECKING:
+    from autohr.reports.journal import FileState
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,29 @@ class Input:
     uses_fps: bool = True
     """True where ``--fps`` is meant for it."""
     refusal: str | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """True for a file or folder, False for a camera or an address."""
+        return isinstance(self.source, str) and "://" not in self.source
+
+    def state(self, fps: float | None) -> FileState | None:
+        """Return the state of the file at this moment; None for a camera, an address, and a file that is not there."""
+        from autohr.reports.journal import FileState
+        from autohr.video.folders import IMAGE_SUFFIXES, files_with_suffix, local_path
+
+        if not self.is_file or self.refusal is not None:
+            return None
+        path = local_path(str(self.source))
+        try:
+            files = files_with_suffix(path, IMAGE_SUFFIXES) if is_folder(path) else [path]
+            states = [file.stat() for file in files]
+        except (OSError, ValueError, VideoError):
+            return None
+        if not states:
+            return None
+        n_bytes, newest_ns = sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+        return FileState(str(self.source), n_bytes, newest_ns, fps if self.uses_fps else None)
 
 
 def list_inputs(paths: Sequence[str], *, has_fps: bool) -> tuple[list[Input], list[str]]:
@@ -53,8 +80,8 @@ def list_inputs(paths: Sequence[str], *, has_fps: bool) -> tuple[list[Input], li
     repeated: list[str] = []
     indices: dict[str, int] = {}
     for one in found:
-        if isinstance(one.source, str) and "://" not in one.source:
-            place = local_path(one.source)
+        if one.is_file:
+            place = local_path(str(one.source))
             at = indices.setdefault(os.path.realpath(place), len(inputs))
             if at < len(inputs):
                 # A link gives way to the file itself, so that results are named as the file is.

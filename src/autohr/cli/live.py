@@ -54,6 +54,7 @@ def live(
     from autohr.live.session import LiveConfig, LiveSession
     from autohr.live.terminal import watch
     from autohr.meter import MeterConfig
+    from autohr.reports.journal import Outcome
     from autohr.reports.outputs import ResultFiles
     from autohr.video.decode import open_video
 
@@ -86,8 +87,8 @@ def live(
         with interrupts.held():
             video.close()
             result = session.close(video.notes)
-            files.add(result)
-            errors = files.finish()
+            files.add(Outcome(result))
+            errors, _ = files.finish()
     for error in errors:
         print_error(error)
     screen.print_result(result)

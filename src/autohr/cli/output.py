@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,6 +243,106 @@ class Count:
             print_progress(f"\r\033[K{line}", end="")
         elif done == total or done % max(1, total // 10) == 0:
             print_progress(line)
+
+
+class BatchProgress:
+    """Bars on stderr: one for each file being measured, and one for all. Only on a terminal, after a second."""
+
+    def __init__(self, n_files: int, n_done: int = 0) -> None:
+        """Begin with ``n_done`` of ``n_files`` finished, which count nothing in the time that is left."""
+        self._n_files, self._n_done, self._n_before = n_files, n_done, n_done
+        self._is_shown = sys.stderr.isatty()
+        self._began_s = self._last_s = time.monotonic()
+        self._running: dict[str, tuple[float, float, float | None]] = {}
+        self._bars: Any = None
+
+    def __enter__(self) -> BatchProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._erase()
+
+    def update(self, name: str, done_s: float = 0.0, total_s: float | None = None) -> None:
+        """Show that ``done_s`` of ``total_s`` seconds of a file are measured."""
+        now_s = time.monotonic()
+        began_s, *_ = self._running.get(name, (now_s, 0.0, None))
+        self._running[name] = began_s, done_s, total_s
+        if not self._is_shown or now_s - self._began_s < 1.0 or now_s - self._last_s < 0.1:
+            return
+        self._last_s = now_s
+        try:
+            self._draw(now_s)
+        except OSError:
+            # A terminal that was closed is no reason to stop the work.
+            self._is_shown = False
+
+    def finish(self, name: str) -> None:
+        """Count a file as finished."""
+        self._running.pop(name, None)
+        self._n_done += 1
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Erase the bars while something else is printed."""
+        self._erase()
+        yield
+
+    def _erase(self) -> None:
+        bars, self._bars = self._bars, None
+        if bars is not None:
+            with contextlib.suppress(OSError):
+                bars.stop()
+
+    def _draw(self, now_s: float) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        if self._bars is None:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+                transient=True,
+                auto_refresh=False,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._bars.start()
+        for task in self._bars.task_ids:
+            self._bars.remove_task(task)
+        share = 0.0
+        for name, (began_s, done_s, total_s) in self._running.items():
+            note = f"{done_s:.0f} s"
+            if total_s:
+                note = f"{min(done_s, total_s):.0f} of {total_s:.0f} s{_left(now_s - began_s, done_s / total_s)}"
+                share += min(1.0, done_s / total_s)
+            self._bars.add_task(as_markup(Path(name).name), total=total_s, completed=done_s, note=note)
+        done, to_do = self._n_done - self._n_before + share, self._n_files - self._n_before
+        self._bars.add_task(
+            f"{self._n_done} of {self._n_files} files",
+            total=self._n_files,
+            completed=self._n_done + share,
+            note=_left(now_s - self._began_s, done / to_do).removeprefix(", "),
+        )
+        self._bars.refresh()
+
+
+def _left(passed_s: float, share: float) -> str:
+    """Return the time left of work of which a share took ``passed_s``, as words after a comma; none at its start.
+
+    Examples
+    --------
+    >>> _left(60.0, 0.25)
+    ', 3 min left'
+    """
+    if (share <= 0.01 and passed_s < 10.0) or share <= 0:
+        return ""
+    left_s = max(0.0, passed_s * (1 - share) / share)
+    for unit, unit_s, least in (("h", 3600.0, 2.0), ("min", 60.0, 2.0)):
+        if left_s >= least * unit_s:
+            return f", {left_s / unit_s:.0f} {unit} left"
+    return f", {left_s:.0f} s left"
 
 
 class ProgressBar:

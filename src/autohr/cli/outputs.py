@@ -62,6 +62,13 @@ class OutputPaths:
         """True if results go to standard output."""
         return STDOUT in (self.json, self.csv, self.html)
 
+    @property
+    def first_file(self) -> Path | None:
+        """The first output that is a file, and no stream or device."""
+        from autohr.files import is_plain
+
+        return next((out for out in (self.json, self.csv, self.html) if out is not None and is_plain(out)), None)
+
     def refuse_inputs(self, inputs: Sequence[str | int | None]) -> None:
         """Refuse outputs that would overwrite an input, or any other video or picture.
 

@@ -1,8 +1,7 @@
 r"""Output files of ``autohr measure`` and ``autohr live``: JSON, CSV and a page, saved while a batch runs.
 
-    CSV     the rows of a result are appended when it comes
-    JSON    one line for each result goes into a work file beside the output, OUT.PID.partial.jsonl; at the end the
-            output is written whole from it and the work file removed
+    CSV     the rows of a result are appended when its turn comes
+    JSON    written whole at the end, from the journal that has each result as soon as it is there (reports/journal.py)
     HTML    written at the end
 
 An output that cannot be written is reported at the end and keeps no other one from being written. Names of files that
@@ -12,23 +11,26 @@ the page shows a replacement mark.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from autohr.errors import AutoHRError, escape_controls
-from autohr.files import cannot_write, make_folder, open_output, own_stream, replacing, utf8, work_file
+from autohr.files import GrowingFile, make_folder, own_stream, replacing, utf8
+from autohr.reports.journal import FileState, Journal, Outcome
 from autohr.reports.readings import readings_csv
-from autohr.types import MEASUREMENT_SCHEMA, Measurement, Refusal
+from autohr.types import MEASUREMENT_SCHEMA, Measurement
 
 
 class ResultFiles:
-    """Writer of the outputs of one command. Call ``add`` for each result, then ``finish`` once, whatever happened."""
+    """Writer of the outputs of one command.
+
+    Call ``add`` for each outcome, in any order, and ``write_next`` until it has no more; at the end ``finish`` once,
+    whatever happened.
+    """
 
     def __init__(
         self,
@@ -39,8 +41,9 @@ class ResultFiles:
         is_array: bool = False,
         made_at: str | None = None,
         command: str | None = None,
+        journal: Journal | None = None,
     ) -> None:
-        """Open nothing before the first result.
+        """Open nothing before the first outcome.
 
         Parameters
         ----------
@@ -48,38 +51,85 @@ class ResultFiles:
             True if the JSON is an array of results, not the one result.
         made_at, command
             Printed on the page, see ``write_measurement_page``.
+        journal
+            Keeps the outcomes until the outputs are written. Without one, a temporary file does.
         """
         self._json_out, self._html_out = json_out, html_out
-        self._csv_out, self._csv = csv_out, _GrowingFile(csv_out)
+        self._csv_out, self._csv = csv_out, None if csv_out is None else GrowingFile(csv_out)
         self._is_array, self._made_at, self._command = is_array, made_at, command
-        has_work_file = json_out is not None and is_array and _is_plain(json_out)
-        self._lines = _GrowingFile(work_file(json_out) if json_out is not None and has_work_file else None)
-        self._results: list[Measurement | Refusal] = []
-        self._n_results = 0
+        self._journal = Journal() if journal is None else journal
+        self._has_outputs = any(out is not None for out in (json_out, csv_out, html_out))
+        self._places: dict[int, slice] = {}
+        self._turn = 0
+        self._at_hand: tuple[int, Outcome] | None = None
+        self._has_rows = False
 
-    def add(self, result: Measurement | Refusal, error_kind: str = "") -> None:
-        """Save a result. ``error_kind`` is the class of the error behind a refusal.
+    def add(self, outcome: Outcome, number: int = 0, state: FileState | None = None) -> None:
+        """Save the outcome of an input; ``number`` is the input's place in the outputs, counted from 0.
+
+        ``state`` is the file as it was before it was measured, see ``Journal.add``.
+        """
+        # Where nothing is written, only what must wait for its turn is saved.
+        is_saved = self._has_outputs or number != self._turn
+        self._places[number] = self._journal.add(outcome, state) if is_saved else slice(0, 0)
+        self._at_hand = number, outcome
+
+    def keep(self, number: int, place: slice) -> None:
+        """Take for an input what the journal holds of it from an earlier run."""
+        self._places[number] = place
+
+    def has(self, number: int) -> bool:
+        """Return True if the outcome of an input is there."""
+        return number in self._places
+
+    @property
+    def n_done(self) -> int:
+        """Number of inputs whose outcome is there."""
+        return len(self._places)
+
+    def write_next(self) -> Outcome | None:
+        """Write the rows of the input whose turn it is; return its outcome, None if it is not there yet.
 
         Raises
         ------
         BrokenPipeError
             The reader of an output went away.
         """
-        self._n_results += 1
-        if self._json_out is not None:
-            self._lines.append(json.dumps(as_json(result, error_kind), allow_nan=False).encode() + b"\n")
-        if self._html_out is not None:
-            self._results.append(result)
-        if self._csv_out is not None:
-            text = readings_csv([result], header=self._n_results == 1)
-            if _is_terminal(self._csv_out):
-                text = escape_controls(text, keep_newlines=True)
-            self._csv.append(utf8(text))
+        if self._turn not in self._places:
+            return None
+        outcome = self._outcome(self._turn)
+        self._turn += 1
+        self._write_rows(outcome)
+        return outcome
 
-    def finish(self) -> list[str]:
-        """Write the rest; return one sentence for each output that could not be written.
+    def _outcome(self, number: int) -> Outcome:
+        if self._at_hand is not None and self._at_hand[0] == number:
+            return self._at_hand[1]
+        return self._journal.read(self._places[number])
 
-        Without any result nothing is written.
+    def _outcomes(self) -> Iterator[Outcome]:
+        return (self._outcome(number) for number in sorted(self._places))
+
+    def _write_rows(self, outcome: Outcome) -> None:
+        if self._csv is None or self._csv_out is None:
+            return
+        text = readings_csv([outcome.result], header=not self._has_rows)
+        self._has_rows = True
+        if _is_terminal(self._csv_out):
+            text = escape_controls(text, keep_newlines=True)
+        self._csv.append(utf8(text))
+
+    def finish(self, n_inputs: int = 1) -> tuple[list[str], Path | None]:
+        """Write the rest; without any outcome nothing is written.
+
+        Parameters
+        ----------
+        n_inputs
+            Number of inputs of the whole batch. The journal is removed if all are done and all outputs are written.
+
+        Returns
+        -------
+            One sentence for each output that could not be written, and the journal if it was kept.
 
         Raises
         ------
@@ -88,29 +138,35 @@ class ResultFiles:
         """
         errors: list[str] = []
         broken: BrokenPipeError | None = None
-        for write in (self._csv.close, self._finish_json, self._finish_page) if self._n_results else ():
+        for write in (self._finish_rows, self._finish_json, self._finish_page) if self._places else ():
             try:
                 write()
             except AutoHRError as error:
                 errors.append(str(error))
             except BrokenPipeError as error:
                 broken = error
+        if broken is None and not errors and self.n_done == n_inputs:
+            self._journal.remove()
+            return [], None
+        kept = self._journal.keep()
         if broken is not None:
             raise broken
-        return errors
+        return errors, kept
+
+    def _finish_rows(self) -> None:
+        # After an interruption: those that still waited for another one before them.
+        for number in sorted(number for number in self._places if number >= self._turn):
+            self._write_rows(self._outcome(number))
+        if self._csv is not None:
+            self._csv.close()
 
     def _finish_json(self) -> None:
         if self._json_out is None:
             return
-        try:
-            make_folder(self._json_out.parent)
-            with replacing(self._json_out) as aside, aside.open("wb") as file:
-                for piece in self._json_pieces():
-                    file.write(piece.encode())
-        except AutoHRError as error:
-            kept = self._lines.keep()
-            raise AutoHRError(f"{error}{'' if kept is None else f' The results are in {str(kept)!r}.'}") from error
-        self._lines.remove()
+        make_folder(self._json_out.parent)
+        with replacing(self._json_out) as aside, aside.open("wb") as file:
+            for piece in self._json_pieces():
+                file.write(piece.encode())
 
     def _json_pieces(self) -> Iterator[str]:
         """Yield the JSON text in pieces: one line for a terminal or pipe, indented by one space for a file."""
@@ -118,8 +174,8 @@ class ResultFiles:
         is_file = own_stream(self._json_out) is None
         if self._is_array:
             yield "["
-        for number, line in enumerate(self._lines.lines()):
-            text = json.dumps(json.loads(line), indent=1) if is_file else line.decode().rstrip("\n")
+        for number, outcome in enumerate(self._outcomes()):
+            text = json.dumps(_as_json(outcome), allow_nan=False, indent=1 if is_file else None)
             if not self._is_array:
                 yield text
             elif is_file:
@@ -136,22 +192,17 @@ class ResultFiles:
         # matplotlib takes half a second to import.
         from autohr.reports.measurement import write_measurement_page
 
-        write_measurement_page(self._results, self._html_out, made_at=self._made_at, command=self._command)
+        results = [outcome.result for outcome in self._outcomes()]
+        write_measurement_page(results, self._html_out, made_at=self._made_at, command=self._command)
 
 
-def as_json(result: Measurement | Refusal, error_kind: str) -> dict[str, Any]:
-    """Return the JSON object of a result: the measurement, or the error with its class and its message."""
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    """Return the JSON object of an outcome: the measurement, or the error with its class and its message."""
+    result = outcome.result
     if isinstance(result, Measurement):
         return result.as_dict()
-    return {"schema": MEASUREMENT_SCHEMA, "path": result.path, "error": {"kind": error_kind, "message": result.reason}}
-
-
-def _is_plain(path: Path) -> bool:
-    """Return True where a path names a regular file, or none yet, and not a device, pipe or stream."""
-    try:
-        return own_stream(path) is None and (path.is_file() or not path.exists())
-    except OSError:
-        return False
+    error = {"kind": outcome.error_kind, "message": result.reason}
+    return {"schema": MEASUREMENT_SCHEMA, "path": result.path, "error": error}
 
 
 def _is_terminal(path: Path) -> bool:
@@ -160,108 +211,3 @@ def _is_terminal(path: Path) -> bool:
         return handle is not None and os.isatty(handle)
     except OSError:
         return False
-
-
-class _GrowingFile:
-    """File to which bytes are appended. Those that the disk refuses wait in memory: there may be room later.
-
-    Without a path all stays in memory. A device, pipe or stream is written on at its place.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._is_plain = path is not None and _is_plain(path)
-        self._file: BinaryIO | None = None
-        self._n_bytes = 0
-        self._waiting = b""
-        self._error: OSError | None = None
-
-    def append(self, content: bytes) -> None:
-        """Write content, after what still waits."""
-        self._waiting += content
-        if self._path is None:
-            return
-        try:
-            if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._path.open("wb+", buffering=0) if self._is_plain else open_output(self._path)
-            _write_all(self._file, self._waiting, self._n_bytes if self._is_plain else None)
-        except BrokenPipeError:
-            self._waiting = b""
-            raise
-        except OSError as error:
-            self._error = error
-            return
-        self._n_bytes += len(self._waiting)
-        self._waiting, self._error = b"", None
-
-    def lines(self) -> Iterator[bytes]:
-        """Read back every line of a plain file; the open file can be read even if its folder was removed meanwhile."""
-        if self._file is not None:
-            self._file.seek(0)
-            reader = io.BufferedReader(cast(io.RawIOBase, self._file))
-            try:
-                # Not `yield from`, which closes the reader, and the file with it, if the caller stops early.
-                while line := reader.readline():
-                    yield line
-            finally:
-                reader.detach()
-        yield from io.BytesIO(self._waiting)
-
-    def close(self) -> None:
-        """Write what still waits, and all of it again if the file was removed meanwhile.
-
-        Raises
-        ------
-        AutoHRError
-            Something could not be written.
-        """
-        try:
-            if self._file is not None and self._is_plain and not os.fstat(self._file.fileno()).st_nlink:
-                self._waiting = b"".join(self.lines())
-                self._file.close()
-                self._file, self._n_bytes = None, 0
-            if self._waiting:
-                self.append(b"")
-            if self._file is not None:
-                self._file.close()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            self._error = error
-        if self._error is not None and self._path is not None:
-            raise cannot_write(self._path, self._error)
-
-    def keep(self) -> Path | None:
-        """Close the file as far as it can be written; return its path if it holds anything."""
-        with contextlib.suppress(AutoHRError):
-            self.close()
-        return self._path if self._n_bytes and self._path is not None and self._path.exists() else None
-
-    def remove(self) -> None:
-        """Close and delete the file."""
-        if self._file is not None and self._path is not None:
-            self._file.close()
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
-
-
-def _write_all(file: BinaryIO, content: bytes, at: int | None) -> None:
-    """Write all bytes to an unbuffered file at an offset, or at the end with None.
-
-    Raises
-    ------
-    OSError
-        The disk refuses; the file is then cut to its content before.
-    """
-    if at is not None:
-        file.seek(at)
-    rest = memoryview(content)
-    try:
-        while rest:
-            rest = rest[file.write(rest) :]
-    except OSError:
-        if at is not None:
-            with contextlib.suppress(OSError):
-                file.truncate(at)
-        raise
