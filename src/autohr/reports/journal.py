@@ -7,7 +7,7 @@ interrupted the journal stays, and ``autohr measure --resume`` takes from it wha
     the others  {"file": {"path", "size", "mtime_ns", "fps"}, "error_kind", "bug", "result"}: one finished input each
 
 A line holds every bit of a ``Measurement``, where its JSON rounds: outputs made from it are those of a batch that was
-not interrupted, byte for byte.
+not interrupted, byte for byte. (A network on another number of threads rounds differently, by some 1e-6.)
 """
 
 from __future__ import annotations
