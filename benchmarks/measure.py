@@ -526,8 +526,8 @@ def main() -> None:
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter of an environment with open-rppg")
     parser.add_argument("--out-result", type=Path, help="result file, docs/results/speed.json")
     options = parser.parse_args()
-    if options.long_s < SHORT_S or options.long_s % SHORT_S:
-        parser.error(f"--long-s {options.long_s:g} must be a multiple of {SHORT_S:g}: the short video is repeated.")
+    if options.long_s < 2 * SHORT_S or options.long_s % SHORT_S:
+        parser.error(f"--long-s {options.long_s:g} must be twice {SHORT_S:g} s, or three times, and so on.")
     if options.runs < 1 or min(options.cores) < 1:
         parser.error("--runs and --cores must be at least 1.")
     names = options.method or [None, "pos"]
