@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import autohr
 from autohr.errors import AutoHRError, BadWeights
 from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets import _export as export
 from autohr.lab.nets._checkpoint import save_weights
 from autohr.lab.nets._export import TOLERANCE, Exported, export_onnx
+from autohr.lab.nets._frames import in_frames
 from autohr.lab.nets._rates import SPREAD_BPM
 from autohr.methods import load_method
 from autohr.weights.header import HEADER, ONNX_SCHEMA, read_header
@@ -188,6 +191,157 @@ def test_what_torch_cannot_translate_is_one_line(tmp_path: Path, monkeypatch: py
     with pytest.raises(BadWeights, match="does not say how its faces were cropped"):
         export_onnx(tmp_path / "b.safetensors", tmp_path / "a.onnx")
     assert not (tmp_path / "a.onnx").exists()
+
+
+# -- 3D layers as 2D ones
+
+
+class Layers:
+    """A model of a few layers, with weights by chance, of clips x (B, 3, T, H, W)."""
+
+    def __init__(self) -> None:
+        self.random = np.random.default_rng(0)
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        self.nodes.append(onnx.helper.make_node(kind, inputs, [f"{kind}{len(self.nodes)}"], **attributes))
+        return str(self.nodes[-1].output[0])
+
+    def constant(self, values: Any) -> str:
+        self.constants.append(onnx.numpy_helper.from_array(np.asarray(values), f"constant{len(self.constants)}"))
+        return str(self.constants[-1].name)
+
+    def weights(self, *shape: int) -> str:
+        return self.constant(self.random.normal(scale=np.prod(shape[1:]) ** -0.5, size=shape).astype(np.float32))
+
+    def conv(self, x: str, n_in: int, n_out: int, *kernel: int, groups: int = 1, **attributes: Any) -> str:
+        bias = self.weights(n_out) if "pads" in attributes else None
+        parts = [self.weights(n_out, n_in // groups, *kernel), *([bias] if bias else [])]
+        return self.add("Conv", x, *parts, kernel_shape=kernel, group=groups, **attributes)
+
+    def model(self, out: str) -> onnx.ModelProto:
+        shapes: dict[str, list[str | int | None]] = {"x": ["B", 3, "T", "H", "W"], out: [None] * 5}
+        x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, it) for name, it in shapes.items())
+        graph = onnx.helper.make_graph(self.nodes, "made", [x], [y], self.constants)
+        return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+
+
+def over_the_picture(net: Layers) -> str:
+    x = net.conv("x", 3, 16, 1, 5, 5, pads=[0, 2, 2, 0, 2, 2], strides=[1, 2, 2])
+    x = net.conv(x, 16, 16, 1, 5, 5, pads=[0, 2, 2, 0, 2, 2])
+    x = net.conv(x, 16, 32, 1, 7, 7, pads=[0, 3, 3, 0, 3, 3])
+    x = net.conv(x, 32, 16, 1, 5, 5, pads=[0, 1, 2, 0, 0, 2])
+    return net.conv(x, 16, 16, 1, 5, 5, pads=[0, 2, 3, 0, 2, 1], groups=4)
+
+
+def over_time(net: Layers) -> str:
+    x = net.conv("x", 3, 16, 5, 1, 1, pads=[2, 0, 0, 2, 0, 0])
+    x = net.conv(x, 16, 16, 3, 1, 1, pads=[1, 0, 0, 3, 0, 0], strides=[2, 1, 1])
+    x = net.conv(net.add("Elu", x), 16, 16, 3, 1, 1, pads=[2, 0, 0, 2, 0, 0], dilations=[2, 1, 1], groups=2)
+    x = net.add("ConvTranspose", x, net.weights(16, 8, 4, 1, 1), net.weights(8), strides=[2, 1, 1], pads=[1, 0, 0] * 2)
+    return net.add("ConvTranspose", x, net.weights(8, 5, 3, 1, 1), kernel_shape=[3, 1, 1])
+
+
+def over_both(net: Layers) -> str:
+    x = net.conv("x", 3, 16, 3, 3, 3, pads=[1] * 6)
+    x = net.conv(net.add("Relu", x), 16, 16, 3, 3, 3, pads=[1] * 6)
+    x = net.conv(x, 16, 16, 3, 5, 5, pads=[2, 2, 2, 0, 2, 2], dilations=[1, 1, 1])
+    x = net.conv(x, 16, 16, 3, 3, 1, pads=[2, 1, 0, 2, 1, 0], dilations=[2, 1, 1])
+    x = net.conv(x, 16, 8, 2, 3, 3, pads=[1, 1, 1, 1, 1, 1], strides=[2, 2, 2], groups=2)
+    return net.conv(x, 8, 8, 1, 1, 1, strides=[2, 2, 2])
+
+
+def pools(net: Layers) -> str:
+    x = net.conv("x", 3, 16, 1, 1, 1)
+    both = net.add("MaxPool", x, kernel_shape=[3, 3, 3], strides=[2, 2, 2], pads=[1] * 6)
+    picture = net.add("MaxPool", x, kernel_shape=[1, 2, 2], strides=[1, 2, 2])
+    x = net.add("MaxPool", picture, kernel_shape=[3, 1, 1], strides=[2, 1, 1], pads=[1, 0, 0, 1, 0, 0])
+    x = net.add("AveragePool", net.add("Tanh", x), kernel_shape=[1, 3, 3], pads=[0, 1, 1, 0, 1, 1])
+    x = net.add("Concat", x, x, axis=1)
+    both = net.add("MaxPool", both, kernel_shape=[1, 1, 1])
+    means = [net.add("ReduceMean", one, net.constant([2, 3, 4]), keepdims=1) for one in (x, both, picture)]
+    return net.add("Concat", *means, axis=1)
+
+
+def cells(net: Layers) -> str:
+    """Sums of sums, of which some are used twice; ReLU after what it may go before, and where it may not."""
+    x = net.conv("x", 3, 16, 1, 1, 1)
+    relu = net.add("Relu", x)
+    a = net.add(
+        "Add", net.conv(relu, 16, 16, 3, 1, 1, pads=[1, 0, 0] * 2), net.conv(relu, 16, 16, 3, 1, 1, pads=[1, 0, 0] * 2)
+    )
+    b = net.add(
+        "Add",
+        net.conv(relu, 16, 16, 5, 1, 1, pads=[2, 0, 0] * 2),
+        net.conv(net.add("Relu", a), 16, 16, 3, 3, 3, pads=[1] * 6),
+    )
+    c = net.add(
+        "Add",
+        net.conv(net.add("Relu", b), 16, 16, 1, 5, 5, pads=[0, 2, 2] * 2),
+        net.add("Mul", x, net.constant(np.float32(3))),
+    )
+    d = net.add("Add", net.add("Add", a, c), net.add("Add", x, x))
+    side = net.add("Concat", a, b, c, d, axis=1)
+    pooled = net.add("Relu", net.add("MaxPool", side, kernel_shape=[1, 3, 3], strides=[1, 2, 2], pads=[0, 1, 1] * 2))
+    last = net.conv(net.add("Relu", pooled), 64, 16, 1, 1, 1)
+    again = net.conv(net.add("Relu", net.add("Concat", d, c, axis=1)), 32, 16, 1, 1, 1, strides=[1, 2, 2])
+    return net.add("Sub", net.add("Sigmoid", last), net.add("Mul", again, last))
+
+
+def what_stays(net: Layers) -> str:
+    """Layers that have no such form, between others that have."""
+    x = net.conv("x", 3, 16, 3, 3, 3, pads=[1] * 6)
+    light = net.add("Sigmoid", net.conv(x, 16, 1, 1, 1, 1))
+    x = net.add("Mul", x, light)
+    x = net.conv(net.add("Relu", x), 16, 8, 1, 3, 3, pads=[0, 1, 1] * 2)
+    x = net.add("MaxPool", x, kernel_shape=[2, 2, 2], strides=[2, 2, 2], ceil_mode=1)
+    x = net.add("Conv", x, net.add("Neg", net.weights(8, 8, 1, 3, 3)), auto_pad="SAME_UPPER", kernel_shape=[1, 3, 3])
+    x = net.conv(x, 8, 8, 2, 1, 1, auto_pad="SAME_LOWER")
+    x = net.add("AveragePool", net.conv(x, 8, 16, 1, 1, 1), kernel_shape=[2, 1, 1])
+    return net.add("Concat", x, x, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("build", "n_left"),
+    [(over_the_picture, 0), (over_time, 0), (over_both, 0), (pools, 0), (cells, 0), (what_stays, 4)],
+)
+def test_2d_layers_give_what_3d_layers_give(build: Callable[[Layers], str], n_left: int) -> None:
+    """Several clips at once, too: none may see the frames of its neighbours."""
+    net = Layers()
+    before = net.model(build(net))
+    after = in_frames(onnx.ModelProto.FromString(before.SerializeToString()))
+    onnx.checker.check_model(after, full_check=True)
+    assert solid_layers(before) > 0 and solid_layers(after) == n_left
+    three_d, two_d = (onnxruntime.InferenceSession(one.SerializeToString()) for one in (before, after))
+    for B, T, H, W in ((2, 7, 18, 21), (1, 12, 16, 16), (3, 9, 17, 16)):
+        x = {"x": np.random.default_rng(T).normal(size=(B, 3, T, H, W)).astype(np.float32)}
+        (exact,), (found,) = three_d.run(None, x), two_d.run(None, x)
+        np.testing.assert_allclose(found, exact, atol=1e-5 * np.abs(exact).max())
+
+
+def solid_layers(model: onnx.ModelProto) -> int:
+    """Count the convolutions and pools over three axes."""
+    kernels = [one for node in model.graph.node for one in node.attribute if one.name == "kernel_shape"]
+    return sum(len(one.ints) == 3 for one in kernels)
+
+
+@pytest.mark.slow
+def test_no_layer_of_autohr_is_left_to_3d_kernels(translated: tuple[Path, Exported]) -> None:
+    assert solid_layers(onnx.load(translated[1].path)) == 0
+    shipped = onnx.load(Path(autohr.__file__).parent / "weights" / "autohr.onnx")
+    assert solid_layers(shipped) == 0, "write it anew: autohr export autohr autohr.onnx"
+
+
+def test_a_model_with_graphs_inside_stays_as_it_is() -> None:
+    """A branch reads its tensors by name, which none has in another layout."""
+    net = Layers()
+    x = net.conv("x", 3, 8, 1, 3, 3)
+    branch = onnx.helper.make_graph(
+        [onnx.helper.make_node("Neg", [x], ["y"])], "branch", [], [onnx.helper.make_empty_tensor_value_info("y")]
+    )
+    before = net.model(net.add("If", net.constant(True), then_branch=branch, else_branch=branch))
+    assert in_frames(onnx.ModelProto.FromString(before.SerializeToString())) == before
 
 
 # -- the command

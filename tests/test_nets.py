@@ -14,7 +14,7 @@ from autohr.errors import UnknownName
 from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets._genotype import GENOTYPES, N_BLOCKS, Edge, Genotype
 from autohr.lab.nets._inference import fold
-from autohr.lab.nets._inputs import INPUTS, prepare_input
+from autohr.lab.nets._inputs import INPUTS, _difference_of_all_frames, difference, prepare_input
 from autohr.lab.nets._rates import SPREAD_BPM
 from autohr.lab.nets._tdc import TemporalDifferenceConv3d
 from autohr.lab.nets.autohr import AutoHR, AutoHRConfig, SearchedCell
@@ -278,6 +278,13 @@ def test_difference_ignores_brightness_and_still_pictures() -> None:
     still = prepare_input(torch.full((1, 3, 8, 16, 16), 0.4), "difference", torch.float32)
     assert not bool(still.any())
     assert float(prepare_input(clips(1, 8, 16, 16).round(), "difference", torch.float32).abs().max()) <= 4.0
+
+
+def test_difference_is_exported_as_it_is_trained() -> None:
+    fade = clips(2, 9, 16, 16) * torch.linspace(0.1, 1, 9)[None, None, :, None, None]
+    still = torch.full((1, 3, 8, 16, 16), 0.4)
+    for clip in (clips(3, 4, 17, 16), fade, torch.cat([still, still.round()])):
+        assert torch.allclose(_difference_of_all_frames(clip), difference(clip), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", INPUTS)

@@ -4,7 +4,8 @@
     output     bvp (B, T), or of a net of rates hr_bpm (B,)
     metadata["autohr"]   JSON text (``weights.header``): the header of the weights, what goes in and what comes out
 
-Every size but the 3 is free: T from 4 up, H and W from 16 up. The net is the folded one of ``inference.py``.
+Every size but the 3 is free: T from 4 up, H and W from 16 up. The net is the folded one of ``_inference.py``, its 3D
+layers written as 2D ones (``_frames.py``).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from autohr.files import replacing
 from autohr.frontend import Crop
 from autohr.lab.nets import NETS
 from autohr.lab.nets._checkpoint import load_net
+from autohr.lab.nets._frames import in_frames
 from autohr.lab.nets._inference import fold
 from autohr.lab.nets._inputs import LEAST_FRAMES, LEAST_PX
 from autohr.lab.nets._rates import SPREAD_BPM
@@ -187,7 +189,7 @@ def _translate(net: nn.Module, kind: str) -> onnx.ModelProto:
             verbose=False,
         )
     assert written is not None
-    model: onnx.ModelProto = written.model_proto
+    model = in_frames(written.model_proto)
     # Where in which file of this machine a node comes from is nobody's business.
     graph = model.graph
     for holder in (graph, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
@@ -218,7 +220,8 @@ def _mean(x: Tensor, axes: list[int], keepdim: bool = False, *, dtype: torch.dty
     onnxruntime adds up all numbers of a clip in a row, in float32, and was off by 6e-4 of the shipped network's wave
     where torch is off by 3e-6.
     """
-    for axis in axes:
+    # The last axis first, whose numbers stand side by side in memory: 5.1 ms against 1.4 for 300 frames of 64x64.
+    for axis in sorted(axes, reverse=True):
         x = x.sum(axis, keepdim=True, dtype=dtype) / x.shape[axis]
     return x if keepdim else x.squeeze(axes)
 
@@ -226,7 +229,8 @@ def _mean(x: Tensor, axes: list[int], keepdim: bool = False, *, dtype: torch.dty
 def _var(x: Tensor, axes: list[int], unbiased: bool = True, keepdim: bool = False) -> Tensor:
     """Return ``Tensor.var``, computed by ``_mean`` for the same reason."""
     n_values = math.prod(x.shape[axis] for axis in axes)
-    return _mean((x - _mean(x, axes, True)) ** 2, axes, keepdim) * (n_values / (n_values - unbiased))
+    away = x - _mean(x, axes, True)
+    return _mean(away * away, axes, keepdim) * (n_values / (n_values - unbiased))
 
 
 _OTHERWISE: dict[torch._ops.OperatorBase, Callable[..., Tensor]] = {
