@@ -43,7 +43,8 @@ def live(
 ) -> None:
     """Show the pulse of the person in front of the camera. Ctrl-C ends it and prints the summary.
 
-    The first number comes after 4 s, a reliable one after 8 s at the earliest, then one each second.
+    The first number comes after 4 s, a reliable one after 8 s at the earliest, then a new one every two seconds
+    (each second with a formula).
     """
     outputs = OutputPaths.check(json_out, csv_out)
     source = live_source(camera)
