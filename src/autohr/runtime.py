@@ -50,7 +50,7 @@ MIN_PART_PX = 16
 DEFAULT_FPS = 30.0
 """Frames per second that weights were trained at if their header does not say."""
 
-MAX_THREADS = 2
+MAX_THREADS = 1
 """Largest number of threads for one network where OMP_NUM_THREADS does not ask for more. The shipped network is small:
 a third thread would wait more than it works, and decoding and face tracking need a core too."""
 
