@@ -139,6 +139,21 @@ def test_a_drawn_face_is_found_where_it_is_at_any_resolution() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [60, 180, 250])
+def test_a_face_is_found_again_near_its_box_as_in_the_whole_frame(size: int) -> None:
+    detector = FaceDetector()
+    noise = np.random.default_rng(size).normal(0, 4, (480, 640, 3))
+    frame = np.clip(drawn_face(640, 480, 350, 220, size) + noise, 0, 255).astype(np.uint8)
+    (face,) = detector.detect(frame)
+    for shift in (-0.05, 0.0, 0.05):
+        (again,) = detector.detect_near(frame, face.box_xywh * (1, 1, 1 + shift, 1 - shift) + shift * size)
+        np.testing.assert_array_equal(again.box_xywh, face.box_xywh)
+        np.testing.assert_array_equal(again.landmarks, face.landmarks)
+    for elsewhere in ((20.0, 400.0), (-300.0, -300.0), (900.0, 100.0)):
+        assert detector.detect_near(frame, np.array([*elsewhere, 40.0, 50.0])) == []
+
+
+@pytest.mark.slow
 def test_there_is_no_face_where_there_is_none() -> None:
     detector = FaceDetector()
     for frame in (

@@ -10,10 +10,12 @@ from autohr.types import Float, Frame
 from autohr.video.regions import (
     PATCH_PX,
     REGIONS,
+    FacePicture,
     SkinReader,
     background_colour,
     cells_of,
     face_patch,
+    n_halvings,
     skin_of_cells,
 )
 
@@ -33,7 +35,7 @@ def face(width: int = 320, height: int = 240, box: tuple[float, float, float, fl
 
 def read(frame: Frame, box: Float, landmarks: bool = True) -> tuple[Float, Float]:
     points = box[:2] + LANDMARKS * box[2:] if landmarks else None
-    colours = SkinReader().read(frame, box, points, 0.0)
+    colours = SkinReader().read(face_patch(frame, box), box, points, 0.0)
     return colours.rgb, colours.traces
 
 
@@ -110,13 +112,32 @@ def test_the_mask_follows_slowly() -> None:
     half = face()
     half[:, 155:] = (40, 160, 40)
     for k in range(30):
-        reader.read(face(), box, points, k / 30)
-    before = reader.read(face(), box, points, 1.0).rgb
-    just_after = reader.read(half, box, points, 1.0 + 1 / 30).rgb
+        reader.read(face_patch(face(), box), box, points, k / 30)
+    before = reader.read(face_patch(face(), box), box, points, 1.0).rgb
+    just_after = reader.read(face_patch(half, box), box, points, 1.0 + 1 / 30).rgb
     assert np.abs(just_after - before).max() > 20  # the mask still trusts the covered side
     for k in range(300):
-        late = reader.read(half, box, points, 1.1 + k / 30).rgb
+        late = reader.read(face_patch(half, box), box, points, 1.1 + k / 30).rgb
     np.testing.assert_allclose(late, SKIN, atol=6)
+
+
+def test_a_followed_face_is_halved_alike_until_its_size_changes_much() -> None:
+    box = np.array([0.0, 0.0, 100.0, 100.0])
+    assert [n_halvings(box * size, 64) for size in (0.5, 1.2, 1.3, 2.4, 2.5)] == [0, 0, 1, 1, 2]
+    assert [n_halvings(box * size, 64, last=1) for size in (1.0, 1.1, 2.6, 2.8)] == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("halvings", [0, 1, 2])
+def test_a_reduced_picture_gives_the_patch_of_the_whole_one(halvings: int) -> None:
+    """A smooth picture looks the same however it is reduced, at the border and beyond it too."""
+    y, x = np.mgrid[:240, :320]
+    frame = np.stack([x * 0.7, y, 120 + 60 * np.sin(x / 40)], axis=-1).astype(np.uint8)
+    for box in (np.array([110.3, 60.7, 90, 110]), np.array([-20.0, -30, 100, 120]), np.array([250.0, 150, 100, 120])):
+        picture = FacePicture(frame, box, halvings, margin=0.1)
+        for size_px, margin in ((64, 0.0), (80, 0.1)):
+            exact = FacePicture(frame, box, 0, margin=0.1).patch(size_px, margin)
+            assert np.abs(picture.patch(size_px, margin) - exact).max() < 2.5
+    assert FacePicture(frame[:32, :32], np.array([5.0, 5, 500, 500]), 5, 0.1).patch().shape == (64, 64, 3)
 
 
 def test_cells_are_the_means_of_a_raster_row_by_row() -> None:

@@ -153,7 +153,7 @@ def test_detections_do_not_show_in_the_box_of_a_still_face() -> None:
     """The detector scatters by 2.5 %; a step at each detection would be a 60 bpm signal."""
     world = World()
     world.at, world.scatter_px = {1: (160.0, 120.0)}, 2.0
-    tracker = FaceTracker(detector=world)
+    tracker = FaceTracker(detector=world, max_faces=2)  # detects every second, however still the face
     boxes, detected, n_calls = [], [], 0
     for _, (face,) in play(tracker, world, clock(12.0, 30.0)):
         boxes.append(face.box_xywh)
@@ -167,6 +167,99 @@ def test_detections_do_not_show_in_the_box_of_a_still_face() -> None:
     # A detection may change where the box is going, never where it is: no instant stands out.
     assert steps[at[1:]].mean() < 1.5 * steps[~at[1:]].mean()
     assert kinks.max() < 0.02
+
+
+# -- the pace of detections
+
+
+class NearWorld(World):
+    """A world whose detector finds a face again in its surroundings."""
+
+    def __init__(self) -> None:
+        super().__init__(width=480)
+        self.n_near = 0
+        self.unseen_near = 0
+
+    def detect_near(self, frame: Frame, box_xywh: Float) -> list[Detection]:
+        self.n_near += 1
+        near = {seed for seed, at in self.at.items() if np.abs(box_xywh[:2] + box_xywh[2:] / 2 - at).max() < 120}
+        return [self.face(seed) for seed in near - {self.unseen_near}]
+
+
+def searches(
+    world: World, tracker: FaceTracker, times: NDArray[np.float64], move: Callable[[float], None] | None = None
+) -> list[float]:
+    """Return the times at which the tracker asked the detector."""
+    asked, n_calls = [], 0
+    for t_s, _ in play(tracker, world, times, move):
+        now = world.n_calls + getattr(world, "n_near", 0)
+        if now > n_calls:
+            asked.append(round(t_s, 3))
+        n_calls = now
+    return asked
+
+
+def test_a_face_that_keeps_still_is_detected_more_rarely() -> None:
+    world = World()
+    world.at = {1: (160.0, 120.0)}
+    assert searches(world, FaceTracker(detector=world), clock(14.0, 10.0)) == [0, 1, 2, 3, 5, 9, 13]
+    assert searches(world, FaceTracker(detector=world, max_faces=2), clock(6.0, 10.0)) == [0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("change", ["place", "size", "roll", "detections"])
+def test_a_face_that_moves_is_detected_as_often_as_before(change: str) -> None:
+    world = World()
+    world.at = {1: (160.0, 120.0)}
+
+    def move(t_s: float) -> None:
+        late = np.clip(t_s - 10.0, 0.0, 1.0)
+        if change == "place":
+            world.at = {1: (160.0 + 15 * late, 120.0)}
+        elif change == "size":
+            world.size = {1: (80.0 + round(6 * late), 100.0 + round(8 * late))}
+        elif change == "roll":
+            world.roll = {1: 0.2 * late}
+        else:
+            world.scatter_px = 20.0
+
+    asked = searches(world, FaceTracker(detector=world), clock(13.0, 10.0), move)
+    if change == "detections":
+        assert np.diff(asked).max() == pytest.approx(1.0)
+    else:
+        assert asked[:6] == [0, 1, 2, 3, 5, 9]
+        assert 10.0 < asked[6] < 11.01 and np.diff(asked[6:]).max() < 2.01
+
+
+def test_a_single_face_is_searched_in_its_surroundings_and_the_whole_frame_now_and_then() -> None:
+    world = NearWorld()
+
+    def move(t_s: float) -> None:
+        world.at = {1: (200 + 40 * np.sin(2 * np.pi * 0.2 * t_s), 120.0)}
+
+    found = [found[0] for _, found in play(FaceTracker(detector=world), world, clock(12.0, 10.0), move)]
+    assert all(face.seen and face.id == 0 for face in found)
+    assert world.n_calls == 4 and world.n_near == 9  # the whole frame at 0, 4, 8 and 12 s
+
+
+def test_a_face_that_is_not_found_in_its_surroundings_is_searched_in_the_whole_frame_at_once() -> None:
+    world = NearWorld()
+    world.at, world.unseen_near = {1: (100.0, 120.0)}, 1
+    assert searches(world, FaceTracker(detector=world), clock(3.0, 10.0)) == [0, 1, 2, 3]
+    assert (world.n_calls, world.n_near) == (4, 3)
+
+
+@pytest.mark.parametrize("max_faces", [1, 2])
+def test_somebody_who_walks_in_is_found_in_time(max_faces: int) -> None:
+    """A second face within a second where two are followed; where one is, a much larger one within four."""
+    world = NearWorld()
+    world.size = {2: (124.0, 150.0)}
+
+    def move(t_s: float) -> None:
+        world.at = {1: (100.0, 120.0)} | ({2: (380.0, 120.0)} if t_s > 9.2 else {})
+
+    tracker = FaceTracker(detector=world, max_faces=max_faces)
+    seen = [t_s for t_s, found in play(tracker, world, clock(14.0, 10.0), move) for face in found if face.id == 1]
+    assert min(seen) <= 9.3 + (4.3 if max_faces == 1 else 1.0)
 
 
 def test_the_box_does_not_depend_on_the_frame_rate() -> None:

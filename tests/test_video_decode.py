@@ -153,10 +153,10 @@ def test_reading_is_lazy_and_memory_flat(tmp_path: Path, monkeypatch: pytest.Mon
     n_converted = 0
     convert = ToRgb.__call__
 
-    def counted(self: ToRgb, frame: av.VideoFrame) -> Frame:
+    def counted(self: ToRgb, *given: Any) -> Frame:
         nonlocal n_converted
         n_converted += 1
-        return convert(self, frame)
+        return convert(self, *given)
 
     monkeypatch.setattr(ToRgb, "__call__", counted)
     with open_video(tmp_path / "a.mp4") as video:
@@ -684,6 +684,30 @@ def test_colour_follows_tags_and_the_stated_convention(
     with open_video(tmp_path / "a.avi") as video:
         got = next(video).rgb
     assert np.abs(got.reshape(-1, 3) - np.array(wanted)).max() <= (1.6 if full else 0.6)
+
+
+@pytest.mark.parametrize("space", [1, 5, 6, 9])  # BT.709, BT.601 of two kinds, BT.2020
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(("width", "height"), [(96, 64), (98, 66), (97, 65)])
+def test_colours_of_half_the_resolution_follow_the_equations(space: int, full: bool, width: int, height: int) -> None:
+    frame = av.VideoFrame(width, height, "yuv420p")
+    frame.colorspace, frame.color_range = space, 2 if full else 1
+    rng = np.random.default_rng(space)
+    planes = [rng.integers(80, 160, (plane.height, plane.line_size), np.uint8) for plane in frame.planes]
+    for array in planes[1:]:
+        array[:, : array.shape[1] // 4], array[:, array.shape[1] // 4 :] = 100, 150  # an edge, else even
+    for plane, array in zip(frame.planes, planes, strict=True):
+        plane.update(array.tobytes())
+    red, blue = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}.get(space, (0.299, 0.114))
+    y = planes[0][:height, :width].astype(float) if full else (planes[0][:height, :width] - 16.0) * 255 / 219
+    u, v = (
+        (plane.repeat(2, 0).repeat(2, 1)[:height, :width] - 128.0) * (1 if full else 255 / 224) for plane in planes[1:]
+    )
+    r, b = y + 2 * (1 - red) * v, y + 2 * (1 - blue) * u
+    wanted = np.stack([r, (y - red * r - blue * b) / (1 - red - blue), b], axis=-1)
+    off = np.abs(ToRgb()(frame) - np.clip(wanted, 0, 255))
+    edge = planes[1].shape[1] // 4 * 2
+    assert np.delete(off, slice(edge - 3, edge + 3), axis=1).max() < 1.0
 
 
 def test_alpha_is_dropped(tmp_path: Path) -> None:

@@ -9,18 +9,23 @@ The meter and the laboratory's ``prepare`` both read faces here, so that a net i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
 
 from autohr.types import Float, Frame
 from autohr.video.detector import Detects
-from autohr.video.regions import UNSEEN, SkinReader, background_colour, face_patch, grown, scaled
+from autohr.video.regions import PATCH_PX, UNSEEN, FacePicture, SkinReader, background_colour, grown, n_halvings, scaled
 from autohr.video.tracker import FaceTracker, TrackedFace
 
 BRIDGE_S = 1.0
 """Longest time for which a lost face, or missing frames, are filled by interpolation."""
+
+READ_MARGIN = 0.1
+"""Margin of the picture that colours are read from: that of the shipped net's crops, which are cut from it too. Always
+the same, so that colours do not depend on the crops that are wanted."""
 
 Box = Literal["tracked", "first"]
 
@@ -57,8 +62,21 @@ class CropConfig:
         >>> CropConfig(size_px=64).cut(frame, np.array([50.0, 25.0, 60.0, 70.0])).shape
         (64, 64, 3)
         """
-        margin = self.margin if self.box == "tracked" else 0.0
-        return np.rint(face_patch(frame, box_xywh, self.size_px, margin)).astype(np.uint8)
+        return self.cut_from(FacePicture(frame, box_xywh, n_halvings(box_xywh, self.density_px), self.cut_margin))
+
+    def cut_from(self, picture: FacePicture) -> Frame:
+        """Return the crop (size_px, size_px, 3) of a face from its reduced picture."""
+        return np.rint(picture.patch(self.size_px, self.cut_margin)).astype(np.uint8)
+
+    @property
+    def cut_margin(self) -> float:
+        """Margin by which a box that ``FaceReader`` gives is still to be grown."""
+        return self.margin if self.box == "tracked" else 0.0
+
+    @property
+    def density_px(self) -> float:
+        """Pixels of the crop across the box itself, without its margin."""
+        return self.size_px / (1 + 2 * self.cut_margin)
 
 
 PAPER_CROP = CropConfig(box="first", margin=0.25)
@@ -117,6 +135,18 @@ class FaceRow:
     """(S, S, 3) the stored crop; None where none is wanted, or a followed box shows no face."""
 
 
+@dataclass
+class _State:
+    """Memory of one face from frame to frame."""
+
+    skin: SkinReader = field(default_factory=SkinReader)
+    seen_s: float = -math.inf
+    """Time at which the face was last seen."""
+    halvings: int | None = None
+    """As in ``n_halvings``, for the colours, and below for crops of another fineness."""
+    crop_halvings: int | None = None
+
+
 class FaceReader:
     """Follows the faces of a video and reads them, frame by frame.
 
@@ -129,11 +159,12 @@ class FaceReader:
     ) -> None:
         self.crop = crop
         self.with_crops = with_crops
+        # A crop about as fine as the patch that colours are read from is cut from the same reduced picture.
+        self._shares = crop.density_px <= 1.1 * PATCH_PX and crop.cut_margin <= READ_MARGIN
         self.faces: list[TrackedFace] = []
         """The faces of the last frame."""
         self._tracker = FaceTracker(max_faces=max_faces, box=crop.box, bridge_s=BRIDGE_S, detector=detector)
-        self._readers: dict[int, SkinReader] = {}
-        self._seen_s: dict[int, float] = {}
+        self._states: dict[int, _State] = {}
 
     @property
     def n_cuts(self) -> int:
@@ -146,27 +177,34 @@ class FaceReader:
         Raises ValueError for another kind of frame, or a ``t_s`` that is not finite or before the last one.
         """
         self.faces = self._tracker.update(frame, t_s)
+        frame = np.ascontiguousarray(frame)  # after the tracker has refused what is no frame
         if self.crop.box == "first":
             enlarged = [grown(face.box_xywh, self.crop.margin, frame) for face in self.faces]
             self.faces = [replace(face, box_xywh=box) for face, box in zip(self.faces, enlarged, strict=True)]
         # The skin mask of before a longer gap belongs to another light and another pose.
-        for face_id in [face_id for face_id, seen_s in self._seen_s.items() if t_s - seen_s > BRIDGE_S]:
-            del self._seen_s[face_id], self._readers[face_id]
+        for face_id in [face_id for face_id, state in self._states.items() if t_s - state.seen_s > BRIDGE_S]:
+            del self._states[face_id]
         if not self.faces:
             return []
         background_rgb = background_colour(frame, [face.box_xywh for face in self.faces])
         rows = []
         for face in self.faces:
-            colours = UNSEEN
-            if face.seen:
-                self._seen_s[face.id] = t_s
-                reader = self._readers.setdefault(face.id, SkinReader())
-                colours = reader.read(frame, face.box_xywh, face.landmarks, t_s)
-            elif face.id not in self._readers:
+            if not face.seen and face.id not in self._states:
                 continue
+            state = self._states.setdefault(face.id, _State())
             # A box that never moves shows something in every frame; a followed one is a guess where no face is seen.
             shows = self.with_crops and (face.seen or self.crop.box == "first")
-            crop = self.crop.cut(frame, face.box_xywh) if shows else None
+            colours, crop = UNSEEN, None
+            if face.seen:
+                state.seen_s = t_s
+                state.halvings = n_halvings(face.box_xywh, PATCH_PX, state.halvings)
+                picture = FacePicture(frame, face.box_xywh, state.halvings, READ_MARGIN)
+                colours = state.skin.read(picture.patch(), face.box_xywh, face.landmarks, t_s)
+                if shows and self._shares:
+                    crop = self.crop.cut_from(picture)
+            if shows and crop is None:
+                state.crop_halvings = n_halvings(face.box_xywh, self.crop.density_px, state.crop_halvings)
+                crop = self.crop.cut_from(FacePicture(frame, face.box_xywh, state.crop_halvings, self.crop.cut_margin))
             row = FaceRow(
                 face.id, t_s, colours.rgb, colours.traces, background_rgb, face.box_xywh, face.seen, whole, crop
             )

@@ -863,12 +863,12 @@ class _FileSource(_Source):
             return raw
         if frame.color_trc in _HDR_CURVES:
             self._note_once(f"The video is HDR ({_HDR_CURVES[frame.color_trc]}); its transfer curve is not undone.")
-        turn_deg = self._to_rgb.orientation(frame).turn_deg
-        if turn_deg >= MIN_ODD_TURN_DEG:
+        orientation = self._to_rgb.orientation(frame)
+        if orientation.turn_deg >= MIN_ODD_TURN_DEG:
             self._note_once(
-                f"The file asks for a turn by {turn_deg:.0f} degrees more than was done: only quarters are."
+                f"The file asks for a turn by {orientation.turn_deg:.0f} degrees more than was done: only quarters are."
             )
-        raw.rgb, raw.size = functools.partial(self._to_rgb, frame), self._to_rgb.upright_size(frame)
+        raw.rgb, raw.size = functools.partial(self._to_rgb, frame, orientation), orientation.upright_size(frame)
         raw.whole = frame.pict_type in (PictureType.I, PictureType.SI, PictureType.NONE)
         return raw
 
@@ -970,7 +970,9 @@ class _FolderSource(_Source):
             if frame is None:
                 yield _RawFrame(None)
             else:
-                yield _RawFrame(functools.partial(self._to_rgb, frame), size=self._to_rgb.upright_size(frame))
+                orientation = self._to_rgb.orientation(frame)
+                rgb = functools.partial(self._to_rgb, frame, orientation)
+                yield _RawFrame(rgb, size=orientation.upright_size(frame))
 
     def close(self) -> None:
         self._pictures = []

@@ -20,12 +20,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autohr.types import Float, Frame
-from autohr.video.detector import Detection, Detects, FaceDetector, check_frame
+from autohr.video.detector import Detection, Detects, DetectsNear, FaceDetector, check_frame
 
 Grey = NDArray[np.uint8]
 
 RETRY_EVERY_S = 0.2
 """Time between detections while a face is missing or doubted; chosen by us to cost a tenth of a core."""
+MAX_PATIENCE = 4
+"""Largest time between two detections of a face that keeps still, and between two searches of the whole frame while one
+face is followed well, as a multiple of ``detect_every_s``. A larger face that walks in is found within it."""
+STEADY_AFTER = 4
+"""Detections after which the mean box is good enough for fewer of them: half the scatter of one."""
+STILL = np.array([0.08, 0.08, 0.03, 0.03, 0.06])
+"""Largest motion since the last detection of a face that keeps still: place in face sizes, log width, log height, roll
+in radians. A seated person who watches moves by 0.01 to 0.05 in a second, one who talks by 0.1 to 0.5."""
+STILL_CORRELATION = 0.9
+"""Lowest correlation of that face with its appearance at the last detection. On faces that keep still it stays above
+0.93, on talking and turning heads it falls to 0.5 to 0.9."""
+AGREEMENT = 0.06
+"""Largest disagreement of a detection with the followed box and landmarks, in face sizes, that is scatter: 19 of 20
+detections of faces that keep still."""
 MEMORY_S = 30.0
 """Time for which a lost face is remembered: one that returns within it, near its last place, gets its old id."""
 START_SCORE = 0.99
@@ -41,6 +55,9 @@ FACE_PX = 80
 """Approximate size of a face (53 to 120 pixels) in the grey picture in which it is followed."""
 MARGIN = 0.35
 """Surroundings kept in that picture, in face sizes on each side: how far a face may move between two frames."""
+SLOW_PX = 1.5
+"""Motion from frame to frame, in pixels of that picture, below which the flow needs no pyramid: half a face a second at
+30 frames per second."""
 MIN_CORRELATION = 0.6
 """Lowest correlation of a followed face with its appearance at the last detection; below it the detector runs at once.
 Speaking and turning to half profile stay above, a hand or a wall in the face's place does not."""
@@ -105,6 +122,12 @@ class _Track:
         self.speed = np.zeros(5)
         self.t_seen = t_s
         self.seen, self.suspicious, self.n_confirmed = True, False, 1
+        self.detected_pose = self.pose.copy()
+        """(5,) ``pose`` at the last detection."""
+        self.least_alike = 1.0
+        """Least correlation with its appearance at the last detection since then."""
+        self.agreed = False
+        """True if the last detection disagreed by no more than scatter."""
         self.missed_since_s: float | None = None
         """Time of the first detection that did not find it again."""
 
@@ -123,6 +146,13 @@ class _Track:
     def landmarks(self) -> Float:
         """Smooth landmarks (5, 2)."""
         return self.smooth[:2] + self.size * rolled(self.pull[4:].reshape(5, 2), self.smooth[4])
+
+    @property
+    def is_still(self) -> bool:
+        """True if the face has hardly moved or changed since the last detection."""
+        moved = np.abs(self.pose - self.detected_pose)
+        moved[:2] /= self.size
+        return self.least_alike >= STILL_CORRELATION and bool((moved <= STILL).all())
 
     def raw_pose(self) -> Float:
         """Return the pose (5,) by flow and detections together, before the low-pass."""
@@ -153,6 +183,8 @@ class _View:
     grey: Grey = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
     points: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 1, 2), np.float32))
     n_seeded: int = 0
+    is_slow: bool = False
+    """True if the points moved by less than ``SLOW_PX`` to the last frame."""
 
 
 class FaceTracker:
@@ -160,6 +192,9 @@ class FaceTracker:
 
     - Faces are detected every ``detect_every_s`` (of video time) and followed by optical flow in between; detections
       pull the box back to the face slowly, without a step.
+    - With ``max_faces`` 1, a face that keeps still is detected more rarely, and one that is followed well is searched
+      in its surroundings; the whole frame is searched every ``MAX_PATIENCE`` times ``detect_every_s``, and at once
+      where the face is not found. With more, a newcomer is found within ``detect_every_s``.
     - A face that is lost is reported with ``seen=False`` at its last place for ``bridge_s``, then no more. A face that
       the flow still follows but the detector no longer finds is reported as seen for at most ``bridge_s`` after the
       first detection that missed it, and only while it looks as it did; then it is dropped at once.
@@ -213,6 +248,10 @@ class FaceTracker:
         self._next_id = 0
         self._t_s: float | None = None
         self._t_detected: float | None = None
+        self._t_searched: float | None = None
+        """Time of the last search of the whole frame."""
+        self._patience = 1
+        """Time between detections now, in ``detect_every_s``."""
         self._frame_shape: tuple[int, ...] | None = None
         self._scene: NDArray[np.float32] | None = None
         self._usual_correlation: float | None = None
@@ -226,6 +265,7 @@ class FaceTracker:
             The frame is of another kind, or t_s is not finite or before the last one.
         """
         check_frame(frame)
+        frame = np.ascontiguousarray(frame)
         if not math.isfinite(t_s):
             raise ValueError(f"t_s={t_s} must be a finite time in seconds.")
         if self._t_s is not None and t_s < self._t_s:
@@ -279,15 +319,24 @@ class FaceTracker:
         self._usual_correlation = alike if usual is None else usual + 0.1 * (alike - usual)
         return False
 
-    def _is_detection_due(self, t_s: float) -> bool:
-        if self._t_detected is None:
-            return True
-        calm = (
+    def _is_calm(self) -> bool:
+        """Return True while faces are followed and none is missed or doubted, nor a new one waiting to be confirmed."""
+        return (
             bool(self._tracks)
             and not self._candidates
             and all(track.seen and track.missed_since_s is None and not track.suspicious for track in self._tracks)
         )
-        wait_s = self.detect_every_s if calm else min(RETRY_EVERY_S, self.detect_every_s)
+
+    def _is_detection_due(self, t_s: float) -> bool:
+        if self._t_detected is None:
+            return True
+        if not self._is_calm():
+            self._patience = 1
+            wait_s = min(RETRY_EVERY_S, self.detect_every_s)
+        else:
+            if self._patience > 1 and not self._tracks[0].is_still:
+                self._patience = 1
+            wait_s = self._patience * self.detect_every_s
         return t_s - self._t_detected >= wait_s - 1e-6
 
     def _drop_lost(self, t_s: float) -> None:
@@ -311,14 +360,13 @@ class FaceTracker:
         if view is None or len(view.points) == 0:
             return False
         grey = grey_view(frame, view)
-        moved = follow_points(view.grey, grey, view.points)
+        moved = follow_points(view.grey, grey, view.points, is_slow=view.is_slow)
         if moved is None:
             return False
-        turn, shift, points = moved
+        turn, shift, points, view.is_slow = moved
         view.grey, view.points = grey, points
 
-        x, y = (track.pose[:2] - view.corner) * view.scale
-        centre = turn * complex(x, y) + shift
+        centre = turn * complex(*((track.pose[:2] - view.corner) * view.scale)) + shift
         track.pose[:2] = np.array([centre.real, centre.imag]) / view.scale + view.corner
         track.pose[2:4] += math.log(abs(turn))
         track.pose[4] += math.atan2(turn.imag, turn.real)
@@ -326,22 +374,22 @@ class FaceTracker:
         pose = track.raw_pose()
         if not (0 <= pose[0] < frame.shape[1] and 0 <= pose[1] < frame.shape[0]):
             return False
-        moved_far = float(np.abs(pose[:2] - view.centre).max()) > 0.12 * view.size
+        moved_far = max(abs(pose[0] - view.centre[0]), abs(pose[1] - view.centre[1])) > 0.12 * view.size
         if moved_far or not 0.88 < pose_size(pose) / view.size < 1.14:
             make_view(track, frame, keep_points=True)
         assert track.view is not None
         if len(track.view.points) < track.view.n_seeded // 2:
             seed_points(track, track.view)
         if track.appearance is not None:
-            track.suspicious = correlation(track.appearance, appearance(track, track.view)) < MIN_CORRELATION
+            alike = correlation(track.appearance, appearance(track, track.view))
+            track.least_alike = min(track.least_alike, alike)
+            track.suspicious = alike < MIN_CORRELATION
         # Missed by the detector and no longer like itself: this is something else in the face's place.
         return not (track.suspicious and track.missed_since_s is not None)
 
     def _detect(self, frame: Frame, t_s: float) -> None:
-        if self._detector is None:
-            self._detector = FaceDetector()
-        found = list(self._detector.detect(frame))
-        pairs = match(self._tracks, found, t_s)
+        found, pairs = self._search(frame, t_s)
+        was_still = all(track.is_still for track in self._tracks)
         for track in self._tracks:
             if track.id in pairs:
                 self._confirm(track, found[pairs[track.id]], frame, t_s)
@@ -367,6 +415,28 @@ class FaceTracker:
                 self._candidates.append((t_s, face))
         if len(self._tracks) >= self.max_faces and not any(self._is_larger(face) for _, face in self._candidates):
             self._candidates = []
+
+        if self.max_faces == 1:
+            steady = [track.n_confirmed >= STEADY_AFTER and track.agreed and was_still for track in paired]
+            self._patience = min(2 * self._patience, MAX_PATIENCE) if any(steady) else 1
+
+    def _search(self, frame: Frame, t_s: float) -> tuple[list[Detection], dict[int, int]]:
+        """Return the faces found, and which of them is which track's (``match``).
+
+        A single face that is followed well is first searched in its surroundings.
+        """
+        if self._detector is None:
+            self._detector = FaceDetector()
+        since_s = math.inf if self._t_searched is None else t_s - self._t_searched
+        is_recent = since_s < MAX_PATIENCE * self.detect_every_s - 1e-6
+        if self.max_faces == 1 and is_recent and self._is_calm() and isinstance(self._detector, DetectsNear):
+            found = list(self._detector.detect_near(frame, self._tracks[0].box_xywh))
+            pairs = match(self._tracks, found, t_s)
+            if pairs:
+                return found, pairs
+        self._t_searched = t_s
+        found = list(self._detector.detect(frame))
+        return found, match(self._tracks, found, t_s)
 
     def _is_larger(self, face: Detection) -> bool:
         """Return True for a face so much wider than the smallest followed one that it takes its place."""
@@ -412,11 +482,13 @@ class FaceTracker:
             [(at[:2] - pose[:2]) / pose_size(pose), at[2:4] - pose[2:4], landmark_shape(face, pose[4])]
         )
         error = goal - track.pull_goal
+        track.agreed = bool((np.abs(error) <= AGREEMENT).all())
         gain = np.maximum(1 / track.n_confirmed, MIN_GAIN)
         for part in (slice(0, 4), slice(4, 14)):
             if (np.abs(error[part]) > SLIP_LIMIT[part]).any():
                 gain[part] = np.maximum(gain[part], 0.7)  # still no step, as the pull takes its time
         track.pull_goal = track.pull_goal + gain * error
+        track.detected_pose, track.least_alike = track.pose.copy(), 1.0
         refresh_view(track, frame)
 
 
@@ -452,7 +524,7 @@ def box_pose(box_xywh: Float) -> Float:
 
 def pose_size(pose: Float) -> float:
     """Return the root of the area of a pose's box, in pixels."""
-    return float(np.exp((pose[2] + pose[3]) / 2))
+    return math.exp((pose[2] + pose[3]) / 2)
 
 
 def rolled(points: Float, roll_rad: float) -> Float:
@@ -546,7 +618,7 @@ def grey_view(frame: Frame, view: _View) -> Grey:
     """Return the part of frame that view covers, grey and reduced."""
     x0, y0 = (int(v) for v in view.corner)
     width, height = view.shape
-    grey = cv2.cvtColor(np.ascontiguousarray(frame[y0 : y0 + height, x0 : x0 + width]), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(frame[y0 : y0 + height, x0 : x0 + width], cv2.COLOR_RGB2GRAY)
     if view.scale != 1:
         size = (round(width * view.scale), round(height * view.scale))
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if view.scale < 1 else cv2.INTER_LINEAR)
@@ -622,12 +694,14 @@ def seed_points(track: _Track, view: _View) -> None:
 
 
 def follow_points(
-    before: Grey, after: Grey, points: NDArray[np.float32]
-) -> tuple[complex, complex, NDArray[np.float32]] | None:
+    before: Grey, after: Grey, points: NDArray[np.float32], *, is_slow: bool
+) -> tuple[complex, complex, NDArray[np.float32], bool] | None:
     """Return the motion of points (N, 1, 2) between two grey pictures as z -> turn * z + shift, z = x + iy.
 
     Lucas-Kanade forth and back; points that do not return to their start, or that move unlike the rest (eyelids,
-    lips), are left out. None if too few points agree, or if a head cannot move so between two frames.
+    lips), are left out. After the motion, the points that are kept and True if they moved by less than ``SLOW_PX``:
+    what ``is_slow`` is for the next frame. None if too few points agree, or if a head cannot move so between two
+    frames.
     """
     mean_before, mean_after = cv2.mean(before)[0], cv2.mean(after)[0]
     if mean_after < 1:
@@ -636,31 +710,67 @@ def follow_points(
     if abs(mean_after - mean_before) > 0.02 * mean_before:
         # Lucas-Kanade takes brightness as constant; without this, a lamp switched on is read as motion.
         target = np.asarray(cv2.convertScaleAbs(after, alpha=mean_before / mean_after), dtype=np.uint8)
-    guess = np.zeros_like(points)
-    forth, ok_forth, _ = cv2.calcOpticalFlowPyrLK(before, target, points, guess, winSize=(13, 13), maxLevel=3)
-    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(target, before, forth, guess.copy(), winSize=(13, 13), maxLevel=3)
-    forth = np.asarray(forth, dtype=np.float32)
-    returned = np.abs(back - points).max(axis=2).ravel() < 0.7
-    good = (ok_forth.ravel() == 1) & (ok_back.ravel() == 1) & returned
+    if is_slow:
+        flow = _flow(before, target, points, max_level=0)
+        if flow is not None and flow[2] < SLOW_PX and len(flow[0]) > 0.7 * len(points):
+            return _common_motion(*flow)
+    flow = _flow(before, target, points, max_level=3)
+    return None if flow is None else _common_motion(*flow)
+
+
+def _flow(
+    before: Grey, after: Grey, points: NDArray[np.float32], max_level: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], float] | None:
+    """Return points (M, 2) before and after that flow forth and back, and their median motion; None if too few."""
+    forth, ok_forth, _ = cv2.calcOpticalFlowPyrLK(
+        before, after, points, np.zeros_like(points), winSize=(13, 13), maxLevel=max_level
+    )
+    steps = np.asarray(forth, dtype=np.float32)[:, 0] - points[:, 0]
+    step = np.partition(steps, len(steps) // 2, axis=0)[len(steps) // 2]
+    # Back from where the others came, for a fine level suffices there: a point that strayed does not return.
+    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(
+        after,
+        before,
+        forth,
+        forth - step,
+        winSize=(13, 13),
+        maxLevel=max_level // 2,
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )
+    missed = np.abs(np.asarray(back, dtype=np.float32) - points)
+    good = (
+        np.asarray(ok_forth == 1)[:, 0]
+        & np.asarray(ok_back == 1)[:, 0]
+        & (np.maximum(missed[:, 0, 0], missed[:, 0, 1]) < 0.7)
+    )
     if np.count_nonzero(good) < max(6, 0.4 * len(points)):
         return None
-    source = points[good, 0, 0].astype(np.float64) + 1j * points[good, 0, 1]
-    goal = forth[good, 0, 0].astype(np.float64) + 1j * forth[good, 0, 1]
+    return points[good, 0], forth[good, 0], math.hypot(*step)
 
+
+def _common_motion(
+    source_xy: NDArray[np.float32], goal_xy: NDArray[np.float32], step_px: float
+) -> tuple[complex, complex, NDArray[np.float32], bool] | None:
+    """Return the motion of most of the points (M, 2) as ``follow_points`` does."""
+    source, goal = (xy.astype(np.float64).view(np.complex128).ravel() for xy in (source_xy, goal_xy))
     step = goal - source
     turn, shift = 1 + 0j, complex(median(step.real), median(step.imag))
+    inlier = np.zeros(len(source), dtype=bool)
     for _ in range(3):
         off = np.abs(goal - turn * source - shift)
-        inlier = off <= max(3.0 * median(off), 0.3)
+        last, inlier = inlier, off <= max(3.0 * median(off), 0.3)
+        if np.array_equal(last, inlier):
+            break
         a, b = source[inlier], goal[inlier]
-        spread = a - a.mean()
-        turn = complex(np.vdot(spread, b - b.mean()) / max(float(np.vdot(spread, spread).real), 1e-9))
-        shift = complex(b.mean() - turn * a.mean())
+        mean_a, mean_b = complex(a.sum()) / len(a), complex(b.sum()) / len(b)
+        spread = a - mean_a
+        turn = complex(np.vdot(spread, b - mean_b) / max(float(np.vdot(spread, spread).real), 1e-9))
+        shift = mean_b - turn * mean_a
     if np.count_nonzero(inlier) < max(6, 0.5 * len(source)):
         return None
     if not (0.8 < abs(turn) < 1.25 and abs(math.atan2(turn.imag, turn.real)) < 0.35):
         return None
-    return turn, shift, forth[good][inlier]
+    return turn, shift, goal_xy[inlier][:, None], step_px < SLOW_PX
 
 
 def median(x: Float) -> float:
@@ -670,34 +780,47 @@ def median(x: Float) -> float:
 
 
 def appearance(track: _Track, view: _View) -> NDArray[np.float32]:
-    """Return the face (24, 24) in its view, upright, to be compared by ``correlation``."""
+    """Return the face in its view, upright, as 24 x 24 ``standardised`` values (576,)."""
     centre, sides, roll = track.pose_in_view(view)
-    width, height = sides / 24
-    cos, sin = math.cos(roll), math.sin(roll)
-    turn = np.array([[cos * width, -sin * height], [sin * width, cos * height]])
-    to_view = np.column_stack([turn, centre - turn @ [11.5, 11.5]])
+    (x, y), (width, height) = centre, sides / 24
+    xx, xy, yx, yy = math.cos(roll) * width, -math.sin(roll) * height, math.sin(roll) * width, math.cos(roll) * height
+    to_view = np.array([[xx, xy, x - 11.5 * (xx + xy)], [yx, yy, y - 11.5 * (yx + yy)]])
     upright = cv2.warpAffine(view.grey, to_view, (24, 24), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return np.asarray(upright, dtype=np.float32)
+    return standardised(np.asarray(upright, dtype=np.float32).ravel())
+
+
+def standardised(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return values (N,) less their mean and divided by their length, zeros if they do not vary."""
+    off = values - values.sum() / np.float32(values.size)
+    length = math.sqrt(float(off @ off))
+    return off / np.float32(length) if length > 1e-3 * math.sqrt(off.size) else np.zeros_like(off)
 
 
 def correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Return the correlation of two pictures of one size; 1 if neither shows anything."""
-    a, b = a - a.mean(), b - b.mean()
-    power = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
-    return float((a * b).sum()) / power if power > 1e-6 * a.size else 1.0
+    """Return the correlation of two ``standardised`` rows of values (N,); 1 if one of them does not vary."""
+    product = float(a @ b)
+    return product if product != 0.0 or (a.any() and b.any()) else 1.0
+
+
+# +16: sensor noise in the dark must not weigh as much as structure in the light.
+_LOG = np.log(np.arange(256, dtype=np.float32) + 16)
 
 
 def scene_sketch(frame: Frame) -> NDArray[np.float32] | None:
-    """Return a tiny picture (36, 48) of the frame's local contrasts, which light hardly changes; None if blank."""
+    """Return a tiny picture of the frame's local contrasts, which light hardly changes; None if blank.
+
+    It is ``SCENE_PX``, row by row (1728,), ``standardised``.
+    """
     # 4x4 samples a cell: sensor noise in a dark room averages out, and it takes a third of the time of all pixels.
     fine = (4 * SCENE_PX[0], 4 * SCENE_PX[1])
     if frame.shape[0] > fine[1] and frame.shape[1] > fine[0]:
         frame = np.asarray(cv2.resize(frame, fine, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
-    grey = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
-    tiny = np.asarray(cv2.resize(grey, SCENE_PX, interpolation=cv2.INTER_AREA), dtype=np.float32)
-    log = np.log(tiny + 16.0)  # +16: sensor noise in the dark must not weigh as much as structure in the light
-    sketch = np.asarray(log - cv2.GaussianBlur(log, (0, 0), 3.0), dtype=np.float32)
-    return sketch if float(sketch.std()) >= MIN_SCENE_CONTRAST else None
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    log = _LOG[cv2.resize(grey, SCENE_PX, interpolation=cv2.INTER_AREA)]
+    sketch = np.asarray(log - cv2.GaussianBlur(log, (0, 0), 3.0), dtype=np.float32).ravel()
+    # The blur takes the mean away: what is left of it is too small to matter for the contrast.
+    is_blank = math.sqrt(float(sketch @ sketch) / sketch.size) < MIN_SCENE_CONTRAST
+    return None if is_blank else standardised(sketch)
 
 
 def scene_correlation(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
@@ -708,6 +831,6 @@ def scene_correlation(before: NDArray[np.float32], after: NDArray[np.float32]) -
     straight = correlation(before, after)
     if straight > 0.9:
         return straight
-    height, width = before.shape
-    middle = before[height // 5 : height - height // 5, width // 5 : width - width // 5]
-    return float(cv2.matchTemplate(after, middle, cv2.TM_CCOEFF_NORMED).max())
+    width, height = SCENE_PX
+    middle = before.reshape(height, width)[height // 5 : height - height // 5, width // 5 : width - width // 5]
+    return float(cv2.matchTemplate(after.reshape(height, width), middle, cv2.TM_CCOEFF_NORMED).max())
