@@ -143,7 +143,7 @@ class _State:
     seen_s: float = -math.inf
     """Time at which the face was last seen."""
     halvings: int | None = None
-    """As in ``n_halvings``, for the colours, and below for crops of another fineness."""
+    """The last ``n_halvings`` for the colours; the other one is for crops of another fineness."""
     crop_halvings: int | None = None
 
 
@@ -186,7 +186,8 @@ class FaceReader:
             del self._states[face_id]
         if not self.faces:
             return []
-        background_rgb = background_colour(frame, [face.box_xywh for face in self.faces])
+        assert self._tracker.thin is not None
+        background_rgb = background_colour(self._tracker.thin, [face.box_xywh for face in self.faces])
         rows = []
         for face in self.faces:
             if not face.seen and face.id not in self._states:

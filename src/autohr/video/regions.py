@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -39,6 +39,10 @@ beat; fast enough for a turn of the head."""
 SKIN_SPREAD = 2.5
 """Width of the soft colour test, in robust standard deviations of the face's centre: wide enough for shadows on the
 same skin, narrower than hair. Chosen by us, not fitted."""
+
+MIN_THIN_PX = (144, 108)
+"""Smallest width and height to which a frame is thinned: nine pixels for each cell by which the tracker compares
+scenes, in which sensor noise in a dark room averages out."""
 
 CELL_SPREAD = 0.2
 """Width of the colour test for the cells of a crop, in logarithms of colour ratios. On the recordings that the
@@ -211,27 +215,45 @@ def scaled(picture: NDArray[Any], size_px: int) -> NDArray[np.float32]:
     return out
 
 
-def background_colour(frame: Frame, boxes_xywh: list[Float]) -> Float:
-    """Return the mean colour (3,) of every fourth pixel outside the heads and the bodies under them.
+class Thinned(NamedTuple):
+    """Every few pixels of a frame: enough for means of large parts of it, for a fraction of the memory to read."""
 
-    NaN when less than 3 % of the frame is left, as beside a face that fills the picture.
+    pixels: Frame
+    """(H // step, W // step, 3)."""
+    step: int
+
+
+def thinned(frame: Frame) -> Thinned:
+    """Return every fourth pixel of frame (H, W, 3) in both directions, of a small frame more of them.
+
+    Examples
+    --------
+    >>> thinned(np.zeros((480, 640, 3), np.uint8)).pixels.shape, thinned(np.zeros((240, 320, 3), np.uint8)).step
+    ((120, 160, 3), 2)
     """
-    step = 4
-    height, width = (side // step for side in frame.shape[:2])
-    if not height or not width:
-        return np.full(3, np.nan)
+    height, width = frame.shape[:2]
+    step = min(max(min(width // MIN_THIN_PX[0], height // MIN_THIN_PX[1]), 1), 4)
+    height, width = height // step, width // step
     # The nearest pixels of a size that divides the frame's: a fifth of the time of a strided copy.
     part = frame[: height * step, : width * step]
-    colours = cv2.resize(part, (width, height), interpolation=cv2.INTER_NEAREST)
-    outside = np.ones((height, width), np.uint8)
+    return Thinned(np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8), step)
+
+
+def background_colour(thin: Thinned, boxes_xywh: list[Float]) -> Float:
+    """Return the mean colour (3,) of a thinned frame outside the heads and the bodies under them.
+
+    NaN when less than 3 % of the frame is left, as beside a face that fills the picture. Boxes are (4,), in pixels of
+    the frame.
+    """
+    outside = np.ones(thin.pixels.shape[:2], np.uint8)
     for box in boxes_xywh:
-        x, y, w, h = (float(v) / step for v in box)
+        x, y, w, h = (float(v) / thin.step for v in box)
         left, right = int(max(0, x - 0.5 * w)), int(max(0, x + 1.5 * w))
         outside[int(max(0, y - 0.6 * h)) : int(max(0, y + 1.2 * h)), left:right] = 0
         outside[int(max(0, y + h)) :, int(max(0, x - 1.2 * w)) : int(max(0, x + 2.2 * w))] = 0
     if cv2.countNonZero(outside) < max(1, 0.03 * outside.size):
         return np.full(3, np.nan)
-    return np.array(cv2.mean(colours, outside)[:3])
+    return np.array(cv2.mean(thin.pixels, outside)[:3])
 
 
 def cells_of(frames: Frame, n_cells: int) -> Float:
