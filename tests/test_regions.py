@@ -10,11 +10,11 @@ from autohr.types import Float, Frame
 from autohr.video.regions import (
     PATCH_PX,
     REGIONS,
-    FacePicture,
     SkinReader,
     background_colour,
     cells_of,
     face_patch,
+    face_picture,
     n_halvings,
     skin_of_cells,
     thinned,
@@ -134,11 +134,18 @@ def test_a_reduced_picture_gives_the_patch_of_the_whole_one(halvings: int) -> No
     y, x = np.mgrid[:240, :320]
     frame = np.stack([x * 0.7, y, 120 + 60 * np.sin(x / 40)], axis=-1).astype(np.uint8)
     for box in (np.array([110.3, 60.7, 90, 110]), np.array([-20.0, -30, 100, 120]), np.array([250.0, 150, 100, 120])):
-        picture = FacePicture(frame, box, halvings, margin=0.1)
         for size_px, margin in ((64, 0.0), (80, 0.1)):
-            exact = FacePicture(frame, box, 0, margin=0.1).patch(size_px, margin)
-            assert np.abs(picture.patch(size_px, margin) - exact).max() < 2.5
-    assert FacePicture(frame[:32, :32], np.array([5.0, 5, 500, 500]), 5, 0.1).patch().shape == (64, 64, 3)
+            exact = face_picture(frame, box, 0, 0.1).patch(box, size_px, margin)
+            assert np.abs(face_picture(frame, box, halvings, 0.1).patch(box, size_px, margin) - exact).max() < 2.5
+
+
+def test_a_picture_serves_again_only_where_it_shows_the_box() -> None:
+    box = np.array([110.0, 60.0, 90.0, 110.0])
+    made = face_picture(face(), box, 1, 0.3)
+    assert face_picture(face(), box + np.array([8, -6, 4, 4]), 0, 0.1, made) is made
+    other = face_picture(face(), box + np.array([60, 0, 0, 0]), 0, 0.1, made)
+    assert other is not made and other.place.halvings == 0
+    assert face_picture(face()[:32, :32], np.array([5.0, 5, 500, 500]), 5, 0.1).patch(box).shape == (64, 64, 3)
 
 
 def test_cells_are_the_means_of_a_raster_row_by_row() -> None:

@@ -17,7 +17,17 @@ import numpy as np
 
 from autohr.types import Float, Frame
 from autohr.video.detector import Detects
-from autohr.video.regions import PATCH_PX, UNSEEN, FacePicture, SkinReader, background_colour, grown, n_halvings, scaled
+from autohr.video.regions import (
+    PATCH_PX,
+    UNSEEN,
+    FacePicture,
+    SkinReader,
+    background_colour,
+    face_picture,
+    grown,
+    n_halvings,
+    scaled,
+)
 from autohr.video.tracker import FaceTracker, TrackedFace
 
 BRIDGE_S = 1.0
@@ -62,11 +72,12 @@ class CropConfig:
         >>> CropConfig(size_px=64).cut(frame, np.array([50.0, 25.0, 60.0, 70.0])).shape
         (64, 64, 3)
         """
-        return self.cut_from(FacePicture(frame, box_xywh, n_halvings(box_xywh, self.density_px), self.cut_margin))
+        halvings = n_halvings(box_xywh, self.density_px)
+        return self.cut_from(face_picture(frame, box_xywh, halvings, self.cut_margin), box_xywh)
 
-    def cut_from(self, picture: FacePicture) -> Frame:
-        """Return the crop (size_px, size_px, 3) of a face from its reduced picture."""
-        return np.rint(picture.patch(self.size_px, self.cut_margin)).astype(np.uint8)
+    def cut_from(self, picture: FacePicture, box_xywh: Float) -> Frame:
+        """Return the crop (size_px, size_px, 3) around a face's box (4,) from its reduced picture."""
+        return np.rint(picture.patch(box_xywh, self.size_px, self.cut_margin)).astype(np.uint8)
 
     @property
     def cut_margin(self) -> float:
@@ -198,14 +209,16 @@ class FaceReader:
             colours, crop = UNSEEN, None
             if face.seen:
                 state.seen_s = t_s
-                state.halvings = n_halvings(face.box_xywh, PATCH_PX, state.halvings)
-                picture = FacePicture(frame, face.box_xywh, state.halvings, READ_MARGIN)
-                colours = state.skin.read(picture.patch(), face.box_xywh, face.landmarks, t_s)
+                halvings = n_halvings(face.box_xywh, PATCH_PX, state.halvings)
+                picture = face_picture(frame, face.box_xywh, halvings, READ_MARGIN, face.picture)
+                state.halvings = picture.place.halvings
+                colours = state.skin.read(picture.patch(face.box_xywh), face.box_xywh, face.landmarks, t_s)
                 if shows and self._shares:
-                    crop = self.crop.cut_from(picture)
+                    crop = self.crop.cut_from(picture, face.box_xywh)
             if shows and crop is None:
                 state.crop_halvings = n_halvings(face.box_xywh, self.crop.density_px, state.crop_halvings)
-                crop = self.crop.cut_from(FacePicture(frame, face.box_xywh, state.crop_halvings, self.crop.cut_margin))
+                picture = face_picture(frame, face.box_xywh, state.crop_halvings, self.crop.cut_margin)
+                crop = self.crop.cut_from(picture, face.box_xywh)
             row = FaceRow(
                 face.id, t_s, colours.rgb, colours.traces, background_rgb, face.box_xywh, face.seen, whole, crop
             )

@@ -128,40 +128,77 @@ def n_halvings(box_xywh: Float, size_px: float, last: int | None = None) -> int:
     return max(0, math.floor(math.log2(step / MIN_STEP)))
 
 
-class FacePicture:
-    """The surroundings of a face box, reduced once for all that is read of them.
+class Place(NamedTuple):
+    """A part of a frame, in whole pixels, and how often it is halved."""
 
-    ``patch`` cuts the box (4,) out of frame (H, W, 3), grown by at most ``margin`` of its sides on each of them.
+    left: int
+    top: int
+    right: int
+    bottom: int
+    halvings: int
+
+    def holds(self, other: Place) -> bool:
+        """Return True if another place lies in this one."""
+        low = self.left <= other.left and self.top <= other.top
+        return low and self.right >= other.right and self.bottom >= other.bottom
+
+
+def place_around(frame: Frame, box_xywh: Float, reach: tuple[float, float], halvings: int) -> Place:
+    """Return the place of a box (4,) in frame (H, W, 3), grown by ``reach`` pixels left and right, above and below.
+
+    It is made of whole blocks of pixels that stay where they are when the box moves, a block or two more than asked for
+    and two at least.
     """
+    height, width = frame.shape[:2]
+    halvings = min(halvings, max(0, int(math.log2(min(height, width) / 2))))
+    block = 2**halvings
+    x, y, w, h = (float(v) for v in box_xywh)
+    across, down = reach[0] + block, reach[1] + block
+    left, right = _blocks(x - across, x + w + across, width, block)
+    top, bottom = _blocks(y - down, y + h + down, height, block)
+    return Place(left, top, right, bottom, halvings)
 
-    def __init__(self, frame: Frame, box_xywh: Float, halvings: int, margin: float = 0.0) -> None:
-        height, width = frame.shape[:2]
-        halvings = min(halvings, int(math.log2(min(height, width) / 2)))
-        block = 2**halvings
+
+def _blocks(low: float, high: float, whole: int, block: int) -> tuple[int, int]:
+    n_blocks = whole // block
+    first = max(0, min(math.floor(low / block), n_blocks - 2))
+    return first * block, min(max(math.ceil(high / block), first + 2), n_blocks) * block
+
+
+class FacePicture:
+    """The surroundings of a face, reduced once for all that is read of them: its motion, its colours and its crop."""
+
+    def __init__(self, frame: Frame, place: Place) -> None:
+        self.place = place
+        part = frame[place.top : place.bottom, place.left : place.right]
+        for _ in range(place.halvings):
+            # Means of 2 x 2 pixels are the only reduction by OpenCV that takes next to no time.
+            half = part.shape[1] // 2, part.shape[0] // 2
+            part = np.asarray(cv2.resize(part, half, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        self.pixels = part
+        """(H, W, 3)."""
+
+    @functools.cached_property
+    def _exact(self) -> NDArray[np.float32]:
+        return self.pixels.astype(np.float32)
+
+    def patch(self, box_xywh: Float, size_px: int = PATCH_PX, margin: float = 0.0) -> NDArray[np.float32]:
+        """Cut out a box (4,), grown by ``margin`` of its sides on each of them, as (size_px, size_px, 3), 0..255.
+
+        Linear between pixels; beyond the picture its edge is repeated.
+        """
         x, y, w, h = (float(v) for v in box_xywh)
-        # Blocks of pixels stay where they are when the box moves, and none is cut.
-        x0, x1 = _blocks(x - margin * w - 2 * block, x + (1 + margin) * w + 2 * block, width, block)
-        y0, y1 = _blocks(y - margin * h - 2 * block, y + (1 + margin) * h + 2 * block, height, block)
-        part: NDArray[Any] = frame[y0:y1, x0:x1]
-        for _ in range(halvings):
-            # The only reduction by OpenCV that takes next to no time.
-            part = np.asarray(cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA))
-        self._picture = part.astype(np.float32)
-        self._box, self._corner, self._block = (x, y, w, h), (x0, y0), block
-
-    def patch(self, size_px: int = PATCH_PX, margin: float = 0.0) -> NDArray[np.float32]:
-        """Return the box, grown by ``margin``, as (size_px, size_px, 3) float32, 0..255: linear between pixels."""
-        (x, y, w, h), (x0, y0) = self._box, self._corner
-        step_x, step_y = (side * (1 + 2 * margin) / size_px / self._block for side in (w, h))
+        block = 2**self.place.halvings
+        step_x, step_y = (side * (1 + 2 * margin) / size_px / block for side in (w, h))
         # Pixel centres: column i of the patch looks at x + (i + 0.5) w / size_px of the frame.
         to_picture = np.array(
             [
-                [step_x, 0.0, (x - margin * w - x0) / self._block + 0.5 * step_x - 0.5],
-                [0.0, step_y, (y - margin * h - y0) / self._block + 0.5 * step_y - 0.5],
+                [step_x, 0.0, (x - margin * w - self.place.left) / block + 0.5 * step_x - 0.5],
+                [0.0, step_y, (y - margin * h - self.place.top) / block + 0.5 * step_y - 0.5],
             ]
         )
         patch = cv2.warpAffine(
-            self._picture,
+            self._exact,
             to_picture,
             (size_px, size_px),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -170,11 +207,14 @@ class FacePicture:
         return np.asarray(patch, dtype=np.float32)
 
 
-def _blocks(low: float, high: float, whole: int, block: int) -> tuple[int, int]:
-    """Return the whole blocks of pixels, at least two, that cover low .. high of a side of ``whole`` pixels."""
-    n_blocks = whole // block
-    first = min(max(math.floor(low / block), 0), n_blocks - 2)
-    return first * block, min(max(math.ceil(high / block), first + 2), n_blocks) * block
+def face_picture(
+    frame: Frame, box_xywh: Float, halvings: int, margin: float, made: FacePicture | None = None
+) -> FacePicture:
+    """Return the picture of a box (4,), grown by ``margin`` of its sides: ``made`` if that shows it, or a new one."""
+    reach = margin * float(box_xywh[2]), margin * float(box_xywh[3])
+    if made is not None and made.place.holds(place_around(frame, box_xywh, reach, made.place.halvings)):
+        return made
+    return FacePicture(frame, place_around(frame, box_xywh, reach, halvings))
 
 
 def face_patch(frame: Frame, box_xywh: Float, size_px: int = PATCH_PX, margin: float = 0.0) -> NDArray[np.float32]:
@@ -182,7 +222,8 @@ def face_patch(frame: Frame, box_xywh: Float, size_px: int = PATCH_PX, margin: f
 
     Means of blocks of pixels, linear between them. Outside the frame its edge is repeated.
     """
-    return FacePicture(frame, box_xywh, n_halvings(box_xywh, size_px / (1 + 2 * margin)), margin).patch(size_px, margin)
+    halvings = n_halvings(box_xywh, size_px / (1 + 2 * margin))
+    return face_picture(frame, box_xywh, halvings, margin).patch(box_xywh, size_px, margin)
 
 
 def grown(box_xywh: Float, margin: float, frame: Frame) -> Float:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from autohr.types import Float, Frame
 from autohr.video.detector import Detection, Detects, DetectsNear, FaceDetector, check_frame
-from autohr.video.regions import Thinned, thinned
+from autohr.video.regions import PATCH_PX, FacePicture, Place, Thinned, n_halvings, place_around, thinned
 
 Grey = NDArray[np.uint8]
 
@@ -53,7 +53,8 @@ REPLACE_RATIO = 1.5
 two people of like size would take turns."""
 
 FACE_PX = 80
-"""Approximate size of a face (53 to 120 pixels) in the grey picture in which it is followed."""
+"""Size of a face in the grey picture in which it is followed, if it is smaller than two thirds of that in the frame.
+Larger ones are 53 to 134 pixels there (``n_halvings``)."""
 MARGIN = 0.35
 """Surroundings kept in that picture, in face sizes on each side: how far a face may move between two frames."""
 SLOW_PX = 1.5
@@ -97,6 +98,8 @@ class TrackedFace:
     """(5, 2) as in Detection, smooth in time."""
     seen: bool
     """False for a face that was lost just now; the box is where it was last seen."""
+    picture: FacePicture | None = None
+    """Its surroundings in the frame, as they were followed, if they were."""
 
 
 class _Track:
@@ -172,20 +175,24 @@ class _Track:
 class _View:
     """The reduced grey surroundings of a face in the last frame, and the points followed in it."""
 
-    corner: Float
-    """(2,) left, top in the frame."""
-    shape: tuple[int, int]
-    """Width and height in the frame, whole pixels."""
+    place: Place
     scale: float
     """Pixels of the view per pixel of the frame."""
     size: float
     """Size of the face when the view was made, in pixels of the frame."""
     centre: Float
-    grey: Grey = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+    picture: FacePicture
+    """The view in the last frame, and below in grey."""
+    grey: Grey
     points: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 1, 2), np.float32))
     n_seeded: int = 0
     is_slow: bool = False
     """True if the points moved by less than ``SLOW_PX`` to the last frame."""
+
+    @property
+    def corner(self) -> Float:
+        """Left and top (2,) in the frame."""
+        return np.array([self.place.left, self.place.top], dtype=np.float64)
 
 
 class FaceTracker:
@@ -299,6 +306,7 @@ class FaceTracker:
                 box_xywh=(track.first_box if self.box == "first" else track.box_xywh).copy(),
                 landmarks=track.landmarks,
                 seen=track.seen,
+                picture=track.view.picture if track.seen and track.view is not None else None,
             )
             for track in sorted(self._tracks, key=lambda track: track.id)
         ]
@@ -363,7 +371,8 @@ class FaceTracker:
         view = track.view
         if view is None or len(view.points) == 0:
             return False
-        grey = grey_view(frame, view)
+        view.picture = FacePicture(frame, view.place)
+        grey = grey_picture(view.picture, view.scale)
         moved = follow_points(view.grey, grey, view.points, is_slow=view.is_slow)
         if moved is None:
             return False
@@ -618,14 +627,11 @@ def assign(cost: Float) -> list[tuple[int, int]]:
 # -- pictures
 
 
-def grey_view(frame: Frame, view: _View) -> Grey:
-    """Return the part of frame that view covers, grey and reduced."""
-    x0, y0 = (int(v) for v in view.corner)
-    width, height = view.shape
-    grey = cv2.cvtColor(frame[y0 : y0 + height, x0 : x0 + width], cv2.COLOR_RGB2GRAY)
-    if view.scale != 1:
-        size = (round(width * view.scale), round(height * view.scale))
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if view.scale < 1 else cv2.INTER_LINEAR)
+def grey_picture(picture: FacePicture, scale: float) -> Grey:
+    """Return a picture of a face in grey, enlarged to ``scale`` pixels for one of the frame if it is smaller."""
+    grey = cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2GRAY)
+    if scale > 1:
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     return np.asarray(grey, dtype=np.uint8)
 
 
@@ -633,19 +639,16 @@ def make_view(track: _Track, frame: Frame, *, keep_points: bool = False) -> None
     """Lay the track's view around the face as it is in frame; new points and appearance unless keep_points."""
     pose = track.raw_pose()
     size = pose_size(pose)
-    half = np.exp(pose[2:4]) / 2 + MARGIN * size
-    x0, y0 = np.floor(np.maximum(pose[:2] - half, 0)).astype(int)
-    x1, y1 = np.ceil(np.minimum(pose[:2] + half, [frame.shape[1], frame.shape[0]])).astype(int)
-    # Large faces by a whole number: averaging whole blocks of pixels is several times faster than any other reduction.
-    block = max(1, round(size / FACE_PX))
-    scale = 1 / block if size >= FACE_PX / 1.5 else FACE_PX / size
-    x1, y1 = x1 - (x1 - x0) % block, y1 - (y1 - y0) % block
-    if (x1 - x0) * scale < 16 or (y1 - y0) * scale < 16:
+    sides = np.exp(pose[2:4])
+    box = np.concatenate([pose[:2] - sides / 2, sides])
+    halvings = n_halvings(box, PATCH_PX, None if track.view is None else track.view.place.halvings)
+    place = place_around(frame, box, (MARGIN * size, MARGIN * size), halvings)
+    scale = 0.5**place.halvings if size >= FACE_PX / 1.5 else FACE_PX / size
+    if min(place.right - place.left, place.bottom - place.top) * scale < 16:
         track.view = None
         return
-    corner, shape = np.array([x0, y0], dtype=np.float64), (int(x1 - x0), int(y1 - y0))
-    view = _View(corner=corner, shape=shape, scale=scale, size=size, centre=pose[:2].copy())
-    view.grey = grey_view(frame, view)
+    picture = FacePicture(frame, place)
+    view = _View(place, scale, size, pose[:2].copy(), picture, grey_picture(picture, scale))
     old, track.view = track.view, view
     if keep_points and old is not None:
         points = (old.points / old.scale + old.corner - view.corner) * view.scale
