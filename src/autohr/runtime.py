@@ -50,9 +50,9 @@ MIN_PART_PX = 16
 DEFAULT_FPS = 30.0
 """Frames per second that weights were trained at if their header does not say."""
 
-MAX_THREADS = 1
-"""Largest number of threads for one network where OMP_NUM_THREADS does not ask for more. The shipped network is small:
-a third thread would wait more than it works, and decoding and face tracking need a core too."""
+DEFAULT_THREADS = 1
+"""Threads for one network where OMP_NUM_THREADS does not ask for more: two did the work of one in more processor time,
+and decoding and face reading need the other core (``benchmarks/measure.py``)."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,9 @@ def _make_session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
 
 
 def thread_count() -> int:
-    """Return how many threads one network uses: OMP_NUM_THREADS, or at most ``MAX_THREADS`` of this process's cores."""
+    """Return how many threads one network uses: OMP_NUM_THREADS, or ``DEFAULT_THREADS``."""
     asked = re.match(r"\s*0*([1-9][0-9]{0,3})", os.environ.get("OMP_NUM_THREADS", ""))
-    if asked:
-        return int(asked[1])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MAX_THREADS, cores)
+    return int(asked[1]) if asked else DEFAULT_THREADS
 
 
 def trained_crop(path: Path, header: Mapping[str, Any]) -> Crop:
