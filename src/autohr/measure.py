@@ -46,6 +46,10 @@ MAX_JOINED_S = 12 * 3600.0
 """Longest time over which waves are joined: 10 MB at 30 frames per second. Ours: no video that was tried was half as
 long, and beyond it, it is the clock that went wrong."""
 
+AHEAD_LOOKS = 128
+"""Frames whose faces are read before they are asked for: the net works on 60 at once every two seconds of 30 frames per
+second, and the reader of faces must not wait for it. 3 MB, as a look holds no frame."""
+
 Progress = Callable[[float, float | None], None]
 """Called with the seconds done and the seconds there are, None if unknown."""
 
@@ -120,7 +124,7 @@ def measure(
     with open_video(source, start_s=start_s, end_s=end_s, fps=fps) as video:
         total_s = video.duration_s if end_s is None else end_s
         # Three threads: one decodes, one reads faces, this one runs the net. What comes out does not depend on them.
-        for look in read_ahead(_look_ahead(meter, video)):
+        for look in read_ahead(_look_ahead(meter, video), AHEAD_LOOKS):
             if meter.n_frames == 0:
                 first_s = look.t_s
             readings += meter.read(look)

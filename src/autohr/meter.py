@@ -222,7 +222,9 @@ class Meter:
                 self._looked_s[row.face_id] = t_s
             if row.crop is not None and size_px is not None:
                 rows[place] = replace(row, crop=shrink(row.crop, size_px))
-        return Look(t_s, self._reader.faces, rows, portraits)
+        # Looks wait in a queue: pictures of faces are not kept in it.
+        faces = [replace(face, picture=None) for face in self._reader.faces]
+        return Look(t_s, faces, rows, portraits)
 
     def read(self, look: Look, *, late: bool = False) -> list[Reading]:
         """Return the readings that a look completes, if any: the second half of ``push``."""

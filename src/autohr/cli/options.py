@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -57,9 +56,6 @@ def load_chosen_method(name: str | None, weights: str | None, device: str) -> Me
     """Load the method, and report on stderr if it is not the one that ``--help`` promises."""
     from autohr.methods import DEFAULT_METHOD, load_method
 
-    # Read when torch is loaded: idle threads then sleep. Beside other busy programs, spinning took three times the
-    # processor time.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     method = load_method(name, weights, device)
     if name is None and weights is None and method.name != DEFAULT_METHOD:
         print_error(
