@@ -29,8 +29,7 @@ from autohr.lab.synth.video import SceneConfig, write_scene
 from autohr.measure import beats_twice, summarise
 from autohr.methods import load_method
 from autohr.signals.hrv import confirm_beats, heart_rate_variability
-from autohr.types import FaceClip, Float, Reading
-from autohr.video.regions import REGIONS
+from autohr.types import Float, Reading
 from confidence import (
     CLASSICS,
     default_methods,
@@ -44,6 +43,7 @@ from confidence import (
     scene,
 )
 from results import markdown_table, save_result
+from traces import WINDOW_S, webcam_clips
 
 DURATION_S = 66.0
 FIT_SEED, TEST_SEED = 9_000_000, 9_100_000
@@ -203,23 +203,12 @@ def print_real(data: Path) -> None:
     """
     for path in sorted((data / "traces").glob("webcam_*.npz")):
         with np.load(path) as file:
-            t_s, rgb, peaks_s = (np.asarray(file[name], dtype=np.float64) for name in ("t", "rgb", "ref_peaks"))
-        fps = (len(t_s) - 1) / (t_s[-1] - t_s[0])
-        length = round(10 * fps)
+            peaks_s = np.asarray(file["ref_peaks"], dtype=np.float64)
         for name in ("pos", "chrom", "green"):
-            method, readings = load_method(name), []
-            for first in range(0, len(rgb) - length, round(fps)):
-                piece = rgb[first : first + length]
-                clip = FaceClip(
-                    fps=fps,
-                    start_s=first / fps,
-                    rgb=piece,
-                    traces=np.repeat(piece[:, None], len(REGIONS), axis=1),
-                    background_rgb=np.full((length, 3), np.nan),
-                    box_xywh=np.tile([10.0, 10, 100, 120], (length, 1)),
-                    found=np.ones(length, dtype=bool),
-                )
-                readings.append(Reading(0, 0, first / fps, first / fps + 10, method(clip), 1.0))
+            method = load_method(name)
+            readings = [
+                Reading(0, 0, clip.start_s, clip.start_s + WINDOW_S, method(clip), 1.0) for clip in webcam_clips(path)
+            ]
             row = compare_beats(readings, peaks_s)
             print(path.stem, name, json.dumps(row))
 
