@@ -379,7 +379,7 @@ def find_own_pulse(log_rgb: Float, fps: float) -> OwnPulse:
     power = (np.abs(own[rest]) ** 2).sum(axis=0) * 2 / (n * fps)
     level = level * np.sqrt(power / ((level[rest] ** 2).sum(axis=0) + 1e-30))
     wave = np.fft.irfft(own, n, axis=0)[: len(log_rgb)]
-    return OwnPulse(signature, wave, freqs_hz, np.asarray(level, dtype=np.float64))
+    return OwnPulse(signature, wave, np.asarray(freqs_hz, dtype=np.float64), np.asarray(level, dtype=np.float64))
 
 
 def _part_of(signature: Float, spectrum: NDArray[np.complex128]) -> NDArray[np.complex128]:

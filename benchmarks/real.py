@@ -7,7 +7,7 @@
         make 200 clips with a known pulse and the same 200 without (benchmarks/second_world.py); goes on where it was
 
     python benchmarks/real.py FOLDER [VIDEO=BPM ...] [--traces DIR] --methods autohr,pos,mvdr [--workers 2]
-                              [--out-result docs/results/second_world.json]
+                              [--out-result OUT.json]
         measure the clips of FOLDER, faces tracked once for all methods; rows are kept as they come in FOLDER/rows.jsonl
 
 A rate within ``WITHIN_BPM`` counts as right. The videos are not part of the project. ``--traces`` names a folder of

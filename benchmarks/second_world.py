@@ -175,7 +175,7 @@ def light_series(rng: np.random.Generator, kind: str, t_s: Float) -> tuple[Float
 
 @dataclass(frozen=True)
 class Camera:
-    """How a camera answers to the light and what it adds."""
+    """Answer of a camera to the light, and the noise that it adds."""
 
     gamma: float
     exposure_lag_s: float
@@ -492,7 +492,7 @@ def read_clips(folder: Path) -> list[Clip]:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What clips are made of."""
+    """Material that clips are made of."""
 
     portraits: dict[str, tuple[Path, Float]]
     """Photograph and its points (468, 2) by number."""
