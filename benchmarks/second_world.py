@@ -538,7 +538,7 @@ def make_pair(material: Material, seed: int, out: Path) -> list[Clip]:
     portrait = names[int(rng.integers(len(names)))]
     size = SIZES[int(rng.choice(len(SIZES), p=SIZE_CHANCES))]
     fps = float(rng.choice([15, 24, 25, 30, 60], p=[0.12, 0.13, 0.2, 0.48, 0.07]))
-    if size[0] * size[1] > 640 * 480:
+    if size[0] * size[1] > 640 * 360:
         fps = min(fps, 30.0)
     speed = float(rng.uniform(0.85, 1.15))
     if is_video:
