@@ -47,7 +47,7 @@ MAX_JOINED_S = 12 * 3600.0
 long, and beyond it, it is the clock that went wrong."""
 
 AHEAD_LOOKS = 128
-"""Frames whose faces are read before they are asked for: the net works on 60 at once every two seconds of 30 frames per
+"""Frames whose faces are read before they are asked for: the net works on 120 at once, at each 90th frame of 30 per
 second, and the reader of faces must not wait for it. 3 MB, as a look holds no frame."""
 
 Progress = Callable[[float, float | None], None]

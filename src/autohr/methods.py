@@ -25,6 +25,7 @@ from autohr.errors import AutoHRError, BadWeights, UnknownName
 from autohr.frontend import FORMULA_CROP, Crop
 from autohr.plugins import Table
 from autohr.runtime import DEVICES, Net, NetStream, load_onnx, rate_function, trained_crop, wave_function
+from autohr.signals.threads import one_blas_thread
 from autohr.types import Estimate, FaceClip, Float, Frame, Pulse
 from autohr.video.regions import GRID
 from autohr.weights.header import read_header
@@ -82,9 +83,10 @@ class Method:
 
     def __call__(self, clip: FaceClip) -> Estimate:
         """Return the heart rate of a face clip with its confidence."""
-        if self.rate is not None:
-            return estimate_from_rate(clip, self.rate(clip))
-        return estimate(clip, self.wave(clip), self.trusted)
+        with one_blas_thread:
+            if self.rate is not None:
+                return estimate_from_rate(clip, self.rate(clip))
+            return estimate(clip, self.wave(clip), self.trusted)
 
 
 def _formula(name: str, title: str, source: str, basis: str) -> Method:

@@ -31,13 +31,13 @@ Run = Callable[[NDArray[np.float32], float], Float]
 
 DEVICES = ("cpu", "cuda", "mps")
 
-PIECE_S, OVERLAP_S = 4.0, 2.0
+PIECE_S, OVERLAP_S = 4.0, 1.0
 """Seconds of a face that a network is fed at once as they come, and seconds of them that the piece before had too.
 
-Every two seconds a piece is full, which is how long a reading waits, and each frame goes through the network twice.
-Chosen for AutoHR ``small`` on 60 clips of the scenes of ``benchmarks/confidence.py`` with people of the training: of
-the 10 s windows that one pass over the whole window reads right, 96 % are within 0.3 bpm of it; with pieces of 4 s that
-overlap by 1 s 98 %, of 3 s by 1 s 94 %, of 2 s by 1 s 92 %. All are right equally often.
+Every three seconds a piece is full, which is how long a reading waits, and a third of the frames go through the
+network twice. Chosen for AutoHR ``small`` on 60 clips of the scenes of ``benchmarks/confidence.py`` with people of the
+training: of the 10 s windows that one pass over the whole window reads right, 98 % are within 0.3 bpm of it; with
+pieces of 4 s that overlap by 2 s 96 %, of 3 s by 1 s 94 %, of 2 s by 1 s 92 %. All are right equally often.
 """
 
 LONG_PIECE_S, LONG_OVERLAP_S = 20.0, 5.0

@@ -43,7 +43,7 @@ def live(
 ) -> None:
     """Show the pulse of the person in front of the camera. Ctrl-C ends it and prints the summary.
 
-    The first number comes after 4 s, a reliable one after 8 s at the earliest, then a new one every two seconds
+    The first number comes after 4 s, a reliable one after 10 s at the earliest, then a new one every three seconds
     (each second with a formula).
     """
     outputs = OutputPaths.check(json_out, csv_out)

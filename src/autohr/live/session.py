@@ -70,7 +70,7 @@ class LiveConfig:
 
     meter: MeterConfig = field(default_factory=MeterConfig)
     max_queue: int = 45
-    """Frames that may wait, 1.5 s of a usual camera: every two seconds a net thinks for some tenths of one, and the
+    """Frames that may wait, 1.5 s of a usual camera: every three seconds a net thinks for some tenths of one, and the
     frames of that time must not be lost. See ``QUEUE_BYTES`` too."""
     source: str = "camera"
     """Name that results give to the place the frames come from."""
