@@ -38,8 +38,8 @@ CLOCK_S = LEAST_S
 could be a reading."""
 
 LATE_STRIDE_S = 4.0
-"""Time from one reading to the next for a caller that is late. Ours: a little more than a piece of the net brings, and still a number that is
-no older than one can hold still."""
+"""Time from one reading to the next for a caller that is late. Ours: a little more than from one piece of the net to
+the next, and still a number that is no older than one can hold still."""
 
 RESTART_S, RESTART_FPS = 3.0, 1.5 * LEAST_FPS
 """A face whose first window had too few frames per second is tried again once they come this fast for so long, with no
