@@ -4,8 +4,9 @@
 
 Nothing here is taken from ``autohr.lab.synth``, from ``autohr.lab.datasets.repulse`` or from the product's front end.
 
-- Two kinds of clips. "video": a stretch of a real face, cropped, played there and back where it is too short, its own
-  pulse replaced by noise (``benchmarks/performances.py``). "portrait": a photograph of a real person that moves as the
+- Two kinds of clips. "video": a stretch of a real face, cropped, played there and back where it is too short. Its own
+  pulse is replaced by noise (``benchmarks/performances.py``), and it is played at a speed that rises or falls all the
+  time, so that what is left has no one rate. "portrait": a photograph of a real person that moves as the
   tracked face of one of these videos does, and whose skin is shaded as its was.
 - Pulse: one to four harmonics, beats with respiratory and random variability, strength and baseline that breathe;
   colours around the vector of de Haan and van Leest (2014), different for every person and lamp, less red on the lips;
@@ -72,6 +73,9 @@ MAX_TURN = 0.4
 """Largest distance of the nose's tip from the middle, in units of the eyes' distance, of a portrait that is used: the
 motion is that of faces that look at the camera."""
 
+SPEEDS = (0.75, 1.3)
+"""Speeds at the ends of a clip at which a performance is played: what is left of its own pulse sweeps over half of its
+rate and is no line in any window."""
 VIDEO_SHARE = 0.35
 """Share of clips that are real video."""
 
@@ -540,12 +544,10 @@ def make_pair(material: Material, seed: int, out: Path) -> list[Clip]:
     fps = float(rng.choice([15, 24, 25, 30, 60], p=[0.12, 0.13, 0.2, 0.48, 0.07]))
     if size[0] * size[1] > 640 * 360:
         fps = min(fps, 30.0)
-    speed = float(rng.uniform(0.85, 1.15))
+    speeds = SPEEDS if rng.uniform() < 0.5 else SPEEDS[::-1]
     if is_video:
         size = _size_for(performance, size, rng)
-        fps = fps if fps <= 1.05 * performance.fps or fps <= 30 else 30.0
-        # Whole frames of the source at an even pace: the person is a little faster or slower than he was.
-        speed = fps * max(1, round(performance.fps / fps)) / performance.fps
+        fps = min(fps, 30.0 if performance.fps > 28 else 25.0)
     timing = str(rng.choice(["steady", "jitter", "phone"], p=[0.6, 0.2, 0.2]))
     duration_s = float(rng.uniform(10.5, 13.0))
     t_s = frame_times(rng, timing, fps, duration_s)
@@ -553,7 +555,7 @@ def make_pair(material: Material, seed: int, out: Path) -> list[Clip]:
     heart = random_heart(rng, hr_bpm, duration_s)
     nod_px = float(math.exp(rng.uniform(math.log(0.02), math.log(0.5))))
     nod = nod_px * heart.nod(t_s, float(rng.uniform(0.05, 0.2)))
-    take = Take(performance, own, material.face, size, t_s, speed, nod)
+    take = Take(performance, own, material.face, size, t_s, speeds, nod)
     shot = film_video(take, rng) if is_video else film_portrait(take, *material.portraits[portrait], rng)
     camera = random_camera(rng)
     light = str(rng.choice(["steady", "drift", "screen", "flicker"], p=[0.45, 0.2, 0.2, 0.15]))

@@ -126,6 +126,11 @@ def skin_of(points: Float, shape: tuple[int, int], likelihood: Image, rng: np.ra
     face = _soft(polygon(_grown(points[list(OVAL)], 1.08), shape), 0.05 * px)
     neck = spot(0, 2.2, 0.6, 0.3) * (v > 1.5)
     reach = np.maximum(face, 0.35 * neck)
+    # The person's own changes of colour are on all skin near the face.
+    around = (
+        np.maximum(_soft(polygon(_grown(points[list(OVAL)], 1.3), shape), 0.1 * px), spot(0, 2.1, 0.8, 0.5))
+        * likelihood
+    )
     eyes = polygon(_grown(points[list(LEFT_EYE)], 1.35), shape) + polygon(_grown(points[list(RIGHT_EYE)], 1.35), shape)
     mouth, inside = polygon(points[list(LIPS)], shape), polygon(points[list(INNER_LIPS)], shape)
     open_skin = reach * np.clip(1 - _soft(eyes, 0.03 * px), 0, 1) * likelihood
@@ -133,7 +138,7 @@ def skin_of(points: Float, shape: tuple[int, int], likelihood: Image, rng: np.ra
     lips = 0.6 * np.clip(_soft(mouth - inside, 0.03 * px), 0, 1) * reach
     delay_s = rng.uniform(0.010, 0.040) * np.clip((v + 0.5) / 1.6, 0, 1) + 0.004 * patchy
     shares = np.array([spot(*region) for region in _REGION_SPOTS]) + 1e-6
-    shares = shares / shares.sum(axis=0) * open_skin
+    shares = shares / shares.sum(axis=0) * around
     return Skin(*(np.asarray(each, dtype=np.float32) for each in (pulse, pulse * delay_s, lips, shares)))
 
 
@@ -195,7 +200,8 @@ class Take:
     """Width and height of the clip."""
     t_s: Float
     """(T,) time of each frame, from 0."""
-    speed: float
+    speeds: tuple[float, float]
+    """How fast the performance is played at the beginning and at the end, 1 being as it was."""
     nod_px: Float
     """(T,) movement of the head by its beats, downwards, in pixels of the clip."""
 
@@ -205,10 +211,17 @@ class Take:
         return round(self.size[1] * FIELD_PX / self.size[0]), FIELD_PX
 
     def places(self, rng: np.random.Generator) -> Float:
-        """Return where (T,) in the performance each frame is, in its frames: there, back, and there again."""
+        """Return where (T,) in the performance each frame is, in its frames: there, back, and there again.
+
+        The performance is played faster and faster, or slower and slower, so that nothing in it has one rate.
+        """
         last = self.performance.n_frames - 1
-        spare_s = max(0.0, last / self.performance.fps - self.t_s[-1] * self.speed)
-        at = np.mod((rng.uniform(0, spare_s) + self.t_s * self.speed) * self.performance.fps, 2 * last)
+        first_speed, last_speed = self.speeds
+        growth = math.log(last_speed / first_speed)
+        share = self.t_s / self.t_s[-1]
+        played_s = self.t_s[-1] * first_speed * (np.expm1(growth * share) / growth if growth else share)
+        spare_s = max(0.0, last / self.performance.fps - played_s[-1])
+        at = np.mod((rng.uniform(0, spare_s) + played_s) * self.performance.fps, 2 * last)
         return np.asarray(np.minimum(at, 2 * last - at))
 
 

@@ -73,7 +73,9 @@ def performance(n: int = 240, fps: float = 20.0, own_bpm: float | None = None) -
 def take(t_s: Float, nod_px: Float | None = None) -> shots.Take:
     played = performance()
     own = performances.find_own_pulse(played.log_rgb, played.fps)
-    return shots.Take(played, own, drawn_mesh(), SIZE, t_s, 1.0, np.zeros(len(t_s)) if nod_px is None else nod_px)
+    return shots.Take(
+        played, own, drawn_mesh(), SIZE, t_s, (1.0, 1.0), np.zeros(len(t_s)) if nod_px is None else nod_px
+    )
 
 
 @pytest.fixture
@@ -170,6 +172,16 @@ def test_a_face_loses_its_own_pulse_and_keeps_its_noise(own_bpm: float) -> None:
     quiet = performance()
     before = performances.find_own_pulse(quiet.log_rgb, quiet.fps).wave
     assert 0.5 < other.std() / before.std() < 2
+
+
+def test_a_performance_is_played_there_and_back_faster_and_faster() -> None:
+    t_s = np.arange(0, 20, 0.1)
+    one = dataclasses.replace(take(t_s), speeds=(0.5, 2.0))
+    at = one.places(np.random.default_rng(10))
+    speed = np.abs(np.gradient(at, t_s)) / one.performance.fps
+    assert at.min() >= 0 and at.max() <= one.performance.n_frames - 1
+    assert speed[1] == pytest.approx(0.5, rel=0.05) and speed[-2] == pytest.approx(2.0, rel=0.05)
+    assert np.abs(np.diff(at)).max() < 1.01 * 2.0 * one.performance.fps * 0.1
 
 
 def test_points_are_followed_by_flow() -> None:
