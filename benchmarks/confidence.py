@@ -1,7 +1,8 @@
 """Measure what the confidence is worth: false alarms without a pulse, errors of rates that are called reliable.
 
     python benchmarks/confidence.py [--weights FILE]      measure: 400 clips, two tables
-    python benchmarks/confidence.py --fit                 make other clips, fit the weights of confidence/model.py
+    python benchmarks/confidence.py --fit --clips 1400    make other clips, fit the weights of confidence/model.py
+    python benchmarks/confidence.py --attacks 1000        measure clips without a pulse that are meant to look like one
     python benchmarks/confidence.py --portraits DIR       half of the people are brought to life from photographs
 
 Every clip is rendered, encoded to a file, tracked once, and measured with every method by the same ``Meter`` as any
@@ -10,8 +11,10 @@ nodding), photographs under flickering light, living faces with the pulse switch
 with ``--portraits``, photographs of real people moved as a whole. Clips with one: 45..165 bpm, green's linear light
 modulated by 0.4..3 % peak to peak (the one real face at hand shows 2.2 %), still to restless, half of them talking,
 steady light to a screen's or a flicker, 15..60 frames per second, h264 at crf 3..20 with key frames every half second
-to never, or mjpeg. The clips of ``--fit`` and those of the measurement come from different seeds, so from different
-faces, rates and lights, and from different portraits (every fifth is for measuring, as in ``synth/recordings.py``).
+to never, or mjpeg. The clips of ``--fit`` and of ``--attacks`` are harder: h264 up to crf 30, lamps that beat on the
+face alone, and photographs that sway, are moved by a hand or both under a lamp (``hard_clip``). Clips of the fit and of
+measurements come from different seeds, so from different faces, rates and lights, and from different portraits (every
+fifth is for measuring, as in ``synth/recordings.py``).
 """
 
 from __future__ import annotations
@@ -31,10 +34,11 @@ from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from autohr.confidence.model import NET_WEIGHTS, RELIABLE_CONFIDENCE, WEIGHTS, confidence, features
-from autohr.confidence.verdict import TRUSTED_S, impostor
+from autohr.confidence.model import RELIABLE_CONFIDENCE, WEIGHTS, confidence, features
+from autohr.confidence.verdict import TRUSTED_S, is_light_for_sure
 from autohr.frontend import Crop
 from autohr.lab.synth import portrait
 from autohr.lab.synth.life import HeadMotion, Rhythm
@@ -43,7 +47,7 @@ from autohr.lab.synth.video import SceneConfig, SceneTruth, write_scene
 from autohr.measure import summarise
 from autohr.meter import Meter, MeterConfig
 from autohr.methods import METHODS, Method, load_method, shipped_weights
-from autohr.types import Estimate, Evidence, FaceClip, Frame, Reading
+from autohr.types import Estimate, Evidence, EvidenceKind, FaceClip, Frame, Reading
 from autohr.video.decode import open_video
 from autohr.video.encode import write_video
 from autohr.workers import in_workers
@@ -53,10 +57,14 @@ Job = TypeVar("Job")
 
 CLASSICS = ("pos", "chrom", "ica", "green", "mvdr")
 WITHIN_BPM = 5.0
-FIT_SEED, TEST_SEED = 100_000, 500_000
+FIT_SEED, TEST_SEED, ATTACK_SEED = 7_000_000, 500_000, 8_000_000
 DURATION_S = 12.0
 NO_PULSE = ("still photo", "moving photo", "flickering photo", "no pulse", "talking face", "wall")
-KINDS = (*NO_PULSE, "portrait")
+MOVES = ("still", "sway", "hand", "flicker", "hand and flicker")
+KINDS = (*NO_PULSE, "portrait", "lamp on the face", *(f"photo: {move}" for move in MOVES))
+PULSE_SHARE, LAMP_SHARE, PHOTO_SHARE = 0.46, 0.1, 0.14
+"""Shares of the clips of the fit that have a pulse, are lamps on the face alone, and are photographs moved as a whole;
+the rest are the other kinds without a pulse."""
 PHOTOS_PER_CLIP = 0.4
 """Photographs moved as a whole, for each clip without a pulse of the other kinds."""
 
@@ -217,6 +225,8 @@ class Clip:
     weights: str | None
     pictures: tuple[Picture, ...] = ()
     photo: Path | None = None
+    is_hard: bool = False
+    """True for ``hard_clip``, of which ``pulse`` says whether it may be one with a pulse."""
 
 
 def scene(seed: int, pulse: bool, pictures: Sequence[Picture]) -> tuple[str, SceneConfig, dict[str, Any]]:
@@ -333,7 +343,10 @@ def measure_clip(video: Path, seed: int, kind: str, methods: Sequence[Method], k
 def run_clip(clip: Clip) -> list[dict[str, Any]]:
     methods = load_methods(clip.methods, clip.weights)
     with tempfile.TemporaryDirectory() as folder:
-        if clip.photo is not None:
+        if clip.is_hard:
+            video, kind, known = hard_clip(clip.seed, clip.pictures, Path(folder), clip.pulse)
+            rows = measure_clip(video, clip.seed, kind, methods, known)
+        elif clip.photo is not None:
             video = Path(folder) / "clip.mp4"
             move_photo(clip.photo, clip.seed, video)
             rows = measure_clip(video, clip.seed, "portrait", methods, None)
@@ -368,6 +381,102 @@ def move_photo(picture: Path, seed: int, video: Path) -> None:
             yield np.clip(np.rint(lit + noise), 0, 255).astype(np.uint8)
 
     write_video(video, frames(), fps=fps, crf=int(rng.integers(3, 21)), gop=[None, 30][rng.integers(2)])
+
+
+def hard_clip(seed: int, pictures: Sequence[Picture], folder: Path, pulse: bool) -> tuple[Path, str, SceneTruth | None]:
+    """Make a clip of the fit, or an attack if it may have no ``pulse``; return file, kind and truth."""
+    rng = np.random.default_rng([seed, 99])
+    draw = rng.uniform() if pulse else rng.choice([0.0, 1.0, 0.65], p=[0.5, 0.3, 0.2])
+    if draw < PHOTO_SHARE and pictures:
+        video = folder / "clip.mp4"
+        return video, wave_photo(pictures[int(rng.integers(len(pictures)))].path, seed, video), None
+    has_pulse = draw < PHOTO_SHARE + PULSE_SHARE
+    kind, config, encoding = scene(seed, has_pulse, pictures)
+    if rng.uniform() < 0.6:
+        encoding["crf"] = int(rng.integers(14, 31))
+    if not has_pulse and draw < PHOTO_SHARE + PULSE_SHARE + LAMP_SHARE:
+        kind, head = "lamp on the face", config.head
+        if config.kind != "face":
+            head = HeadMotion(
+                sway=float(rng.choice([0, 0.2, 0.5])),
+                turn_deg=float(rng.uniform(0, 5)),
+                blinks_per_min=float(rng.uniform(3, 30)),
+            )
+        config = replace(
+            config,
+            kind="face",
+            head=head,
+            flicker_hz=float(rng.uniform(0.7, 2.9)),
+            flicker_depth=float(np.exp(rng.uniform(np.log(0.003), np.log(0.05)))),
+            flicker_rgb=cast(Any, tuple(map(float, rng.uniform(0.3, 1, 3) if rng.uniform() < 0.5 else np.ones(3)))),
+            room_light=float(rng.choice([0, 0, 0.1, 0.3])),
+            screen_depth=0.0,
+        )
+    video = folder / "clip.mkv"
+    known = write_scene(config, video, **encoding)
+    return video, kind, known if has_pulse else None
+
+
+def wave_photo(picture: Path, seed: int, video: Path) -> str:
+    """Write a video of a photograph that sways in time, is moved by a hand, or beats under a lamp; return its kind."""
+    rng = np.random.default_rng([seed, 7])
+    picture_bgr = cv2.imread(str(picture))
+    assert picture_bgr is not None, picture
+    photo = cv2.resize(cv2.cvtColor(picture_bgr, cv2.COLOR_BGR2RGB), (288, 288)).astype(np.float32)
+    fps = float(rng.choice([15, 25, 30, 30]))
+    t_s = np.arange(int(DURATION_S * fps)) / fps
+    move = str(rng.choice(MOVES))
+    hz, reach_px = rng.uniform(0.7, 2.7), rng.uniform(1, 8)
+    place = np.zeros((len(t_s), 3))  # right, down, logarithm of the size
+    swing = 2 * np.pi * hz * t_s
+    if move == "sway":
+        place[:, 0], place[:, 1] = reach_px * np.sin(swing), 0.3 * reach_px * np.sin(swing + 1)
+    if "hand" in move:
+        walk = np.cumsum(rng.standard_normal((len(t_s), 3)), axis=0)
+        walk -= np.linspace(0, 1, len(t_s))[:, None] * walk[-1]
+        sigma = fps * rng.uniform(0.1, 0.4)
+        bell = np.exp(-0.5 * (np.arange(-int(4 * sigma), int(4 * sigma) + 1) / sigma) ** 2)
+        walk = np.array([np.convolve(one, bell / bell.sum(), "same") for one in walk.T]).T
+        place += walk / (walk.std(axis=0) + 1e-9) * [0.7 * reach_px, 0.7 * reach_px, rng.uniform(0.002, 0.02)]
+        if rng.uniform() < 0.5:
+            place[:, 0] += rng.uniform(0.3, 3) * np.sin(swing)
+    depth = float(np.exp(rng.uniform(np.log(0.002), np.log(0.03)))) if "flicker" in move else 0.0
+    colour = rng.uniform(0.3, 1, 3) if rng.uniform() < 0.6 else np.ones(3)
+    shade = rng.uniform(0, 0.004) * place[:, 0] / max(1.0, reach_px)
+    noise_sd = rng.uniform(0.4, 3.5)
+
+    def frames() -> Iterator[Frame]:
+        for (x_px, y_px, growth), beat, dark in zip(place, np.sin(swing), shade, strict=True):
+            size = np.exp(growth)
+            corner = 16 + 144 * (1 - size)
+            to_frame = np.array([[size, 0, corner + x_px], [0, size, corner + y_px]])
+            moved = cv2.warpAffine(photo, to_frame, (320, 320), borderMode=cv2.BORDER_REFLECT)
+            lit = moved * (1 + depth * beat * colour + dark)
+            noise = rng.standard_normal(moved.shape, dtype=np.float32) * noise_sd
+            yield np.clip(np.rint(lit + noise), 0, 255).astype(np.uint8)
+
+    gop = [None, round(fps), round(fps / 2), 2 * round(fps)]
+    write_video(video, frames(), fps=fps, crf=int(rng.integers(3, 31)), gop=gop[rng.integers(4)])
+    return f"photo: {move}"
+
+
+def measure_hard(
+    n_clips: int,
+    first_seed: int,
+    pulse: bool,
+    methods: tuple[str, ...],
+    weights: str | None,
+    pictures: tuple[Picture, ...],
+    workers: int,
+    out: Path,
+) -> list[Row]:
+    """Measure clips of ``hard_clip``; rows are kept in ``out`` as they come."""
+    kept = resume(out, {**fingerprint(methods, weights), "portraits": [one.path.name for one in pictures]})
+    done = {row["seed"] for row in kept}
+    asked = range(first_seed, first_seed + n_clips)
+    clips = [Clip(seed, pulse, methods, weights, pictures, is_hard=True) for seed in asked if seed not in done]
+    made = run_jobs(run_clip, clips, workers, out)
+    return [Row(**row) for row in kept + made if row["seed"] in asked]
 
 
 def measure_all(
@@ -434,7 +543,7 @@ def print_tables(rows: list[Row], methods: tuple[str, ...]) -> None:
     print("Calibration: of the readings (not vetoed) with a confidence in ..., this share is within 5 bpm")
     for method in methods:
         evidence = [(Evidence(**w["evidence"]), is_right(w)) for r in rows if r.method == method for w in r.windows]
-        scored = [(confidence(given), right) for given, right in evidence if impostor(given) is None]
+        scored = [(confidence(given), right) for given, right in evidence if not is_light_for_sure(given)]
         edges = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
         cells = []
         for low, high in pairwise(edges):
@@ -447,48 +556,71 @@ def is_right(window: dict[str, Any]) -> bool:
     return window["error_bpm"] is not None and abs(window["error_bpm"]) <= WITHIN_BPM
 
 
-def fit(rows: list[Row], kind: str) -> None:
+def fit(rows: list[Row]) -> None:
     """Print the weights of confidence/model.py: logistic regression on all readings, weights held at 0 or above.
 
     Held so because evidence may only speak for a rate in its own direction: a weight below 0 is chance.
     """
-    readings = [window for row in rows for window in row.windows]
-    windows = [window for window in readings if impostor(Evidence(**window["evidence"])) is None]
-    print(f"Fit on {kind}: {len(readings) - len(windows)} of {len(readings)} readings are vetoed and take no part.")
+    readings = [(row, window) for row in rows for window in row.windows]
+    for kind in WEIGHTS:
+        mine = [(row, window) for row, window in readings if window["evidence"]["kind"] == kind]
+        kept = [(row, window) for row, window in mine if not is_light_for_sure(Evidence(**window["evidence"]))]
+        print(f"Fit of {kind}: {len(mine) - len(kept)} of {len(mine)} readings are light for sure and take no part.")
+        if kept:
+            fit_kind(kept, kind)
+
+
+def fit_kind(readings: list[tuple[Row, dict[str, Any]]], kind: EvidenceKind) -> None:
+    """Print the weights of one kind of method, and what they are worth for clips that they were not fitted on."""
+    windows = [window for _, window in readings]
     x = np.array([features(Evidence(**window["evidence"])) for window in windows])
     y = np.array([is_right(window) for window in windows], dtype=np.float64)
     if len(set(y)) < 2:
         print("  All right or all wrong: nothing to fit. Make more clips.")
         return
     design = np.column_stack([x, np.ones(len(x))])
+    seeds = np.array([row.seed for row, _ in readings])
+    is_lamp = np.array([row.kind == "lamp on the face" for row, _ in readings])
+    probability = np.zeros(len(y))
+    for fold in range(N_FOLDS):
+        out = seeds % N_FOLDS == fold
+        if out.any() and len(set(y[~out])) == 2:
+            probability[out] = 1 / (1 + np.exp(-design[out] @ minimum(design[~out], y[~out])))
+    best = minimum(design, y)
+    print(f"  {len(y)} readings, {y.mean():.1%} right. Each judged by weights fitted without its clip:")
+    for threshold in (0.7, 0.75, 0.8, 0.85, 0.9, 0.95):
+        trusted = probability >= threshold
+        wrong, lamps = (trusted & (y == 0) & ~is_lamp).sum(), (trusted & is_lamp).sum()
+        print(
+            f"  at {threshold}: {trusted[y == 1].mean():.1%} of the right ones trusted, {wrong} wrong of "
+            f"{trusted.sum() - lamps}, and {lamps} of {is_lamp.sum()} under a lamp on the face"
+        )
+    print(f'  "{kind}": np.array([' + ", ".join(f"{weight:.2f}" for weight in best) + "]),")
 
-    def loss(weights: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any]]:
+
+N_FOLDS = 8
+
+
+def minimum(design: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights (F,) of a logistic regression of y (N,) on design (N, F), the last column the constant."""
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         score = design @ weights
         value = np.logaddexp(0, score) - y * score
         slope = design.T @ (1 / (1 + np.exp(-score)) - y)
         ridge = 1e-3 * len(y)
         return float(value.sum() + ridge * (weights[:-1] ** 2).sum() / 2), slope + ridge * np.append(weights[:-1], 0)
 
-    bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
-    best = minimize(loss, np.zeros(design.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B")
-    shipped_loss = loss(NET_WEIGHTS if kind == "nets" else WEIGHTS)[0] / len(y)
-    print(f"  {len(y)} readings, {y.mean():.1%} right. Mean loss {best.fun / len(y):.4f}; shipped: {shipped_loss:.4f}.")
-    probability = 1 / (1 + np.exp(-design @ best.x))
-    for threshold in (0.5, 0.75, 0.8, 0.9, 0.95):
-        trusted = probability >= threshold
-        share = f"{y[trusted].mean():.1%} of {trusted.sum()} right" if trusted.any() else "none"
-        print(f"  at {threshold}: {share}; {trusted[y == 1].mean():.1%} of the right ones trusted")
-    print(
-        f"  {'NET_WEIGHTS' if kind == 'nets' else 'WEIGHTS'} = np.array(["
-        + ", ".join(f"{weight:.3f}" for weight in best.x)
-        + "])"
-    )
+    bounds = [(0.0, None)] * (design.shape[1] - 1) + [(None, None)]
+    best = minimize(loss, np.zeros(design.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B").x
+    return np.asarray(best, dtype=np.float64)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=200, help="clips without a pulse, and as many with one")
+    parser.add_argument("--clips", type=int, default=200, help="without a pulse, and as many with one; of --fit in all")
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--attacks", type=int, default=0, help="so many clips without a pulse that look like one")
     parser.add_argument("--portraits", type=Path, help="folder of photographs with landmarks")
     parser.add_argument("--seed", type=int, help="first seed, to make clips that neither fit nor measurement has seen")
     parser.add_argument("--methods", help="default: the net, if it has weights, and " + ",".join(CLASSICS))
@@ -499,16 +631,22 @@ def main() -> None:
     options = parser.parse_args()
     methods = tuple(options.methods.split(",")) if options.methods else default_methods(options.weights)
     load_methods(methods, options.weights)
-    name, seed = ("fit.jsonl", FIT_SEED) if options.fit else ("test.jsonl", TEST_SEED)
-    seed = seed if options.seed is None else options.seed
     pictures = tuple(pictures_of(options.portraits, test=not options.fit)) if options.portraits else ()
-    rows = measure_all(options.clips, seed, methods, options.weights, pictures, options.workers, options.out / name)
+    name, seed = "test.jsonl", TEST_SEED
     if options.fit:
-        nets = {name for name in methods if METHODS[name].is_net}
-        for kind, some in (("formulas", set(methods) - nets), ("nets", nets)):
-            if some:
-                fit([row for row in rows if row.method in some], kind)
-    print(f"Reliable means a confidence of at least {RELIABLE_CONFIDENCE} over at least {TRUSTED_S:g} s.")
+        name, seed = "fit.jsonl", FIT_SEED
+    elif options.attacks:
+        name, seed = "attacks.jsonl", ATTACK_SEED
+    seed, out = seed if options.seed is None else options.seed, options.out / name
+    rest = (methods, options.weights, pictures, options.workers, out)
+    if options.fit or options.attacks:
+        rows = measure_hard(options.attacks or options.clips, seed, options.fit, *rest)
+    else:
+        rows = measure_all(options.clips, seed, *rest)
+    if options.fit:
+        fit(rows)
+    words = ", ".join(f"{least:g} ({kind})" for kind, least in RELIABLE_CONFIDENCE.items())
+    print(f"Reliable means a confidence of at least {words} over at least {TRUSTED_S:g} s.")
     print_tables(rows, methods)
     if options.out_result is not None:
         n_pulses = len({row.seed for row in rows if row.kind == "pulse"})

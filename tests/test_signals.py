@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +16,14 @@ from scipy.linalg import solveh_banded
 
 from autohr.confidence.evidence import (
     agreement_of_regions,
+    blood_over_light,
     halves_differ_bpm,
     shared_line,
     shared_with,
     skin_over_light,
 )
 from autohr.confidence.keyframes import at_key_frames, key_frame_comb, key_frame_steps
-from autohr.confidence.model import confidence, features
+from autohr.confidence.model import WEIGHTS, confidence, features, is_trusted
 from autohr.confidence.verdict import impostor, why_unreliable
 from autohr.errors import SignalTooShort
 from autohr.signals.filters import analytic, bandpass, detrend, remove_line, resample, standardise
@@ -398,6 +401,22 @@ def test_halves_tell_a_steady_rate_from_a_wandering_one() -> None:
     assert halves_differ_bpm(np.concatenate([sine(60, 30, 6), sine(120, 30, 6)]), 30) > 40
 
 
+def test_colours_tell_blood_from_a_lamp() -> None:
+    rng = np.random.default_rng(3)
+    beat = sine(100, 30, 10)[:, None]
+
+    def beating(colours: tuple[float, ...], depth: float = 0.01) -> float:
+        """What the three colours share of the noise, as under an exposure that hunts, is larger than the beat."""
+        noise = 0.02 * np.cumsum(rng.standard_normal((300, 1)), axis=0) / 10 + 0.002 * rng.standard_normal((300, 3))
+        return blood_over_light(np.array([150.0, 110, 90]) * (1 + depth * np.array(colours) * beat + noise), 30, 100)
+
+    assert all(beating(colours) > 0.3 for colours in [(0.33, 0.77, 0.53), (0.25, 0.8, 0.6), (0.4, 0.8, 0.5)])
+    assert beating((1, 1, 1)) < -0.3 and beating((0.9, 0.8, 0.7)) < 0
+    assert np.mean([abs(beating((1, 1, 1), depth=0)) for _ in range(20)]) < 0.2, "noise is no evidence"
+    assert blood_over_light(np.full((300, 3), 2.0), 30, 100) == 0, "nothing is seen in the dark"
+    assert blood_over_light(np.full((300, 3), np.nan), 30, 100) == 0
+
+
 GOOD = Evidence(
     snr_db=8,
     agreement=0.95,
@@ -409,26 +428,34 @@ GOOD = Evidence(
     witness_bpm=0.0,
     runner_up=0.1,
     on_skin=60.0,
+    witness_snr_db=6.0,
+    blood=0.4,
 )
 
 
 def test_confidence_grows_with_every_piece_of_evidence() -> None:
-    worse = [
+    worse: list[dict[str, Any]] = [
         {"snr_db": -6.0},
         {"agreement": 0.3},
         {"background": 0.9},
-        {"motion": 0.9},
         {"halves_bpm": 40.0},
         {"witness_bpm": 40.0},
         {"runner_up": 0.95},
         {"on_skin": -8.0},
+        {"witness_snr_db": -6.0},
+        {"redrawn": 0.9, "at_key_frames": True},
+        {"blood": 0.0},
+        {"blood": -0.3},
     ]
     assert len(features(GOOD)) == len(worse)
-    assert confidence(GOOD) > 0.9
-    for change in worse:
-        changed = Evidence(**{**GOOD.__dict__, **change})
-        assert confidence(changed) <= confidence(GOOD)
-        assert why_unreliable(changed)
+    for kind in WEIGHTS:
+        good = replace(GOOD, kind=kind)
+        assert is_trusted(good)
+        for change in worse:
+            changed = replace(good, **change)
+            assert confidence(changed) <= confidence(good)
+            assert why_unreliable(changed)
+        assert not is_trusted(replace(good, **{name: value for change in worse for name, value in change.items()}))
     assert impostor(GOOD) is None
     for change in ({"background": 0.9}, {"motion": 0.9}, {"redrawn": 0.9, "on_skin": 4.0}, {"on_skin": -50.0}):
         assert impostor(Evidence(**{**GOOD.__dict__, **change}))

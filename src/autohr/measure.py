@@ -39,6 +39,12 @@ MIN_RELIABLE_SHARE = 0.5
 windows at most a few in a hundred pass by chance, but neighbours share most of their frames and pass together: with a
 third, one lucky second made a photograph of 12 s reliable."""
 
+SAME_BPM, MIN_MEAN_CONFIDENCE = 4.0, 0.7
+"""Where fewer are, the rate is still reliable if windows within SAME_BPM of their median, at least one of which is
+reliable, have this mean confidence, all others counted as 0. On 645 clips of 12 s, those of the fit and of a check, it
+called 3 in 100 more of AutoHR's right rates reliable and 6 of MVDR's, and no wrong one and no clip without a pulse more.
+"""
+
 MIN_FACE_SHARE = 0.9
 """A face seen in fewer of the frames than this is worth a note."""
 
@@ -197,17 +203,20 @@ def answer(
 def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasurement:
     """Return one face's readings as one answer.
 
-    The rate over the whole time is the mean of the reliable windows, weighted by confidence. Where too few are reliable
-    it is not reliable, and is the rate on which the waves of all windows agree best, those of a net and of MVDR in the
-    same windows (``pooled_heart_rate``). Beats and HRV come from the waves of the reliable windows, overlapped and
-    added, and only where a second reading confirms their timing (``signals.hrv.timed_beats``).
+    The rate over the whole time is the mean of the reliable windows, or of those that agree (``MIN_MEAN_CONFIDENCE``),
+    weighted by confidence. Where neither are enough it is not reliable, and is the rate on which the waves of all
+    windows agree best, those of a net and of MVDR in the same windows (``pooled_heart_rate``). Beats and HRV come from
+    the waves of the reliable windows, overlapped and added, and only where a second reading confirms their timing
+    (``signals.hrv.timed_beats``).
     """
     windows = tuple(
         Window(**reading.estimate.rate_fields(), start_s=reading.start_s, end_s=reading.end_s)
         for reading in sorted(readings, key=lambda reading: reading.start_s)
     )
-    reliable = sum(w.reliable for w in windows) >= max(1, MIN_RELIABLE_SHARE * len(windows))
-    used = [w for w in windows if w.hr_bpm is not None and (w.reliable or not reliable)]
+    used = _trusted(windows)
+    reliable = bool(used)
+    if not reliable:
+        used = [w for w in windows if w.hr_bpm is not None]
     hr_bpm, confidence, snr_db = None, 0.0, None
     if used:
         rates = np.array([w.hr_bpm for w in used], dtype=np.float64)
@@ -233,6 +242,22 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
         **_beats_and_hrv(readings, pulse, hr_bpm if reliable else None),
         crop=crop,
     )
+
+
+def _trusted(windows: tuple[Window, ...]) -> list[Window]:
+    """Return the windows that make the rate over the whole time reliable; none where it is not."""
+    reliable = [w for w in windows if w.reliable]
+    if len(reliable) >= max(1, MIN_RELIABLE_SHARE * len(windows)):
+        return reliable
+    if not reliable:
+        return []
+    rated = [w for w in windows if w.hr_bpm is not None]
+    rates = np.array([w.hr_bpm for w in rated], dtype=np.float64)
+    confidences = np.array([w.confidence for w in rated])
+    alike = np.abs(rates - _weighted_median(rates, confidences + 1e-6)) <= SAME_BPM
+    agreeing = [w for w, is_alike in zip(rated, alike, strict=True) if is_alike]
+    is_sure = confidences[alike].sum() >= MIN_MEAN_CONFIDENCE * len(windows)
+    return agreeing if is_sure and any(w.reliable for w in agreeing) else []
 
 
 def _beats_and_hrv(readings: list[Reading], pulse: Pulse | None, hr_bpm: float | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,11 @@ class Pulse:
     """(R, N) waves read from R parts of the face alone; None if the method does not read parts."""
 
 
+EvidenceKind = Literal["net", "cells", "colours"]
+"""A net, of whose quarters of the face ``agreement`` is; a formula that reads cells of the crop (MVDR); or one that
+reads mean colours. Of the last two ``agreement`` is that of POS in the parts of a grid."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Evidence for and against the rate of one window, none of which needs the true rate."""
@@ -113,8 +118,9 @@ class Evidence:
     halves_bpm: float
     """Difference of the rates of the window's two halves."""
     witness_bpm: float
-    """Difference to the rate of another method in the same clip: of MVDR for nets, of POS on the mean skin colour for
-    formulas."""
+    """Difference to the rate that MVDR reads in the same clip; for MVDR itself, to that of POS."""
+    witness_snr_db: float
+    """Signal-to-noise ratio of that other wave at the rate, in decibel."""
     redrawn: float
     """0..1: how far the colour follows the file's key frames: by steps in them, or at their rate."""
     at_key_frames: bool
@@ -124,9 +130,11 @@ class Evidence:
     on_skin: float
     """Log likelihood ratio of "only the skin beats at the rate" against "everything in the crop does"
     (``confidence.evidence.skin_over_light``); 0 where no crop is known."""
-    own_parts: bool = False
-    """True where ``agreement`` is of waves that the method itself read from parts of the face (a net's quarters), False
-    where it is of POS in them."""
+    blood: float
+    """-1..1: how much better the colours of blood explain the beat of the mean skin colour than those of light do
+    (``confidence.evidence.blood_over_light``)."""
+    kind: EvidenceKind = "colours"
+    """How the method reads the face, by which the evidence is weighed."""
 
 
 @dataclass(frozen=True)

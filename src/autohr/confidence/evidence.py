@@ -10,7 +10,8 @@ trusted when several things are seen together that a pulse does and other causes
     motion        the head does not move at this rate, nor at half of it
     redrawn       the colour changes smoothly and does not jump in the key frames of the file (``keyframes.py``)
     halves        the two halves of the window give the same rate
-    witness       another method gives it too: MVDR beside every net, POS of the mean skin beside every formula
+    blood         red, green and blue beat as blood makes them, not all alike as under a lamp
+    witness       another method gives it too: MVDR, and POS of the mean skin beside MVDR itself
 
 ``model.py`` turns these into a probability, ``verdict.py`` into reliable or not.
 """
@@ -25,11 +26,12 @@ from numpy.typing import NDArray
 
 from autohr.classic.colour import pos
 from autohr.classic.mvdr import mvdr
+from autohr.classic.projection import BLOOD_SIGNATURE
 from autohr.confidence.keyframes import at_key_frames, key_frame_comb, key_frame_steps
 from autohr.errors import SignalTooShort
 from autohr.signals.filters import analytic, bandpass, detrend, standardise
-from autohr.signals.rate import estimate_heart_rate
-from autohr.types import Evidence, FaceClip, Float, Pulse
+from autohr.signals.rate import HeartRate, estimate_heart_rate, snr_db
+from autohr.types import Evidence, EvidenceKind, FaceClip, Float, Pulse
 from autohr.video.regions import GRID, cells_of, skin_of_cells
 
 CELLS = 8
@@ -48,6 +50,10 @@ MIN_GREY_CELL, MIN_GREY_BACKGROUND = 6.0, 4.0
 
 MIN_NOISE_SHARE = 0.2
 """Smallest noise assumed of a cell in ``skin_over_light``, as a share of the median cell's."""
+
+LEAST_LINE = 5.0
+"""Log likelihood ratio of a line that ``blood_over_light`` adds to the whole, so that noise is no evidence: chance
+makes about 3."""
 
 SIDE_LINES = np.array([-7.0, -6.0, -5.0, -4.0, -3.0, 3.0, 4.0, 5.0, 6.0, 7.0])
 """Spectral lines, counted from the one at the rate, whose power is taken as noise."""
@@ -106,10 +112,14 @@ def mvdr_wave(clip: FaceClip) -> Pulse:
     return Pulse(mvdr(rgb, clip.fps, colours.skin_share, references), clip.fps, clip.start_s)
 
 
-def gather_evidence(
-    clip: FaceClip, pulse: Pulse, witness: Pulse, hr_bpm: float, snr_db: float, runner_up: float
-) -> Evidence:
-    """Gather the evidence for and against ``hr_bpm`` from its wave and from everything else that the clip shows."""
+def gather_evidence(clip: FaceClip, pulse: Pulse, witness: Pulse, rate: HeartRate, kind: EvidenceKind) -> Evidence:
+    """Gather the evidence for and against a rate from its wave and from everything else that the clip shows.
+
+    Raises ValueError for a ``rate`` that is none.
+    """
+    hr_bpm = rate.hr_bpm
+    if hr_bpm is None or rate.snr_db is None:
+        raise ValueError("There is no evidence for a rate that is not there.")
     fps, colours = clip.fps, window_colours(clip)
     if pulse.parts is not None:
         regions = pulse.parts
@@ -134,17 +144,19 @@ def gather_evidence(
         )
         is_key_frame_rate = at_key_frames(clip.whole, fps, hr_bpm)
     return Evidence(
-        snr_db=snr_db,
+        snr_db=rate.snr_db,
         agreement=agreement_of_regions(regions, fps, hr_bpm),
         background=background,
         motion=shared_with(pulse.bvp, movement, fps, np.full(len(movement), MOTION_SCALE)),
         halves_bpm=halves_differ_bpm(pulse.bvp, fps),
         witness_bpm=_difference_bpm(estimate_heart_rate(witness.bvp, fps).hr_bpm, hr_bpm),
+        witness_snr_db=snr_db(witness.bvp, fps, hr_bpm),
         redrawn=redrawn,
         at_key_frames=is_key_frame_rate,
-        runner_up=runner_up,
+        runner_up=rate.runner_up,
         on_skin=on_skin,
-        own_parts=pulse.parts is not None,
+        blood=blood_over_light(clip.rgb, fps, hr_bpm),
+        kind=kind,
     )
 
 
@@ -246,6 +258,29 @@ def skin_over_light(cells: Float, skin_share: Float, fs: float, hr_bpm: float) -
     return explained(skin_share) - explained(np.ones(len(skin_share)))
 
 
+def blood_over_light(rgb: Float, fs: float, hr_bpm: float) -> float:
+    """Return -1..1, how much better blood explains the beat of the colour rgb (N, 3) at ``hr_bpm`` than light does.
+
+    The lines of the three colours at the rate are once taken as proportional to ``BLOOD_SIGNATURE`` and once as equal;
+    the noise, with what the colours have of it in common, is that beside the line. It is the difference of the two
+    log likelihood ratios over that of any line at all (and ``LEAST_LINE``). The test is ours. 0 where a colour is dark
+    or not known.
+    """
+    mean = rgb.mean(axis=0)
+    if not (mean > MIN_GREY_CELL).all():  # NaN too
+        return 0.0
+    lines, beside = _lines((rgb / mean - 1).T, fs, hr_bpm)
+    noise = (beside @ beside.conj().T).real / beside.shape[1]
+    noise += np.eye(3) * (1e-3 * np.trace(noise) / 3 + 1e-18)
+    inverse = np.linalg.inv(noise)
+
+    def explained(colours: Float) -> float:
+        return float(np.abs(colours @ inverse @ lines) ** 2 / (colours @ inverse @ colours))
+
+    whole = float((lines.conj() @ inverse @ lines).real)
+    return (explained(np.array(BLOOD_SIGNATURE)) - explained(np.ones(3))) / (whole + LEAST_LINE)
+
+
 def halves_differ_bpm(bvp: Float, fs: float) -> float:
     """Return the difference in bpm between the rates of the first and the last 60 % of bvp (N,)."""
     length = int(0.6 * len(bvp))
@@ -274,10 +309,16 @@ def _difference_bpm(first: float | None, second: float | None) -> float:
 
 def _line(x: Float, fs: float, hr_bpm: float) -> tuple[NDArray[np.complex128], Float]:
     """Return the Fourier sums (K,) of x (K, N) at ``hr_bpm``, and the powers (K, 10) at ``SIDE_LINES`` beside it."""
+    line, beside = _lines(x, fs, hr_bpm)
+    return line, np.abs(beside) ** 2
+
+
+def _lines(x: Float, fs: float, hr_bpm: float) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """Return the Fourier sums of x (K, N) at ``hr_bpm`` (K,) and at ``SIDE_LINES`` beside it (K, 10)."""
     n_samples = x.shape[-1]
     freqs_hz = np.concatenate([[hr_bpm / 60], np.abs(hr_bpm / 60 + SIDE_LINES * fs / n_samples)])
     sums = np.exp(-2j * np.pi * np.outer(freqs_hz, np.arange(n_samples) / fs))
     windowed = detrend(x, fs) * np.hanning(n_samples + 2)[1:-1]
     # einsum and not a matrix product: from 4096 complex elements on that wakes the threads of BLAS.
     found = np.einsum("kn,fn->kf", windowed, sums)
-    return found[:, 0], np.abs(found[:, 1:]) ** 2
+    return found[:, 0], found[:, 1:]

@@ -6,10 +6,10 @@ import math
 
 from autohr.classic.colour import pos
 from autohr.confidence.evidence import gather_evidence, mvdr_wave
-from autohr.confidence.model import RELIABLE_CONFIDENCE, confidence
+from autohr.confidence.model import confidence, is_trusted
 from autohr.errors import SignalTooShort
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS, estimate_heart_rate
-from autohr.types import Estimate, Evidence, FaceClip, Pulse
+from autohr.types import Estimate, Evidence, EvidenceKind, FaceClip, Pulse
 
 LEAST_S = 4.0
 """Shortest window, in seconds, that gets a rate at all. The estimator needs 3.75 s."""
@@ -33,16 +33,17 @@ SAME_BPM = 3.0
 rate counts as right, so that a sure witness speaks for nearly the same rate."""
 
 IMPOSTOR, LIGHT_IMPOSTOR = 0.5, 0.3
-"""Evidence of movement or key frames above the first, or of light above the second, makes a rate unreliable whatever
-else speaks for it: each of the three can be as regular as a pulse and show on the whole face. A coloured flicker shows
-at a third of its strength on a background of another colour; on the fit's clips 0.3 removed one false alarm of the net
-and no right rate, 0.25 removed right ones too."""
+"""Evidence of movement or key frames above the first, or of light above the second, is named as the reason of a rate
+that is not trusted. A coloured flicker shows at a third of its strength on a background of another colour."""
 
 LIT, SKIN_ALONE = 10.0, 10.0
-"""Log likelihood ratios of the skin at which it decides. Below -LIT the beat is a lamp's. Above SKIN_ALONE a beat that
-is not at the key frames' rate is not theirs, because key frames jump on hair as on skin: of the fit's readings that
-jump in step with key frames 44 of AutoHR's 50 above it were right, and 27 of 112 below. Chance makes about 5. At the
-key frames' own rate it decides nothing: a codec made a swaying photograph beat on the skin alone."""
+"""Log likelihood ratios of the skin. Below -LIT a beat that is not trusted is a lamp's. Above SKIN_ALONE it is not that
+of key frames, which jump on hair as on skin, unless it is at their rate. Chance makes about 5."""
+
+LIGHT_FOR_SURE, NO_BLOOD = 25.0, 0.4
+"""Evidence from which a beat is light whatever else speaks for it: log likelihood ratio of everything in the crop
+against the skin, and ``Evidence.blood`` below -NO_BLOOD. Of the fit's readings by AutoHR 4 % of the right ones are
+beyond one of them, of photographs under a flicker 85 %, of lamps on the face alone 41 %."""
 
 
 def estimate(clip: FaceClip, pulse: Pulse, trusted: bool = True) -> Estimate:
@@ -69,23 +70,21 @@ def estimate(clip: FaceClip, pulse: Pulse, trusted: bool = True) -> Estimate:
     rate = estimate_heart_rate(pulse.bvp, pulse.fps)
     if rate.hr_bpm is None or rate.snr_db is None:
         return Estimate(None, 0.0, False, None, "the skin's colour does not change at all", pulse=pulse)
-    # Only nets read parts of the face themselves; a formula is no better witness than itself.
+    # Only nets read parts of the face themselves; the one formula that reads crops is MVDR.
     is_net = pulse.parts is not None or not trusted
-    witness = mvdr_wave(clip) if is_net else Pulse(pos(clip.rgb, clip.fps), clip.fps, clip.start_s)
-    evidence = gather_evidence(clip, pulse, witness, rate.hr_bpm, rate.snr_db, rate.runner_up)
+    reads_cells = clip.cells is not None or clip.clip is not None
+    kind: EvidenceKind = "net" if pulse.parts is not None else "cells" if reads_cells else "colours"
+    is_mvdr = reads_cells and not is_net
+    witness = Pulse(pos(clip.rgb, clip.fps), clip.fps, clip.start_s) if is_mvdr else mvdr_wave(clip)
+    evidence = gather_evidence(clip, pulse, witness, rate, kind)
     chance = confidence(evidence)
     why = _veto(clip, evidence)
     if why is None and not trusted and evidence.witness_bpm > SAME_BPM:
         why = "nothing is known of these weights, and MVDR reads another rate"
     if why is not None:
         chance = min(chance, VETOED_CONFIDENCE)
-    elif chance < RELIABLE_CONFIDENCE:
+    elif not is_trusted(evidence):
         why = why_unreliable(evidence)
-    second = None
-    if why is None:
-        # POS and MVDR of the mean colour share most of their noise, so a formula is checked by MVDR of the parts of the
-        # face; the one formula that reads crops is MVDR itself.
-        second = witness if is_net or clip.cells is not None or clip.clip is not None else mvdr_wave(clip)
     return Estimate(
         hr_bpm=rate.hr_bpm,
         confidence=chance,
@@ -95,7 +94,7 @@ def estimate(clip: FaceClip, pulse: Pulse, trusted: bool = True) -> Estimate:
         evidence=evidence,
         pulse=pulse,
         witness=witness if is_net else None,
-        second=second,
+        second=witness if why is None else None,
     )
 
 
@@ -126,7 +125,12 @@ def estimate_from_rate(clip: FaceClip, hr_bpm: float) -> Estimate:
 
 def is_light(evidence: Evidence) -> bool:
     """Return True if the rate may be that of a lamp or a screen."""
-    return evidence.background > LIGHT_IMPOSTOR or evidence.on_skin < -LIT
+    return evidence.background > LIGHT_IMPOSTOR or evidence.on_skin < -LIT or evidence.blood < -NO_BLOOD
+
+
+def is_light_for_sure(evidence: Evidence) -> bool:
+    """Return True if no other evidence can make the rate reliable, since it is that of a lamp or a screen."""
+    return evidence.on_skin < -LIGHT_FOR_SURE or evidence.blood < -NO_BLOOD
 
 
 def is_codec(evidence: Evidence) -> bool:
@@ -142,8 +146,13 @@ def is_movement(evidence: Evidence) -> bool:
 def impostor(evidence: Evidence) -> str | None:
     """Name, in words for a person, what the rate may be instead of a pulse; None if nothing points to it."""
     if is_light(evidence):
-        where = "the background beats" if evidence.background > LIGHT_IMPOSTOR else "hair, clothes or wall beat"
-        return f"{where} at the same rate: this is the light, not the pulse"
+        if evidence.background > LIGHT_IMPOSTOR:
+            where = "the background beats at the same rate"
+        elif evidence.on_skin < -LIT:
+            where = "hair, clothes or wall beat at the same rate"
+        else:
+            where = "red, green and blue beat alike"
+        return f"{where}: this is the light, not the pulse"
     if is_codec(evidence):
         return "the colour jumps in the key frames of the file: the video is compressed too much"
     if is_movement(evidence):
@@ -153,6 +162,9 @@ def impostor(evidence: Evidence) -> str | None:
 
 def why_unreliable(evidence: Evidence) -> str:
     """Name, in words for a person, the chief reason for a low confidence."""
+    known = impostor(evidence)
+    if known is not None:
+        return known
     if evidence.agreement < 0.5:
         return "the parts of the face do not beat together"
     if evidence.halves_bpm > 8:
@@ -169,4 +181,4 @@ def _veto(clip: FaceClip, evidence: Evidence) -> str | None:
     found_share = float(clip.found.mean())
     if found_share < LEAST_FOUND:
         return f"the face was seen in only {100 * found_share:.0f} % of the frames"
-    return impostor(evidence)
+    return impostor(evidence) if is_light_for_sure(evidence) else None
