@@ -201,7 +201,7 @@ class Take:
     t_s: Float
     """(T,) time of each frame, from 0."""
     speeds: tuple[float, float]
-    """How fast the performance is played at the beginning and at the end, 1 being as it was."""
+    """Speed of the performance at the beginning and at the end, 1 being as it was."""
     nod_px: Float
     """(T,) movement of the head by its beats, downwards, in pixels of the clip."""
 

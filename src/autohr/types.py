@@ -134,7 +134,7 @@ class Evidence:
     """-1..1: how much better the colours of blood explain the beat of the mean skin colour than those of light do
     (``confidence.evidence.blood_over_light``)."""
     kind: EvidenceKind = "colours"
-    """How the method reads the face, by which the evidence is weighed."""
+    """Way in which the method reads the face, by which the evidence is weighed."""
 
 
 @dataclass(frozen=True)
