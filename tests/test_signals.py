@@ -406,7 +406,7 @@ def test_colours_tell_blood_from_a_lamp() -> None:
     beat = sine(100, 30, 10)[:, None]
 
     def beating(colours: tuple[float, ...], depth: float = 0.01) -> float:
-        """Return the evidence where the colours' common noise, as of an exposure that hunts, is larger than the beat."""
+        """Return the evidence where the colours have more noise in common than of a beat."""
         noise = 0.02 * np.cumsum(rng.standard_normal((300, 1)), axis=0) / 10 + 0.002 * rng.standard_normal((300, 3))
         return blood_over_light(np.array([150.0, 110, 90]) * (1 + depth * np.array(colours) * beat + noise), 30, 100)
 
