@@ -14,10 +14,10 @@ import numpy as np
 
 from autohr.types import Evidence, EvidenceKind, Float
 
-RELIABLE_CONFIDENCE: Mapping[EvidenceKind, float] = {"net": 0.85, "cells": 0.8, "colours": 0.9}
-"""Confidence from which a rate is called reliable. Of the fit's readings above it 3 of 281, 2 of 310 and 0 of 468 were
+RELIABLE_CONFIDENCE: Mapping[EvidenceKind, float] = {"net": 0.85, "cells": 0.85, "colours": 0.9}
+"""Confidence from which a rate is called reliable. Of the fit's readings above it 3 of 281, 0 of 285 and 0 of 468 were
 wrong, each judged by weights fitted without its clip, and lamps on the face alone left out (of them 12 of 62, 9 of 69
-and 5 of 398 are above it). Of the right ones that are not light for sure 65, 61 and 44 % are above."""
+and 5 of 398 are above it). Of the right ones that are not light for sure 65, 57 and 44 % are above."""
 
 MAX_CONFIDENCE = 0.97
 """Highest confidence that is stated, which is what the fit can support: of its readings above 0.95 none of 202, 205 and
