@@ -106,14 +106,14 @@ def test_texts_render_with_the_tables_that_the_benchmarks_write() -> None:
     row = transfer.Row("p/0", "dataset", {}, {}, 0.2, 0.5, dict.fromkeys(methods, answer))
     clips = [
         confidence.Row(seed, kind, method, 60.0, 60.2, 0.9, True, [])
-        for method in ("autohr", "chrom")
+        for method in ("autohr", "mvdr", "pos")
         for seed, kind in ((1, "pulse"), (2, "wall"))
     ]
     talkers = [transfer.overall([row] * 2, methods, f"{group}, ") for group in transfer.GROUPS]
     written = {
         "transfer": transfer.overall([row] * 2, methods),
         "talkers": {**talkers[0], "rows": talkers[0]["rows"] + talkers[1]["rows"]},
-        "confidence": confidence.overall(clips, ("autohr", "chrom")),
+        "confidence": confidence.overall(clips, ("autohr", "mvdr", "pos")),
     }
     results = {
         name: {**result, "tables": {**result["tables"], **({"methods": written[name]} if name in written else {})}}
