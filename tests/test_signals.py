@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import signal
 from scipy.interpolate import CubicSpline
 from scipy.linalg import solveh_banded
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from autohr.confidence.evidence import (
     agreement_of_regions,
@@ -46,6 +47,7 @@ from autohr.signals.rate import (
     snr_db,
 )
 from autohr.signals.simulate import CHANNEL_RATIO, simulate_pulse, simulate_rgb
+from autohr.signals.threads import one_blas_thread
 from autohr.types import Evidence, Float
 
 RATES_FPS = (20.0, 25.0, 29.97, 30.0, 50.0, 60.0)
@@ -462,6 +464,20 @@ def test_confidence_grows_with_every_piece_of_evidence() -> None:
     jumping = {**GOOD.__dict__, "redrawn": 0.9}
     assert not impostor(Evidence(**jumping)), "key frames jump on hair too"
     assert impostor(Evidence(**{**jumping, "at_key_frames": True})), "but at their own rate nothing clears it"
+
+
+def test_linear_algebra_keeps_to_one_thread_while_anything_is_read() -> None:
+    def n_threads() -> set[int]:
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+    with threadpool_limits(3, user_api="blas"):
+        before = n_threads()
+        with one_blas_thread:
+            assert n_threads() == {1}
+            with pytest.raises(RuntimeError, match="luck"), one_blas_thread:
+                raise RuntimeError("luck")
+            assert n_threads() == {1}, "the outer one still reads"
+        assert n_threads() == before
 
 
 # -- beats and variability
