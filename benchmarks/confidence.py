@@ -1,7 +1,7 @@
 """Measure what the confidence is worth: false alarms without a pulse, errors of rates that are called reliable.
 
     python benchmarks/confidence.py [--weights FILE]      measure: 400 clips, two tables
-    python benchmarks/confidence.py --fit --clips 1400    make other clips, fit the weights of confidence/model.py
+    python benchmarks/confidence.py --fit --clips 477     make other clips, fit the weights of confidence/model.py
     python benchmarks/confidence.py --attacks 1000        measure clips without a pulse that are meant to look like one
     python benchmarks/confidence.py --portraits DIR       half of the people are brought to life from photographs
 
@@ -386,11 +386,13 @@ def move_photo(picture: Path, seed: int, video: Path) -> None:
 def hard_clip(seed: int, pictures: Sequence[Picture], folder: Path, pulse: bool) -> tuple[Path, str, SceneTruth | None]:
     """Make a clip of the fit, or an attack if it may have no ``pulse``; return file, kind and truth."""
     rng = np.random.default_rng([seed, 99])
-    draw = rng.uniform() if pulse else rng.choice([0.0, 1.0, 0.65], p=[0.5, 0.3, 0.2])
+    # An attack is a photograph moved as a whole (half of them), a lamp on the face, or one of the other kinds.
+    a_lamp = PHOTO_SHARE + PULSE_SHARE + 0.5 * LAMP_SHARE
+    draw = rng.uniform() if pulse else rng.choice([0.0, 1.0, a_lamp], p=[0.5, 0.3, 0.2])
     if draw < PHOTO_SHARE and pictures:
         video = folder / "clip.mp4"
         return video, wave_photo(pictures[int(rng.integers(len(pictures)))].path, seed, video), None
-    has_pulse = draw < PHOTO_SHARE + PULSE_SHARE
+    has_pulse = pulse and draw < PHOTO_SHARE + PULSE_SHARE
     kind, config, encoding = scene(seed, has_pulse, pictures)
     if rng.uniform() < 0.6:
         encoding["crf"] = int(rng.integers(14, 31))
@@ -630,6 +632,8 @@ def main() -> None:
     parser.add_argument("--out-result", type=Path, help="result file, docs/results/confidence.json")
     options = parser.parse_args()
     methods = tuple(options.methods.split(",")) if options.methods else default_methods(options.weights)
+    if options.out_result is not None and (options.fit or options.attacks):
+        parser.error("--out-result is for the usual clips: leave out --fit and --attacks")
     load_methods(methods, options.weights)
     pictures = tuple(pictures_of(options.portraits, test=not options.fit)) if options.portraits else ()
     name, seed = "test.jsonl", TEST_SEED
