@@ -21,15 +21,21 @@ docs: setup
 	$(BIN)/python benchmarks/results.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# Weights like the shipped ones, from nothing; each step goes on where it was stopped. PORTRAITS names a folder of
-# photographs with landmarks.npz; without it everybody is drawn, and less is learned.
+# Weights like the shipped ones, from nothing; each step goes on where it was stopped. NET names another net than AutoHR,
+# whose recordings all other nets share. PORTRAITS names a folder of photographs with landmarks.npz; without it
+# everybody is drawn, and less is learned.
+NET := autohr
+PEOPLE := $(if $(filter autohr,$(NET)),hard,nets)
+RECORDINGS_hard := --subjects 1500 --hard
+RECORDINGS_nets := --subjects 500 --seed 21000
 RUN := runs/release
 weights: setup
-	$(BIN)/autohr synth $(RUN)-recordings --subjects 1500 --per-subject 1 --duration-s 12 --split train --hard \
+	$(BIN)/autohr synth $(RUN)-$(PEOPLE) $(RECORDINGS_$(PEOPLE)) --per-subject 1 --duration-s 12 --split train \
 		$(if $(PORTRAITS),--portraits $(PORTRAITS))
-	$(BIN)/autohr prepare synthetic $(RUN)-recordings --out $(RUN)-cache --size-px 80
-	$(BIN)/autohr train release --out $(RUN) --set data.cache=$(RUN)-cache
-	@echo "Try them: $(BIN)/autohr measure face.mp4 --weights $(RUN)/checkpoints/best.safetensors"
+	$(BIN)/autohr prepare synthetic $(RUN)-$(PEOPLE) --out $(RUN)-$(PEOPLE)-cache --size-px 80
+	$(BIN)/autohr train $(if $(filter autohr,$(NET)),release,release_$(NET)) --out $(RUN)-$(NET) \
+		--set data.cache=$(RUN)-$(PEOPLE)-cache
+	@echo "Try them: $(BIN)/autohr measure face.mp4 --weights $(RUN)-$(NET)/checkpoints/best.onnx"
 
 setup: $(READY)
 

@@ -46,8 +46,8 @@ from autohr.lab.synth.recordings import TEST_EVERY, Picture, usable_portraits
 from autohr.lab.synth.video import SceneConfig, SceneTruth, write_scene
 from autohr.measure import summarise
 from autohr.meter import Meter, MeterConfig
-from autohr.methods import METHODS, Method, load_method, shipped_weights
-from autohr.types import Estimate, Evidence, EvidenceKind, FaceClip, Frame, Reading
+from autohr.methods import METHODS, Method, Stream, load_method, shipped_weights
+from autohr.types import Estimate, Evidence, EvidenceKind, FaceClip, Float, Frame, Reading
 from autohr.video.decode import open_video
 from autohr.video.encode import write_video
 from autohr.workers import in_workers
@@ -73,6 +73,35 @@ PHOTOS_PER_CLIP = 0.4
 # One tracking, many methods (benchmarks/transfer.py uses this too)
 
 
+class Streams:
+    """Streams of several nets over the same crops: one ``Stream``, whose rows are those of all of them."""
+
+    def __init__(self, streams: Sequence[Stream], n_rows: list[int]) -> None:
+        self.streams, self.n_rows = streams, n_rows
+        self.delay_s = max(one.delay_s for one in streams)
+
+    @property
+    def n_known(self) -> int:
+        return min(one.n_known for one in self.streams)
+
+    def push(self, crop: Frame) -> None:
+        for one in self.streams:
+            one.push(crop)
+
+    def end(self) -> None:
+        for one in self.streams:
+            one.end()
+
+    def waves(self, first: int, n_frames: int) -> Float:
+        waves = [one.waves(first, n_frames) for one in self.streams]
+        self.n_rows[:] = [len(one) for one in waves]
+        return np.concatenate(waves)
+
+    def forget(self, first: int) -> None:
+        for one in self.streams:
+            one.forget(first)
+
+
 class Panel:
     """Methods on the same clip, so that faces are found once: a ``Method`` to the meter, a record to us."""
 
@@ -80,13 +109,24 @@ class Panel:
 
     def __init__(self, methods: Sequence[Method], crop: Crop | None) -> None:
         self.methods, self.crop = methods, crop
-        self.stream = next((one.stream for one in methods if one.stream is not None), None)
+        self.nets = [one for one in methods if one.stream is not None]
+        self.stream = self._make_streams if self.nets else None
+        self.n_rows: list[int] = []
+        """Rows of each net in the waves that were asked for last."""
         self.estimates: list[dict[str, Estimate]] = []
 
+    def _make_streams(self, fps: float) -> Streams:
+        return Streams([one.stream(fps) for one in self.nets if one.stream is not None], self.n_rows)
+
     def __call__(self, clip: FaceClip) -> Estimate:
-        # A formula gets no more than the meter would give it alone.
+        # A formula gets no more than the meter would give it alone, and a net its own waves.
         bare = replace(clip, clip=None, cells=None, net_waves=None)
-        self.estimates.append({one.name: one(clip if one.crop else bare) for one in self.methods})
+        seen = {one.name: replace(clip, net_waves=None) if one.crop else bare for one in self.methods}
+        if clip.net_waves is not None:
+            ends = np.cumsum(self.n_rows)[:-1]
+            for one, waves in zip(self.nets, np.split(clip.net_waves, ends), strict=True):
+                seen[one.name] = replace(clip, net_waves=waves)
+        self.estimates.append({one.name: one(seen[one.name]) for one in self.methods})
         return next(iter(self.estimates[-1].values()))
 
 

@@ -315,8 +315,8 @@ def test_unknown_names_list_the_known() -> None:
         make_net("autohr", {"width": 3})
     with pytest.raises(ValueError, match="autohr has no preset 'huge'. Presets: paper, small, tiny"):
         make_net("autohr", {"preset": "huge"})
-    with pytest.raises(ValueError, match="physnet has no preset 'paper'. Presets: none"):
-        make_net("physnet", {"preset": "paper"})
+    with pytest.raises(ValueError, match="physnet has no preset 'tiny'. Presets: paper, small"):
+        make_net("physnet", {"preset": "tiny"})
     with pytest.raises(ValueError, match="takes a PhysNetConfig"):
         make_net("physnet", AutoHRConfig())
     for config, said in (

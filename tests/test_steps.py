@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +20,19 @@ from autohr.lab.nets.hrcnn import LEAST_SIGNAL
 from autohr.lab.nets.synrhythm import synthetic_maps
 from autohr.lab.runs import Run, create_run
 from autohr.lab.train.batches import collate, net_input
-from autohr.lab.train.fit import FitConfig, FitResult, fit, parameter_groups
+from autohr.lab.train.fit import NORM_SEED, FitConfig, FitResult, fit, parameter_groups
+from autohr.lab.train.loop import copy_buffers
 from autohr.lab.train.losses import LossConfig, frequency_loss, rate_spectrum
 from autohr.lab.train.precision import in_precision
-from autohr.lab.train.steps import STEPS, Batch, Moment, hrcnn_rates, skin_masks
+from autohr.lab.train.steps import (
+    STEPS,
+    SYNTHETIC_MAPS,
+    Batch,
+    Moment,
+    hrcnn_rates,
+    simulated_batch,
+    skin_masks,
+)
 from autohr.types import Float
 from loops import Killed, MadeClip, MadeSource, kill_at, made_clip, state_bytes
 
@@ -30,14 +40,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 # Smaller where a step is easily too long: batch norms that see two numbers, a loss with many valleys.
-LR = {"hrcnn": 1e-5, "autohr": 1e-4}
+LR = {"hrcnn": 1e-5, "autohr": 1e-4, "i3d_wave": 1e-4}
 SMALL: dict[str, dict[str, Any]] = {
     "autohr": {"preset": "tiny", "channels": 3},
     "hrcnn": {"channels": [2, 2, 2, 2], "estimator_channels": 4},
     "rhythmnet": {"window_frames": 24, "stride_frames": 4, "hidden": 20},
 }
 # The author's form is so flat that three steps prove nothing.
-LOSS = {"hrcnn": LossConfig(variant="snr"), **dict.fromkeys(("autohr", "physnet"), LossConfig(variant="nll"))}
+LOSS = {
+    "hrcnn": LossConfig(variant="snr"),
+    **dict.fromkeys(("autohr", "physnet", "i3d_wave"), LossConfig(variant="nll")),
+}
 
 
 class FakeSource(MadeSource):
@@ -170,6 +183,100 @@ def test_every_parameter_of_a_net_in_stages_has_one_learning_rate() -> None:
     half = dataclasses.replace(STEPS["hrcnn"], rates=lambda moment: {"extractor.": 1.0})
     with pytest.raises(ValueError, match="'estimator"):
         parameter_groups(net, half, 10)
+
+
+def test_simulated_maps_need_no_pixels() -> None:
+    """The first stage of SynRhythm draws no clip, and learns from as many maps as it likes."""
+    net, step = small("synrhythm"), STEPS["synrhythm"]
+    assert step.n_simulated is not None
+    first, last = Moment(0, 10), Moment(9, 10)
+    batch = simulated_batch(step.n_simulated(first), 40)
+    assert batch.frames.numel() == 0 and len(batch.fps) == SYNTHETIC_MAPS and step.n_simulated(last) == 0
+    learned = step.learn(in_precision(net, "fp32", CPU), net_input(batch.frames, CPU), batch, LossConfig(), first)
+    assert learned.pred.shape == (SYNTHETIC_MAPS,) and torch.isfinite(learned.total)
+
+
+def test_the_last_stage_of_hrcnn_is_without_dropout_and_moves_no_norm() -> None:
+    net, step = small("hrcnn").train(), STEPS["hrcnn"]
+    batch = batch_of(1, 2, n_frames=8)
+    before = copy_buffers(net)
+    totals = set()
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        net.train()
+        clip = net_input(batch.frames, CPU)
+        learned = step.learn(in_precision(net, "fp32", CPU), clip, batch, LossConfig(), Moment(9, 10))
+        totals.add(float(learned.total.detach()))
+    assert len(totals) == 1
+    assert all(torch.equal(one, other) for one, other in zip(before, net.buffers(), strict=True))
+
+
+class CountingSource(FakeSource):
+    """A source that counts its drawn clips."""
+
+    n_drawn = 0
+
+    def draw(self, seed: Any) -> Any:
+        self.n_drawn += 1
+        return super().draw(seed)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_norms_are_made_anew_from_the_same_clips_before_each_validation(tmp_path: Path, ema: float) -> None:
+    """So the saved statistics do not hang on the last batches: two nets of equal weights have equal ones."""
+    source = FakeSource(n_frames=8, size_px=16)
+    run = create_run(tmp_path, {"test": 1})
+    net = small("synrhythm")
+    config = FitConfig(
+        steps=2, lr=1e-9, weight_decay=0, batch_size=2, val_every=2, norm_batches=3, ema=ema, optimiser="adamw"
+    )
+    saved: list[nn.Module] = []
+    fit(
+        net,
+        source,
+        source,
+        config,
+        run,
+        learning=dataclasses.replace(STEPS["synrhythm"], n_simulated=None),
+        guess_bpm=80.0,
+        save_weights=lambda path, trained, measured: saved.append(copy.deepcopy(trained)),
+    )
+    # By hand: the first norm sees what the first convolution makes of the same three batches.
+    wanted = small("synrhythm").eval()
+    norm = next(one for one in wanted.modules() if isinstance(one, nn.BatchNorm2d))
+    norm.reset_running_stats()
+    norm.momentum = None
+    norm.train()
+    for number in range(3):
+        batch = collate([source.draw([config.seed, number, i, NORM_SEED]) for i in range(2)])
+        wanted(net_input(batch.frames, CPU), batch.fps)
+    found = next(one for one in saved[-1].modules() if isinstance(one, nn.BatchNorm2d))
+    assert torch.allclose(found.running_var, norm.running_var, rtol=1e-3)  # type: ignore[arg-type]
+    assert found.momentum == 0.1 and not torch.equal(found.running_var, torch.ones_like(found.running_var))  # type: ignore[arg-type]
+
+
+def test_norms_that_stand_are_not_made_anew(tmp_path: Path) -> None:
+    """HR-CNN's last stage learns with the statistics that it has, so a validation must not move them."""
+    source = CountingSource(n_frames=4, size_px=16)
+    config = FitConfig(steps=8, batch_size=2, val_every=1, workers=0, norm_batches=2, lr=1e-6)
+    loss = LossConfig(variant="snr")
+    fit(small("hrcnn"), source, source, config, create_run(tmp_path, {"test": 1}), loss=loss, learning=STEPS["hrcnn"])
+    drawn = 64 + 2 * 8 + 8 * source.n_windows  # the guess, the steps, and the validations, whose windows are drawn too
+    assert source.n_drawn == drawn + 2 * 6 * config.norm_batches
+
+
+def test_a_factor_of_the_recipe_changes_the_rate_of_its_part(tmp_path: Path) -> None:
+    """Adam's steps are as long as its learning rate."""
+    moved = []
+    for factor in (1.0, 0.1):
+        net, before = small("hrcnn"), small("hrcnn")
+        config = FitConfig(steps=3, lr=1e-5, weight_decay=0, batch_size=2, val_every=3, rates={"estimator.": factor})
+        source = FakeSource(n_frames=8, size_px=16)
+        run = create_run(tmp_path / str(factor), {"test": 1})
+        fit(net, source, None, config, run, loss=LossConfig(variant="snr"), learning=STEPS["hrcnn"], guess_bpm=80.0)
+        ends: list[Any] = [each.estimator for each in (net, before)]
+        moved.append(float((ends[0][-1].weight - ends[1][-1].weight).detach().abs().max()))
+    assert moved[1] == pytest.approx(0.1 * moved[0], rel=0.2)
 
 
 # Units -----------------------------------------------------------------------------------------------------------

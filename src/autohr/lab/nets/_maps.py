@@ -38,15 +38,18 @@ def as_yuv(traces: Tensor) -> Tensor:
     return torch.einsum("yc,bcrt->byrt", torch.tensor(YUV, device=traces.device, dtype=traces.dtype), traces)
 
 
-def windows_of(traces: Tensor, length: int, stride: int) -> Tensor:
-    """Cut traces (B, 3, R, T) into windows (B, N, 3, R, W): one of ``length`` (or of all T) every ``stride``."""
-    if torch.compiler.is_compiling():
-        # As gathered frames: an unfold of min(length, T) frames is exported for long clips only.
-        width = torch.sym_min(length, traces.shape[3])  # type: ignore[no-untyped-call]
-        first = torch.arange(0, traces.shape[3] - width + 1, stride, device=traces.device)
-        windows = traces[..., first[:, None] + torch.arange(width, device=traces.device)]
-    else:
-        windows = traces.unfold(3, min(length, traces.shape[3]), stride)
+def windows_of(traces: Tensor, length: int, stride: int, least: int = 1) -> Tensor:
+    """Cut traces (B, 3, R, T) into windows (B, N, 3, R, W), one every ``stride`` frames.
+
+    W is ``length`` or, where there would be fewer than ``least`` windows, as much as leaves room for these; but at
+    least half of T, in which fewer may find room.
+    """
+    n_frames = traces.shape[3]
+    # sym_min: a plain min is exported for the length alone that is traced.
+    few = torch.sym_max(n_frames - (least - 1) * stride, (n_frames + 1) // 2)  # type: ignore[no-untyped-call]
+    width = torch.sym_min(length, few)  # type: ignore[no-untyped-call]
+    first = torch.arange(0, n_frames - width + 1, stride, device=traces.device)
+    windows = traces[..., first[:, None] + torch.arange(width, device=traces.device)]
     return windows.permute(0, 3, 1, 2, 4)
 
 

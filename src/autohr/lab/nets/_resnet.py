@@ -1,7 +1,7 @@
 """ResNet-18: Deep Residual Learning for Image Recognition (He, Zhang, Ren, Sun, CVPR 2016, arXiv:1512.03385).
 
-picture (B, C, H, W) -> features (B, 512). Any size from 1x1 up. Our own code, in the paper's layout; weights begin by
-chance. Checked against: 11,177,025 parameters with one linear output.
+picture (B, C, H, W) -> features (B, 8 width), 512 as published. Any size from 1x1 up. Our own code, in the paper's
+layout; weights begin by chance. Checked against: 11,177,025 parameters with one linear output.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEATURES = 512
+WIDTH = 64
+"""Channels of the published stem; the last blocks have eight times as many."""
 
 
 class Block(nn.Module):
@@ -36,24 +37,25 @@ class Block(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """The network without its classifier."""
+    """The network without its classifier, of any width."""
 
-    def __init__(self, in_channels: int = 3) -> None:
+    def __init__(self, in_channels: int = 3, width: int = WIDTH) -> None:
         super().__init__()
+        self.n_features = 8 * width
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, 64, 7, 2, padding=3, bias=False),
-            nn.BatchNorm2d(64),
+            nn.Conv2d(in_channels, width, 7, 2, padding=3, bias=False),
+            nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.MaxPool2d(3, 2, padding=1),
         )
         blocks: list[nn.Module] = []
-        before = 64
-        for channels, stride in ((64, 1), (128, 2), (256, 2), (FEATURES, 2)):
+        before = width
+        for channels, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
             blocks += [Block(before, channels, stride), Block(channels, channels, 1)]
             before = channels
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Return features (B, 512) of picture (B, C, H, W)."""
+        """Return features (B, n_features) of picture (B, C, H, W)."""
         features: Tensor = self.blocks(self.stem(picture)).mean((2, 3))
         return features

@@ -50,6 +50,12 @@ class NetSpec:
     """The package it comes from; of another one also the version (``autohr.plugins``)."""
 
 
+def check_whole(name: str, value: object, least: int, most: int) -> None:
+    """Raise ValueError for a field of a config that is no whole number from ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"{name}={value!r} must be a whole number from {least} to {most}.")
+
+
 def make_config(spec: NetSpec, config: Mapping[str, Any] | object | None) -> Any:
     """Return a config of ``spec`` from a dict of its fields, from one, or the defaults.
 

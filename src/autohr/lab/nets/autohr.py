@@ -12,9 +12,11 @@ the wave cut back to T. Any H and W from 16 up. The paper: 160 frames of 112x112
     head     two transposed convolutions, each doubling T; mean over the picture; one channel
 
 Differs from the paper: the searched cell is a reconstruction (``genotype.GENOTYPES``), for the published one is in no
-public source; what Fig. 3 leaves open (order within the stem, overlapping pools, strides of the c_k-2 branch, the
-head's ELU) follows the author's neighbouring code; the mean over the picture is a plain mean, which can be
-exported; ``input`` and the ``small`` preset are ours. Checked against: the shapes of Fig. 3a.
+public source; a cell reads the two cells before it, c_k-2 and c_k-1, as in PC-DARTS and the author's neighbouring code,
+where the text and Fig. 3b show one input node (``SpaceConfig.n_inputs`` = 1); what Fig. 3 leaves open (order within the
+stem, overlapping pools, strides of the c_k-2 branch, the head's ELU) follows the author's neighbouring code; the mean
+over the picture is a plain mean, which can be exported; ``input`` and the ``small`` preset are ours. Checked against:
+the shapes of Fig. 3a.
 """
 
 from __future__ import annotations

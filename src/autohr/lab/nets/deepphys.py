@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from autohr.lab.nets._inputs import STEADY, checked
 from autohr.lab.nets._operations import mean_pool
+from autohr.lab.nets._spec import Preset, check_whole
 
 DARKEST = 1 / 255
 DIFFERENCE_CLIP = 3.0
@@ -49,11 +50,21 @@ class DeepPhysConfig:
 
     def __post_init__(self) -> None:
         for name, least, most in (("size_px", 16, 256), ("channels", 1, 512), ("dense", 1, 4096)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(f"{name}={value!r} must be a whole number from {least} to {most}.")
+            check_whole(name, getattr(self, name), least, most)
         if not 0 <= self.dropout <= 0.5:
             raise ValueError(f"dropout={self.dropout!r} must lie between 0 and 0.5.")
+
+
+PRESETS = {
+    "paper": Preset(DeepPhysConfig(), size_px=36, n_frames=128, what="DeepPhys as published"),
+    "small": Preset(
+        DeepPhysConfig(channels=16, dense=64),
+        size_px=36,
+        n_frames=256,
+        what="half of the channels of DeepPhys",
+    ),
+}
+"""The sizes of small are ours. A frame is read alone, so that the number of frames is that of the loss."""
 
 
 class Stage(nn.Module):

@@ -20,6 +20,7 @@ published parameter counts of the extractors V2 and V4.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,16 +28,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autohr.lab.nets._inputs import checked
+from autohr.lab.nets._inputs import INPUTS, check_input, checked
 from autohr.lab.nets._rates import as_hr_bpm
+from autohr.lab.nets._spec import Preset, check_whole
 
-Stage = Literal["whole", "extractor", "estimator"]
-"""The part of the network that works and learns: "estimator" gives rates from an extractor that does not learn."""
+Stage = Literal["whole", "extractor", "estimator", "tuned"]
+"""The part of the network that works and learns: "estimator" gives rates from an extractor that does not learn;
+"tuned" is the whole without dropout and with the batch norms' running statistics, as in use."""
 
 FRAME_PX = (192, 128)
 """Height and width."""
 EXTRACTOR = (((15, 10), 2, 0.0), ((15, 10), 1, 0.0), ((15, 10), 1, 0.0), ((12, 10), 1, 0.2))
 """Kernel of the convolution, stride of the pool after it (whose kernel is 15x10), dropout of whole channels before."""
+POOL_PX = (15, 10)
 SLOTS = (1, 3, 4, 6, 7, 8, 10, 12)
 """Layers that the estimator has of twelve, in groups of three; the third of each group has a max-pool."""
 GROUP_DROPOUT = (0.1, 0.15, 0.2, 0.3)
@@ -53,27 +57,53 @@ class HRCNNConfig:
     channels: tuple[int, int, int, int] = (64, 64, 128, 128)
     """Channels of the extractor: V2, for PURE, COHFACE and MAHNOB-HCI. V4, for ECG-Fitness: four times 64."""
     estimator_channels: int = 64
+    shrink: int = 1
+    """Pictures, kernels and pools of the extractor have this part of the published height and width: 1, 2 or 4."""
+    input: str = "rgb"
+    """One of ``inputs.INPUTS``: "rgb" is the paper's. With "difference" a frame is seen with the next one."""
 
     def __post_init__(self) -> None:
+        check_input(self.input)
         object.__setattr__(self, "channels", tuple(self.channels))
         if len(self.channels) != len(EXTRACTOR):
             raise ValueError(f"channels={self.channels!r} must be four numbers.")
         for value in (*self.channels, self.estimator_channels):
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 512:
-                raise ValueError(f"channels must be whole numbers from 1 to 512, not {value!r}.")
+            check_whole("channels", value, 1, 512)
+        if isinstance(self.shrink, bool) or self.shrink not in (1, 2, 4):
+            raise ValueError(f"shrink={self.shrink!r} must be 1, 2 or 4.")
 
 
-def make_extractor(channels: tuple[int, ...]) -> nn.Sequential:
-    """Return the extractor: frames (N, 3, 192, 128) to (N, 1, 1, 1)."""
-    layers: list[nn.Module] = [nn.BatchNorm2d(3)]
-    before = 3
-    for after, (kernel, stride, dropout) in zip(channels, EXTRACTOR, strict=True):
+PRESETS = {
+    "paper": Preset(HRCNNConfig(), size_px=128, n_frames=300, what="HR-CNN as published, V2"),
+    "small": Preset(
+        HRCNNConfig(channels=(16, 16, 32, 32), estimator_channels=32, shrink=4, input="difference"),
+        size_px=64,
+        n_frames=256,
+        what="pictures of 48x32, a quarter of the channels, and an input that learns sooner than raw frames",
+    ),
+}
+"""The sizes of small are ours."""
+
+
+def make_extractor(channels: tuple[int, ...], shrink: int = 1, in_channels: int = 3) -> nn.Sequential:
+    """Return the extractor: frames (N, 3, 192 / shrink, 128 / shrink) to (N, 1, 1, 1)."""
+    layers: list[nn.Module] = [nn.BatchNorm2d(in_channels)]
+    before = in_channels
+    height, width = (side // shrink for side in FRAME_PX)
+    for place, (after, (kernel, stride, dropout)) in enumerate(zip(channels, EXTRACTOR, strict=True)):
+        kernel = (math.ceil(kernel[0] / shrink), math.ceil(kernel[1] / shrink))
+        height, width = height - kernel[0] + 1, width - kernel[1] + 1
+        pool = (math.ceil(POOL_PX[0] / shrink), math.ceil(POOL_PX[1] / shrink))
+        if place == len(EXTRACTOR) - 1:
+            # 15x10 at the published size, too.
+            pool = height, width
+        height, width = (height - pool[0]) // stride + 1, (width - pool[1]) // stride + 1
         layers += [
             nn.Dropout2d(dropout),
             nn.Conv2d(before, after, kernel),
-            # A pool of 15x10, of equal output and several times quicker.
-            nn.MaxPool2d((15, 1), (stride, 1)),
-            nn.MaxPool2d((1, 10), (1, stride)),
+            # A pool of both at once, of equal output and several times quicker.
+            nn.MaxPool2d((pool[0], 1), (stride, 1)),
+            nn.MaxPool2d((1, pool[1]), (1, stride)),
             nn.BatchNorm2d(after),
             nn.ELU(),
         ]
@@ -99,7 +129,7 @@ class HRCNN(nn.Module):
     def __init__(self, config: HRCNNConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or HRCNNConfig()
-        self.extractor = make_extractor(config.channels)
+        self.extractor = make_extractor(config.channels, config.shrink, INPUTS[config.input].channels)
         self.estimator = make_estimator(config.estimator_channels)
         for module in self.extractor.modules():
             if isinstance(module, nn.Conv2d):
@@ -109,8 +139,10 @@ class HRCNN(nn.Module):
 
     def forward(self, clip: Tensor, fps: Tensor | None = None, stage: Stage = "whole") -> Tensor:
         """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,); of stage "extractor" the signal (B, T)."""
-        if stage == "estimator":
+        if stage in ("estimator", "tuned"):
             self.extractor.eval()
+        if stage == "tuned":
+            self.estimator.eval()
         with torch.set_grad_enabled(torch.is_grad_enabled() and stage != "estimator"):
             signal = self.extract(checked(clip)).to(clip.dtype)
         if stage == "extractor":
@@ -124,7 +156,9 @@ class HRCNN(nn.Module):
     def extract(self, clip: Tensor) -> Tensor:
         """Return the signal (B, T) of clip (B, 3, T, H, W), float32."""
         B, _, T = clip.shape[:3]
-        frames = F.adaptive_avg_pool3d(clip, (T, *FRAME_PX)).transpose(1, 2).flatten(0, 1)  # (B T, 3, 192, 128)
+        height, width = (side // self.config.shrink for side in FRAME_PX)
+        pictures = INPUTS[self.config.input].transform(F.adaptive_avg_pool3d(clip, (T, height, width)))
+        frames = pictures.transpose(1, 2).flatten(0, 1)  # (B T, 3, 192, 128)
         frames = frames.to(self.extractor[-1].weight.dtype)  # type: ignore[arg-type]
         # Batch norms that learn must see all frames together; a traced net cannot count its pieces, and takes all too.
         at_once = self.extractor.training or torch.compiler.is_compiling()

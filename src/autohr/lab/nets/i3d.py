@@ -2,10 +2,13 @@
 
 Paper: Quo Vadis, Action Recognition? A New Model and the Kinetics Dataset.
 
-clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,).
+clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,); of the variant ``I3DWave`` bvp (B, T).
 
 Any T from 4 up, any H and W from 16 up. The original: 64 frames of 224x224, from -1 to 1. Inception-v1 whose 2D
 convolutions became 3D ones, padded as TensorFlow does: just enough, and where that is odd, one more at the end.
+
+The variant, which is ours, gives a wave: the same layers, with time halved twice and not four times, the upsampler of
+PhysNet after them, and the mean over the picture alone. It is a method of its own in the tables, "I3D (wave)".
 
 Differs from the original: one output in place of 400 classes, and the mean over all that is left of the picture and of
 time in place of a pool of 2x7x7, which would need 224 pixels; weights begin by chance, where the original's began with
@@ -22,9 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autohr.lab.nets._inputs import checked
+from autohr.lab.nets._inputs import INPUTS, check_input, checked, prepare_input
 from autohr.lab.nets._rates import as_hr_bpm
+from autohr.lab.nets._spec import Preset, check_whole
 from autohr.lab.nets._tdc import Triple
+from autohr.lab.nets.autohr import make_upsampler
 
 Branches = tuple[int, int, int, int, int, int]
 """Channels of an Inception block: 1x1; 1x1 and 3x3x3; 1x1 and 3x3x3; 1x1 after the pool."""
@@ -50,12 +55,30 @@ class I3DConfig:
     """400 is the published classifier, of which only the first output would be a rate."""
     dropout: float = 0.5
     """Before the last layer."""
+    divide: int = 1
+    """The published numbers of channels are divided by this, and rounded up."""
+    input: str = "rgb"
+    """One of ``inputs.INPUTS``: "rgb", -1 to 1, is the published one."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.n_outputs, bool) or not isinstance(self.n_outputs, int) or not 1 <= self.n_outputs <= 1000:
-            raise ValueError(f"n_outputs={self.n_outputs!r} must be a whole number from 1 to 1000.")
+        check_input(self.input)
+        check_whole("n_outputs", self.n_outputs, 1, 1000)
+        check_whole("divide", self.divide, 1, 64)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout!r} must lie in 0..1, without 1.")
+
+
+_SMALL = I3DConfig(divide=6, input="difference", dropout=0.2)
+PRESETS = {
+    "paper": Preset(I3DConfig(), size_px=112, n_frames=160, what="I3D as published, with one output"),
+    "small": Preset(
+        _SMALL,
+        size_px=64,
+        n_frames=256,
+        what="a sixth of the channels, and an input that learns sooner than raw frames",
+    ),
+}
+"""The sizes of small are ours."""
 
 
 def filled(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
@@ -70,9 +93,9 @@ def filled(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
 class Unit(nn.Module):
     """Convolution, batch norm, ReLU: (B, C, T, H, W) -> (B, C', T/s, H/s, W/s), rounded up."""
 
-    def __init__(self, in_channels: int, channels: int, width: int = 1, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, channels: int, width: int = 1, stride: Triple = (1, 1, 1)) -> None:
         super().__init__()
-        self.kernel, self.stride = (width,) * 3, (stride,) * 3
+        self.kernel, self.stride = (width,) * 3, stride
         # In a Sequential, so that inference can fold the batch norm into the convolution.
         self.layers = nn.Sequential(
             nn.Conv3d(in_channels, channels, width, stride, bias=False),
@@ -118,14 +141,40 @@ class Mixed(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
-def mixed(in_channels: int, *names: str) -> list[nn.Module]:
-    """Return Inception blocks of ``MIXED`` one after the other."""
-    blocks: list[nn.Module] = []
-    for name in names:
-        channels = MIXED[name]
-        blocks.append(Mixed(in_channels, channels))
-        in_channels = channels[0] + channels[2] + channels[4] + channels[5]
-    return blocks
+def make_features(config: I3DConfig, keep_time: bool) -> tuple[nn.Sequential, int]:
+    """Return all layers before the head, and the number of their channels.
+
+    With ``keep_time`` they halve time twice, (B, C, T/4, H/32, W/32), otherwise four times.
+    """
+
+    def few(channels: int) -> int:
+        return -(-channels // config.divide)
+
+    in_channels = few(192)
+
+    def mixed(*names: str) -> list[nn.Module]:
+        nonlocal in_channels
+        blocks: list[nn.Module] = []
+        for name in names:
+            one, before_a, a, before_b, b, after_pool = (few(channels) for channels in MIXED[name])
+            blocks.append(Mixed(in_channels, (one, before_a, a, before_b, b, after_pool)))
+            in_channels = one + a + b + after_pool
+        return blocks
+
+    early = 1 if keep_time else 2
+    layers = nn.Sequential(  # shapes for (B, 3, 64, 224, 224), time halved
+        Unit(INPUTS[config.input].channels, few(64), 7, stride=(early, 2, 2)),  # (B, 64, 32, 112, 112)
+        Pool((1, 3, 3), (1, 2, 2)),
+        Unit(few(64), few(64)),
+        Unit(few(64), few(192), 3),
+        Pool((1, 3, 3), (1, 2, 2)),
+        *mixed("3b", "3c"),  # (B, 480, 32, 28, 28)
+        Pool((3, 3, 3), (2, 2, 2)),
+        *mixed("4b", "4c", "4d", "4e", "4f"),  # (B, 832, 16, 14, 14)
+        Pool((2, 2, 2), (2, 2, 2)),
+        *mixed("5b", "5c"),  # (B, 1024, 8, 7, 7)
+    )
+    return layers, in_channels
 
 
 class I3D(nn.Module):
@@ -134,23 +183,32 @@ class I3D(nn.Module):
     def __init__(self, config: I3DConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or I3DConfig()
-        self.features = nn.Sequential(  # shapes for (B, 3, 64, 224, 224)
-            Unit(3, 64, 7, stride=2),  # (B, 64, 32, 112, 112)
-            Pool((1, 3, 3), (1, 2, 2)),
-            Unit(64, 64),
-            Unit(64, 192, 3),
-            Pool((1, 3, 3), (1, 2, 2)),
-            *mixed(192, "3b", "3c"),  # (B, 480, 32, 28, 28)
-            Pool((3, 3, 3), (2, 2, 2)),
-            *mixed(480, "4b", "4c", "4d", "4e", "4f"),  # (B, 832, 16, 14, 14)
-            Pool((2, 2, 2), (2, 2, 2)),
-            *mixed(832, "5b", "5c"),  # (B, 1024, 8, 7, 7)
-        )
+        self.features, channels = make_features(config, keep_time=False)
         self.drop = nn.Dropout(config.dropout)
-        self.head = nn.Conv3d(1024, config.n_outputs, 1)
+        self.head = nn.Conv3d(channels, config.n_outputs, 1)
 
     def forward(self, clip: Tensor, fps: Tensor | None = None) -> Tensor:
         """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,)."""
-        x = (2 * checked(clip) - 1).to(self.head.weight.dtype)
-        x = self.features(x).mean((2, 3, 4), keepdim=True)
+        transform = INPUTS[self.config.input].transform
+        x = 2 * checked(clip) - 1 if self.config.input == "rgb" else transform(checked(clip))
+        x = self.features(x.to(self.head.weight.dtype)).mean((2, 3, 4), keepdim=True)
         return as_hr_bpm(self.head(self.drop(x))[:, 0, 0, 0, 0], fps).to(clip.dtype)
+
+
+class I3DWave(nn.Module):
+    """The variant that gives a wave; see the top of this file."""
+
+    def __init__(self, config: I3DConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or I3DConfig()
+        self.features, channels = make_features(config, keep_time=True)
+        self.upsample = make_upsampler(channels)
+        self.drop = nn.Dropout(config.dropout)
+        self.head = nn.Conv3d(channels, config.n_outputs, 1)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Return bvp (B, T) of clip (B, 3, T, H, W)."""
+        x = prepare_input(clip, self.config.input, self.head.weight.dtype)
+        x = self.upsample(self.features(x).mean((3, 4), keepdim=True))  # (B, C, T, 1, 1)
+        bvp: Tensor = self.head(self.drop(x))[:, 0, : clip.shape[2], 0, 0].to(clip.dtype)
+        return bvp

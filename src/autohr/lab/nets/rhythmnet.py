@@ -6,8 +6,9 @@ clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,); with ``sequence`` that 
 
 Any T from 4 up, any H and W from 16 up. The clip becomes space-time maps of ``window_frames``, one every
 ``stride_frames`` (``maps.py``); ResNet-18 reads each, a GRU goes over their features, and each of its states gives a
-rate. The rate of the clip is their mean. A clip no longer than a window is one map, and the GRU then sees one. The
-paper trains on six windows in a row: 375 frames at 30 per second. It learns beats per frame, not bpm (``rates.py``).
+rate. The rate of the clip is their mean. The paper trains on six windows in a row: 375 frames at 30 per second. A clip
+too short for six is cut into six shorter windows (ours), since a GRU that learned from six is not to be asked about
+one. It learns beats per frame, not bpm (``rates.py``).
 
 Differs from the paper: no landmarks, no alignment and no skin mask, which the crop stands for (``maps.py``); maps are
 fed as they are, 25 rows high, as in the re-implementations (the paper's size is not known to us); ResNet-18 begins by
@@ -26,7 +27,8 @@ from torch import Tensor, nn
 from autohr.lab.nets._inputs import checked
 from autohr.lab.nets._maps import as_yuv, hide_some, scaled_rows, traces_of, windows_of
 from autohr.lab.nets._rates import as_hr_bpm
-from autohr.lab.nets._resnet import FEATURES, ResNet18
+from autohr.lab.nets._resnet import WIDTH, ResNet18
+from autohr.lab.nets._spec import Preset, check_whole
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,32 @@ class RhythmNetConfig:
     """Features of a map, and state of the GRU."""
     hide: bool = True
     """In training, a stretch of half of the maps is hidden."""
+    width: int = WIDTH
+    """Channels of ResNet-18's stem; the last blocks have eight times as many."""
 
     def __post_init__(self) -> None:
-        for name, least, most in (("window_frames", 4, 3000), ("stride_frames", 1, 3000), ("hidden", 1, 4096)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(f"{name}={value!r} must be a whole number from {least} to {most}.")
+        for name, least, most in (
+            ("window_frames", 4, 3000),
+            ("stride_frames", 1, 3000),
+            ("hidden", 1, 4096),
+            ("width", 1, 256),
+        ):
+            check_whole(name, getattr(self, name), least, most)
+
+
+N_MAPS = 6
+"""Maps that the GRU is shown in training, and at least in use: a shorter clip is cut into as many shorter maps."""
+
+PRESETS = {
+    "paper": Preset(RhythmNetConfig(), size_px=112, n_frames=376, what="RhythmNet as re-implemented"),
+    "small": Preset(
+        RhythmNetConfig(window_frames=200, stride_frames=11, hidden=96, width=12),
+        size_px=40,
+        n_frames=256,
+        what="ResNet-18 with 12 channels where it has 64, and shorter maps",
+    ),
+}
+"""The sizes of small are ours: weights of 1.8 MB, a map's 25 parts of 8x8 pixels each, six maps in 256 frames."""
 
 
 class RhythmNet(nn.Module):
@@ -54,14 +76,15 @@ class RhythmNet(nn.Module):
     def __init__(self, config: RhythmNetConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or RhythmNetConfig()
-        self.resnet = ResNet18()
-        self.features = nn.Linear(FEATURES, config.hidden)
+        self.resnet = ResNet18(width=config.width)
+        self.features = nn.Linear(self.resnet.n_features, config.hidden)
         self.gru = nn.GRU(config.hidden, config.hidden, batch_first=True)
         self.head = nn.Linear(config.hidden, 1)
 
     def forward(self, clip: Tensor, fps: Tensor | None = None, sequence: bool = False) -> Tensor:
         """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,); with ``sequence`` of every window, (B, N)."""
-        windows = windows_of(as_yuv(traces_of(checked(clip))), self.config.window_frames, self.config.stride_frames)
+        window, stride = self.config.window_frames, self.config.stride_frames
+        windows = windows_of(as_yuv(traces_of(checked(clip))), window, stride, N_MAPS)
         B, N = windows.shape[:2]
         maps = scaled_rows(windows).flatten(0, 1)  # (B N, 3, 25, W)
         if self.training and self.config.hide:

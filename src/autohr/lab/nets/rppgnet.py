@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from autohr.lab.nets._inputs import INPUTS, check_input, checked
 from autohr.lab.nets._operations import mean_pool
+from autohr.lab.nets._spec import Preset, check_whole
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,19 @@ class RPPGNetConfig:
 
     def __post_init__(self) -> None:
         check_input(self.input)
-        if isinstance(self.channels, bool) or not isinstance(self.channels, int) or not 1 <= self.channels <= 256:
-            raise ValueError(f"channels={self.channels!r} must be a whole number from 1 to 256.")
+        check_whole("channels", self.channels, 1, 256)
+
+
+PRESETS = {
+    "paper": Preset(RPPGNetConfig(), size_px=128, n_frames=64, what="rPPGNet as published, without STVEN"),
+    "small": Preset(
+        RPPGNetConfig(channels=8, input="difference"),
+        size_px=64,
+        n_frames=128,
+        what="half of the channels, and an input that learns sooner than raw frames",
+    ),
+}
+"""The sizes of small are ours."""
 
 
 def factorised(in_channels: int, channels: int) -> list[nn.Module]:

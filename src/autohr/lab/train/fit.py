@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from autohr.lab.recipes.parsing import STRICT
 from autohr.lab.runs import Run
-from autohr.lab.train.batches import Source
+from autohr.lab.train.batches import Source, net_input
 from autohr.lab.train.loop import (
     Loop,
     LoopConfig,
@@ -31,7 +31,10 @@ from autohr.lab.train.loop import (
 )
 from autohr.lab.train.losses import LossConfig
 from autohr.lab.train.processes import mean_over_processes
-from autohr.lab.train.steps import STEPS, Batch, Moment, Step
+from autohr.lab.train.steps import STEPS, Batch, Moment, Step, simulated_batch
+
+NORM_SEED = 1
+"""Added to the seeds of clips, which are then others than those that are learned from."""
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
@@ -70,6 +73,13 @@ class FitConfig(LoopConfig):
     """Steps between validations; the last step is always validated."""
     val_windows: PositiveInt | None = None
     """Largest number of windows that are validated, evenly spread; None for all."""
+    norm_batches: NonNegativeInt = 0
+    """Batches, always the same, on which the running statistics of batch norm are made anew before each validation.
+    The last few batches of a training decide them otherwise, and a net of few rates then swings from one validation
+    to the next by up to 70 bpm. 0 leaves them."""
+    rates: dict[str, PositiveFloat] = field(default_factory=dict)
+    """Beginning of parameters' names, as the net's way of learning has them -> factor of their learning rate beside
+    its own."""
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
@@ -155,6 +165,8 @@ class _Fit(Loop):
     val: Source | None
     guess_bpm: float
     save_weights: SaveWeights | None
+    n_frames: int
+    """Of a clip; known where examples as long as clips are simulated."""
 
     def prepare(self) -> None:
         """Make the optimiser and the running mean, and load the checkpoint."""
@@ -162,6 +174,8 @@ class _Fit(Loop):
         on_gpus = self.world > 1 and self.device.type == "cuda"
         if on_gpus and config.sync_batch_norm:
             self.net = self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # type: ignore[no-untyped-call]
+        if learning.n_simulated is not None:
+            self.n_frames = len(self.train.window(0).bvp)
         self.groups = parameter_groups(self.net, learning, self.n_steps)
         make: Callable[..., torch.optim.Optimizer] = OPTIMISERS[config.optimiser]
         groups = [{"params": group} for group in self.groups.values()]
@@ -182,6 +196,10 @@ class _Fit(Loop):
 
     def draw(self, step: int) -> tuple[Batch, None]:
         """Draw the batch of a step."""
+        simulates = self.learning.n_simulated
+        n_simulated = 0 if simulates is None else simulates(Moment(step, self.n_steps))
+        if n_simulated:
+            return simulated_batch(max(1, n_simulated // self.world), self.n_frames), None
         return self.draw_from(self.train, step), None
 
     def learning_rate(self, step: int) -> float:
@@ -193,7 +211,7 @@ class _Fit(Loop):
         """Make a step of the weights."""
         factors = {"": 1.0} if self.learning.rates is None else self.learning.rates(moment)
         for prefix, group in zip(self.groups, self.optimiser.param_groups, strict=True):
-            group["lr"] = lr * factors[prefix]
+            group["lr"] = lr * factors[prefix] * self.config.rates.get(prefix, 1.0)
         buffers = copy_buffers(self.net)
         learned = self.learn(self.forward, batch, moment)
         self.optimiser.zero_grad(set_to_none=True)
@@ -230,6 +248,8 @@ class _Fit(Loop):
         if self.val is None:
             return
         state = self.state
+        if self.config.norm_batches and Moment(state.step - 1, self.n_steps).share < self.learning.norms_stand_from:
+            self._refresh_norms()
         val = self.validate(self.validated, self.val, self.config.val_windows, self.guess_bpm)
         state.last = {"step": state.step, **val}
         is_best = counts_for_best(self.learning, state.step, self.n_steps) and (
@@ -241,6 +261,26 @@ class _Fit(Loop):
         if self.rank == 0 and is_best and self.save_weights is not None:
             self.save_weights(self.run.checkpoints / BEST, self.validated, state.last)
         self.show(Progress(where.step, where.n_steps, where.loss, where.clips_per_s, where.eta_s, state.last))
+
+    def _refresh_norms(self) -> None:
+        """Make the running statistics of the validated net's batch norms anew, without dropout.
+
+        They become the means over ``norm_batches`` batches, in float32.
+        """
+        net = self.validated.eval()
+        norms = [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean of all batches
+            norm.train()
+        with torch.no_grad():
+            for number in range(self.config.norm_batches):
+                batch = self.draw_from(self.train, number, NORM_SEED)
+                clip = net_input(batch.frames, self.device)
+                net(clip, batch.fps.to(self.device)) if self.learning.kind == "rate" else net(clip)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def counts_for_best(learning: Step, step: int, n_steps: int) -> bool:

@@ -91,6 +91,10 @@ class Step:
     stages: tuple[float, ...] = ()
     """Shares of training at which the second and later stages begin; () where there is one stage. The best weights come
     from the last stage."""
+    norms_stand_from: float = 1.0
+    """Share of training from which the running statistics of batch norms are used as they are and no longer moved."""
+    n_simulated: Callable[[Moment], int] | None = None
+    """Number of examples that ``learn`` simulates in a step; where it is not 0, no clips are drawn. None: never."""
 
 
 def learn_wave(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
@@ -184,20 +188,37 @@ def learn_rhythmnet(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, 
 
 SYNTHETIC_SHARE = 0.5
 """Share of its steps in which SynRhythm learns from simulated maps. Chosen by us: we do not know the paper's."""
+SYNTHETIC_MAPS = 64
+"""Maps of such a step. Chosen by us: they cost nothing beside clips."""
 
 
 def learn_synrhythm(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
     """Return SynRhythm's loss: absolute error of the rate, first on simulated maps as long as the clips, then on clips.
 
-    In the first stage the clips are drawn and not used, so that all steps are alike.
+    In the first stage the batch has no pixels (``simulated_batch``).
     """
-    if moment.share >= SYNTHETIC_SHARE:
+    if n_synthetic_maps(moment) == 0:
         return learn_rate(net, clip, batch, loss, moment)
     fps = batch.fps.to(clip.device)
     maps, hr_bpm = synthetic_maps(clip.shape[2], fps)
     pred = net(maps, fps)
     error = rate_loss(pred, hr_bpm, fps)
     return Learned(pred, error, {"rate": error})
+
+
+def n_synthetic_maps(moment: Moment) -> int:
+    """Return how many maps SynRhythm simulates in a step."""
+    return SYNTHETIC_MAPS if moment.share < SYNTHETIC_SHARE else 0
+
+
+def simulated_batch(n_examples: int, n_frames: int) -> Batch:
+    """Return a batch without pixels, for a step whose examples ``learn`` simulates; all at 30 frames per second.
+
+    Of a net of beats per frame that is the clock on which its rates mean what they say.
+    """
+    nothing = torch.zeros(n_examples)
+    frames = torch.empty(n_examples, n_frames, 0, 0, 3, dtype=torch.uint8)
+    return Batch(frames, nothing[:, None].expand(-1, n_frames), nothing, torch.full((n_examples,), CLOCK_FPS))
 
 
 HRCNN_STAGES = (0.5, 0.75)
@@ -210,14 +231,15 @@ HRCNN_BAND_BPM = (40, 240)
 def learn_hrcnn(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
     """Return HR-CNN's loss: the recipe's frequency loss for the extractor, then absolute error of the rate.
 
-    The frequency loss "snr" is the paper's, "author" its script's. The error trains the estimator, then both in turn.
+    The frequency loss "snr" is the paper's, "author" its script's. The error trains the estimator, then both in turn,
+    which by then are without dropout, as in the released script.
     """
     hr_bpm, fps = batch.hr_bpm.to(clip.device), batch.fps.to(clip.device)
     if moment.share < HRCNN_STAGES[0]:
         signal = net(clip, stage="extractor")
         frequency = frequency_loss(signal, hr_bpm, fps, loss.variant, sd_bpm=loss.sd_bpm, band_bpm=HRCNN_BAND_BPM)
         return Learned(signal, frequency, {"frequency": frequency, "rate": torch.zeros(())})
-    pred = net(clip, fps, stage="estimator" if moment.share < HRCNN_STAGES[1] else "whole")
+    pred = net(clip, fps, stage="estimator" if moment.share < HRCNN_STAGES[1] else "tuned")
     error = rate_loss(pred, hr_bpm, fps)
     return Learned(pred, error, {"frequency": torch.zeros(()), "rate": error})
 
@@ -251,12 +273,27 @@ STEPS: dict[str, Step] = {
         own_loss="the correlation of its waves and by masks of skin",
     ),
     "i3d": Step(learn_rate, "rate", ("rate",), needs_bvp=False, own_loss=_RATE_LOSS),
-    "hrcnn": Step(learn_hrcnn, "rate", ("frequency", "rate"), needs_bvp=False, rates=hrcnn_rates, stages=HRCNN_STAGES),
+    "i3d_wave": _WAVE,
+    "hrcnn": Step(
+        learn_hrcnn,
+        "rate",
+        ("frequency", "rate"),
+        needs_bvp=False,
+        rates=hrcnn_rates,
+        stages=HRCNN_STAGES,
+        norms_stand_from=HRCNN_STAGES[1],
+    ),
     "rhythmnet": Step(
         learn_rhythmnet, "rate", ("rate", "smooth"), needs_bvp=False, own_loss=f"{_RATE_LOSS} and its smoothness"
     ),
     "synrhythm": Step(
-        learn_synrhythm, "rate", ("rate",), needs_bvp=False, own_loss=_RATE_LOSS, stages=(SYNTHETIC_SHARE,)
+        learn_synrhythm,
+        "rate",
+        ("rate",),
+        needs_bvp=False,
+        own_loss=_RATE_LOSS,
+        stages=(SYNTHETIC_SHARE,),
+        n_simulated=n_synthetic_maps,
     ),
 }
 """Net -> its way of learning; every net of ``NETS``."""
