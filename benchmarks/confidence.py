@@ -39,7 +39,7 @@ from scipy.optimize import minimize
 
 from autohr.confidence.model import RELIABLE_CONFIDENCE, WEIGHTS, confidence, features
 from autohr.confidence.verdict import TRUSTED_S, is_light_for_sure
-from autohr.frontend import Crop
+from autohr.frontend import Crop, shrink
 from autohr.lab.synth import portrait
 from autohr.lab.synth.life import HeadMotion, Rhythm
 from autohr.lab.synth.recordings import TEST_EVERY, Picture, usable_portraits
@@ -74,10 +74,10 @@ PHOTOS_PER_CLIP = 0.4
 
 
 class Streams:
-    """Streams of several nets over the same crops: one ``Stream``, whose rows are those of all of them."""
+    """Streams of several nets over the same stored crops: one ``Stream``, whose rows are those of all of them."""
 
-    def __init__(self, streams: Sequence[Stream], n_rows: list[int]) -> None:
-        self.streams, self.n_rows = streams, n_rows
+    def __init__(self, streams: Sequence[Stream], sizes_px: Sequence[int], n_rows: list[int]) -> None:
+        self.streams, self.sizes_px, self.n_rows = streams, sizes_px, n_rows
         self.delay_s = max(one.delay_s for one in streams)
 
     @property
@@ -85,8 +85,9 @@ class Streams:
         return min(one.n_known for one in self.streams)
 
     def push(self, crop: Frame) -> None:
-        for one in self.streams:
-            one.push(crop)
+        shrunk = {size_px: shrink(crop, size_px) for size_px in set(self.sizes_px)}
+        for one, size_px in zip(self.streams, self.sizes_px, strict=True):
+            one.push(shrunk[size_px])
 
     def end(self) -> None:
         for one in self.streams:
@@ -116,7 +117,8 @@ class Panel:
         self.estimates: list[dict[str, Estimate]] = []
 
     def _make_streams(self, fps: float) -> Streams:
-        return Streams([one.stream(fps) for one in self.nets if one.stream is not None], self.n_rows)
+        streams = [one.stream(fps) for one in self.nets if one.stream is not None]
+        return Streams(streams, [one.crop.size_px for one in self.nets if one.crop is not None], self.n_rows)
 
     def __call__(self, clip: FaceClip) -> Estimate:
         # A formula gets no more than the meter would give it alone, and a net its own waves.
@@ -145,11 +147,12 @@ def load_methods(names: tuple[str, ...], weights: str | None) -> tuple[Method, .
 
 def read_video(video: Path, methods: Sequence[Method]) -> dict[str, list[Reading]]:
     """Return the readings of every method, by name. Faces are tracked once for all, but for nets with other crops."""
-    crops = {method.crop for method in methods if method.crop is not None}
-    shared = next((crop for crop in crops if crop.box == "tracked"), None)
+    # Each method's crops as they are stored, before they are shrunk to the size that it wants.
+    stored = {method.name: replace(crop, size_px=crop.stored_px) for method in methods if (crop := method.crop)}
+    shared = next((crop for crop in stored.values() if crop.box == "tracked"), None)
     groups: dict[Crop | None, list[Method]] = {}
     for method in methods:
-        groups.setdefault(method.crop or shared, []).append(method)
+        groups.setdefault(stored.get(method.name, shared), []).append(method)
     found: dict[str, list[Reading]] = {}
     for crop, group in groups.items():
         panel = Panel(group, crop)

@@ -25,7 +25,7 @@ import numpy as np
 from autohr.confidence.evidence import CELLS
 from autohr.confidence.verdict import LEAST_FPS, LEAST_S
 from autohr.errors import AutoHRError, BadWeights
-from autohr.frontend import BRIDGE_S, PAPER_CROP, Box, CropConfig, FaceReader, FaceRow, shrink
+from autohr.frontend import BRIDGE_S, FORMULA_CROP, PAPER_CROP, Box, CropConfig, FaceReader, FaceRow, shrink
 from autohr.methods import Method, Stream, load_method
 from autohr.signals.clock import FaceRows, on_clock
 from autohr.types import FaceClip, Float, Frame, Reading
@@ -212,16 +212,13 @@ class Meter:
             raise ValueError(f"t_s={t_s} must be a finite time in seconds, after the last frame's {self._last_t_s:g}.")
         rows = self._reader.push(frame, t_s, whole=whole)
         self._last_t_s = t_s
-        size_px = None if self.method.crop is None else self.method.crop.size_px
         portraits = {}
         self._looked_s = {face_id: seen_s for face_id, seen_s in self._looked_s.items() if t_s - seen_s <= BRIDGE_S}
-        for place, row in enumerate(rows):
+        for row in rows:
             if row.found:
                 if row.face_id not in self._looked_s:
                     portraits[row.face_id] = PORTRAIT.cut(frame, row.box_xywh)
                 self._looked_s[row.face_id] = t_s
-            if row.crop is not None and size_px is not None:
-                rows[place] = replace(row, crop=shrink(row.crop, size_px))
         # Looks wait in a queue: pictures of faces are not kept in it.
         faces = [replace(face, picture=None) for face in self._reader.faces]
         return Look(t_s, faces, rows, portraits)
@@ -309,13 +306,18 @@ class Meter:
 
         Pictures are not blended, as in training's cache.
         """
-        waiting = segment.waiting
+        if self.method.crop is None:
+            return
+        waiting, size_px = segment.waiting, self.method.crop.size_px
         while waiting and segment.n_shown < segment.n_frames:
             at_s = segment.origin_s + segment.n_shown / segment.fps
             while len(waiting) > 1 and waiting[1][0] - at_s < at_s - waiting[0][0]:
                 waiting.popleft()
-            crop = waiting[0][1]
-            segment.cells.append(cells_of(crop[None], CELLS)[:, 0])
+            stored = waiting[0][1]
+            # MVDR is the witness of every net, and sees the same whatever size the net wants.
+            seen = shrink(stored, FORMULA_CROP.size_px)
+            segment.cells.append(cells_of(seen[None], CELLS)[:, 0])
+            crop = seen if size_px == FORMULA_CROP.size_px else shrink(stored, size_px)
             segment.n_shown += 1
             if segment.stream is None:
                 segment.crops.append(crop)

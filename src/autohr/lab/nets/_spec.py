@@ -56,6 +56,16 @@ def check_whole(name: str, value: object, least: int, most: int) -> None:
         raise ValueError(f"{name}={value!r} must be a whole number from {least} to {most}.")
 
 
+def as_channels(value: Any) -> tuple[int, int, int, int]:
+    """Return the channels of four stages, which JSON has as a list. Raises ValueError for what is none."""
+    channels = tuple(value) if isinstance(value, (list, tuple)) else ()
+    if len(channels) != 4:
+        raise ValueError(f"channels={value!r} must be four numbers.")
+    for one in channels:
+        check_whole("channels", one, 1, 512)
+    return channels[0], channels[1], channels[2], channels[3]
+
+
 def make_config(spec: NetSpec, config: Mapping[str, Any] | object | None) -> Any:
     """Return a config of ``spec`` from a dict of its fields, from one, or the defaults.
 

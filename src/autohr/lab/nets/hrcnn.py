@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from autohr.lab.nets._inputs import INPUTS, check_input, checked
 from autohr.lab.nets._rates import as_hr_bpm
-from autohr.lab.nets._spec import Preset, check_whole
+from autohr.lab.nets._spec import Preset, as_channels, check_whole
 
 Stage = Literal["whole", "extractor", "estimator", "tuned"]
 """The part of the network that works and learns: "estimator" gives rates from an extractor that does not learn;
@@ -64,11 +64,8 @@ class HRCNNConfig:
 
     def __post_init__(self) -> None:
         check_input(self.input)
-        object.__setattr__(self, "channels", tuple(self.channels))
-        if len(self.channels) != len(EXTRACTOR):
-            raise ValueError(f"channels={self.channels!r} must be four numbers.")
-        for value in (*self.channels, self.estimator_channels):
-            check_whole("channels", value, 1, 512)
+        object.__setattr__(self, "channels", as_channels(self.channels))
+        check_whole("estimator_channels", self.estimator_channels, 1, 512)
         if isinstance(self.shrink, bool) or self.shrink not in (1, 2, 4):
             raise ValueError(f"shrink={self.shrink!r} must be 1, 2 or 4.")
 

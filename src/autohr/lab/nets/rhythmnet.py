@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from autohr.lab.nets._inputs import checked
 from autohr.lab.nets._maps import as_yuv, hide_some, scaled_rows, traces_of, windows_of
 from autohr.lab.nets._rates import as_hr_bpm
-from autohr.lab.nets._resnet import WIDTH, ResNet18
-from autohr.lab.nets._spec import Preset, check_whole
+from autohr.lab.nets._resnet import CHANNELS, ResNet18
+from autohr.lab.nets._spec import Preset, as_channels, check_whole
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class RhythmNetConfig:
     """Features of a map, and state of the GRU."""
     hide: bool = True
     """In training, a stretch of half of the maps is hidden."""
-    width: int = WIDTH
-    """Channels of ResNet-18's stem; the last blocks have eight times as many."""
+    channels: tuple[int, int, int, int] = CHANNELS
+    """Channels of the four stages of ResNet-18."""
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("window_frames", 4, 3000),
             ("stride_frames", 1, 3000),
             ("hidden", 1, 4096),
-            ("width", 1, 256),
         ):
             check_whole(name, getattr(self, name), least, most)
+        object.__setattr__(self, "channels", as_channels(self.channels))
 
 
 N_MAPS = 6
@@ -61,10 +61,10 @@ N_MAPS = 6
 PRESETS = {
     "paper": Preset(RhythmNetConfig(), size_px=112, n_frames=376, what="RhythmNet as re-implemented"),
     "small": Preset(
-        RhythmNetConfig(window_frames=200, stride_frames=11, hidden=96, width=12),
+        RhythmNetConfig(window_frames=200, stride_frames=11, hidden=96, channels=(32, 48, 64, 64)),
         size_px=40,
         n_frames=256,
-        what="ResNet-18 with 12 channels where it has 64, and shorter maps",
+        what="ResNet-18 of 0.4 M parameters, most of them early, and shorter maps",
     ),
 }
 """The sizes of small are ours: weights of 1.8 MB, a map's 25 parts of 8x8 pixels each, six maps in 256 frames."""
@@ -76,7 +76,7 @@ class RhythmNet(nn.Module):
     def __init__(self, config: RhythmNetConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or RhythmNetConfig()
-        self.resnet = ResNet18(width=config.width)
+        self.resnet = ResNet18(channels=config.channels)
         self.features = nn.Linear(self.resnet.n_features, config.hidden)
         self.gru = nn.GRU(config.hidden, config.hidden, batch_first=True)
         self.head = nn.Linear(config.hidden, 1)

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from autohr.lab.nets._inputs import checked
 from autohr.lab.nets._maps import ROWS, hide_some, scaled_rows, traces_of
 from autohr.lab.nets._rates import as_hr_bpm
-from autohr.lab.nets._resnet import WIDTH, ResNet18
-from autohr.lab.nets._spec import Preset, check_whole
+from autohr.lab.nets._resnet import CHANNELS, ResNet18
+from autohr.lab.nets._spec import Preset, as_channels
 
 RATE_HZ = (0.67, 4.2)
 BREATH_HZ = (0.084, 0.34)
@@ -38,19 +38,22 @@ class SynRhythmConfig:
 
     hide: bool = False
     """In training, a stretch of half of the maps is hidden, as RhythmNet does; the paper's own does not."""
-    width: int = WIDTH
-    """Channels of ResNet-18's stem; the last blocks have eight times as many."""
+    channels: tuple[int, int, int, int] = CHANNELS
+    """Channels of the four stages of ResNet-18."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.hide, bool):
             raise ValueError(f"hide={self.hide!r} must be true or false.")
-        check_whole("width", self.width, 1, 256)
+        object.__setattr__(self, "channels", as_channels(self.channels))
 
 
 PRESETS = {
     "paper": Preset(SynRhythmConfig(), size_px=112, n_frames=300, what="SynRhythm, reconstructed: ResNet-18"),
     "small": Preset(
-        SynRhythmConfig(width=12), size_px=40, n_frames=256, what="ResNet-18 with 12 channels where it has 64"
+        SynRhythmConfig(channels=(32, 48, 64, 64)),
+        size_px=40,
+        n_frames=256,
+        what="ResNet-18 of 0.4 M parameters, most of them early",
     ),
 }
 """The sizes of small are ours: weights of 1.6 MB, and a map's 25 parts of 8x8 pixels each."""
@@ -62,7 +65,7 @@ class SynRhythm(nn.Module):
     def __init__(self, config: SynRhythmConfig | None = None) -> None:
         super().__init__()
         self.config = config or SynRhythmConfig()
-        self.resnet = ResNet18(width=self.config.width)
+        self.resnet = ResNet18(channels=self.config.channels)
         self.head = nn.Linear(self.resnet.n_features, 1)
 
     def forward(self, clip: Tensor, fps: Tensor | None = None) -> Tensor:
