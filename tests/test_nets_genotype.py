@@ -83,7 +83,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda g: g["cells"][0][0].pop(), "cell 0 node 0 has 1 edge"),
+        (lambda g: g["cells"][0][1].pop(), "cell 0 node 1 has 1 edge"),
         (lambda g: g["cells"][0][1][0].update(source=1), "node 1: both edges read source 1"),
         (lambda g: g["cells"][0][0][0].update(source=2), "node 0: source 2 must be .* 0 to 1"),
         (lambda g: g["cells"][0][0][0].update(source=True), "source True"),

@@ -118,7 +118,7 @@ def random_cell(seed: int) -> dict[str, Any]:
         sources = rng.choice(2 + node, 2, replace=False)
         picked = [SPACE[k] for k in rng.integers(1, 9, 2)]
         nodes.append(tuple(Edge(op.op, int(s), op.theta) for op, s in zip(picked, sources, strict=True)))
-    return Genotype(f"random_{seed}", "shared", (tuple(nodes),), "Drawn by a test.").as_dict()  # type: ignore[arg-type]
+    return Genotype(f"random_{seed}", "shared", (tuple(nodes),), "Drawn by a test.").as_dict()
 
 
 # The drawing -----------------------------------------------------------------------------------------------------

@@ -352,3 +352,68 @@ def test_latency_is_measured_on_this_machine() -> None:
 def test_spaces_that_cannot_be_built_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SpaceConfig(**changes)
+
+
+# One input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_cell_with_one_input_reads_the_last_cell_alone(training: bool) -> None:
+    """Six edges, none from c_k-2; both forms agree; what is derived is such a cell and can be built."""
+    net = small(n_inputs=1)
+    net.train(training)
+    clip = torch.rand(2, 3, 8, 16, 16)
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    found = []
+    for fused in (False, True):
+        net.load_state_dict(state)
+        found.append(form(net, fused=fused)(clip))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+
+    assert [EDGES[row] for row in net.space.rows] == [(0, 1), (1, 1), (1, 2), (2, 1), (2, 2), (2, 3)]
+    _, edges = strengths(net.alphas, net.betas, 1)
+    absent = [row for row in range(len(EDGES)) if row not in net.space.rows]
+    assert not bool(edges[:, absent].any()) and float(edges.detach()[:, 1]) == 1
+    found[1].sum().backward()
+    assert net.betas.grad is not None and bool(torch.isfinite(net.betas.grad).all())
+    assert not bool(net.betas.grad[:, absent].any())
+    assert entropies(0 * net.alphas, 0 * net.betas, 1) == pytest.approx((1.0, 1.0))
+
+    genotype = derive(net.alphas, net.betas, net.space.ops, "shared", "one", "A test.", n_inputs=1)
+    drawn = random_genotype(SPACE, "shared", np.random.default_rng(1), "drawn", n_inputs=1)
+    for one in (genotype, drawn):
+        assert one.n_inputs == 1 and [len(node) for node in one.cells[0]] == [1, 2, 2]
+        assert Genotype.from_dict(one.as_dict()) == one
+        built = AutoHR(net.space.net_config(one))
+        assert built(clip).shape == (2, 8)
+        assert not any("before_last" in name for name, _ in built.named_parameters())
+        assert describe_cell(one)[0].count("c_k-1") == 1
+
+
+def test_the_budget_of_one_input_counts_five_edges() -> None:
+    space = SpaceConfig(n_inputs=1, channels=4, stem_channels=2)
+    costs = measure_costs(space, 16, 8)
+    genotype = random_genotype(space.ops, "shared", np.random.default_rng(3), "x", 1)
+    net = AutoHR(space.net_config(genotype))
+    assert cost_of(genotype, costs)["parameters"] == sum(parameter.numel() for parameter in net.parameters())
+    # Decided architecture parameters cost what their cell costs.
+    alphas, betas = torch.full((1, 9, 9), -40.0), torch.full((1, 9), -40.0)
+    for node, edges in enumerate(genotype.cells[0]):
+        for edge in edges:
+            row = EDGES.index((node, edge.source))
+            alphas[0, row, space.ops.index(Op(edge.op, edge.theta))] = betas[0, row] = 40.0
+    expected = float(expected_cost(alphas, betas, costs, "parameters", 1))
+    assert expected == pytest.approx(cost_of(genotype, costs)["parameters"], rel=1e-5)
+    cheap = derive(alphas, betas, space.ops, "shared", "x", "", Budget({"parameters": 0.9 * expected}, costs, 1), 1)
+    assert cost_of(cheap, costs)["parameters"] <= 0.9 * expected and cheap.n_inputs == 1
+
+
+def test_a_cell_may_not_mix_one_input_and_two() -> None:
+    one = random_genotype(SPACE, "shared", np.random.default_rng(1), "drawn", n_inputs=1).as_dict()
+    one["cells"][0][1][0]["source"] = 0
+    with pytest.raises(ValueError, match="source 0 must be a whole number from 1 to 2"):
+        Genotype.from_dict(one)
+    two = random_genotype(SPACE, "shared", np.random.default_rng(1), "drawn").as_dict()
+    two["cells"][0][1] = two["cells"][0][1][:1]
+    with pytest.raises(ValueError, match="node 1 has 1 edge"):
+        Genotype.from_dict(two)

@@ -33,7 +33,7 @@ from autohr.lab.evaluate.stored import COMPARISON, CellResult, Comparison, Compa
 from autohr.lab.evaluate.tables import NOTHING, Sheet, figure
 from autohr.lab.experiments.folds import has_ended, train_to_end
 from autohr.lab.nets import NETS, make_config
-from autohr.lab.nets._genotype import GENOTYPES, SPACE, SPACE_WITHOUT_TDC, Genotype, Op, read_genotype
+from autohr.lab.nets._genotype import GENOTYPES, N_INPUTS, SPACE, SPACE_WITHOUT_TDC, Genotype, Op, read_genotype
 from autohr.lab.nets.autohr import AutoHRConfig
 from autohr.lab.recipes.files import find_recipe
 from autohr.lab.search.optimiser import GENOTYPE
@@ -238,12 +238,13 @@ def draw_cells(beside: Sequence[Candidate], n: int, seed: int) -> list[Candidate
     kind = "varied" if searched and all(one.genotype.kind == "varied" for one in searched) else "shared"
     is_plain = bool(searched) and all(_ops_of(Path(one.source)) == SPACE_WITHOUT_TDC for one in searched)
     space = SPACE_WITHOUT_TDC if is_plain else SPACE
+    n_inputs = max((one.genotype.n_inputs for one in searched), default=N_INPUTS)
     rng = np.random.default_rng(seed)
     taken = {one.genotype.cells for one in beside}
     drawn: list[Candidate] = []
     while len(drawn) < n:
         label = f"random_{len(drawn)}"
-        genotype = random_genotype(space, kind, rng, label)  # type: ignore[arg-type]
+        genotype = random_genotype(space, kind, rng, label, n_inputs)  # type: ignore[arg-type]
         if genotype.cells in taken:
             continue
         taken.add(genotype.cells)

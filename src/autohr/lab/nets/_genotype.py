@@ -1,7 +1,7 @@
 """Genotypes, which say what a cell is made of. They are data: search writes JSON, ``AutoHR`` is built from it.
 
     cell      c_k-2, c_k-1 -> nodes 0, 1, 2 -> their outputs side by side
-    node      the sum of two edges
+    node      the sum of two edges; of a cell that reads c_k-1 alone, node 0 has one
     edge      one operation on one source; sources: 0 is c_k-2, 1 is c_k-1, 2 is node 0, 3 is node 1, ...
 
 "shared" has one cell for the whole network, "varied" one for each of its four blocks (AutoHR, Sec. II-B).
@@ -94,7 +94,7 @@ class Edge:
     theta: float | None = None
 
 
-Node = tuple[Edge, Edge]
+Node = tuple[Edge, ...]
 Cell = tuple[Node, ...]
 
 
@@ -127,7 +127,12 @@ class Genotype:
             if not cell:
                 raise ValueError(f"Cell {c} has no nodes; the paper's have 3.")
             for n, node in enumerate(cell):
-                _check_node(f"cell {c} node {n}", node, n_sources=N_INPUTS + n)
+                _check_node(f"cell {c} node {n}", node, first=N_INPUTS - self.n_inputs, n_sources=N_INPUTS + n)
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of cells that a cell reads: 1 where node 0 has one edge, as c_k-1 is then all there is for it."""
+        return 1 if len(self.cells[0][0]) == 1 else N_INPUTS
 
     @property
     def n_nodes(self) -> int:
@@ -196,9 +201,12 @@ def as_genotype(value: Genotype | Mapping[str, Any] | str) -> Genotype:
     return Genotype.from_dict(value)
 
 
-def _check_node(where: str, node: Sequence[Edge], n_sources: int) -> None:
-    if len(node) != 2:
-        raise ValueError(f"{where} has {len(node)} edge(s); each node keeps two.")
+def _check_node(where: str, node: Sequence[Edge], first: int, n_sources: int) -> None:
+    """Raise ValueError for a node that cannot be; its sources are ``first`` to ``n_sources`` - 1."""
+    wanted = min(2, n_sources - first)
+    if len(node) != wanted:
+        one_input = "; node 0 of a cell that reads c_k-1 alone has one" if n_sources == N_INPUTS else ""
+        raise ValueError(f"{where} has {len(node)} edge(s); each node keeps two{one_input}.")
     for edge in node:
         try:
             _check_op(edge.op, edge.theta)
@@ -206,19 +214,19 @@ def _check_node(where: str, node: Sequence[Edge], n_sources: int) -> None:
             raise ValueError(f"{where}: {error}") from error
         if edge.op == "none":
             raise ValueError(f"{where}: 'none' is no connection and must not be in a genotype. Keep another op.")
-        if isinstance(edge.source, bool) or not isinstance(edge.source, int) or not 0 <= edge.source < n_sources:
+        if isinstance(edge.source, bool) or not isinstance(edge.source, int) or not first <= edge.source < n_sources:
             raise ValueError(
-                f"{where}: source {edge.source!r} must be a whole number from 0 to {n_sources - 1} "
+                f"{where}: source {edge.source!r} must be a whole number from {first} to {n_sources - 1} "
                 "(0 is c_k-2, 1 is c_k-1, 2 is node 0, ...)."
             )
-    if node[0].source == node[1].source:
+    if len({edge.source for edge in node}) < len(node):
         raise ValueError(f"{where}: both edges read source {node[0].source}; they must read two different ones.")
 
 
 def _as_cells(cells: Any) -> tuple[Cell, ...]:
     """Return lists and dicts, as JSON has them, as tuples and edges."""
     try:
-        return tuple(tuple(tuple(_as_edge(edge) for edge in node) for node in cell) for cell in cells)  # type: ignore[misc]
+        return tuple(tuple(tuple(_as_edge(edge) for edge in node) for node in cell) for cell in cells)
     except TypeError as error:
         raise ValueError(f"cells must be lists (cells) of lists (nodes) of two edges each: {error}.") from error
 

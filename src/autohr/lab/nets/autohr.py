@@ -21,6 +21,7 @@ the shapes of Fig. 3a.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import torch
@@ -141,18 +142,23 @@ class SearchedCell(nn.Module):
         ``stride_before`` is that of the pool that c_k-1 went through and c_k-2 did not; (1, 1, 1) for none.
         """
         super().__init__()
-        self.from_before_last = preprocess(in_channels[0], channels, stride_before)
+        self.reads_before_last = len(cell[0]) > 1
+        if self.reads_before_last:
+            self.from_before_last = preprocess(in_channels[0], channels, stride_before)
         self.from_last = preprocess(in_channels[1], channels)
-        self.sources = tuple((a.source, b.source) for a, b in cell)
+        self.sources = tuple(tuple(edge.source for edge in node) for node in cell)
         self.ops = nn.ModuleList(
             nn.ModuleList(OPS[edge.op](channels, edge.theta, True) for edge in node) for node in cell
         )
 
     def forward(self, before_last: Tensor, last: Tensor) -> Tensor:
         """Return the outputs of the nodes side by side."""
-        states = [self.from_before_last(before_last), self.from_last(last)]
-        for (source_a, source_b), ops in zip(self.sources, self.ops, strict=True):
-            states.append(ops[0](states[source_a]) + ops[1](states[source_b]))  # type: ignore[index]
+        x = self.from_last(last)
+        # A cell that does not read c_k-2 still counts its sources from there.
+        states = [self.from_before_last(before_last) if self.reads_before_last else x, x]
+        for sources, ops in zip(self.sources, self.ops, strict=True):
+            parts = [op(states[source]) for source, op in zip(sources, ops, strict=True)]  # type: ignore[call-overload]
+            states.append(functools.reduce(torch.add, parts))
         return torch.cat(states[2:], dim=1)
 
 

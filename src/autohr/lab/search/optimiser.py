@@ -182,7 +182,7 @@ def search(
     per_epoch = config.steps_per_epoch or max(1, math.ceil(weight_half.n_windows / config.batch_size))
     loop = _Search(net, config, run, config.epochs * per_epoch, STEPS["autohr"], loss or LossConfig(), progress)
     loop.weight_half, loop.alpha_half, loop.per_epoch = weight_half, alpha_half, per_epoch
-    loop.budget, loop.guess_bpm = Budget(config.most, costs), guess_bpm
+    loop.budget, loop.guess_bpm = Budget(config.most, costs, net.space.n_inputs), guess_bpm
     loop.name, loop.origin, loop.say = name, origin, say
     loop.derive_cell("A check that any cell is within the budget.")
     loop.prepare()
@@ -270,7 +270,7 @@ class _Search(Loop):
         """Return the cell that the architecture stands for now; ``after`` ends its origin."""
         net, space = self.net, self.net.space
         origin = f"{self.origin} {after}"
-        return derive(net.alphas, net.betas, space.ops, space.kind, self.name, origin, self.budget)
+        return derive(net.alphas, net.betas, space.ops, space.kind, self.name, origin, self.budget, space.n_inputs)
 
     def draw(self, step: int) -> tuple[Batch, Batch | None]:
         """Draw a batch of each half; none for the architecture while it rests."""
@@ -369,8 +369,8 @@ class _Search(Loop):
         }
         if self.rank != 0:
             return
-        ops, edges = strengths(net.alphas.detach().double(), net.betas.detach().double())
-        alpha_entropy, beta_entropy = entropies(net.alphas, net.betas)
+        ops, edges = strengths(net.alphas.detach().double(), net.betas.detach().double(), net.space.n_inputs)
+        alpha_entropy, beta_entropy = entropies(net.alphas, net.betas, net.space.n_inputs)
         cost = cost_of(genotype, self.budget.costs)
         self.log(
             {
@@ -453,8 +453,9 @@ def find_collapse(genotype: Genotype, net: SearchNet, config: SearchConfig) -> s
     """
     skips = count_skips(genotype)
     if skips > config.most_skips:
-        return f"{skips} of the 6 edges of a cell are skips; at most {config.most_skips} are sound"
-    shares, _ = strengths(net.alphas.detach().double(), net.betas.detach().double())
+        n_edges = sum(map(len, genotype.cells[0]))
+        return f"{skips} of the {n_edges} edges of a cell are skips; at most {config.most_skips} are sound"
+    shares = torch.softmax(net.alphas.detach().double(), -1)[:, net.space.rows]
     nothing = next(index for index, op in enumerate(net.space.ops) if op.op == "none")
     share = float(shares[:, :, nothing].mean(1).max())
     if share > config.most_none:

@@ -74,6 +74,11 @@ _KERNELS: dict[str, Triple] = {
 }
 
 
+def edges_into(node: int, n_inputs: int = N_INPUTS) -> list[int]:
+    """Return the rows of ``EDGES`` that lead to a node; with one input none of them comes from c_k-2."""
+    return [row for row, (to, source) in enumerate(EDGES) if to == node and source >= N_INPUTS - n_inputs]
+
+
 @checked(frozen=True, config=STRICT)
 class SpaceConfig:
     """Space that is searched. The defaults are the paper's."""
@@ -94,6 +99,9 @@ class SpaceConfig:
     """Spatial stride (height and width) of the stem's convolution. 1 as in the paper."""
     input: str = "rgb"
     """Name in ``INPUTS``; "rgb" is the paper's."""
+    n_inputs: Literal[1, 2] = 2
+    """Cells that a cell reads: the two before it, c_k-2 and c_k-1, which makes nine edges (PC-DARTS), or c_k-1 alone,
+    which makes six (the one input of the text and Fig. 3b)."""
     widen: Annotated[int, Field(ge=1, le=64)] = 2
     """Channels of the derived network over those of the supernet: "doubles after searching"."""
 
@@ -106,6 +114,11 @@ class SpaceConfig:
     def ops(self) -> tuple[Op, ...]:
         """Operations of an edge."""
         return SPACE if self.tdc else SPACE_WITHOUT_TDC
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows of ``EDGES`` that the space has."""
+        return sorted(row for node in range(N_NODES) for row in edges_into(node, self.n_inputs))
 
     @property
     def n_sets(self) -> int:
@@ -241,23 +254,26 @@ class SearchCell(nn.Module):
 
     def __init__(self, space: SpaceConfig, in_channels: tuple[int, int], stride_before: Triple, *, fused: bool) -> None:
         super().__init__()
-        self.partial, self.fused = space.partial, fused
+        self.partial, self.fused, self.n_inputs = space.partial, fused, space.n_inputs
         self.active = space.channels // space.partial
-        self.from_before_last = preprocess(in_channels[0], space.channels, stride_before)
+        if space.n_inputs == N_INPUTS:
+            self.from_before_last = preprocess(in_channels[0], space.channels, stride_before)
         self.from_last = preprocess(in_channels[1], space.channels)
         self.readers = nn.ModuleList(
-            _Reader(space.ops, [row for row, (_, source) in enumerate(EDGES) if source in sources], self.active)
+            _Reader(space.ops, [row for row in space.rows if EDGES[row][1] in sources], self.active)
             for sources in READINGS
         )
 
     def forward(self, before_last: Tensor, last: Tensor, op_shares: Tensor, edge_shares: Tensor) -> Tensor:
         """Return the cell's output; op_shares (n_edges, n_ops), edge_shares (n_edges,)."""
-        states = [self.from_before_last(before_last), self.from_last(last)]
+        x = self.from_last(last)
+        # A cell that does not read c_k-2 still counts its sources from there.
+        states = [self.from_before_last(before_last) if self.n_inputs == N_INPUTS else x, x]
         shares = op_shares * edge_shares[:, None]
         mixed: dict[int, Tensor] = {}
-        for reader, sources in zip(self.readers, READINGS, strict=True):
+        for reader in self.readers:
             assert isinstance(reader, _Reader)
-            active = torch.cat([states[source][:, : self.active] for source in sources], 1)
+            active = torch.cat([states[source][:, : self.active] for source in reader.sources], 1)
             out = (reader.fused if self.fused else reader.plain)(active, shares[reader.rows])
             for node, part in zip(reader.nodes, torch.split(out, self.active, 1), strict=True):
                 mixed[node] = mixed[node] + part if node in mixed else part
@@ -273,7 +289,7 @@ class SearchCell(nn.Module):
         """
         if self.partial == 1:
             return mixed
-        rows = [row for row, (of, _) in enumerate(EDGES) if of == node]
+        rows = edges_into(node, self.n_inputs)
         passed = [edge_shares[row] * states[EDGES[row][1]][:, self.active :] for row in rows]
         return shuffle_channels(torch.cat([mixed, functools.reduce(torch.add, passed)], 1), self.partial)
 
@@ -318,7 +334,7 @@ class SearchNet(nn.Module):
         """Return the pulse wave of a clip."""
         T = clip.shape[2]
         x = prepare_input(clip, self.space.input, self.head.weight.dtype)
-        op_shares, edge_shares = strengths(self.alphas, self.betas)
+        op_shares, edge_shares = strengths(self.alphas, self.betas, self.space.n_inputs)
         before_last = last = self.stem(x)
         for number, (block, pool) in enumerate(zip(self.blocks, [*self.pools, nn.Identity()], strict=True)):
             which = number if len(op_shares) > 1 else 0
@@ -331,23 +347,33 @@ class SearchNet(nn.Module):
         return bvp
 
 
-def strengths(alphas: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+def strengths(alphas: Tensor, betas: Tensor, n_inputs: int = N_INPUTS) -> tuple[Tensor, Tensor]:
     """Return the shares of operations and edges of alphas (n_sets, n_edges, n_ops) and betas (n_sets, n_edges).
 
     Those of operations add up to 1 on each edge, those of edges to 1 at each node (PC-DARTS's edge normalisation).
+    Edges that a cell with one input does not have get 0.
     """
-    into = [[row for row, (node, _) in enumerate(EDGES) if node == n] for n in range(N_NODES)]
-    return torch.softmax(alphas, -1), torch.cat([torch.softmax(betas[:, rows], -1) for rows in into], -1)
+    absent = torch.tensor([source < N_INPUTS - n_inputs for _, source in EDGES], device=betas.device)
+    there = betas.masked_fill(absent, -math.inf)
+    return torch.softmax(alphas, -1), torch.cat(
+        [torch.softmax(there[:, edges_into(node)], -1) for node in range(N_NODES)], -1
+    )
 
 
-def entropies(alphas: Tensor, betas: Tensor) -> tuple[float, float]:
-    """Return the mean entropies of the shares of operations and of edges, 0 (decided) to 1 (undecided)."""
-    ops, edges = strengths(alphas.detach().double(), betas.detach().double())
+def entropies(alphas: Tensor, betas: Tensor, n_inputs: int = N_INPUTS) -> tuple[float, float]:
+    """Return the mean entropies of the shares of operations and of edges, 0 (decided) to 1 (undecided).
+
+    Nodes of a single edge, which is no choice, do not count.
+    """
+    ops, edges = strengths(alphas.detach().double(), betas.detach().double(), n_inputs)
+    into = [edges_into(node, n_inputs) for node in range(N_NODES)]
+    ops = ops[:, [row for rows in into for row in rows]]
     of_ops = -(ops * ops.clamp_min(1e-300).log()).sum(-1) / math.log(ops.shape[-1])
     of_nodes = []
-    for node in range(N_NODES):
-        share = edges[:, [row for row, (n, _) in enumerate(EDGES) if n == node]]
-        of_nodes.append(-(share * share.clamp_min(1e-300).log()).sum(-1) / math.log(share.shape[-1]))
+    for rows in into:
+        if len(rows) > 1:
+            share = edges[:, rows]
+            of_nodes.append(-(share * share.clamp_min(1e-300).log()).sum(-1) / math.log(share.shape[-1]))
     return float(of_ops.mean()), float(torch.stack(of_nodes).mean())
 
 
@@ -381,9 +407,9 @@ def measure_costs(space: SpaceConfig, size_px: int, n_frames: int, *, latency: b
     form (``nets/_inference.py``), on as many threads as torch has now; a sum of such times leaves out the effects of
     operations on each other's caches.
     """
-    skips = Genotype(
-        "skips", "shared", (tuple((Edge("skip", 0), Edge("skip", 1)) for _ in range(N_NODES)),), "for its cost"
-    )
+    nodes = (edges_into(node, space.n_inputs)[:2] for node in range(N_NODES))
+    skip_cell = tuple(tuple(Edge("skip", EDGES[row][1]) for row in rows) for rows in nodes)
+    skips = Genotype("skips", "shared", (skip_cell,), "for its cost")
     config = space.net_config(skips)
     with torch.device("meta"):
         net = AutoHR(config).eval()
@@ -446,13 +472,15 @@ def cost_of(genotype: Genotype, costs: Costs) -> dict[str, float]:
     return total
 
 
-def expected_cost(alphas: Tensor, betas: Tensor, costs: Costs, metric: str) -> Tensor:
-    """Return the differentiable mean cost if each node drew its two edges by beta and their operations by alpha."""
-    ops, edges = strengths(alphas, betas)
+def expected_cost(alphas: Tensor, betas: Tensor, costs: Costs, metric: str, n_inputs: int = N_INPUTS) -> Tensor:
+    """Return the differentiable mean cost if each node drew its edges by beta and their operations by alpha."""
+    ops, edges = strengths(alphas, betas, n_inputs)
     table = torch.tensor(costs.per_op[metric], device=ops.device, dtype=ops.dtype)
     if len(ops) == 1:
         table = table.sum(0, keepdim=True)
-    return costs.fixed[metric] + 2 * torch.einsum("sen,se,sn->", ops, edges, table)
+    # Two edges of each node, or as many as lead to it.
+    drawn = torch.tensor([min(2, len(edges_into(node, n_inputs))) for node, _ in EDGES], device=ops.device)
+    return costs.fixed[metric] + torch.einsum("sen,se,sn->", ops, edges * drawn, table)
 
 
 @dataclass(frozen=True)
@@ -462,6 +490,7 @@ class Budget:
     most: Mapping[str, float]
     """Metric of ``METRICS`` -> limit; a metric that is missing has none."""
     costs: Costs
+    n_inputs: int = N_INPUTS
 
     def excess(self, spent: Mapping[str, float]) -> float:
         """Return the shares by which the limits are passed, added up; 0 where none is."""
@@ -471,7 +500,7 @@ class Budget:
         """Return ``excess`` of the expected cost; differentiable."""
         total = torch.zeros((), device=alphas.device)
         for metric, limit in self.most.items():
-            total = total + torch.relu(expected_cost(alphas, betas, self.costs, metric) / limit - 1)
+            total = total + torch.relu(expected_cost(alphas, betas, self.costs, metric, self.n_inputs) / limit - 1)
         return total
 
 
@@ -486,6 +515,7 @@ def derive(
     name: str,
     origin: str,
     budget: Budget | None = None,
+    n_inputs: int = N_INPUTS,
 ) -> Genotype:
     """Return the cell or cells that architecture parameters stand for (PC-DARTS; AutoHR, Sec. II-B).
 
@@ -516,14 +546,14 @@ def derive(
             f"alphas {tuple(alphas.shape)} and betas {tuple(betas.shape)} must be {(n_sets, len(EDGES), len(space))} "
             f"and {(n_sets, len(EDGES))} of a {kind} search with {len(space)} operations."
         )
-    shares, edges = strengths(alphas.detach().double().cpu(), betas.detach().double().cpu())
+    shares, edges = strengths(alphas.detach().double().cpu(), betas.detach().double().cpu(), n_inputs)
     score = (shares * edges[..., None]).numpy()
     real = [index for index, op in enumerate(space) if op.op != "none"]
     chosen: _Chosen = []
     for cell in score:
         chosen.append([])
         for node in range(N_NODES):
-            rows = [row for row, (n, _) in enumerate(EDGES) if n == node]
+            rows = edges_into(node, n_inputs)
             # max and sorted keep the first of equals.
             best = {row: max(real, key=lambda index, row=row: cell[row, index]) for row in rows}  # type: ignore[misc]
             kept = sorted(rows, key=lambda row: -cell[row, best[row]])[:2]
@@ -533,7 +563,7 @@ def derive(
         return genotype
     before, n_changes = cost_of(genotype, budget.costs), 0
     while budget.excess(cost_of(genotype, budget.costs)):
-        chosen = _cheapened(chosen, score, space, kind, budget)
+        chosen = _cheapened(chosen, score, space, kind, budget, n_inputs)
         genotype = Genotype(name, kind, _as_cells(chosen, space), origin)
         n_changes += 1
     within = ", ".join(
@@ -544,23 +574,17 @@ def derive(
 
 
 _Chosen = list[list[list[tuple[int, int]]]]
-"""Cells of nodes of two (row of EDGES, column of the space)."""
+"""Cells of nodes of one or two (row of EDGES, column of the space)."""
 
 
 def _as_cells(chosen: _Chosen, space: Sequence[Op]) -> tuple[Cell, ...]:
     return tuple(
-        tuple(
-            cast(
-                tuple[Edge, Edge],
-                tuple(Edge(space[index].op, EDGES[row][1], space[index].theta) for row, index in node),
-            )
-            for node in cell
-        )
+        tuple(tuple(Edge(space[index].op, EDGES[row][1], space[index].theta) for row, index in node) for node in cell)
         for cell in chosen
     )
 
 
-def _cheapened(chosen: _Chosen, score: Any, space: Sequence[Op], kind: Kind, budget: Budget) -> _Chosen:
+def _cheapened(chosen: _Chosen, score: Any, space: Sequence[Op], kind: Kind, budget: Budget, n_inputs: int) -> _Chosen:
     """Return the cells with the one change that loses least score for the excess that it removes."""
 
     def excess(cells: _Chosen) -> float:
@@ -571,13 +595,13 @@ def _cheapened(chosen: _Chosen, score: Any, space: Sequence[Op], kind: Kind, bud
     for c, cell in enumerate(chosen):
         for n, node in enumerate(cell):
             for place, (row, index) in enumerate(node):
-                other = node[1 - place][0]
-                for to_row in [r for r, (of, _) in enumerate(EDGES) if of == n and r != other]:
+                others = node[:place] + node[place + 1 :]
+                for to_row in [r for r in edges_into(n, n_inputs) if r not in {row for row, _ in others}]:
                     for to_index, op in enumerate(space):
                         if op.op == "none" or (to_row, to_index) == (row, index):
                             continue
                         changed = [[list(pairs) for pairs in each] for each in chosen]
-                        changed[c][n] = sorted([(to_row, to_index), node[1 - place]])
+                        changed[c][n] = sorted([(to_row, to_index), *others])
                         saved = now - excess(changed)
                         if saved > 0:
                             rate = (score[c, row, index] - score[c, to_row, to_index]) / saved
@@ -594,15 +618,17 @@ def _cheapened(chosen: _Chosen, score: Any, space: Sequence[Op], kind: Kind, bud
     return best[1]
 
 
-def random_genotype(space: Sequence[Op], kind: Kind, rng: np.random.Generator, name: str) -> Genotype:
+def random_genotype(
+    space: Sequence[Op], kind: Kind, rng: np.random.Generator, name: str, n_inputs: int = N_INPUTS
+) -> Genotype:
     """Return a random cell, each valid one as likely as any other: the control of a search."""
     real = [index for index, op in enumerate(space) if op.op != "none"]
     chosen: _Chosen = []
     for _ in range(1 if kind == "shared" else N_BLOCKS):
         chosen.append([])
         for node in range(N_NODES):
-            rows = [row for row, (n, _) in enumerate(EDGES) if n == node]
-            kept = sorted(int(row) for row in rng.choice(rows, 2, replace=False))
+            rows = edges_into(node, n_inputs)
+            kept = sorted(int(row) for row in rng.choice(rows, min(2, len(rows)), replace=False))
             chosen[-1].append([(row, int(rng.choice(real))) for row in kept])
     origin = "Drawn by chance, uniformly from all cells of its space; no search."
     return Genotype(name, kind, _as_cells(chosen, space), origin)
