@@ -9,6 +9,9 @@ Each of the two may be measured in parts, a few methods at a time: give all file
 method has are counted. A rate that is missing counts as not within any bound, and is left out of mean errors.
 Intervals are of 95 % and made by drawing people. ``--cost`` times every method on the first ten seconds of a video.
 
+"Alone" is the median of a method's rates of all windows; the answer of ``measure`` for a net that is not reliable has
+MVDR's voice in it.
+
 "Against POS" compares the errors of the recordings that both answer, people drawn in the same way: "worse" where the
 interval of the mean difference lies above 0, "better" where it lies below, "same" where it holds 0.
 """
@@ -48,6 +51,8 @@ class Answer:
     true_bpm: float
     hr_bpm: float | None
     reliable: bool
+    alone_bpm: float | None
+    """Median of the rates of all windows, in which no other method has a voice."""
 
     @property
     def error_bpm(self) -> float:
@@ -80,7 +85,8 @@ def read_synthetic(files: Sequence[Path]) -> World:
     for row in (row for path in files for row in read_lines(path)):
         name = row["name"]
         for method, one in row["answers"].items():
-            answer = Answer(name.split("/")[0], one["true_bpm"], one["hr_bpm"], one["reliable"])
+            alone_bpm = one.get("alone_bpm", one["hr_bpm"])
+            answer = Answer(name.split("/")[0], one["true_bpm"], one["hr_bpm"], one["reliable"], alone_bpm)
             recordings.setdefault(name, {})[method] = answer
         true_bpm = next(iter(row["answers"].values()))["true_bpm"]
         found = strata(Facts(row["scene"], row["encoding"], row["bits_per_pixel"], true_bpm, row["skin"]))
@@ -110,6 +116,7 @@ def read_second(folder: Path, files: Sequence[Path], readable: bool) -> World:
                 float(clip.hr_bpm or 0.0),
                 rows[clip.video][method]["hr_bpm"],
                 rows[clip.video][method]["reliable"],
+                median_rate(rows[clip.video][method]["windows"]),
             )
             for clip in with_pulse
         ]
@@ -117,6 +124,18 @@ def read_second(folder: Path, files: Sequence[Path], readable: bool) -> World:
     }
     alarms = {method: (sum(rows[video][method]["reliable"] for video in without), len(without)) for method in methods}
     return World(answers, alarms, [set() for _ in with_pulse])
+
+
+def median_rate(windows: Sequence[dict[str, Any]]) -> float | None:
+    """Return the median rate of a row's windows, None where none has a rate."""
+    rates = [one["hr_bpm"] for one in windows if one["hr_bpm"] is not None]
+    return float(np.median(rates)) if rates else None
+
+
+def correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """Return the correlation of rates and truths; None where it has no meaning."""
+    rates, truths = np.array(pairs).T if len(pairs) > 2 else (np.zeros(1), np.zeros(1))
+    return float(np.corrcoef(rates, truths)[0, 1]) if np.ptp(rates) > 0 else None
 
 
 def interval(people: Sequence[str], value: Callable[[list[int]], float]) -> tuple[float, float]:
@@ -147,7 +166,8 @@ def figures_of(method: str, world: World) -> dict[str, Any]:
     people = [one.person for one in answers]
     errors = np.array([one.error_bpm for one in answers])
     known = [one for one in answers if one.hr_bpm is not None]
-    rates, truth = np.array([one.hr_bpm for one in known], float), np.array([one.true_bpm for one in known])
+    alone = [(one.alone_bpm, one.true_bpm) for one in answers if one.alone_bpm is not None]
+    alone_errors = np.abs(np.array([rate - true for rate, true in alone]))
     low, high = interval(people, lambda chosen: float(np.nanmean(errors[chosen])))
     trusted = [one for one in answers if one.reliable]
     found: dict[str, Any] = {
@@ -156,8 +176,11 @@ def figures_of(method: str, world: World) -> dict[str, Any]:
         "MAE (bpm)": float(np.nanmean(errors)),
         "95 %": f"{low:.1f} to {high:.1f}",
         "of guess": float(np.nanmean(errors) / guess_bpm(answers).mean()),
-        "r": float(np.corrcoef(rates, truth)[0, 1]) if len(known) > 2 and np.ptp(rates) > 0 else None,
+        "r": correlation([(one.hr_bpm or 0.0, one.true_bpm) for one in known]),
         **{f"within {bound:g} bpm": float((errors <= bound).mean()) for bound in WITHIN_BPM},
+        "alone: of guess": float(alone_errors.mean() / guess_bpm(answers).mean()),
+        "alone: r": correlation(alone),
+        "alone: within 5 bpm": float((alone_errors <= WITHIN_BPM[1]).sum() / len(answers)),
         "reliable": len(trusted),
         "of these wrong": sum(one.error_bpm > WITHIN_BPM[1] for one in trusted),
     }
@@ -173,7 +196,11 @@ def figures_of(method: str, world: World) -> dict[str, Any]:
     return found
 
 
-FORMATS = {"MAE (bpm)": ".1f", "of guess": ".2f", "r": ".2f", "within 3 bpm": ".0%", "within 5 bpm": ".0%"}
+FORMATS = {"MAE (bpm)": ".1f", "of guess": ".2f", "r": ".2f", "within 3 bpm": ".0%", "within 5 bpm": ".0%"} | {
+    "alone: of guess": ".2f",
+    "alone: r": ".2f",
+    "alone: within 5 bpm": ".0%",
+}
 
 
 def table_of(world: World, methods: Sequence[str]) -> dict[str, Any]:

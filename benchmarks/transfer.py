@@ -65,6 +65,8 @@ class Answer:
     confidence: float = 0.0
     reliable: bool = False
     why: str | None = None
+    alone_bpm: float | None = None
+    """Median of the method's rates of all windows; ``hr_bpm`` of a net that is not reliable has MVDR's voice in it."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,9 @@ def measure_video(name: str, group: str, video: Path, methods: Sequence[Method])
             continue
         face = summarise(first_face(readings))
         true_bpm = true_rate_bpm(known, face.start_s, face.end_s)
-        answers[method] = Answer(face.hr_bpm, true_bpm, face.confidence, face.reliable, face.why_unreliable)
+        rates = [one.hr_bpm for one in face.windows if one.hr_bpm is not None]
+        alone_bpm = float(np.median(rates)) if rates else None
+        answers[method] = Answer(face.hr_bpm, true_bpm, face.confidence, face.reliable, face.why_unreliable, alone_bpm)
     n_pixels = scene["width"] * scene["height"] * len(known.t_s)
     skin = skin_of_video(video, known, scene)
     return Row(name, group, scene, encoding, 8 * video.stat().st_size / n_pixels, skin, answers)

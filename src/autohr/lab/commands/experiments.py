@@ -67,7 +67,7 @@ def ablate(
     ] = None,
     synthetic: Annotated[
         bool,
-        typer.Option("--synthetic", help="For nas: a small version on prepared synthetic recordings, not the paper's."),
+        typer.Option("--synthetic", help="A small version on prepared synthetic recordings, not the paper's."),
     ] = False,
     only: Annotated[
         list[str] | None, typer.Option("--bar", help="Run only this bar, as in 0.2 or da1; repeatable.")
