@@ -265,6 +265,26 @@ def test_the_rate_of_a_net_without_a_wave_is_the_mean_of_its_pieces() -> None:
     assert stream.waves(60, 30).mean() * 255 == pytest.approx(74.5, abs=4)
 
 
+@pytest.mark.parametrize("n_frames", [20, 30, 31, 44, 45, 46, 61])
+def test_every_piece_of_a_net_of_rates_is_as_long_as_in_training(n_frames: int) -> None:
+    """The last one reaches back; only a face that is shown for less than that has a shorter one."""
+    fed: list[tuple[int, int]] = []
+
+    def run(clips: NDArray[np.float32], fps: float) -> Float:
+        fed.append((round(255 * float(clips[0, 0, 0, 0, 0])), clips.shape[2]))
+        return np.array([60.0])
+
+    net = Net({"input": {"n_frames": 30}, "fps": 15.0, "training_data": {}}, "rate", run)
+    stream = NetStream(net, 15.0)
+    for place in range(n_frames):
+        stream.push(np.full((16, 16, 3), place, np.uint8))
+        stream.forget(place - 50)
+    stream.end()
+    assert stream.n_known == n_frames and (stream.waves(n_frames - 10, 10) == 60).all()
+    assert {length for _, length in fed} == {min(30, n_frames)}
+    assert fed[-1][0] + fed[-1][1] == n_frames and len(fed) == max(1, -(-(n_frames - 15) // 15))
+
+
 # -- the same crops as in training
 
 

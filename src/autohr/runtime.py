@@ -188,7 +188,8 @@ class NetStream:
     Crops are fed to the network in pieces of ``piece_s`` that overlap by ``overlap_s``, where they are cross-faded. The
     last piece so far is not faded at its end until the next one comes. A network that gives rates gives a wave here
     whose level is the rate, so that its mean over a stretch is the mean of its pieces, as in the papers of these
-    networks; its pieces are as long as the clips of its training, and overlap by half.
+    networks; its pieces are as long as the clips of its training, and overlap by half, the last one by as much as it
+    takes to be as long as the others.
 
     Parameters
     ----------
@@ -210,8 +211,11 @@ class NetStream:
         if net.gives == "rate" and isinstance(n_frames, int) and n_frames >= 2:
             self._length = math.ceil(n_frames * self._every / self._times)
             self._overlap = self._length // 2
+        self._n_kept = self._length if net.gives == "rate" else self._overlap
+        """Crops and waves that are kept after a piece, for the next one to reach back to."""
         self._crops: list[Frame] = []
-        """Those that the next piece begins with."""
+        self._n_new = 0
+        """Number of crops that no piece has had yet."""
         self._waves: Float | None = None
         """(R, N) from frame ``_first`` to ``n_known``."""
         self._first = 0
@@ -229,13 +233,13 @@ class NetStream:
             The network fails.
         """
         self._crops.append(crop)
-        if len(self._crops) == self._length:
+        self._n_new += 1
+        if self._n_new == self._length - (0 if self._waves is None else self._overlap):
             self._run()
-            del self._crops[: -self._overlap]
 
     def end(self) -> None:
         """Run the network on what is left over: no more crops will come."""
-        if self._waves is None or len(self._crops) > self._overlap:
+        if self._waves is None or self._n_new:
             self._run()
 
     def waves(self, first: int, n_frames: int) -> Float:
@@ -250,22 +254,25 @@ class NetStream:
     def forget(self, first: int) -> None:
         """Let go of the waves before frame ``first``. Those that the next piece overlaps stay."""
         if self._waves is not None:
-            n_gone = min(first, self.n_known - self._overlap) - self._first
+            n_gone = min(first, self.n_known - self._n_kept) - self._first
             if n_gone > 0:
                 self._waves = self._waves[:, n_gone:].copy()
                 self._first += n_gone
 
     def _run(self) -> None:
-        """Run the network on ``_crops`` and join its waves to those before."""
-        new = self._read(np.stack(self._crops))
+        """Run the network on the last crops and join its waves to those before."""
+        piece = self._crops[-self._length :]
+        new = self._read(np.stack(piece))
         if self._waves is None:
             self._waves = new
         else:
-            n_shared = self._overlap
+            n_shared = len(piece) - self._n_new
             rise = np.sin(np.pi / 2 * (np.arange(n_shared) + 0.5) / n_shared) ** 2
             shared = self._waves[:, -n_shared:] * (1 - rise) + new[:, :n_shared] * rise
             self._waves = np.concatenate([self._waves[:, :-n_shared], shared, new[:, n_shared:]], axis=1)
         self.n_known = self._first + self._waves.shape[1]
+        self._n_new = 0
+        del self._crops[: -self._n_kept]
 
     def _read(self, crops: Frame) -> Float:
         """Return the waves (R, N) of one piece of crops (N, S, S, 3)."""
