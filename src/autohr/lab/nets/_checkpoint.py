@@ -34,12 +34,14 @@ def save_weights(
 ) -> None:
     """Write the weights of ``net``, which is ``NETS[name]``, whole or not at all.
 
-    ``dtype`` float32 or bfloat16 is for the parameters; running means and counts stay as they are. Raises ValueError
+    ``dtype`` float32, float16 or bfloat16 is for the parameters; running means and counts stay as they are. ValueError
     for an unknown header key, a header that is not JSON, a net that is not ``name`` or was folded, and weights that are
-    not finite; AutoHRError where the file cannot be written.
+    not finite in that type; AutoHRError where the file cannot be written.
     """
-    if dtype not in (torch.float32, torch.bfloat16):
-        raise ValueError(f"dtype={dtype} is not a storage type of weights. Use torch.float32 or torch.bfloat16.")
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(
+            f"dtype={dtype} is not a storage type of weights: torch.float32, torch.float16, torch.bfloat16."
+        )
     allowed = [key for key in HEADER if key not in _WRITTEN_HERE]
     unknown = sorted(set(header) - set(allowed))
     if unknown:
@@ -65,9 +67,12 @@ def save_weights(
     parameters = {key for key, _ in net.named_parameters()}
     tensors: dict[str, Tensor] = {}
     for key, value in net.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{key} of {name} holds numbers that are not finite: training diverged. Not saved.")
         stored = value.detach().cpu().to(dtype) if key in parameters else value.detach().cpu()
+        if stored.is_floating_point() and not bool(torch.isfinite(stored).all()):
+            raise ValueError(
+                f"{key} of {name} holds numbers that are not finite in {stored.dtype}: training diverged, or that type "
+                "is too small. Not saved."
+            )
         # A copy in the usual layout: safetensors refuses channels_last_3d and shared memory.
         tensors[key] = stored.clone(memory_format=torch.contiguous_format)
 
