@@ -291,6 +291,29 @@ def cost_table(costs: dict[str, Cost]) -> dict[str, Any]:
     return {"columns": columns, "formats": {"parameters": ",", **dict.fromkeys(columns[2:], ".1f")}, "rows": rows}
 
 
+def card_table(worlds: dict[str, World], methods: Sequence[str]) -> dict[str, Any]:
+    """Return the table of the model card: every net that gives what it reads alone, in both worlds."""
+    columns = [
+        "network",
+        "synthetic: r",
+        "within 5 bpm",
+        "of guess",
+        "second world, readable: r",
+        "within 5 bpm ",
+        "of guess ",
+    ]
+    rows: list[list[Any]] = []
+    for method in methods:
+        if METHODS[method].is_net:
+            cells: list[Any] = [METHODS[method].title]
+            for name in ("synthetic", "second, readable"):
+                found = figures_of(method, worlds[name])
+                cells += [found[f"alone: {key}"] for key in ("r", "within 5 bpm", "of guess")]
+            rows.append(cells)
+    formats = {name: ".0%" if "within" in name else ".2f" for name in columns[1:]}
+    return {"columns": columns, "formats": formats, "rows": rows}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--synthetic", type=Path, nargs="+", required=True, help="rows of benchmarks/transfer.py")
@@ -309,6 +332,7 @@ def main() -> None:
     methods = [name for name in METHODS if name in worlds["synthetic"].answers]
     tables = {name.replace(", ", "_"): table_of(world, methods) for name, world in worlds.items()}
     tables["strata"] = strata_table(worlds["synthetic"], methods)
+    tables["card"] = card_table(worlds, methods)
     if options.cost is not None:
         tables["cost"] = cost_table(costs_of(options.cost, methods))
     for name, table in tables.items():
