@@ -61,6 +61,9 @@ class HRCNNConfig:
     """Pictures, kernels and pools of the extractor have this part of the published height and width: 1, 2 or 4."""
     input: str = "rgb"
     """One of ``inputs.INPUTS``: "rgb" is the paper's. With "difference" a frame is seen with the next one."""
+    dropout: float = 1.0
+    """Factor of all published shares of dropout. Batch norms see other numbers in training than in use where there is
+    dropout before them, and a few thousand clips teach the estimator no way around it."""
 
     def __post_init__(self) -> None:
         check_input(self.input)
@@ -68,26 +71,29 @@ class HRCNNConfig:
         check_whole("estimator_channels", self.estimator_channels, 1, 512)
         if isinstance(self.shrink, bool) or self.shrink not in (1, 2, 4):
             raise ValueError(f"shrink={self.shrink!r} must be 1, 2 or 4.")
+        if not 0 <= self.dropout <= 1:
+            raise ValueError(f"dropout={self.dropout!r} must lie in 0..1.")
 
 
 PRESETS = {
     "paper": Preset(HRCNNConfig(), size_px=128, n_frames=300, what="HR-CNN as published, V2"),
     "small": Preset(
-        HRCNNConfig(channels=(16, 16, 32, 32), estimator_channels=32, shrink=4, input="difference"),
+        HRCNNConfig(channels=(16, 16, 32, 32), estimator_channels=32, shrink=4, input="difference", dropout=0.0),
         size_px=64,
         n_frames=256,
-        what="pictures of 48x32, a quarter of the channels, and an input that learns sooner than raw frames",
+        what="pictures of 48x32, a quarter of the channels, no dropout, an input that learns sooner than raw frames",
     ),
 }
 """The sizes of small are ours."""
 
 
-def make_extractor(channels: tuple[int, ...], shrink: int = 1, in_channels: int = 3) -> nn.Sequential:
-    """Return the extractor: frames (N, 3, 192 / shrink, 128 / shrink) to (N, 1, 1, 1)."""
+def make_extractor(config: HRCNNConfig) -> nn.Sequential:
+    """Return the extractor: frames (N, 3, 192, 128), shrunk, to (N, 1, 1, 1)."""
+    shrink, in_channels = config.shrink, INPUTS[config.input].channels
     layers: list[nn.Module] = [nn.BatchNorm2d(in_channels)]
     before = in_channels
     height, width = (side // shrink for side in FRAME_PX)
-    for place, (after, (kernel, stride, dropout)) in enumerate(zip(channels, EXTRACTOR, strict=True)):
+    for place, (after, (kernel, stride, dropout)) in enumerate(zip(config.channels, EXTRACTOR, strict=True)):
         kernel = (math.ceil(kernel[0] / shrink), math.ceil(kernel[1] / shrink))
         height, width = height - kernel[0] + 1, width - kernel[1] + 1
         pool = (math.ceil(POOL_PX[0] / shrink), math.ceil(POOL_PX[1] / shrink))
@@ -96,7 +102,7 @@ def make_extractor(channels: tuple[int, ...], shrink: int = 1, in_channels: int 
             pool = height, width
         height, width = (height - pool[0]) // stride + 1, (width - pool[1]) // stride + 1
         layers += [
-            nn.Dropout2d(dropout),
+            nn.Dropout2d(config.dropout * dropout),
             nn.Conv2d(before, after, kernel),
             # A pool of both at once, of equal output and several times quicker.
             nn.MaxPool2d((pool[0], 1), (stride, 1)),
@@ -105,19 +111,19 @@ def make_extractor(channels: tuple[int, ...], shrink: int = 1, in_channels: int 
             nn.ELU(),
         ]
         before = after
-    return nn.Sequential(*layers, nn.Dropout(0.5), nn.Conv2d(before, 1, 1))
+    return nn.Sequential(*layers, nn.Dropout(config.dropout * 0.5), nn.Conv2d(before, 1, 1))
 
 
-def make_estimator(channels: int) -> nn.Sequential:
+def make_estimator(config: HRCNNConfig) -> nn.Sequential:
     """Return the estimator: signal (B, 1, N) to (B, 1, N - 132)."""
     layers: list[nn.Module] = [nn.BatchNorm1d(1)]
-    before = 1
+    before, channels = 1, config.estimator_channels
     for slot in SLOTS:
-        layers += [nn.Dropout(GROUP_DROPOUT[(slot - 1) // 3]), nn.Conv1d(before, channels, KERNEL)]
+        layers += [nn.Dropout(config.dropout * GROUP_DROPOUT[(slot - 1) // 3]), nn.Conv1d(before, channels, KERNEL)]
         layers += [nn.MaxPool1d(POOL, 1)] if slot % 3 == 0 else []
         layers += [nn.BatchNorm1d(channels), nn.ELU()]
         before = channels
-    return nn.Sequential(*layers, nn.Dropout(0.5), nn.Conv1d(before, 1, 1))
+    return nn.Sequential(*layers, nn.Dropout(config.dropout * 0.5), nn.Conv1d(before, 1, 1))
 
 
 class HRCNN(nn.Module):
@@ -126,8 +132,8 @@ class HRCNN(nn.Module):
     def __init__(self, config: HRCNNConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or HRCNNConfig()
-        self.extractor = make_extractor(config.channels, config.shrink, INPUTS[config.input].channels)
-        self.estimator = make_estimator(config.estimator_channels)
+        self.extractor = make_extractor(config)
+        self.estimator = make_estimator(config)
         for module in self.extractor.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_normal_(module.weight)
