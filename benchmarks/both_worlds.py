@@ -6,8 +6,9 @@
                                      [--cost VIDEO] [--out-result docs/results/methods.json]
 
 Each of the two may be measured in parts, a few methods at a time: give all files of rows. Only recordings that every
-method has are counted. A rate that is missing counts as not within any bound, and is left out of mean errors.
-Intervals are of 95 % and made by drawing people. ``--cost`` times every method on the first ten seconds of a video.
+method has are counted, and of the second world only clips whose pulse an oracle can read. A rate that is missing counts
+as not within any bound, and is left out of mean errors. Intervals are of 95 % and made by drawing people. ``--cost``
+times every method on the first ten seconds of a video.
 
 "Alone" is the median of a method's rates of all windows; the answer of ``measure`` for a net that is not reliable has
 MVDR's voice in it.
@@ -39,7 +40,6 @@ from second_world import read_clips
 WITHIN_BPM = (3.0, 5.0)
 N_DRAWS = 2000
 BASELINE = "pos"
-WORLDS = ("synthetic", "second, readable", "second")
 STRATA_SHOWN = ("rate", "depth of pulse", "motion", "light", "skin tone", "frames per second", "bits per pixel")
 
 
@@ -97,10 +97,10 @@ def read_synthetic(files: Sequence[Path]) -> World:
     return World(by_method, {}, [groups[name] for name in kept])
 
 
-def read_second(folder: Path, files: Sequence[Path], readable: bool) -> World:
-    """Return the rows of ``benchmarks/real.py``; ``readable``: only of clips whose pulse any tool could read."""
+def read_second(folder: Path, files: Sequence[Path]) -> World:
+    """Return the rows of ``benchmarks/real.py`` of clips whose pulse any tool could read, with and without it."""
     clips = {clip.video: clip for clip in read_clips(folder)}
-    chosen = {clip.seed for clip in clips.values() if clip.pulse and (clip.readable or not readable)}
+    chosen = {clip.seed for clip in clips.values() if clip.pulse and clip.readable}
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     for row in (row for path in files for row in read_lines(path)):
         if row["video"] in clips and clips[row["video"]].seed in chosen:
@@ -304,9 +304,9 @@ def card_table(worlds: dict[str, World], methods: Sequence[str]) -> dict[str, An
     ]
     rows: list[list[Any]] = []
     for method in methods:
-        if METHODS[method].is_net:
+        if METHODS[method].is_net and all(method in world.answers for world in worlds.values()):
             cells: list[Any] = [METHODS[method].title]
-            for name in ("synthetic", "second, readable"):
+            for name in ("synthetic", "second"):
                 found = figures_of(method, worlds[name])
                 cells += [found[f"alone: {key}"] for key in ("r", "within 5 bpm", "of guess")]
             rows.append(cells)
@@ -326,11 +326,10 @@ def main() -> None:
         parser.error("--second needs the folder of the clips and at least one file of rows.")
     worlds = {
         "synthetic": read_synthetic(options.synthetic),
-        "second, readable": read_second(folder, files, readable=True),
-        "second": read_second(folder, files, readable=False),
+        "second": read_second(folder, files),
     }
     methods = [name for name in METHODS if name in worlds["synthetic"].answers]
-    tables = {name.replace(", ", "_"): table_of(world, methods) for name, world in worlds.items()}
+    tables = {name: table_of(world, methods) for name, world in worlds.items()}
     tables["strata"] = strata_table(worlds["synthetic"], methods)
     tables["card"] = card_table(worlds, methods)
     if options.cost is not None:
