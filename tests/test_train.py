@@ -274,17 +274,17 @@ def test_a_loss_that_is_no_number_stops_with_advice(tmp_path: Path) -> None:
         run_fit(tmp_path, net, config())
 
 
-def test_best_is_the_lowest_error_and_last_the_last(tmp_path: Path) -> None:
+def test_best_is_the_lowest_loss_and_last_the_last(tmp_path: Path) -> None:
     saved: list[tuple[str, Any]] = []
     _, result = run_fit(
         tmp_path,
         tiny_net(),
         config(steps=8),
-        save_weights=lambda path, net, measured: saved.append((path.name, measured["mae_bpm"])),
+        save_weights=lambda path, net, measured: saved.append((path.name, measured["loss"])),
     )
     assert result.best is not None
     assert [name for name, _ in saved][-1] == "last.safetensors" and saved[0][0] == "best.safetensors"
-    assert min(mae for _, mae in saved) == result.best["mae_bpm"] == saved[-2][1]
+    assert min(loss for _, loss in saved) == result.best["loss"] == saved[-2][1]
 
 
 def test_score_counts_a_window_without_a_rate_as_the_guess() -> None:
@@ -567,11 +567,11 @@ def in_stages() -> Step:
     return dataclasses.replace(STEPS["autohr"], stages=(0.25, 0.5))
 
 
-def scores(monkeypatch: pytest.MonkeyPatch, *mae_bpm: float) -> None:
-    """Let the validations of an 8-step run have these errors, after steps 2, 4, 6 and 8."""
-    at = iter(mae_bpm)
-    score = {"chance_mae_bpm": 9.0, "loss": 1.0}
-    monkeypatch.setattr(looping.Loop, "validate", lambda *_: {"mae_bpm": next(at), **score})
+def scores(monkeypatch: pytest.MonkeyPatch, *losses: float) -> None:
+    """Let the validations of an 8-step run have these losses, after steps 2, 4, 6 and 8."""
+    at = iter(losses)
+    score = {"chance_mae_bpm": 9.0, "mae_bpm": 1.0}
+    monkeypatch.setattr(looping.Loop, "validate", lambda *_: {"loss": next(at), **score})
 
 
 def test_only_the_last_stage_chooses_the_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -592,12 +592,12 @@ def test_only_the_last_stage_chooses_the_best_weights(tmp_path: Path, monkeypatc
 def test_a_resumed_run_in_stages_has_the_same_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
 ) -> None:
-    maes = (1.0, 2.0, 8.0, 9.0)
+    losses = (1.0, 2.0, 8.0, 9.0)
 
-    scores(monkeypatch, *maes)
+    scores(monkeypatch, *losses)
     with pytest.raises(Killed):
         run_fit(tmp_path, tiny_net(), config(steps=8), learning=in_stages(), progress=kill_at(killed_at))
-    scores(monkeypatch, *maes[killed_at // 2 :])
+    scores(monkeypatch, *losses[killed_at // 2 :])
     _, result = run_fit(tmp_path, tiny_net(), config(steps=8), learning=in_stages())
     assert result.best is not None and result.best["step"] == 6
 
