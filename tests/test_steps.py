@@ -87,13 +87,15 @@ def test_every_net_learns_by_one_line_of_the_table() -> None:
 
 
 # Net, and where in its training.
-STAGES = [*((name, 0.9) for name in STEPS), ("synrhythm", 0.1), ("hrcnn", 0.1)]
+STAGES = [*((name, 0.9) for name in STEPS), ("synrhythm", 0.1), ("rhythmnet", 0.1), ("hrcnn", 0.1)]
 
 
 @pytest.mark.parametrize(("name", "share"), STAGES)
 def test_two_steps_lower_the_loss_on_one_batch(name: str, share: float) -> None:
     net, step = small(name), STEPS[name]
     batch = batch_of(1, 2, n_frames=8 if name == "hrcnn" else 32)
+    if share < 0.2 and step.n_simulated is not None:
+        batch = simulated_batch(32, 32)
     forward = in_precision(net, "fp32", CPU)
     moment = Moment(round(100 * share), 100)
     groups = parameter_groups(net, step, 100)
@@ -185,15 +187,16 @@ def test_every_parameter_of_a_net_in_stages_has_one_learning_rate() -> None:
         parameter_groups(net, half, 10)
 
 
-def test_simulated_maps_need_no_pixels() -> None:
-    """The first stage of SynRhythm draws no clip, and learns from as many maps as it likes."""
-    net, step = small("synrhythm"), STEPS["synrhythm"]
+@pytest.mark.parametrize(("name", "n_maps"), [("synrhythm", SYNTHETIC_MAPS), ("rhythmnet", SYNTHETIC_MAPS // 4)])
+def test_simulated_maps_need_no_pixels(name: str, n_maps: int) -> None:
+    """The first stage draws no clip, and learns from as many maps as it likes."""
+    net, step = small(name), STEPS[name]
     assert step.n_simulated is not None
     first, last = Moment(0, 10), Moment(9, 10)
     batch = simulated_batch(step.n_simulated(first), 40)
-    assert batch.frames.numel() == 0 and len(batch.fps) == SYNTHETIC_MAPS and step.n_simulated(last) == 0
+    assert batch.frames.numel() == 0 and len(batch.fps) == n_maps and step.n_simulated(last) == 0
     learned = step.learn(in_precision(net, "fp32", CPU), net_input(batch.frames, CPU), batch, LossConfig(), first)
-    assert learned.pred.shape == (SYNTHETIC_MAPS,) and torch.isfinite(learned.total)
+    assert learned.pred.shape == (n_maps,) and torch.isfinite(learned.total)
 
 
 def test_the_last_stage_of_hrcnn_is_without_dropout_and_moves_no_norm() -> None:

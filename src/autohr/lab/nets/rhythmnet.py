@@ -2,7 +2,8 @@
 
 Paper: RhythmNet: End-to-end Heart Rate Estimation from Face via Spatial-temporal Representation.
 
-clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,); with ``sequence`` that of every window, (B, N).
+clip (B, 3, T, H, W) in [0, 1], fps (B,) -> hr_bpm (B,); with ``sequence`` that of every window, (B, N). In place of a
+clip it takes maps (B, 3, 25, T), any range.
 
 Any T from 4 up, any H and W from 16 up. The clip becomes space-time maps of ``window_frames``, one every
 ``stride_frames`` (``maps.py``); ResNet-18 reads each, a GRU goes over their features, and each of its states gives a
@@ -11,10 +12,10 @@ too short for six is cut into six shorter windows (ours), since a GRU that learn
 one. It learns beats per frame, not bpm (``rates.py``).
 
 Differs from the paper: no landmarks, no alignment and no skin mask, which the crop stands for (``maps.py``); maps are
-fed as they are, 25 rows high, as in the re-implementations (the paper's size is not known to us); ResNet-18 begins by
-chance and not with ImageNet's weights; a GRU over all windows of a longer clip, not over each six. Layers after ResNet
-(512 to 1000, GRU of 1000) are those of a re-implementation. Two public re-implementations did not reach the paper's
-figures: this one claims no more. Checked against: 17,697,514 parameters less the second
+fed as they are, 25 rows high, as in the re-implementations (the paper's size is not known to us); ResNet-18 begins with
+simulated maps (``train/steps.py``) and not with ImageNet's weights; a GRU over all windows of a longer clip, not over
+each six. Layers after ResNet (512 to 1000, GRU of 1000) are those of a re-implementation. Two public re-implementations
+did not reach the paper's figures: this one claims no more. Checked against: 17,697,514 parameters less the second
 linear head of that re-implementation.
 """
 
@@ -84,7 +85,8 @@ class RhythmNet(nn.Module):
     def forward(self, clip: Tensor, fps: Tensor | None = None, sequence: bool = False) -> Tensor:
         """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,); with ``sequence`` of every window, (B, N)."""
         window, stride = self.config.window_frames, self.config.stride_frames
-        windows = windows_of(as_yuv(traces_of(checked(clip))), window, stride, N_MAPS)
+        traces = clip if clip.ndim == 4 else as_yuv(traces_of(checked(clip)))
+        windows = windows_of(traces, window, stride, N_MAPS)
         B, N = windows.shape[:2]
         maps = scaled_rows(windows).flatten(0, 1)  # (B N, 3, 25, W)
         if self.training and self.config.hide:
