@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 # Smaller where a step is easily too long: batch norms that see two numbers, a loss with many valleys.
-LR = {"hrcnn": 1e-5, "autohr": 1e-4, "i3d_wave": 1e-4}
+LR = {"hrcnn": 1e-5, "autohr": 1e-4, "i3d_wave": 1e-4, "synrhythm": 1e-4}
 SMALL: dict[str, dict[str, Any]] = {
     "autohr": {"preset": "tiny", "channels": 3},
     "hrcnn": {"channels": [2, 2, 2, 2], "estimator_channels": 4},
