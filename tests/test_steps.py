@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 # Smaller where a step is easily too long: batch norms that see two numbers, a loss with many valleys.
-LR = {"hrcnn": 1e-5, "autohr": 1e-4, "i3d_wave": 1e-4, "synrhythm": 1e-4}
+LR = {"hrcnn": 1e-5, "autohr": 1e-4, "i3d_wave": 1e-4}
 SMALL: dict[str, dict[str, Any]] = {
     "autohr": {"preset": "tiny", "channels": 3},
     "hrcnn": {"channels": [2, 2, 2, 2], "estimator_channels": 4},
@@ -94,8 +94,9 @@ STAGES = [*((name, 0.9) for name in STEPS), ("synrhythm", 0.1), ("rhythmnet", 0.
 def test_two_steps_lower_the_loss_on_one_batch(name: str, share: float) -> None:
     net, step = small(name), STEPS[name]
     batch = batch_of(1, 2, n_frames=8 if name == "hrcnn" else 32)
+    lr = LR.get(name, 1e-3)
     if share < 0.2 and step.n_simulated is not None:
-        batch = simulated_batch(32, 32)
+        batch, lr = simulated_batch(32, 32), 1e-4
     forward = in_precision(net, "fp32", CPU)
     moment = Moment(round(100 * share), 100)
     groups = parameter_groups(net, step, 100)
@@ -103,9 +104,7 @@ def test_two_steps_lower_the_loss_on_one_batch(name: str, share: float) -> None:
     rest = {
         key: value.clone() for key, value in net.named_parameters() if not any(map(key.startswith, learning(learns)))
     }
-    optimiser = torch.optim.Adam(
-        [parameter for prefix in learning(learns) for parameter in groups[prefix]], lr=LR.get(name, 1e-3)
-    )
+    optimiser = torch.optim.Adam([parameter for prefix in learning(learns) for parameter in groups[prefix]], lr=lr)
     totals = []
     for _ in range(3):
         torch.manual_seed(3)  # the same dropout and the same simulated maps
