@@ -186,7 +186,7 @@ def test_every_parameter_of_a_net_in_stages_has_one_learning_rate() -> None:
         parameter_groups(net, half, 10)
 
 
-@pytest.mark.parametrize(("name", "n_maps"), [("synrhythm", SYNTHETIC_MAPS), ("rhythmnet", SYNTHETIC_MAPS // 4)])
+@pytest.mark.parametrize(("name", "n_maps"), [("synrhythm", SYNTHETIC_MAPS), ("rhythmnet", SYNTHETIC_MAPS // 2)])
 def test_simulated_maps_need_no_pixels(name: str, n_maps: int) -> None:
     """The first stage draws no clip, and learns from as many maps as it likes."""
     net, step = small(name), STEPS[name]
