@@ -299,7 +299,7 @@ def refusals(folder: Path) -> Record:
         "text file": (text, {"method": "pos"}),
         "unknown method": (wall, {"method": "posh"}),
         "unknown weights": (wall, {"method": "autohr", "weights": "nothing"}),
-        "net without weights": (wall, {"method": "deepphys"}),
+        "net without weights": (wall, {"method": "i3d"}),
         "formula with weights": (wall, {"method": "pos", "weights": "autohr"}),
         "short window": (wall, {"method": "pos", "window_s": 1.0}),
         "long window": (wall, {"method": "pos", "window_s": 1000.0}),
