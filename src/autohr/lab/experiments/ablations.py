@@ -74,7 +74,7 @@ class StandIn:
     overrides: tuple[str, ...] = ()
     """Changes of these recipes, for all bars."""
     search_recipe: str | None = None
-    """As in ``Ablation``."""
+    """File among the recipes, of a panel with bars that need a search."""
 
 
 @dataclass(frozen=True)

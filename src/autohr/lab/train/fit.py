@@ -166,7 +166,7 @@ class _Fit(Loop):
     guess_bpm: float
     save_weights: SaveWeights | None
     n_frames: int
-    """Of a clip; known where examples as long as clips are simulated."""
+    """Length of a clip; known where examples as long as clips are simulated."""
 
     def prepare(self) -> None:
         """Make the optimiser and the running mean, and load the checkpoint."""

@@ -217,7 +217,8 @@ def n_synthetic_maps(moment: Moment) -> int:
 
 
 RHYTHMNET_SYNTHETIC_SHARE = 0.5
-"""As ``SYNTHETIC_SHARE``. After 280 steps of maps (20 bpm of error) 320 steps of recordings taught it nothing."""
+"""Share of its steps in which RhythmNet learns from simulated maps. After 280 such steps (20 bpm of error) 320 steps of
+recordings taught it nothing."""
 
 
 def n_rhythmnet_maps(moment: Moment) -> int:
