@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from results import dump, figures, fill, read_results, render, save_result  # noqa: E402
 
 RESULTS = read_results()
+WEIGHTS = ROOT / "src" / "autohr" / "weights"
 FIELDS = {"question", "command", "date", "made_by", "values", "tables", "texts", "notes"}
 
 
@@ -62,6 +63,23 @@ def test_a_command_replaces_figures_and_keeps_texts_and_notes(tmp_path: Path) ->
     assert saved["texts"] == {"line": "{speed[a]}"} and saved["notes"] == ["Two cores."]
     assert figures({"speed": saved})["speed"]["a"] == 2 and render("speed.line", {"speed": saved}) == "2.0"
     assert set(saved) == FIELDS and saved["made_by"].startswith("commit ")
+
+
+OTHER_WEIGHTS = sorted(path.name for path in WEIGHTS.glob("*.*") if path.suffix in (".onnx", ".safetensors"))
+
+
+@pytest.mark.parametrize("weights", [name for name in OTHER_WEIGHTS if not name.startswith("autohr.")])
+def test_headers_of_the_other_weights_state_the_figures_of_the_table_of_methods(weights: str) -> None:
+    from autohr.methods import METHODS
+    from autohr.weights.header import read_header
+
+    header = read_header(WEIGHTS / weights)
+    found = figures(RESULTS)["methods"]["synthetic"][METHODS[header["net"]].title]
+    stated = header["measured_accuracy"]
+    assert stated["mae_bpm"] == pytest.approx(found["MAE (bpm)"], abs=1e-3)
+    assert stated["within_5_bpm"] == pytest.approx(found["within 5 bpm"], abs=1e-4)
+    assert f"r {found['alone: r']:.2f}" in stated["on"]
+    assert (WEIGHTS / weights).stat().st_size < 3e6
 
 
 @pytest.mark.parametrize("weights", ["autohr.onnx", "autohr.safetensors"])

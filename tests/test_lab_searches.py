@@ -320,6 +320,14 @@ def test_seeds_are_averaged_before_cells_are_compared() -> None:
 # Panel (c) of Fig. 4 ---------------------------------------------------------------------------------------------
 
 
+class NoFigures:
+    """Scores of an evaluation that was not made."""
+
+    overall = None
+    oracle = None
+    notes = ()
+
+
 def test_each_searched_bar_has_the_space_that_its_name_says() -> None:
     spaces = {one.key: one.space for one in ABLATIONS["nas"].variants if one.genotype}
     assert spaces == {
@@ -346,11 +354,6 @@ def test_the_bars_of_a_stand_in_differ_in_what_the_panel_is_about(
     def pretend_evaluate(recipe_path: Path, overrides: Sequence[str], *_: object, label: str, **__: object) -> object:
         trained[label.removeprefix(f"{name}-")] = read_recipe(recipe_path, overrides)
         return None
-
-    class NoFigures:
-        overall = None
-        oracle = None
-        notes = ()
 
     monkeypatch.setattr(ablations, "evaluate_net", pretend_evaluate)
     monkeypatch.setattr(ablations, "score", lambda *_: NoFigures)
@@ -386,11 +389,6 @@ def test_a_bar_without_a_cell_is_searched_on_those_it_may_learn_from(
     def pretend_evaluate(recipe_path: Path, overrides: Sequence[str], *_: object, label: str, **__: object) -> object:
         trained[label.removeprefix("nas-")] = read_recipe(recipe_path, overrides)
         return None
-
-    class NoFigures:
-        overall = None
-        oracle = None
-        notes = ()
 
     monkeypatch.setattr(ablations, "search_cell", pretend_search)
     monkeypatch.setattr(ablations, "evaluate_net", pretend_evaluate)
