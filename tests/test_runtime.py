@@ -19,7 +19,7 @@ from autohr import runtime
 from autohr.errors import BadWeights
 from autohr.lab.nets._inference import load_torch
 from autohr.measure import measure
-from autohr.methods import find_weights, load_method, shipped_weights
+from autohr.methods import DEFAULT_METHOD, find_weights, load_method, shipped_weights
 from autohr.runtime import load_onnx, thread_count, wave_function
 from autohr.types import FaceClip, Pulse
 from autohr.weights import header
@@ -58,12 +58,14 @@ def test_the_shipped_files_give_the_same_wave(name: str, tmp_path: Path) -> None
             assert np.abs(one - other).max() < 1e-4 * one.std()
 
 
-def test_both_shipped_files_hold_the_same_weights_and_are_trusted() -> None:
+def test_both_shipped_files_hold_the_same_weights_and_only_the_default_is_trusted() -> None:
     for name, path in shipped_weights(".safetensors").items():
         other = shipped_weights()[name]
         assert other.suffix == ".onnx" and read_header(other) == read_header(path)
         assert other.stat().st_size < 3e6 and path.stat().st_size < 3e6
-        assert load_method(weights=name).trusted and load_method(weights=path).trusted
+        # The confidence was fitted on the default net alone; a net of rates is judged by MVDR in any case.
+        given = [load_method(weights=name), load_method(weights=path)]
+        assert all(one.rate is not None or one.trusted == (name == DEFAULT_METHOD) for one in given)
         assert load_method(weights=name).weights == name
 
 
@@ -73,7 +75,7 @@ import sys
 for name in ("torch", "safetensors", "onnx", "pydantic"):
     sys.modules[name] = None
 from autohr.errors import AutoHRError
-from autohr.methods import find_weights, load_method
+from autohr.methods import DEFAULT_METHOD, find_weights, load_method
 from autohr.weights.header import read_header
 print(load_method().name, [room for room in sys.modules if room.startswith("autohr.lab")])
 path = find_weights("autohr", None, ".safetensors")[0]
