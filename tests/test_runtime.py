@@ -75,7 +75,7 @@ import sys
 for name in ("torch", "safetensors", "onnx", "pydantic"):
     sys.modules[name] = None
 from autohr.errors import AutoHRError
-from autohr.methods import DEFAULT_METHOD, find_weights, load_method
+from autohr.methods import find_weights, load_method
 from autohr.weights.header import read_header
 print(load_method().name, [room for room in sys.modules if room.startswith("autohr.lab")])
 path = find_weights("autohr", None, ".safetensors")[0]
