@@ -1,4 +1,4 @@
-"""Put all methods on the same people of both worlds into one table, from the rows of two other benchmarks.
+"""Put methods on the same people of both worlds into tables, from the rows of two other benchmarks.
 
     python benchmarks/transfer.py TEST --methods A,B,... --workers 2 --out TEST.jsonl
     python benchmarks/real.py CLIPS --methods A,B,... --workers 2 --rows CLIPS.jsonl
