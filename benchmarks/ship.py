@@ -3,7 +3,7 @@
     python benchmarks/ship.py RUN/checkpoints/best.safetensors [--as NAME]     take them over, halved in size
     python benchmarks/ship.py --restate                                        only write the figures anew
 
-The parameters are stored as float16, and the ONNX file is made of these, so that both files hold one net. The figures
+Both files store the parameters as float16. The figures
 are those of docs/results/methods.json (``benchmarks/both_worlds.py``); weights that are not in it yet keep what their
 training measured. AutoHR's own stay as they are: docs/results/transfer.json has its figures.
 """
@@ -44,7 +44,7 @@ def ship(weights: Path, name: str | None) -> Path:
     kept = {key: value for key, value in header.items() if key not in WRITTEN_BY_SAVE}
     kept["measured_accuracy"] = measured(header["net"]) or header["measured_accuracy"]
     save_weights(target, net, name=header["net"], header=kept, dtype=torch.float16)
-    exported = export_beside(target)
+    exported = export_beside(target, half=True)
     print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB, {exported.path.name}: {exported.n_bytes / 1e6:.2f} MB")
     return target
 

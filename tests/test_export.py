@@ -21,7 +21,7 @@ from autohr.errors import AutoHRError, BadWeights
 from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets import _export as export
 from autohr.lab.nets._checkpoint import save_weights
-from autohr.lab.nets._export import TOLERANCE, Exported, export_onnx
+from autohr.lab.nets._export import HALF_TOLERANCE, TOLERANCE, Exported, export_onnx
 from autohr.lab.nets._frames import in_frames
 from autohr.lab.nets._rates import SPREAD_BPM
 from autohr.methods import load_method
@@ -173,6 +173,16 @@ def test_what_differs_from_torch_is_not_kept(ready: Path, tmp_path: Path, monkey
     with pytest.raises(AutoHRError, match="cannot read what torch"):
         export_onnx(other, out)
     assert sorted(tmp_path.iterdir()) == [other, out]
+
+
+@pytest.mark.slow
+def test_parameters_may_take_half_the_place(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "HALF_FROM", 100)
+    whole, half = (export_onnx(ready, tmp_path / f"{share}.onnx", half=share == "half") for share in ("whole", "half"))
+    sizes = [len(one.raw_data) for one in onnx.load(whole.path).graph.initializer]
+    assert whole.n_bytes - half.n_bytes > 0.4 * sum(size for size in sizes if size > 400)
+    assert whole.difference < half.difference <= HALF_TOLERANCE
+    assert about(half.path)["checked"]["tolerance"] == HALF_TOLERANCE
 
 
 def refuse(*_: object) -> onnx.ModelProto:

@@ -44,6 +44,11 @@ TOLERANCE = 1e-3
 """Largest difference to torch, in ``UNITS``: a thousandth of the wave, or 0.02 bpm. Found: 1e-6 to 1e-5; of DeepPhys
 that has learned nothing, which adds up steps that are all alike, up to 8e-4; trained, 3e-5. (onnxruntime's tanh is off
 by 2e-7, torch's by 3e-8.)"""
+HALF_TOLERANCE = 1e-2
+"""The same for parameters that are stored as float16, which rounds each by up to a two-thousandth. Chosen by us: a
+hundredth of the wave, or 0.2 bpm."""
+HALF_FROM = 256
+"""Numbers that a parameter has at least to be stored as float16: the smaller ones are biases, and save nothing."""
 UNITS = {"wave": "the wave's standard deviation", "rate": f"{SPREAD_BPM:g} bpm"}
 STEADY_SHARE = 1e-3
 """Least standard deviation that a wave counts as having, as a share of its largest value: a flat line agrees too."""
@@ -75,10 +80,11 @@ class Exported:
     """Header of the weights."""
 
 
-def export_onnx(weights: Path, out: Path) -> Exported:
+def export_onnx(weights: Path, out: Path, half: bool = False) -> Exported:
     """Write the net of a weights file as ONNX, all in one file, checked, whole or not at all.
 
-    A file of that name is replaced. The check runs both on noise, at two lengths and two numbers of clips.
+    A file of that name is replaced. The check runs both on noise, at two lengths and two numbers of clips. With
+    ``half`` large parameters are stored as float16, and computed with as float32.
 
     Raises
     ------
@@ -107,22 +113,26 @@ def export_onnx(weights: Path, out: Path) -> Exported:
             f"({in_short(error)}). Choose another net, or the versions that autohr pins."
         ) from error
 
+    tolerance = TOLERANCE
+    if half:
+        _halve(model)
+        tolerance = HALF_TOLERANCE
     clips, unit = _clips(header, crop.size_px), UNITS[spec.kind]
     about = _describe(header, spec.kind, crop)
     with replacing(out) as part:
         # The file that is checked is the one that is kept: what is added after the check is a few words of metadata.
         _save(model, about, part)
         difference = _difference(part, net, spec.kind, clips, crop.size_px)
-        if not difference <= TOLERANCE:
+        if not difference <= tolerance:
             raise AutoHRError(
                 f"{str(weights)!r} was not exported: onnxruntime {onnxruntime.__version__} differs from torch by "
-                f"{difference:.1e} of {unit}, and {TOLERANCE:g} is allowed. Use the versions that autohr pins."
+                f"{difference:.1e} of {unit}, and {tolerance:g} is allowed. Use the versions that autohr pins."
             )
         about["checked"] = {
             "onnxruntime": onnxruntime.__version__,
             "torch": torch.__version__,
             "largest_difference": difference,
-            "tolerance": TOLERANCE,
+            "tolerance": tolerance,
             "unit": unit,
             "clips": [f"{n_clips} of {n_frames} frames" for n_clips, n_frames in clips],
         }
@@ -132,9 +142,9 @@ def export_onnx(weights: Path, out: Path) -> Exported:
     return Exported(out, written, named["inputs"], named["outputs"], difference, unit, clips, header)
 
 
-def export_beside(weights: Path) -> Exported:
-    """Write NAME.onnx beside NAME.safetensors, as the end of a training does. Raises as ``export_onnx``."""
-    return export_onnx(weights, weights.with_suffix(".onnx"))
+def export_beside(weights: Path, half: bool = False) -> Exported:
+    """Write NAME.onnx beside NAME.safetensors, as the end of a training does; otherwise as ``export_onnx``."""
+    return export_onnx(weights, weights.with_suffix(".onnx"), half)
 
 
 def _check_target(out: Path) -> None:
@@ -283,6 +293,20 @@ def _replace_grus(module: nn.Module) -> None:
             setattr(module, name, _GRU(child))
         else:
             _replace_grus(child)
+
+
+def _halve(model: onnx.ModelProto) -> None:
+    """Store large parameters as float16; the runtime makes them float32 once, when it loads the file."""
+    casts = []
+    for stored in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(stored)
+        if values.dtype == np.float32 and values.size >= HALF_FROM:
+            name, half_name = stored.name, f"{stored.name}.half"
+            stored.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), half_name))
+            casts.append(onnx.helper.make_node("Cast", [half_name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _save(model: onnx.ModelProto, about: Mapping[str, Any], path: Path) -> None:

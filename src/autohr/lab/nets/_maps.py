@@ -2,11 +2,12 @@
 
     traces    means of 5 x 5 equal parts of the crop                          (B, 3, 25, T)
     windows   stretches of them, each a map of its own                        (B, N, 3, 25, W)
-    map       every row of every channel from its own least to its own most   0..1
+    map       every row of every channel from its own least to its own most   0..1, "scaled"
+              or its steps from frame to frame, in their own mean size        -3..3, "steps"
 
 The published ones begin with 81 landmarks, an alignment by the eyes and a skin mask; these take the crop as it is, as
 both public re-implementations do. The paper's rows are whole numbers 0..255; 0..1 differs by what the first batch norm
-takes off anyway.
+takes off anyway. "steps" are ours: one movement of the head leaves of a scaled row's pulse little, of its steps most.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ PARTS = 5
 ROWS = PARTS * PARTS
 STILL = 1e-5
 """A row that changes by less is a still one, and all zero; a single grey level in a part of 100 pixels is 4e-5."""
+
+FORMS = ("scaled", "steps")
+"""Forms of a map; the first is the papers'."""
+LEAST_STEP = STILL / 10
+"""A row whose steps have a smaller mean size is a still one, and all zero."""
+MAX_STEP = 3.0
+"""Largest step that a map shows. Chosen by us: of normal noise it cuts one step in sixty."""
 
 YUV = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 """Rows Y, U, V of R, G, B, without the offsets, which a map does not see."""
@@ -57,6 +65,25 @@ def scaled_rows(maps: Tensor) -> Tensor:
     """Return maps (..., R, W) of any range as 0..1 in every row."""
     least, most = maps.amin(-1, keepdim=True), maps.amax(-1, keepdim=True)
     return torch.where(most - least < STILL, 0.0, (maps - least) / (most - least).clamp_min(STILL))
+
+
+def steps_of_rows(maps: Tensor) -> Tensor:
+    """Return the steps (..., R, W - 1) of maps (..., R, W) of any range, in the mean size of their row's."""
+    steps = maps.diff(dim=-1)
+    size = steps.abs().mean(-1, keepdim=True)
+    scaled = (steps / size.clamp_min(LEAST_STEP)).clamp(-MAX_STEP, MAX_STEP)
+    return torch.where(size < LEAST_STEP, 0.0, scaled)
+
+
+def in_form(maps: Tensor, form: str) -> Tensor:
+    """Return maps (..., R, W) of any range in one of ``FORMS``."""
+    return steps_of_rows(maps) if form == "steps" else scaled_rows(maps)
+
+
+def check_form(form: object) -> None:
+    """Raise ValueError for a form that there is not."""
+    if form not in FORMS:
+        raise ValueError(f"form={form!r} must be one of {', '.join(FORMS)}.")
 
 
 def hide_some(maps: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ have to guess them (RhythmNet's target).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,3 +34,36 @@ def along(per_clip: Tensor, values: Tensor) -> Tensor:
 def at_30_fps(hr_bpm: Tensor, fps: Tensor) -> Tensor:
     """Return hr_bpm (B, ...) of clips at fps (B,) as they would be at 30: the unit in which nets are compared."""
     return hr_bpm * along(torch.full_like(fps, CLOCK_FPS) / fps, hr_bpm)
+
+
+READ_SHARE = 0.85
+"""Part of a signal that is read at another pace. Chosen by us: enough is left for six of RhythmNet's windows."""
+LEAST_PACE, MOST_PACE = 0.5**0.5, 1 / READ_SHARE
+"""Half an octave slower, and as fast as that part allows."""
+
+
+def draw_paces(n_clips: int, n_paces: int, device: torch.device) -> Tensor:
+    """Draw paces (B, N), evenly over octaves, by torch's random numbers."""
+    least, most = math.log2(LEAST_PACE), math.log2(MOST_PACE)
+    return torch.exp2(least + (most - least) * torch.rand(n_clips, n_paces, device=device))
+
+
+def at_paces(signals: Tensor, fps: Tensor, paces: Tensor) -> tuple[Tensor, Tensor]:
+    """Read each of signals (B, ..., T) at its paces (B, N), from a random place on: (B N, ..., W), and fps (B N,).
+
+    A signal of which every second frame is read is one of half the frame rate; so one clip shows a net several numbers
+    of beats per frame, with all that disturbs it. Between frames it is read linearly. W is ``READ_SHARE`` of T.
+    """
+    n_paces, length = paces.shape[1], signals.shape[-1]
+    width = max(2, round(READ_SHARE * length))
+    span = (paces * (width - 1)).clamp(max=length - 1)
+    first = torch.rand_like(span) * (length - 1 - span)
+    place = first[..., None] + span[..., None] * torch.linspace(0, 1, width, device=signals.device)  # (B, N, W)
+    before = place.floor().long().clamp(max=length - 2)
+    inner = [1] * (signals.ndim - 2)
+    shape = (len(signals), n_paces, *signals.shape[1:-1], width)
+    many = signals[:, None].expand(-1, n_paces, *signals.shape[1:])
+    index = before.reshape(len(signals), n_paces, *inner, width).expand(shape)
+    part = (place - before).reshape(len(signals), n_paces, *inner, width)
+    read = many.gather(-1, index) * (1 - part) + many.gather(-1, index + 1) * part
+    return read.flatten(0, 1), (fps[:, None] / (span / (width - 1))).flatten()

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autohr.lab.nets._inputs import INPUTS, check_input, checked
-from autohr.lab.nets._rates import as_hr_bpm
+from autohr.lab.nets._rates import as_hr_bpm, at_paces
 from autohr.lab.nets._spec import Preset, as_channels, check_whole
 
 Stage = Literal["whole", "extractor", "estimator", "tuned"]
@@ -140,8 +140,13 @@ class HRCNN(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.weight, 0.0, 0.1)
 
-    def forward(self, clip: Tensor, fps: Tensor | None = None, stage: Stage = "whole") -> Tensor:
-        """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,); of stage "extractor" the signal (B, T)."""
+    def forward(
+        self, clip: Tensor, fps: Tensor | None = None, stage: Stage = "whole", paces: Tensor | None = None
+    ) -> Tensor:
+        """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,); of stage "extractor" the signal (B, T).
+
+        With ``paces`` (B, N) the signal is read at each of them (``_rates.at_paces``), which needs fps: hr_bpm (B, N).
+        """
         if stage in ("estimator", "tuned"):
             self.extractor.eval()
         if stage == "tuned":
@@ -150,11 +155,14 @@ class HRCNN(nn.Module):
             signal = self.extract(checked(clip)).to(clip.dtype)
         if stage == "extractor":
             return signal
+        if paces is not None and fps is not None:
+            signal, fps = at_paces(signal, fps, paces)
         centred = signal - signal.mean(1, keepdim=True)
         missing = torch.sym_max(0, LEAST_SIGNAL - centred.shape[1])  # type: ignore[no-untyped-call]
         filled = F.pad(centred, (0, missing))
         out = self.estimator(filled[:, None].to(self.estimator[-1].weight.dtype))  # type: ignore[arg-type]
-        return as_hr_bpm(out.float().mean((1, 2)), fps).to(clip.dtype)
+        hr_bpm = as_hr_bpm(out.float().mean((1, 2)), fps).to(clip.dtype)
+        return hr_bpm if paces is None else hr_bpm.reshape(paces.shape)
 
     def extract(self, clip: Tensor) -> Tensor:
         """Return the signal (B, T) of clip (B, 3, T, H, W), float32."""

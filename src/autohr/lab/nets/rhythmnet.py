@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from autohr.lab.nets._inputs import checked
-from autohr.lab.nets._maps import as_yuv, hide_some, scaled_rows, traces_of, windows_of
-from autohr.lab.nets._rates import as_hr_bpm
+from autohr.lab.nets._maps import as_yuv, check_form, hide_some, in_form, traces_of, windows_of
+from autohr.lab.nets._rates import as_hr_bpm, at_paces
 from autohr.lab.nets._resnet import CHANNELS, ResNet18
 from autohr.lab.nets._spec import Preset, as_channels, check_whole
 
@@ -45,6 +45,8 @@ class RhythmNetConfig:
     """In training, a stretch of half of the maps is hidden."""
     channels: tuple[int, int, int, int] = CHANNELS
     """Channels of the four stages of ResNet-18."""
+    form: str = "scaled"
+    """One of ``maps.FORMS``: "scaled" is the paper's; with "steps" recordings teach it without simulated maps."""
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -54,6 +56,7 @@ class RhythmNetConfig:
         ):
             check_whole(name, getattr(self, name), least, most)
         object.__setattr__(self, "channels", as_channels(self.channels))
+        check_form(self.form)
 
 
 N_MAPS = 6
@@ -62,7 +65,7 @@ N_MAPS = 6
 PRESETS = {
     "paper": Preset(RhythmNetConfig(), size_px=112, n_frames=376, what="RhythmNet as re-implemented"),
     "small": Preset(
-        RhythmNetConfig(window_frames=200, stride_frames=11, hidden=96, channels=(32, 48, 64, 64)),
+        RhythmNetConfig(window_frames=200, stride_frames=11, hidden=96, channels=(32, 48, 64, 64), form="steps"),
         size_px=40,
         n_frames=256,
         what="ResNet-18 of 0.4 M parameters, most of them early, and shorter maps",
@@ -82,16 +85,26 @@ class RhythmNet(nn.Module):
         self.gru = nn.GRU(config.hidden, config.hidden, batch_first=True)
         self.head = nn.Linear(config.hidden, 1)
 
-    def forward(self, clip: Tensor, fps: Tensor | None = None, sequence: bool = False) -> Tensor:
-        """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,); with ``sequence`` of every window, (B, N)."""
+    def forward(
+        self, clip: Tensor, fps: Tensor | None = None, sequence: bool = False, paces: Tensor | None = None
+    ) -> Tensor:
+        """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,); with ``sequence`` of every window, (B, N).
+
+        With ``paces`` (B, P) the traces are read at each of them (``_rates.at_paces``), which needs fps: hr_bpm (B, P)
+        or (B, P N).
+        """
         window, stride = self.config.window_frames, self.config.stride_frames
         traces = clip if clip.ndim == 4 else as_yuv(traces_of(checked(clip)))
+        if paces is not None and fps is not None:
+            traces, fps = at_paces(traces, fps, paces)
         windows = windows_of(traces, window, stride, N_MAPS)
         B, N = windows.shape[:2]
-        maps = scaled_rows(windows).flatten(0, 1)  # (B N, 3, 25, W)
+        maps = in_form(windows, self.config.form).flatten(0, 1)  # (B N, 3, 25, W)
         if self.training and self.config.hide:
             maps = hide_some(maps)
         features = self.features(self.resnet(maps.to(self.head.weight.dtype)))
         states, _ = self.gru(features.reshape(B, N, -1))
         hr_bpm = as_hr_bpm(self.head(states)[..., 0], fps).to(clip.dtype)
-        return hr_bpm if sequence else hr_bpm.mean(1)
+        if not sequence:
+            hr_bpm = hr_bpm.mean(1)
+        return hr_bpm if paces is None else hr_bpm.reshape(len(paces), -1)

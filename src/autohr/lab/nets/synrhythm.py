@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from autohr.lab.nets._inputs import checked
-from autohr.lab.nets._maps import ROWS, hide_some, scaled_rows, traces_of
-from autohr.lab.nets._rates import as_hr_bpm
+from autohr.lab.nets._maps import ROWS, check_form, hide_some, in_form, traces_of
+from autohr.lab.nets._rates import as_hr_bpm, at_paces
 from autohr.lab.nets._resnet import CHANNELS, ResNet18
 from autohr.lab.nets._spec import Preset, as_channels
 
@@ -40,17 +40,20 @@ class SynRhythmConfig:
     """In training, a stretch of half of the maps is hidden, as RhythmNet does; the paper's own does not."""
     channels: tuple[int, int, int, int] = CHANNELS
     """Channels of the four stages of ResNet-18."""
+    form: str = "scaled"
+    """One of ``maps.FORMS``: "scaled" is the paper's; with "steps" recordings teach it without simulated maps."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.hide, bool):
             raise ValueError(f"hide={self.hide!r} must be true or false.")
         object.__setattr__(self, "channels", as_channels(self.channels))
+        check_form(self.form)
 
 
 PRESETS = {
     "paper": Preset(SynRhythmConfig(), size_px=112, n_frames=300, what="SynRhythm, reconstructed: ResNet-18"),
     "small": Preset(
-        SynRhythmConfig(channels=(32, 48, 64, 64)),
+        SynRhythmConfig(channels=(32, 48, 64, 64), form="steps"),
         size_px=40,
         n_frames=256,
         what="ResNet-18 of 0.4 M parameters, most of them early",
@@ -68,13 +71,20 @@ class SynRhythm(nn.Module):
         self.resnet = ResNet18(channels=self.config.channels)
         self.head = nn.Linear(self.resnet.n_features, 1)
 
-    def forward(self, clip: Tensor, fps: Tensor | None = None) -> Tensor:
-        """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,)."""
-        maps = scaled_rows(clip if clip.ndim == 4 else traces_of(checked(clip)))
+    def forward(self, clip: Tensor, fps: Tensor | None = None, paces: Tensor | None = None) -> Tensor:
+        """Return hr_bpm (B,) of clip (B, 3, T, H, W) at fps (B,).
+
+        With ``paces`` (B, N) the traces are read at each of them (``_rates.at_paces``), which needs fps: hr_bpm (B, N).
+        """
+        traces = clip if clip.ndim == 4 else traces_of(checked(clip))
+        if paces is not None and fps is not None:
+            traces, fps = at_paces(traces, fps, paces)
+        maps = in_form(traces, self.config.form)
         if self.training and self.config.hide:
             maps = hide_some(maps)
         out = self.head(self.resnet(maps.to(self.head.weight.dtype)))
-        return as_hr_bpm(out[:, 0], fps).to(clip.dtype)
+        hr_bpm = as_hr_bpm(out[:, 0], fps).to(clip.dtype)
+        return hr_bpm if paces is None else hr_bpm.reshape(paces.shape)
 
 
 def synthetic_maps(n_frames: int, fps: Tensor) -> tuple[Tensor, Tensor]:
