@@ -49,6 +49,14 @@ MaxFacesOption = Annotated[int, typer.Option(min=1, max=20, help="People to foll
 JsonOption = Annotated[
     str | None, typer.Option("--json", metavar="OUT|-", help="Write the result as JSON to a file, or to stdout with -.")
 ]
+SummaryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--summary-csv",
+        metavar="OUT",
+        help="Write one row for each video and face: rate, confidence, reliable or why not, seconds used, range.",
+    ),
+]
 CsvOption = Annotated[Path | None, typer.Option("--csv", metavar="OUT", help="Write one row for each reading.")]
 
 
