@@ -22,7 +22,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -189,7 +189,8 @@ class _Waiting:
 class LiveSession:
     """Measures frames as they come. Safe to be asked from several threads; frames must come from one at a time.
 
-    ``method`` and ``detector`` are as for ``Meter``, which raises what it refuses of them.
+    ``method`` and ``detector`` are as for ``Meter``, which raises what it refuses of them. ``on_readings`` is called
+    with the readings of full windows as they come, by the thread that measures, before the state shows them.
     """
 
     def __init__(
@@ -197,8 +198,10 @@ class LiveSession:
         method: str | Method | None = None,
         config: LiveConfig | None = None,
         detector: Detects | None = None,
+        on_readings: Callable[[Sequence[Reading]], None] | None = None,
     ) -> None:
         self.config = config or LiveConfig()
+        self._on_readings = on_readings
         # Made now and not at the first frame, which would wait for it.
         self._meter = Meter(method, self.config.meter, FaceDetector() if detector is None else detector)
         self.started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -336,9 +339,7 @@ class LiveSession:
         if face is not None and face.seen and not readings and self._is_early_due(face.id):
             early = meter.early()
         sight = self._look(face, t_s)
-        with self._ready:
-            for reading in readings:
-                self._record.keep(reading)
+        self._keep(readings)
         for reading in [*early, *readings]:
             self._newest[reading.face_id] = reading
             if reading.estimate.reliable and self._first_reliable_s is None:
@@ -371,6 +372,13 @@ class LiveSession:
             self._sight = replace(sight, reading=recent)
             self._shown = replace(state, delay_s=time.monotonic() - waiting.offered_at_s)
         return readings
+
+    def _keep(self, readings: Sequence[Reading]) -> None:
+        with self._ready:
+            for reading in readings:
+                self._record.keep(reading)
+        if readings and self._on_readings is not None:
+            self._on_readings(readings)
 
     def _is_early_due(self, face_id: int) -> bool:
         """Return whether this face has been followed for another ``EARLY_S`` of its first window."""
@@ -460,11 +468,14 @@ class LiveSession:
         """Return the record as CSV, with a line of names."""
         return as_csv(self.rows())
 
-    def close(self, notes: Sequence[str] = ()) -> Measurement:
+    def close(
+        self, notes: Sequence[str] = (), *, first: Callable[[int], Iterable[Reading]] | None = None
+    ) -> Measurement:
         """Measure what waits, end, and return the whole session as one answer, as ``measure`` does of a file.
 
         Called again it gives the same. ``notes`` is what the source of the frames noticed, in whole sentences; they
-        come before the session's own, and into the message where there is no answer.
+        come before the session's own, and into the message where there is no answer. ``first`` gives the first readings
+        back, as many as it is asked for: those that this session no longer has.
 
         Raises
         ------
@@ -478,7 +489,7 @@ class LiveSession:
                 frames = self._frames
                 self._answer = answer(
                     self._meter,
-                    list(self._record.readings),
+                    [*([] if first is None else first(self._record.n_gone)), *self._record.readings],
                     path=self.config.source,
                     duration_s=self._shown.since_s,
                     frames=Frames(
@@ -487,7 +498,7 @@ class LiveSession:
                         repaired=self._meter.n_filled,
                         dropped=frames.dropped + frames.refused,
                     ),
-                    notes=[*notes, *self._notes()],
+                    notes=[*notes, *self._notes(has_first=first is not None)],
                 )
             return self._answer
 
@@ -508,17 +519,15 @@ class LiveSession:
                 self._worker.join()
             if self._closed:
                 return
-            last = self._meter.finish() if self._failed is None else []
+            self._keep(self._meter.finish() if self._failed is None else [])
             with self._ready:
-                for reading in last:
-                    self._record.keep(reading)
                 self._closed = True
 
     def _check_alive(self) -> None:
         if self._failed is not None:
             raise self._failed
 
-    def _notes(self) -> list[str]:
+    def _notes(self, *, has_first: bool = False) -> list[str]:
         frames = self._frames
         causes = [
             (
@@ -539,7 +548,7 @@ class LiveSession:
                 f"The clock of the frames leapt {self._clock.n_leaps} time(s); it was carried on where it was.",
             ),
         ]
-        notes = [sentence for count, sentence in causes if count] + self._record.notes()
+        notes = [sentence for count, sentence in causes if count] + self._record.notes(has_first=has_first)
         if self._n_stretches_gone:
             notes.append(f"{self._n_stretches_gone} stretches that were too short to measure are not named.")
         return notes

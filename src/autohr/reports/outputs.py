@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,8 @@ class ResultFiles:
             Keeps the outcomes until the outputs are written. Without one, a temporary file does.
         """
         self._json_out, self._html_out = json_out, html_out
-        self._tables = [
-            _Table(out, rows)
-            for out, rows in ((csv_out, _reading_rows), (summary_out, _summary_rows))
-            if out is not None
-        ]
+        self._csv = None if csv_out is None else CsvFile(csv_out)
+        self._summary = None if summary_out is None else CsvFile(summary_out)
         self._is_array, self._made_at, self._command = is_array, made_at, command
         self._names = names
         self._journal = Journal() if journal is None else journal
@@ -123,13 +120,16 @@ class ResultFiles:
         return self._names[number] if number < len(self._names) else outcome.result.path
 
     def _write_rows(self, number: int, outcome: Outcome) -> None:
-        broken: BrokenPipeError | None = None
-        for table in self._tables:
-            try:
-                table.append(outcome, self._name(number, outcome))
-            except BrokenPipeError as error:
-                # The other table has a reader of its own.
-                broken = error
+        result, broken = outcome.result, None
+        try:
+            if self._csv is not None:
+                self._csv.append(readings_csv([result], header=self._csv.is_empty))
+        except BrokenPipeError as error:
+            # The summary has a reader of its own.
+            broken = error
+        if self._summary is not None:
+            name = self._name(number, outcome)
+            self._summary.append(summary_csv(result, name, outcome.error_kind, header=self._summary.is_empty))
         if broken is not None:
             raise broken
 
@@ -154,7 +154,7 @@ class ResultFiles:
         broken: BrokenPipeError | None = None
         writes = (
             self._finish_rows,
-            *(table.close for table in self._tables),
+            *(table.close for table in (self._csv, self._summary) if table is not None),
             self._finish_json,
             self._finish_page,
         )
@@ -221,30 +221,23 @@ class ResultFiles:
         )
 
 
-class _Table:
-    """CSV file that grows by the rows of one outcome after the other; ``rows`` makes them, with or without a header."""
+class CsvFile:
+    """CSV file that grows by whole rows."""
 
-    def __init__(self, out: Path, rows: Callable[[Outcome, str, bool], str]) -> None:
-        self._out, self._rows, self._file = out, rows, GrowingFile(out)
-        self._is_begun = False
+    def __init__(self, out: Path) -> None:
+        self._out, self._file = out, GrowingFile(out)
+        self.is_empty = True
 
-    def append(self, outcome: Outcome, name: str) -> None:
-        text = self._rows(outcome, name, not self._is_begun)
-        self._is_begun = True
+    def append(self, text: str) -> None:
+        """Append rows, the first time with the header."""
+        self.is_empty = False
         if _is_terminal(self._out):
             text = escape_controls(text, keep_newlines=True)
         self._file.append(utf8(text))
 
     def close(self) -> None:
+        """Write what the disk has refused until now; raise AutoHRError where it still does."""
         self._file.close()
-
-
-def _reading_rows(outcome: Outcome, name: str, header: bool) -> str:
-    return readings_csv([outcome.result], header=header)
-
-
-def _summary_rows(outcome: Outcome, name: str, header: bool) -> str:
-    return summary_csv(outcome.result, name, outcome.error_kind, header=header)
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

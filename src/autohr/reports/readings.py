@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from autohr.types import Measurement, Refusal
+from autohr.types import Measurement, Refusal, Window
 
 CSV_COLUMNS = (
     "path",
@@ -65,22 +65,36 @@ def readings_csv(results: Sequence[Measurement | Refusal], *, header: bool = Tru
             continue
         for face in result.faces:
             for window in face.windows:
-                table.writerow(
-                    [
-                        result.path,
-                        face.id,
-                        f"{window.start_s:.3f}",
-                        f"{window.end_s:.3f}",
-                        "" if window.hr_bpm is None else f"{window.hr_bpm:.2f}",
-                        f"{window.confidence:.3f}",
-                        str(window.reliable).lower(),
-                        "" if window.snr_db is None else f"{window.snr_db:.2f}",
-                        window.why_unreliable or "",
-                        result.method,
-                        result.weights or "",
-                    ]
-                )
+                table.writerow(_window_row(result.path, face.id, window, result.method, result.weights))
     return text.getvalue()
+
+
+def window_csv(
+    path: str, face_id: int, window: Window, method: str, weights: str | None, *, header: bool = True
+) -> str:
+    """Return the row of one reading, as ``readings_csv`` does of all."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    if header:
+        table.writerow(CSV_COLUMNS)
+    table.writerow(_window_row(path, face_id, window, method, weights))
+    return text.getvalue()
+
+
+def _window_row(path: str, face_id: int, window: Window, method: str, weights: str | None) -> list[object]:
+    return [
+        path,
+        face_id,
+        f"{window.start_s:.3f}",
+        f"{window.end_s:.3f}",
+        "" if window.hr_bpm is None else f"{window.hr_bpm:.2f}",
+        f"{window.confidence:.3f}",
+        str(window.reliable).lower(),
+        "" if window.snr_db is None else f"{window.snr_db:.2f}",
+        window.why_unreliable or "",
+        method,
+        weights or "",
+    ]
 
 
 def summary_csv(result: Measurement | Refusal, name: str, error_kind: str = "", *, header: bool = True) -> str:
