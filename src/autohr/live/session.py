@@ -93,8 +93,23 @@ class LiveFrames:
 
 
 @dataclass(frozen=True)
+class LiveFace:
+    """The newest of one followed face, in the words of ``LiveState``."""
+
+    id: int
+    hr_bpm: float | None = None
+    confidence: float = 0.0
+    reliable: bool = False
+    why: str | None = None
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
 class LiveState:
-    """The state of a session, of the largest face that is followed. Times are in seconds since the first frame."""
+    """The state of a session, of one face: the chosen one (``LiveSession.show``) or the largest, until it is lost.
+
+    Times are in seconds since the first frame.
+    """
 
     hr_bpm: float | None = None
     """None where there is no recent reading. Only ``reliable`` tells whether it may be believed."""
@@ -123,6 +138,12 @@ class LiveState:
     """Time of the newest measured frame: for how long this session has been measuring."""
     first_reliable_s: float | None = None
     """Time of the frame with which the first reliable reading came."""
+    face_id: int | None = None
+    """The face that all of this is of; None where none is followed."""
+    faces: tuple[LiveFace, ...] = ()
+    """All faces that are followed, in order of their ids."""
+    others: int = 0
+    """Largest number of faces that were seen at a time besides those."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers, lists and None, for JSON."""
@@ -133,7 +154,8 @@ class LiveState:
                 "start_s": self.wave.start_s,
                 "values": [round(float(v), 3) if math.isfinite(v) else None for v in self.wave.bvp],
             }
-        return {**self.__dict__, "wave": wave, "frames": asdict(self.frames), "advice": list(self.advice)}
+        changed = {"wave": wave, "frames": asdict(self.frames), "advice": list(self.advice)}
+        return {**self.__dict__, **changed, "faces": [asdict(face) for face in self.faces]}
 
 
 class _Clock:
@@ -217,6 +239,8 @@ class LiveSession:
         self._offered_at_s = -math.inf
         self._times_in: deque[float] = deque(maxlen=int(RECENT_S * MAX_FPS))
         self._times_measured: deque[float] = deque(maxlen=int(RECENT_S * MAX_FPS))
+        self._face_id: int | None = None
+        """The face that is shown, until it is lost."""
         self._shown = LiveState()
         """The newest results; counts, advice and frames per second are put in when it is asked for."""
         self._sight = Sight()
@@ -334,7 +358,7 @@ class LiveSession:
         places = min(self.config.max_queue, QUEUE_BYTES // waiting.frame.nbytes)
         late = self.n_waiting > LATE_SHARE * places
         readings = meter.push(waiting.frame, t_s, whole=waiting.whole, late=late)
-        face = max(meter.faces, key=lambda face: (face.seen, float(np.prod(face.box_xywh[2:]))), default=None)
+        face = self._choose_face()
         early: list[Reading] = []
         if face is not None and face.seen and not readings and self._is_early_due(face.id):
             early = meter.early()
@@ -345,15 +369,17 @@ class LiveSession:
             if reading.estimate.reliable and self._first_reliable_s is None:
                 self._first_reliable_s = t_s
         self._forget()
-        newest = None if face is None else self._newest.get(face.id)
-        # Of a face that came back, what was read before is no longer its rate.
         stride_s = max(self.config.meter.stride_s, LATE_STRIDE_S) if late else self.config.meter.stride_s
-        oldest_s = t_s - min(stride_s + meter.delay_s + HOLD_S, sight.followed_s)
-        recent = newest if newest is not None and newest.end_s >= oldest_s else None
-        state = LiveState(since_s=t_s, first_reliable_s=self._first_reliable_s)
+        max_age_s = stride_s + meter.delay_s + HOLD_S
+        recent = None if face is None else self._recent_reading(face.id, t_s, max_age_s)
+        state = LiveState(
+            since_s=t_s,
+            first_reliable_s=self._first_reliable_s,
+            faces=tuple(_live_face(one, self._recent_reading(one.id, t_s, max_age_s)) for one in meter.faces),
+            others=meter.n_others,
+        )
         if face is not None:
-            x, y, w, h = (round(float(v), 2) for v in face.box_xywh)
-            state = replace(state, box=(x, y, w, h))
+            state = replace(state, face_id=face.id, box=_box_of(face))
         if recent is not None:
             estimate = recent.estimate
             state = replace(
@@ -372,6 +398,28 @@ class LiveSession:
             self._sight = replace(sight, reading=recent)
             self._shown = replace(state, delay_s=time.monotonic() - waiting.offered_at_s)
         return readings
+
+    def show(self, face_id: int) -> None:
+        """Show this face from the next frame on, until it is lost. One that is not followed changes nothing."""
+        with self._ready:
+            if any(face.id == face_id for face in self._shown.faces):
+                self._face_id = face_id
+
+    def _choose_face(self) -> TrackedFace | None:
+        """Return the face that is shown: the same one until it is lost, then the largest."""
+        faces = self._meter.faces
+        with self._ready:
+            face = next((one for one in faces if one.id == self._face_id), None)
+            if face is None:
+                face = max(faces, key=lambda one: (one.seen, float(np.prod(one.box_xywh[2:]))), default=None)
+                self._face_id = None if face is None else face.id
+        return face
+
+    def _recent_reading(self, face_id: int, t_s: float, max_age_s: float) -> Reading | None:
+        """Return the newest reading of a face, None where it is too old, or of before the face came back."""
+        newest = self._newest.get(face_id)
+        oldest_s = t_s - min(max_age_s, self._meter.followed_s(face_id))
+        return newest if newest is not None and newest.end_s >= oldest_s else None
 
     def _keep(self, readings: Sequence[Reading]) -> None:
         with self._ready:
@@ -548,10 +596,32 @@ class LiveSession:
                 f"The clock of the frames leapt {self._clock.n_leaps} time(s); it was carried on where it was.",
             ),
         ]
+        n_others, n_followed = self._meter.n_others, self.config.meter.max_faces
+        if n_others:
+            others = "another face was" if n_others == 1 else f"{n_others} other faces were"
+            causes.append(
+                (
+                    n_others,
+                    f"Besides the {'one face' if n_followed == 1 else f'{n_followed} faces'} that can be followed at a "
+                    f"time, {others} seen and not measured.",
+                )
+            )
         notes = [sentence for count, sentence in causes if count] + self._record.notes(has_first=has_first)
         if self._n_stretches_gone:
             notes.append(f"{self._n_stretches_gone} stretches that were too short to measure are not named.")
         return notes
+
+
+def _box_of(face: TrackedFace) -> tuple[float, float, float, float]:
+    x, y, w, h = (round(float(v), 2) for v in face.box_xywh)
+    return x, y, w, h
+
+
+def _live_face(face: TrackedFace, recent: Reading | None) -> LiveFace:
+    if recent is None:
+        return LiveFace(face.id, box=_box_of(face))
+    told = recent.estimate
+    return LiveFace(face.id, told.hr_bpm, told.confidence, bool(told.reliable), told.why_unreliable, _box_of(face))
 
 
 def _fps(times_s: deque[float]) -> float:
