@@ -327,6 +327,11 @@ def test_nobody_there_is_refused_as_for_a_file() -> None:
         live_session.close()
 
 
+def test_without_a_frame_the_answer_says_so() -> None:
+    with session() as live_session, pytest.raises(NoFace, match=r"^No picture came from 'camera'\.$"):
+        live_session.close()
+
+
 class Breaks:
     def detect(self, frame: Frame, /) -> Any:
         raise RuntimeError("no such luck")
@@ -411,8 +416,8 @@ def weak_reading(reliable: bool = False, **evidence: Any) -> Reading:
     ("sight", "words"),
     [
         (Sight(face_seen=False), ["No face."]),
-        (replace(SEEN, followed_s=2.2), ["Wait: 6 more seconds."]),
-        (replace(SEEN, followed_s=7.5), ["Wait: 1 more second."]),
+        (replace(SEEN, followed_s=2.2), ["Wait: 6 more seconds for a reliable rate."]),
+        (replace(SEEN, followed_s=7.5), ["Wait: 1 more second for a reliable rate."]),
         (replace(SEEN, face_px=50, followed_s=2), ["Come closer.", "Wait"]),
         (replace(SEEN, skin_level=30, reading=weak_reading()), ["More light."]),
         (replace(SEEN, skin_level=250, reading=weak_reading()), ["Less light"]),
@@ -434,6 +439,14 @@ def test_advice_names_the_reason_and_nothing_else(sight: Sight, words: list[str]
     assert len(advice) == len(words)
     for sentence, word in zip(advice, words, strict=True):
         assert word in sentence and sentence.endswith(".")
+
+
+def test_a_reliable_rate_that_is_late_says_so() -> None:
+    reliable = replace(SEEN, reading=weak_reading(reliable=True))
+    assert advise(replace(reliable, delay_s=0.3)) == ()
+    assert advise(replace(reliable, delay_s=6.2)) == ("The rate comes 6 s late: this computer is too slow.",)
+    (words,) = advise(replace(reliable, fps_in=30.0, fps_measured=14.0))
+    assert "Only 14 of 30 frames per second" in words
 
 
 def test_a_silent_camera_is_said() -> None:

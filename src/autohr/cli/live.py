@@ -24,7 +24,7 @@ from autohr.cli.options import (
     load_chosen_method,
     needs_extra,
 )
-from autohr.cli.output import NOT_MEDICAL, ResultPrinter, print_error, print_line
+from autohr.cli.output import NOT_MEDICAL, ResultPrinter, print_error, print_line, waiting
 from autohr.cli.outputs import OutputPaths
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def live(
     result: Measurement | None = None
     errors: list[str] = []
     kept: Path | None = None
-    with Interrupts() as interrupts, open_video(source, end_s=duration_s) as video:
+    with Interrupts() as interrupts, contextlib.ExitStack() as stack:
+        with waiting(f"Opening {config.source}"):
+            video = stack.enter_context(open_video(source, end_s=duration_s))
         session = LiveSession(loaded, config, on_readings=lambda readings: keep(readings))
         files = LiveFiles(
             json_out=outputs.json,

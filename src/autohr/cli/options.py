@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from autohr.cli.output import print_error
+from autohr.cli.output import print_error, waiting
 from autohr.errors import AutoHRError, UnknownName
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def load_chosen_method(name: str | None, weights: str | None, device: str) -> Me
     """Load the method, and report on stderr if it is not the one that ``--help`` promises."""
     from autohr.methods import DEFAULT_METHOD, load_method
 
-    method = load_method(name, weights, device)
+    with waiting("Loading the method"):
+        method = load_method(name, weights, device)
     if name is None and weights is None and method.name != DEFAULT_METHOD:
         print_error(
             f"this installation has no weights of {DEFAULT_METHOD}, so {method.name} measures. "

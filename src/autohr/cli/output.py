@@ -68,6 +68,19 @@ def print_error(message: str) -> None:
     print_progress(f"autohr: {message}")
 
 
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show on a terminal what is being waited for, such as "Opening camera 0", until the block ends."""
+    is_shown = sys.stderr.isatty()
+    if is_shown:
+        print_progress(f"{escape_controls(what)} ...", end="")
+    try:
+        yield
+    finally:
+        if is_shown:
+            print_progress("\r\033[K", end="")
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table on stdout, without borders."""
     from rich.table import Table
@@ -126,7 +139,17 @@ def print_measurement(result: Measurement) -> None:
         f"[bold]{as_markup(result.path)}[/bold]  {result.duration_s:.1f} s, {result.fps_mean:.1f} frames per second, "
         f"method {result.method}" + ("" if result.weights is None else f", weights {as_markup(result.weights)}")
     )
-    table = Table("face", "heart rate", "confidence", "signal/noise", "time", "readings", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name, is_whole in {
+        "face": True,
+        "heart rate": True,
+        "confidence": True,
+        "signal/noise": False,
+        "time": False,
+        "readings": False,
+    }.items():
+        # The verdict and the rate stay on one line, however narrow the terminal is.
+        table.add_column(name, no_wrap=is_whole)
     for face in result.faces:
         table.add_row(
             str(face.id),
@@ -365,11 +388,15 @@ class ProgressBar:
         self._began_s = time.monotonic()
         self._last_s = 0.0
         self._bar: Any = None
+        self._opening = contextlib.ExitStack()
 
     def __enter__(self) -> ProgressBar:
+        if self._is_shown:
+            self._opening.enter_context(waiting(f"Opening {Path(self._name).name}"))
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._opening.close()
         if self._bar is not None:
             with contextlib.suppress(OSError):
                 self._bar.stop()
@@ -380,6 +407,7 @@ class ProgressBar:
         if not self._is_shown or now_s - self._began_s < 1.0 or now_s - self._last_s < 0.1:
             return
         self._last_s = now_s
+        self._opening.close()
         try:
             self._draw(done_s, total_s)
         except OSError:

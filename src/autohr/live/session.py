@@ -30,6 +30,7 @@ from typing import Any, Self
 import numpy as np
 
 from autohr.confidence.verdict import LEAST_S
+from autohr.errors import NoFace, with_notes
 from autohr.live.advice import Sight, advise, why_no_rate
 from autohr.live.record import Record, as_csv, as_rows
 from autohr.measure import answer
@@ -123,7 +124,8 @@ class LiveState:
     box: tuple[float, float, float, float] | None = None
     """Left, top, width, height of the face in pixels of the offered frame; may reach over its border."""
     advice: tuple[str, ...] = ()
-    """Short sentences on what would help, the most important first. Empty while the rate is reliable."""
+    """Short sentences on what would help, the most important first. Empty while the rate is reliable and up to
+    date."""
     frames: LiveFrames = field(default_factory=LiveFrames)
     fps_in: float = 0.0
     """Frames per second that come, and those that are measured, over the last ``RECENT_S`` of the frames' own times."""
@@ -474,7 +476,7 @@ class LiveSession:
             self._check_alive()
             silent = self._worker is not None and not self._closed and time.monotonic() - self._offered_at_s > SILENT_S
             fps_in, fps_measured = 0.0 if silent else _fps(self._times_in), _fps(self._times_measured)
-            sight = replace(self._sight, fps_in=fps_in, fps_measured=fps_measured)
+            sight = replace(self._sight, fps_in=fps_in, fps_measured=fps_measured, delay_s=self._shown.delay_s)
             if silent:
                 advice: tuple[str, ...] = ("No picture comes from the camera.",)
             else:
@@ -535,6 +537,8 @@ class LiveSession:
             self._check_alive()
             if self._answer is None:
                 frames = self._frames
+                if not frames.measured:
+                    raise NoFace(with_notes(f"No picture came from {self.config.source!r}.", [*notes, *self._notes()]))
                 self._answer = answer(
                     self._meter,
                     [*([] if first is None else first(self._record.n_gone)), *self._record.readings],
