@@ -152,6 +152,7 @@ def test_the_camera_shows_the_rate(page: Any, served: tuple[int, Service]) -> No
     assert 0.2 < box["height"] / stage["height"] < 0.7
     page.click("#stop")
     page.wait_for_selector("#camera-result .result", timeout=30_000)
+    assert page.locator("#camera-result").bounding_box()["y"] < 250, "the result stands on top"
     with page.expect_download() as download:
         page.click("text=Measurement (JSON)")
     measured = json.loads(Path(download.value.path()).read_text())
@@ -165,6 +166,23 @@ def test_the_camera_shows_the_rate(page: Any, served: tuple[int, Service]) -> No
     while len(app.results) and time.monotonic() < end_s:
         time.sleep(0.05)
     assert len(app.results) == 0 and app.cameras.n_sessions == 0
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("NotAllowedError", "not allowed"), ("NotFoundError", "no camera"), ("NotReadableError", "another program")],
+)
+def test_a_camera_that_fails_is_told_at_the_button(page: Any, name: str, words: str, size: dict[str, int]) -> None:
+    page.set_viewport_size(size)
+    page.evaluate(
+        "name => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', name); }; }", name
+    )
+    page.click("#start")
+    page.wait_for_selector("#camera-problem:not([hidden])")
+    assert words in page.inner_text("#camera-problem")
+    button, told = (page.locator(one).bounding_box() for one in ("#start", "#camera-problem"))
+    assert 0 < told["y"] - button["y"] < 150 and told["y"] + told["height"] < size["height"]
 
 
 def test_files_good_bad_and_too_large(
