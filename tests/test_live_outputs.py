@@ -6,6 +6,7 @@ The command runs in a process of its own, with a drawn face that plays at its ow
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -14,15 +15,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from autohr.errors import VideoError
 from autohr.lab.synth.video import SceneConfig, write_scene
 from autohr.live import record as live_record
 from autohr.live.session import LiveConfig, LiveSession
 from autohr.meter import MeterConfig
 from autohr.reports.live_outputs import LINES_SCHEMA, LiveFiles
 from autohr.reports.readings import CSV_COLUMNS
+from autohr.video import decode
+from autohr.video.decode import open_video
+from made import run
 from test_meter import Knows, video
 
 unix = pytest.mark.skipif(os.name != "posix", reason="ends processes by signal")
@@ -136,6 +142,42 @@ def test_a_reader_that_goes_away_ends_the_session_and_costs_no_file(start: Start
     process.stdout.close()
     assert process.wait(60) != 0
     assert json.loads((tmp_path / "live.json").read_text())["duration_s"] < 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", [False, True])
+def test_a_camera_that_breaks_costs_nothing_of_before(
+    face: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bug: bool
+) -> None:
+    class Breaking:
+        def __init__(self, source: str, **options: Any) -> None:
+            self.video = open_video(source, **options)
+            self.notes: tuple[str, ...] = ()
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
+        def close(self) -> None:
+            self.video.close()
+
+        def __iter__(self) -> Iterator[Any]:
+            yield from itertools.islice(self.video, 180)
+            raise ZeroDivisionError("ours") if bug else VideoError("The camera went away.")
+
+    monkeypatch.setattr(decode, "open_video", Breaking)
+    table, out = tmp_path / "live.csv", tmp_path / "live.json"
+    words = ("live", "--camera", face, "--fast", "--method", "green", "--csv", table, "--json", out)
+    if bug:
+        with pytest.raises(ZeroDivisionError):
+            run(capsys, *words)
+    else:
+        code, text, err = run(capsys, *words)
+        assert code == 1 and "heart rate" in text and err.splitlines()[-1] == "autohr: The camera went away."
+    windows = json.loads(out.read_text())["faces"][0]["windows"]
+    assert len(windows) == len(rows_of(table)) - 1 >= 2
 
 
 def test_readings_that_memory_lets_go_of_are_in_the_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

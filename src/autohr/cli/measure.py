@@ -27,7 +27,7 @@ from autohr.cli.options import (
     WeightsOption,
     load_chosen_method,
 )
-from autohr.cli.output import NOT_MEDICAL, BatchProgress, ResultPrinter, print_error
+from autohr.cli.output import NOT_MEDICAL, BatchProgress, ResultPrinter, print_error, waiting
 from autohr.cli.outputs import OutputPaths
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def measure(
             # Whatever ends the batch, the results until then are written.
             ended_by = error
         try:
-            with interrupts.held():
+            with interrupts.held(), waiting("Writing the results"):
                 errors, kept = files.finish(len(inputs))
         except Interrupted as interrupt:
             ended_by = ended_by or interrupt
