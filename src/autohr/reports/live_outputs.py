@@ -4,7 +4,7 @@
     JSON    written whole at the end; until then its readings are lines of ``.OUT.TIME.live.jsonl`` beside it
 
 What the lines hold needs no memory, so a session may last for days, and a kill leaves what was measured until then. At
-the end the answer is made from all of it, which takes about 1 kB of memory for each reading.
+the end the answer is made from all of it, which takes 2.5 kB of memory for each reading: 0.7 GB for three days.
 """
 
 from __future__ import annotations
