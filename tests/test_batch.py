@@ -131,8 +131,8 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def outputs(stem: str) -> tuple[bytes, bytes]:
-    return Path(f"{stem}.json").read_bytes(), Path(f"{stem}.csv").read_bytes()
+def outputs(stem: str) -> tuple[bytes, ...]:
+    return tuple(Path(f"{stem}.{kind}").read_bytes() for kind in ("json", "csv", "summary.csv"))
 
 
 def page(stem: str) -> str:
@@ -141,7 +141,7 @@ def page(stem: str) -> str:
 
 
 def outs(stem: str) -> tuple[str, ...]:
-    return "--json", f"{stem}.json", "--csv", f"{stem}.csv"
+    return "--json", f"{stem}.json", "--csv", f"{stem}.csv", "--summary-csv", f"{stem}.summary.csv"
 
 
 def last_line(text: str) -> str:
@@ -199,7 +199,9 @@ def test_outputs_are_the_same_side_by_side_and_after_a_kill(start: Start) -> Non
 def test_a_file_that_kills_its_worker_is_refused_and_costs_no_other(start: Start) -> None:
     write(a="1", b="kill", c="", d="0.2")
     code, out, err = finish(start("v", "--json", "out.json", "--jobs", 2))
-    assert code == 1 and "Measured 3 of 4 files; 1 refused." in out and "Traceback" not in err
+    assert (
+        code == 1 and "Measured 3 of 4 files: 3 reliable, 0 not reliable; 1 refused." in out and "Traceback" not in err
+    )
     again, refused = err.splitlines()
     assert again == (
         "autohr: 'v/b.mp4' is measured once more, alone: its worker process was killed by signal 9 (SIGKILL)."
@@ -227,6 +229,7 @@ def test_a_stopped_batch_writes_all_that_is_done_and_goes_on(start: Start, name:
     assert f"after {n_done} of 4 files" in last_line(err) and "--resume" in err and len(err.splitlines()) == 1
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in workers()))
     done = ["b.mp4", "c.mp4", "d.mp4"] if jobs > 1 else ["a.mp4"]
+    assert [line.split(",")[0] for line in outputs("out")[2].decode().splitlines()] == ["name", *done]
     assert [Path(one["path"]).name for one in json.loads(outputs("out")[0])] == done
 
     write(**{"a": ""} if jobs > 1 else {"b": ""})
@@ -271,8 +274,8 @@ def test_what_cannot_be_resumed_is_one_line(start: Start) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("a.mp4", "--resume"), "--json, --csv or --html"),
-        (("a.mp4", "--resume", "--json", "-"), "--json, --csv or --html"),
+        (("a.mp4", "--resume"), "--json, --csv, --html or --summary-csv"),
+        (("a.mp4", "--resume", "--json", "-"), "--json, --csv, --html or --summary-csv"),
         (("a.mp4", "--jobs", 0), "--jobs"),
         (("a.mp4", "--jobs", -2), "--jobs"),
         (("a.mp4", "--jobs", "many"), "--jobs"),
@@ -385,7 +388,13 @@ def test_bars_show_each_file_and_all(monkeypatch: pytest.MonkeyPatch, capsys: py
     with quiet:
         clock[0] = 100.0
         quiet.update("a.mp4", 1.0, 10.0)
-    assert capsys.readouterr() == ("", "")
+        clock[0] = 159.0
+        quiet.update("a.mp4", 2.0, 10.0)
+        clock[0] = 160.0
+        quiet.finish("a.mp4")
+        quiet.update("b.mp4")
+    # A log gets a line a minute.
+    assert capsys.readouterr() == ("", "0 of 3 files, 48 min left\n1 of 3 files, 5 min left\n")
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -37,7 +38,7 @@ from autohr.lab.nets._checkpoint import save_weights
 from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import SceneConfig, decoys, truth, write_scene
 from autohr.methods import DEFAULT_METHOD, METHODS, load_method, shipped_weights
-from autohr.reports.readings import CSV_COLUMNS
+from autohr.reports.readings import CSV_COLUMNS, SUMMARY_COLUMNS
 from autohr.types import MEASUREMENT_SCHEMA, FaceMeasurement, Frames, Measurement, Window
 from autohr.video.encode import write_video
 from made import run
@@ -175,7 +176,7 @@ def test_a_folder_is_measured_file_by_file(cli: Command, face: Path, tmp_path: P
     assert code == 1
     left_out, refused = err.strip().splitlines()
     assert "1 .txt ('notes.txt')" in left_out and "b.mp4" in refused
-    assert "Measured 1 of 2 files; 1 refused." in out
+    assert "Measured 1 of 2 files: 1 reliable, 0 not reliable; 1 refused." in out
     good, bad = json.loads((tmp_path / "all.json").read_text())
     assert good["faces"][0]["reliable"] and bad["error"]["kind"] == "VideoError"
     assert "b.mp4" in (tmp_path / "all.html").read_text()
@@ -248,7 +249,7 @@ def test_no_name_ends_a_batch(quick: Quick, tmp_path: Path, monkeypatch: pytest.
         main()
     assert stop.value.code == 1
     out, err = (stream.buffer.getvalue().decode(encoding) for stream in flushed(streams))
-    assert "Measured 7 of 8 files; 1 refused." in out
+    assert "Measured 7 of 8 files: 7 reliable, 0 not reliable; 1 refused." in out
     assert not CONTROLS.search(out.replace("\n", "")) and not CONTROLS.search(err.replace("\n", ""))
     assert "caf\\udce9.mp4" in out and "esc\\x1b[31m.mp4" in out and "line\\nbreak.mp4" in out and "[red].mp4" in out
     assert "[/b].mp4" in out
@@ -344,7 +345,11 @@ def test_a_bug_in_one_file_costs_no_other(cli: Command, quick: Quick, videos: Pa
 
     quick(fake)
     code, out, err = cli("measure", ".", "--method", "pos", "--json", "out.json", "--csv", "out.csv")
-    assert code == 1 and "Measured 2 of 3 files; 1 refused." in out and "ZeroDivisionError" in err
+    assert (
+        code == 1
+        and "Measured 2 of 3 files: 2 reliable, 0 not reliable; 1 refused." in out
+        and "ZeroDivisionError" in err
+    )
     kinds = [one.get("error", {}).get("kind") for one in json.loads((videos / "out.json").read_text())]
     assert kinds == [None, "ZeroDivisionError", None]
     with pytest.raises(ZeroDivisionError):
@@ -541,13 +546,86 @@ def test_folders_of_pictures_inside_need_their_rate(cli: Command, quick: Quick, 
     assert rates == {"a.mp4": 25.0} and err == ""
 
 
+def test_pictures_beside_the_folders_of_a_study_make_no_video_of_it(
+    cli: Command, quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_as: list[str] = []
+
+    def fake(source: str, *_: object, **__: object) -> Measurement:
+        measured_as.append(source)
+        return measured(source)
+
+    quick(fake)
+    monkeypatch.chdir(tmp_path)
+    names = "thumb.jpg map.png s1/take/1.png s1/take/2.png s2/face.jpg s2/take/1.png s2/take/2.png"
+    for name in names.split():
+        (tmp_path / "study" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "study" / name).write_bytes(b"picture")
+    code, _, _ = cli("measure", "study", "--fps", 25, "--method", "pos")
+    assert code == 0 and measured_as == ["study/s1/take", "study/s2/take"]
+    code, _, err = cli("measure", "study", "--method", "pos")
+    assert code == 1 and "folders of pictures: 's1/take', 's2/take'" in err
+    code, _, err = cli("measure", "study", "--no-recursive", "--method", "pos")
+    assert code == 1 and "not searched, with --no-recursive: 2." in err
+
+
+def test_a_study_has_a_row_for_each_face_and_refusal(
+    cli: Command, quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fake(source: str, *_: object, **__: object) -> Measurement:
+        one = measured(source)
+        if "s1" in source:
+            raise VideoError(f"{source!r} is damaged.")
+        face = one.faces[0]
+        low = Window(60.0, 0.1, True, 5.0, start_s=0.0, end_s=8.0)
+        doubtful = Window(170.0, 0.1, False, -5.0, "too dark", start_s=5.0, end_s=12.0)
+        weak = replace(face, id=1, reliable=False, why_unreliable="too dark", windows=())
+        faces = (replace(face, windows=(low, *face.windows, doubtful)), weak)
+        return replace(one, faces=faces[:1] if "s2" in source else faces[1:] if "s3" in source else faces)
+
+    quick(fake)
+    monkeypatch.chdir(tmp_path)
+    for name in ("s1", "s2", "s3", "s4"):
+        (tmp_path / "study" / name).mkdir(parents=True)
+        (tmp_path / "study" / name / "face.mp4").write_bytes(b"video")
+    (tmp_path / "study" / "s4" / "loop").symlink_to(tmp_path / "study", target_is_directory=True)
+    words = ("measure", "study", "--method", "pos", "--html", "o.html", "--summary-csv")
+    code, out, _ = cli(*words, "o.csv")
+    assert code == 1 and "Measured 3 of 4 files: 2 reliable, 1 not reliable; 1 refused." in out
+    rows = list(csv.DictReader((tmp_path / "o.csv").read_text().splitlines()))
+    assert tuple(rows[0]) == SUMMARY_COLUMNS
+    seen = [(row["name"], row["face_id"], row["main_face"], row["reliable"]) for row in rows]
+    assert seen == [
+        ("s1/face.mp4", "", "true", "false"),
+        ("s2/face.mp4", "0", "true", "true"),
+        ("s3/face.mp4", "1", "true", "false"),
+        ("s4/face.mp4", "0", "true", "true"),
+        ("s4/face.mp4", "1", "false", "false"),
+    ]
+    assert (rows[0]["error_kind"], rows[0]["reason"]) == ("VideoError", "'study/s1/face.mp4' is damaged.")
+    assert (rows[1]["lowest_bpm"], rows[1]["highest_bpm"], rows[1]["measured_s"]) == ("60.00", "72.00", "12.000")
+    assert (rows[1]["hr_bpm"], rows[1]["confidence"], rows[1]["duration_s"]) == ("72.00", "0.900", "10.000")
+    assert rows[2]["reason"] == "too dark" and rows[2]["lowest_bpm"] == ""
+    assert "s2/face.mp4" in (tmp_path / "o.html").read_text()
+    code, out, _ = cli(*words, "-")
+    assert code == 1 and out == (tmp_path / "o.csv").read_text()
+
+    unreliable = ("measure", "study/s3/face.mp4", "--method", "pos")
+    assert cli(*unreliable)[0] == 0 and cli(*unreliable, "--fail-unreliable")[0] == 1
+    assert cli("measure", "study/s2/face.mp4", "--method", "pos", "--fail-unreliable")[0] == 0
+
+
 def test_what_is_missing_or_empty_costs_no_other(cli: Command, quick: Quick, videos: Path) -> None:
     (videos / "empty").mkdir()
     (videos / "-dash.mp4").write_bytes(b"video")
     long, home = "y" * 300 + ".mp4", "~nobody-of-this-name.mp4"
     words = ("--method", "pos", "--json", "o.json", "--", "gone.mp4", "empty", long, home, "-dash.mp4", "a.mp4")
     code, out, err = cli("measure", *words)
-    assert code == 1 and "Measured 2 of 6 files; 4 refused." in out and len(err.splitlines()) == 4
+    assert (
+        code == 1
+        and "Measured 2 of 6 files: 2 reliable, 0 not reliable; 4 refused." in out
+        and len(err.splitlines()) == 4
+    )
     kinds = [one.get("error", {}).get("kind") for one in json.loads((videos / "o.json").read_text())]
     assert kinds == ["VideoError"] * 4 + [None, None]
 

@@ -9,6 +9,7 @@ import json
 import threading
 import time
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,8 @@ from autohr.measure import answer
 from autohr.meter import Meter, MeterConfig, TooShort
 from autohr.methods import METHODS
 from autohr.types import Estimate, Evidence, FaceClip, Frame, Frames, Measurement, Pulse, Reading
-from test_meter import Knows, video
+from autohr.video.detector import Detection
+from test_meter import BOX, LANDMARKS, Knows, video
 
 SMALL = MeterConfig(window_s=5, stride_s=1)
 
@@ -325,6 +327,11 @@ def test_nobody_there_is_refused_as_for_a_file() -> None:
         live_session.close()
 
 
+def test_without_a_frame_the_answer_says_so() -> None:
+    with session() as live_session, pytest.raises(NoFace, match=r"^No picture came from 'camera'\.$"):
+        live_session.close()
+
+
 class Breaks:
     def detect(self, frame: Frame, /) -> Any:
         raise RuntimeError("no such luck")
@@ -409,8 +416,8 @@ def weak_reading(reliable: bool = False, **evidence: Any) -> Reading:
     ("sight", "words"),
     [
         (Sight(face_seen=False), ["No face."]),
-        (replace(SEEN, followed_s=2.2), ["Wait: 6 more seconds."]),
-        (replace(SEEN, followed_s=7.5), ["Wait: 1 more second."]),
+        (replace(SEEN, followed_s=2.2), ["Wait: 6 more seconds for a reliable rate."]),
+        (replace(SEEN, followed_s=7.5), ["Wait: 1 more second for a reliable rate."]),
         (replace(SEEN, face_px=50, followed_s=2), ["Come closer.", "Wait"]),
         (replace(SEEN, skin_level=30, reading=weak_reading()), ["More light."]),
         (replace(SEEN, skin_level=250, reading=weak_reading()), ["Less light"]),
@@ -434,6 +441,14 @@ def test_advice_names_the_reason_and_nothing_else(sight: Sight, words: list[str]
         assert word in sentence and sentence.endswith(".")
 
 
+def test_a_reliable_rate_that_is_late_says_so() -> None:
+    reliable = replace(SEEN, reading=weak_reading(reliable=True))
+    assert advise(replace(reliable, delay_s=0.3)) == ()
+    assert advise(replace(reliable, delay_s=6.2)) == ("The rate comes 6 s late: this computer is too slow.",)
+    (words,) = advise(replace(reliable, fps_in=30.0, fps_measured=14.0))
+    assert "Only 14 of 30 frames per second" in words
+
+
 def test_a_silent_camera_is_said() -> None:
     with session() as live_session:
         assert "Waiting" in live_session.state().advice[0]
@@ -446,3 +461,76 @@ def test_a_silent_camera_is_said() -> None:
 def test_a_queue_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="max_queue=0"):
         LiveConfig(max_queue=0)
+
+
+class KnowsTwo:
+    """A detector of two faces of like size, each at times the larger one."""
+
+    def __init__(self) -> None:
+        self.n_asked = 0
+
+    def detect(self, frame: Frame, /) -> Any:
+        self.n_asked += 1
+        found = []
+        for left, wider in ((0, self.n_asked % 2), (160, 1 - self.n_asked % 2)):
+            skin = frame[60, left + 80].astype(int)
+            if skin[0] > skin[2] + 30:
+                box = BOX + np.array([left, 0, 4 * wider, 4 * wider])
+                found.append(Detection(box, 0.995, LANDMARKS + np.array([left, 0])))
+        return found
+
+
+def two_people(duration_s: float, gone_s: float) -> Iterator[tuple[Frame, float]]:
+    """A face of 75 bpm at the left, gone from ``gone_s`` on, and one of 100 bpm at the right."""
+    left = video(duration_s, 15, hidden=(gone_s, duration_s))
+    right = video(duration_s, 15, hr_bpm=100, seed=1)
+    for (one, t_s), (other, _) in zip(left, right, strict=True):
+        yield np.concatenate([one, other], axis=1), t_s
+
+
+def test_one_of_two_faces_is_shown_until_it_is_lost() -> None:
+    told: dict[float, live.LiveState] = {}
+    with LiveSession("green", LiveConfig(meter=MeterConfig(window_s=5, max_faces=2)), KnowsTwo()) as live_session:
+        for frame, t_s in two_people(12, gone_s=7):
+            live_session.take(frame, t_s)
+            told[t_s] = live_session.state()
+        result = live_session.close()
+    with_both = [state for t_s, state in told.items() if 1 < t_s < 7]
+    assert len({state.face_id for state in with_both}) == 1 and {len(state.faces) for state in with_both} == {2}
+    first, last = with_both[-1], told[max(told)]
+    rates = {face.id: face.hr_bpm for face in first.faces}
+    assert sorted(rate or 0 for rate in rates.values()) == pytest.approx([75, 100], abs=4)
+    assert first.hr_bpm == rates[first.face_id or 0]
+    assert [face.id for face in last.faces] == [last.face_id] and last.hr_bpm == pytest.approx(100, abs=4)
+    assert len(result.faces) == 2 and last.others == 0
+
+
+def test_a_face_is_chosen_and_one_that_is_not_there_changes_nothing() -> None:
+    with LiveSession("green", LiveConfig(meter=MeterConfig(window_s=5, max_faces=2)), KnowsTwo()) as live_session:
+        for frame, t_s in two_people(6.5, gone_s=99):
+            live_session.take(frame, t_s)
+            state = live_session.state()
+            if t_s == 5:
+                before = state.face_id
+                live_session.show(77)
+                (other,) = (face.id for face in state.faces if face.id != before)
+            if t_s == 5.2:
+                assert state.face_id == before
+                live_session.show(other)
+        assert state.face_id == other != before
+        assert state.hr_bpm == next(face.hr_bpm for face in state.faces if face.id == other)
+        json.dumps(state.as_dict(), allow_nan=False)
+
+
+def test_others_than_the_one_that_was_asked_for_are_said() -> None:
+    with LiveSession("green", LiveConfig(meter=SMALL), KnowsTwo()) as live_session:
+        for frame, t_s in two_people(6, gone_s=99):
+            live_session.take(frame, t_s)
+        state = live_session.state()
+        assert state.others == 1 and len(state.faces) == 1
+        (note,) = (note for note in live_session.close().notes if "followed at a time" in note)
+    assert note == ("Besides the one face that can be followed at a time, another face was seen and not measured.")
+    with LiveSession("green", LiveConfig(meter=SMALL), Knows()) as live_session:
+        for frame, t_s in video(6, 15, hidden=(3.0, 3.6)):
+            live_session.take(frame, t_s)
+        assert live_session.state().others == 0

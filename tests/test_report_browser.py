@@ -24,7 +24,7 @@ from autohr.lab.nets._genotype import GENOTYPES
 from autohr.lab.reports.manifest import render_manifest_page
 from autohr.lab.reports.run import render_run_page
 from autohr.reports.measurement import render_measurement_page
-from autohr.types import Refusal
+from autohr.types import Measurement, Refusal
 from test_report_pages import ablation, activations, evaluation, training
 from test_reports import A_HRV, make_face, make_measurement
 from test_search_report import search_run
@@ -147,7 +147,7 @@ def browser() -> Iterator[Any]:
 # What is wrong with the page as it is shown now, in words.
 LOOK = """() => {
   const wrong = [], root = document.documentElement, width = root.clientWidth;
-  const shown = (e) => e.getClientRects().length > 0;
+  const shown = (e) => e.getClientRects().length > 0 && e.checkVisibility();
   if (root.scrollWidth > width) wrong.push(`the page is ${root.scrollWidth} wide`);
   for (const card of document.querySelectorAll('.card')) {
     if (shown(card) && card.scrollWidth > card.clientWidth + 1) wrong.push('cut: ' + card.innerText.slice(0, 60));
@@ -199,3 +199,40 @@ def test_nothing_is_cut_and_nobody_is_asked(
         page.close()
     assert (folded, opened, printed) == ([], [], [])
     assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()] and said == []
+
+
+@pytest.mark.parametrize("with_script", [True, False])
+def test_a_page_of_many_files_is_sorted_and_opens(browser: Any, tmp_path: Path, with_script: bool) -> None:
+    rates = (72.4, None, 101.3, 58.0)
+    results: list[Measurement | Refusal] = [
+        make_measurement(make_face(0, rate, rate is not None, n_windows=3), path=f"s/{k}.mp4")
+        for k, rate in enumerate(rates)
+    ]
+    file = tmp_path / "page.html"
+    file.write_text(render_measurement_page([*results, Refusal("s/4.mp4", "No face.")]), encoding="utf-8")
+    context = browser.new_context(java_script_enabled=with_script)
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(file.as_uri())
+    names = page.locator("table.sortable tbody:first-of-type th")
+    assert names.all_inner_texts() == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
+    heads = page.locator("table.sortable thead button")
+    sections = page.locator("details.video")
+    assert sections.count() == 4 and page.locator("details.video[open]").count() == 0
+    if with_script:
+        heads.nth(1).click()
+        assert names.all_inner_texts() == ["3.mp4", "0.mp4", "2.mp4", "1.mp4"]
+        heads.nth(1).click()
+        assert names.all_inner_texts() == ["2.mp4", "0.mp4", "3.mp4", "1.mp4"]
+        heads.nth(0).click()
+        assert names.all_inner_texts() == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
+        names.nth(2).locator("a").click()
+        page.wait_for_selector("details.video[open]")
+    else:
+        assert heads.count() == 0
+        sections.nth(2).locator("summary").first.click()
+    assert page.locator("details.video[open]").get_attribute("id") == "file-3"
+    assert sections.nth(2).locator("svg.wide").first.is_visible()
+    context.close()
+    assert said == []

@@ -25,7 +25,7 @@ import pytest
 import autohr
 from autohr.errors import AutoHRError, VideoError
 from autohr.lab.synth.life import HeadMotion
-from autohr.lab.synth.video import SceneConfig, write_scene
+from autohr.lab.synth.video import SceneConfig, render, write_scene
 from autohr.methods import load_method
 from autohr.reports.measurement import render_measurement_page
 from autohr.types import Frame
@@ -40,6 +40,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from autohr.service.app import PAGE_FILES, Service
+from autohr.service.camera import _read_number
 from autohr.service.config import ServiceConfig
 from autohr.service.frames import HEAD, JPEG, RGB, pack_frame, parse_frame
 from autohr.service.guard import is_our_name, is_same_origin
@@ -89,9 +90,9 @@ def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> 
         link.close()
 
 
-def camera(port: int, **settings: Any) -> ClientConnection:
+def camera(port: int, query: str = "", **settings: Any) -> ClientConnection:
     """A socket of the camera's, to be entered."""
-    link: ClientConnection = connect(f"ws://127.0.0.1:{port}/api/camera", max_size=None, **settings)
+    link: ClientConnection = connect(f"ws://127.0.0.1:{port}/api/camera{query}", max_size=None, **settings)
     return link
 
 
@@ -487,6 +488,41 @@ def test_the_page_measures_as_the_command_does(served: tuple[int, Service], face
     report = ask(port, "GET", f"/api/results/{result['id']}/report.html")[2]
     assert b"autohr serve" in re.sub(rb"<[^>]+>", b"", report)
     wait_for(lambda: app.cameras.n_sessions == 0, "the session ends")
+
+
+@pytest.mark.slow
+def test_a_page_chooses_among_the_faces_that_it_asks_for(served: tuple[int, Service]) -> None:
+    port, app = served
+    scene = SceneConfig(seed=2, duration_s=2, fps=10, width=480, height=240, n_faces=2)
+    frames = [frame for frame, _ in render(scene)]
+    shown = []
+    with camera(port, "?faces=2") as link:
+        assert hear(link, "hello")["max_faces"] >= 2
+        for n, frame in enumerate(frames):
+            link.send(pack_frame(frame, 100.0 * n, n))
+            while (told := hear(link, "taken", "state"))["type"] == "state":
+                continue
+        told = hear(link, "state")
+        assert len(told["faces"]) == 2 and told["others"] == 0
+        (other,) = {face["id"] for face in told["faces"]} - {told["face_id"]}
+        link.send(json.dumps({"type": "show", "face_id": other}))
+        link.send(json.dumps({"type": "show", "face_id": "none"}))
+        hear(link, "refused")
+        for n in range(3):
+            link.send(pack_frame(frames[-1], 2000.0 + 100.0 * n, 20 + n))
+            hear(link, "taken")
+        deadline_s = time.monotonic() + 20
+        while other not in shown and time.monotonic() < deadline_s:
+            shown.append(hear(link, "state")["face_id"])
+        assert shown[-1] == other
+    wait_for(lambda: app.cameras.n_sessions == 0, "the session ends")
+
+
+@pytest.mark.parametrize(
+    ("text", "n"), [(None, 1), ("", 1), ("3", 3), ("0", 1), ("5", 1), ("-1", 1), ("x", 1), ("²", 1)]
+)
+def test_a_number_of_people_that_cannot_be_is_one(text: str | None, n: int) -> None:
+    assert _read_number(text, 4) == n
 
 
 def test_malformed_messages_are_told_and_then_end_the_session(served: tuple[int, Service]) -> None:

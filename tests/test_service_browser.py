@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ import pytest
 
 from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import SceneConfig, render
+from autohr.live.session import LiveFrames, LiveState
 from autohr.methods import load_method
 from autohr.types import Frame
 from autohr.video.encode import write_video
@@ -152,6 +154,7 @@ def test_the_camera_shows_the_rate(page: Any, served: tuple[int, Service]) -> No
     assert 0.2 < box["height"] / stage["height"] < 0.7
     page.click("#stop")
     page.wait_for_selector("#camera-result .result", timeout=30_000)
+    assert page.locator("#camera-result").bounding_box()["y"] < 250, "the result stands on top"
     with page.expect_download() as download:
         page.click("text=Measurement (JSON)")
     measured = json.loads(Path(download.value.path()).read_text())
@@ -165,6 +168,46 @@ def test_the_camera_shows_the_rate(page: Any, served: tuple[int, Service]) -> No
     while len(app.results) and time.monotonic() < end_s:
         time.sleep(0.05)
     assert len(app.results) == 0 and app.cameras.n_sessions == 0
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("NotAllowedError", "not allowed"), ("NotFoundError", "no camera"), ("NotReadableError", "another program")],
+)
+def test_a_camera_that_fails_is_told_at_the_button(page: Any, name: str, words: str, size: dict[str, int]) -> None:
+    page.set_viewport_size(size)
+    page.evaluate(
+        "name => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', name); }; }", name
+    )
+    page.click("#start")
+    page.wait_for_selector("#camera-problem:not([hidden])")
+    assert words in page.inner_text("#camera-problem")
+    button, told = (page.locator(one).bounding_box() for one in ("#start", "#camera-problem"))
+    assert 0 < told["y"] - button["y"] < 150 and told["y"] + told["height"] < size["height"]
+
+
+def test_a_reliable_rate_that_is_late_or_of_few_pictures_says_so(page: Any) -> None:
+    told = LiveState(hr_bpm=72.0, confidence=0.9, reliable=True, face_id=0)
+    links: list[Any] = []
+    page.route_web_socket(re.compile("/api/camera"), lambda link: links.append(link))
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.click("#start")
+    page.locator("#stage.on").wait_for()
+
+    def show(state: LiveState) -> str:
+        links[0].send(json.dumps({"type": "state", **state.as_dict()}))
+        page.locator("#delay", has_text=f"{state.delay_s:.2f} s").wait_for()
+        return str(page.inner_text("#verdict") + page.inner_text("#verdict-why"))
+
+    assert show(told) == "Reliable: the pulse is clear."
+    assert show(replace(told, delay_s=6.2)) == "Reliable, but it comes 6 s late."
+    for k in range(20):
+        counts = LiveFrames(offered=10 * k, measured=4 * k, dropped=6 * k)
+        words = show(replace(told, delay_s=k / 100, frames=counts))
+    assert words == "Reliable, but half of the pictures or more are left out."
+    assert "too slow" in page.inner_text("#advice")
 
 
 def test_files_good_bad_and_too_large(

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from autohr.cli import output
 from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import SceneConfig, write_scene
 from autohr.live import terminal
-from autohr.live.session import LiveConfig, LiveFrames, LiveSession, LiveState
+from autohr.live.session import LiveConfig, LiveFace, LiveFrames, LiveSession, LiveState
 from autohr.live.terminal import WAVE_SD, big, confidence_bar, drawn, plain_line, watch, wave_lines
 from autohr.meter import MeterConfig
-from autohr.types import Pulse
+from autohr.types import FaceMeasurement, Frames, Measurement, Pulse
 from made import run
 from test_cli import one_line
 from test_meter import Knows, video
@@ -127,6 +128,23 @@ def test_the_picture_fits_its_terminal_and_says_all(what: LiveState, width: int)
     assert ("93 %" in words and "NOT" not in words) if what.reliable else "no face is seen" in words
     for sentence in what.advice:
         assert sentence in words
+
+
+def test_others_are_named() -> None:
+    several = state(
+        face_id=3, faces=(LiveFace(3, 72.4, 0.9, True), LiveFace(5, 90.2, 0.4, False), LiveFace(6)), others=1
+    )
+    for text in (shown(several), plain_line(several)):
+        words = " ".join(text.split())
+        assert "Face 5: 90 bpm, NOT reliable" in words and "Face 6: no rate" in words and "Face 3:" not in words
+        assert "--max-faces" in words
+
+
+def test_the_verdict_stays_on_one_line_at_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    face = FaceMeasurement(101.4, 0.51, False, -12.3, "weak", id=0, start_s=100.0, end_s=119.9)
+    monkeypatch.setattr(output, "console", lambda: Console(highlight=False, width=80))
+    output.print_measurement(Measurement("face.mp4", "pos", None, 120.0, 30.0, Frames(), (face,)))
+    assert any("101.4 bpm" in line and "51 %, NOT reliable" in line for line in capsys.readouterr().out.splitlines())
 
 
 def test_the_plain_picture_is_ascii() -> None:

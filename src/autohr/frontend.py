@@ -182,6 +182,11 @@ class FaceReader:
         """Number of scene cuts so far."""
         return self._tracker.n_cuts
 
+    @property
+    def n_others(self) -> int:
+        """Largest number of faces seen at a time besides those that are followed (``FaceTracker.n_others``)."""
+        return self._tracker.n_others
+
     def push(self, frame: Frame, t_s: float, *, whole: bool = True) -> list[FaceRow]:
         """Return a row for each face in frame (H, W, 3), RGB, or lost less than ``BRIDGE_S`` ago.
 

@@ -192,6 +192,11 @@ class Meter:
         """The box that is read: ``tracked`` or ``first``."""
         return self._reader.crop.box
 
+    @property
+    def n_others(self) -> int:
+        """Largest number of faces seen at a time besides the ``max_faces`` that are followed."""
+        return self._reader.n_others
+
     def push(self, frame: Frame, t_s: float, *, whole: bool = True, late: bool = False) -> list[Reading]:
         """Take one frame (H, W, 3), RGB, seen at ``t_s`` seconds, and return the readings that it completes, if any.
 

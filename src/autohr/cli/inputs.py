@@ -26,6 +26,8 @@ class Input:
     uses_fps: bool = True
     """True where ``--fps`` is meant for it."""
     refusal: str | None = None
+    inside: str | None = None
+    """Path below the folder in which it was found; None for what was given by name."""
 
     @property
     def is_file(self) -> bool:
@@ -51,10 +53,22 @@ class Input:
         return FileState(str(self.source), n_bytes, newest_ns, fps if self.uses_fps else None)
 
 
-def list_inputs(paths: Sequence[str], *, has_fps: bool) -> tuple[list[Input], list[str]]:
+def names_of(inputs: Sequence[Input], *, from_one_folder: bool) -> list[str]:
+    """Return the names of inputs in tables: below the folder if one folder alone was given, else as they were given.
+
+    Examples
+    --------
+    >>> names_of([Input("v/a/1.mp4", inside="a/1.mp4")], from_one_folder=True)
+    ['a/1.mp4']
+    """
+    return [one.inside if from_one_folder and one.inside else str(one.source) for one in inputs]
+
+
+def list_inputs(paths: Sequence[str], *, has_fps: bool, is_recursive: bool = True) -> tuple[list[Input], list[str]]:
     """List what to measure, and sentences on what is left out.
 
-    Folders are searched, numbers are cameras, and a file that is given twice is taken once.
+    Folders are searched, with the folders inside them if ``is_recursive``; numbers are cameras, and a file that is
+    given twice is taken once.
 
     Raises
     ------
@@ -71,7 +85,7 @@ def list_inputs(paths: Sequence[str], *, has_fps: bool) -> tuple[list[Input], li
         if _is_camera(path):
             found.append(Input(int(path)))
         elif "://" not in path and is_folder(place):
-            inside, about = _search_folder(path, place, has_fps=has_fps)
+            inside, about = _search_folder(path, place, has_fps=has_fps, is_recursive=is_recursive)
             found += inside
             remarks += about
         else:
@@ -128,27 +142,34 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _search_folder(path: str, folder: Path, *, has_fps: bool) -> tuple[list[Input], list[str]]:
+def _search_folder(path: str, folder: Path, *, has_fps: bool, is_recursive: bool) -> tuple[list[Input], list[str]]:
     from autohr.video.folders import IMAGE_SUFFIXES, find_videos, is_image_folder
 
     def names(files: Sequence[Path]) -> str:
         return _quoted([str(file.relative_to(folder)) for file in files])
 
-    content = find_videos(folder)
-    inputs = [Input(str(video)) for video in content.videos]
+    def found(inside: Path, refusal: str | None = None) -> Input:
+        is_root = inside == folder
+        return Input(str(inside), refusal=refusal, inside=None if is_root else inside.relative_to(folder).as_posix())
+
+    content = find_videos(folder, is_recursive=is_recursive)
+    inputs = [found(video) for video in content.videos]
     inputs += [
-        Input(str(inside), refusal=f"The folder {str(inside)!r} cannot be listed: {reason}.")
+        found(inside, f"The folder {str(inside)!r} cannot be listed: {reason}.")
         for inside, reason in content.unreadable
     ]
     remarks = []
+    if content.n_not_searched:
+        remarks.append(f"Folders inside {path!r} are not searched, with --no-recursive: {content.n_not_searched}.")
     image_folders, left_out = list(content.image_folders), list(content.left_out)
-    if not content.videos and not content.unreadable and is_image_folder(folder):
+    holds_videos = content.videos or content.unreadable or any(inside != folder for inside in image_folders)
+    if not holds_videos and not content.n_not_searched and is_image_folder(folder):
         # The folder itself is the video; without --fps it is refused with what to do.
         inputs.append(Input(path))
         image_folders = [inside for inside in image_folders if inside != folder]
         left_out = [file for file in left_out if file.parent != folder or file.suffix.lower() not in IMAGE_SUFFIXES]
     if has_fps:
-        inputs += [Input(str(inside)) for inside in image_folders]
+        inputs += [found(inside) for inside in image_folders]
     elif image_folders and inputs:
         remarks.append(
             f"Left out of {path!r}, folders of pictures: {names(image_folders)}; "

@@ -57,7 +57,10 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Finish the block before a signal that comes during it is raised."""
+        """Finish the block before a signal that comes during it is raised; within another such block, finish that."""
+        if self._is_held:
+            yield
+            return
         self._is_held = True
         try:
             yield

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import signal
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,8 +24,11 @@ from autohr.cli.options import (
     load_chosen_method,
     needs_extra,
 )
-from autohr.cli.output import NOT_MEDICAL, ResultPrinter, print_error, print_line
+from autohr.cli.output import NOT_MEDICAL, ResultPrinter, print_error, print_line, waiting
 from autohr.cli.outputs import OutputPaths
+
+if TYPE_CHECKING:
+    from autohr.types import Measurement, Reading
 
 
 def live(
@@ -43,6 +50,8 @@ def live(
 ) -> None:
     """Show the pulse of the person in front of the camera. Ctrl-C ends it and prints the summary.
 
+    Each reading is in OUT as soon as it is there: the rows of --csv, and for --json lines beside OUT until the end.
+
     The first number comes after 4 s, a reliable one after 10 s at the earliest, then a new one every three seconds
     (each second with a formula).
     """
@@ -55,8 +64,7 @@ def live(
     from autohr.live.session import LiveConfig, LiveSession
     from autohr.live.terminal import watch
     from autohr.meter import MeterConfig
-    from autohr.reports.journal import Outcome
-    from autohr.reports.outputs import ResultFiles
+    from autohr.reports.live_outputs import LiveFiles
     from autohr.video.decode import open_video
 
     screen = ResultPrinter(is_quiet=outputs.has_stdout)
@@ -64,39 +72,69 @@ def live(
     config = LiveConfig(
         meter=MeterConfig(max_faces=max_faces), source=f"camera {source}" if isinstance(source, int) else source
     )
-    files = ResultFiles(json_out=outputs.json, csv_out=outputs.csv)
-    ended_by: Interrupted | None = None
-    with (
-        Interrupts() as interrupts,
-        open_video(source, end_s=duration_s) as video,
-        LiveSession(loaded, config) as session,
-    ):
+    ended_by: BaseException | None = None
+    result: Measurement | None = None
+    errors: list[str] = []
+    kept: Path | None = None
+    with Interrupts() as interrupts, contextlib.ExitStack() as stack:
+        with waiting(f"Opening {config.source}"):
+            video = stack.enter_context(open_video(source, end_s=duration_s))
+        session = LiveSession(loaded, config, on_readings=lambda readings: keep(readings))
+        files = LiveFiles(
+            json_out=outputs.json,
+            csv_out=outputs.csv,
+            source=config.source,
+            method=loaded.name,
+            weights=loaded.weights,
+            started_at=session.started_at,
+        )
+
+        def keep(readings: Sequence[Reading]) -> None:
+            # A signal comes into the main thread, which is the one that measures only with --fast.
+            with interrupts.held() if fast else contextlib.nullcontext():
+                files.add(readings)
+
         frames = ((frame.rgb, frame.t_s, frame.whole) for frame in video)
         try:
             watch(
                 session,
-                frames,
+                itertools.takewhile(lambda _: files.broken is None, frames),
                 paced=not isinstance(source, int),
                 fast=fast,
                 out=sys.stderr if screen.is_quiet else sys.stdout,
             )
-        except Interrupted as interrupt:
-            ended_by = interrupt
         except OSError:
             # The terminal went away: what was measured until then is saved all the same.
             screen.has_failed = True
-        with interrupts.held():
-            video.close()
-            result = session.close(video.notes)
-            files.add(Outcome(result))
-            errors, _ = files.finish()
-    for error in errors:
-        print_error(error)
-    screen.print_result(result)
-    screen.print_line(NOT_MEDICAL)
-    if ended_by is not None and ended_by.number != signal.SIGINT:
+        except BaseException as error:
+            # Whatever ends the session, what was measured until then is written.
+            ended_by = error
+        try:
+            with interrupts.held():
+                try:
+                    video.close()
+                    result = session.close(video.notes, first=files.first)
+                except Exception as error:
+                    # Where nothing was measured this says more than the signal that ended it.
+                    ended_by = error if ended_by is None or isinstance(ended_by, Interrupted) else ended_by
+                finally:
+                    errors, kept = files.finish(result)
+        except Interrupted as interrupt:
+            ended_by = ended_by or interrupt
+        finally:
+            session.stop()
+    for line in errors:
+        print_error(line)
+    if kept is not None:
+        print_error(f"The readings until then are in {str(kept)!r}.")
+    if result is not None:
+        screen.print_result(result)
+        screen.print_line(NOT_MEDICAL)
+    if isinstance(ended_by, Interrupted) and ended_by.number != signal.SIGINT:
         print_error(f"Stopped by {ended_by.name}; what was measured is written.")
         raise typer.Exit(ended_by.exit_code)
+    if ended_by is not None and not isinstance(ended_by, Interrupted):
+        raise ended_by
     if errors or screen.has_failed or outputs.has_failed:
         raise typer.Exit(1)
 

@@ -6,6 +6,7 @@ import contextlib
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autohr.cli.batch import Measurer, measure_alone, measure_in_turn, measure_side_by_side
-from autohr.cli.inputs import is_folder, list_inputs
+from autohr.cli.inputs import is_folder, list_inputs, names_of
 from autohr.cli.interrupts import Interrupted, Interrupts
 from autohr.cli.options import (
     Box,
@@ -22,10 +23,11 @@ from autohr.cli.options import (
     JsonOption,
     MaxFacesOption,
     MethodOption,
+    SummaryOption,
     WeightsOption,
     load_chosen_method,
 )
-from autohr.cli.output import NOT_MEDICAL, BatchProgress, ResultPrinter, print_error
+from autohr.cli.output import NOT_MEDICAL, BatchProgress, ResultPrinter, print_error, waiting
 from autohr.cli.outputs import OutputPaths
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ def measure(
     ] = None,
     json_out: JsonOption = None,
     csv_out: CsvOption = None,
+    summary_out: SummaryOption = None,
     html_out: Annotated[
         Path | None, typer.Option("--html", metavar="OUT", help="Write a page with charts; it needs no internet.")
     ] = None,
@@ -89,12 +92,23 @@ def measure(
             "--resume", help="Go on with an interrupted batch: files that it has finished are not measured again."
         ),
     ] = False,
+    recursive: Annotated[
+        bool,
+        typer.Option(
+            "--recursive/--no-recursive", help="Search the folders inside folders too. No loop of links is followed."
+        ),
+    ] = True,
+    fail_unreliable: Annotated[
+        bool,
+        typer.Option("--fail-unreliable", help="Exit with code 1 also where the rate of a file is not reliable."),
+    ] = False,
 ) -> None:
     """Measure the heart rate of the face in a video, or say why it cannot be measured.
 
     A face must be visible for 4 s to get a rate, and for 8 s to get a reliable one. Of several files, one that fails
-    does not stop the others; the exit code is then 1. Results are saved as they come, and Ctrl-C keeps them; the same
-    command with --resume goes on. OUT may be - for standard output.
+    does not stop the others; the exit code is then 1, with --fail-unreliable also where a rate is not reliable. Results
+    are saved as they come, and Ctrl-C keeps them; the same command with --resume goes on. OUT may be - for standard
+    output.
     """
     if stride_s > window_s:
         raise typer.BadParameter(
@@ -102,14 +116,14 @@ def measure(
         )
     if end_s is not None and end_s <= start_s:
         raise typer.BadParameter(f"{end_s:g} s must lie after --start-s {start_s:g}.", param_hint="--end-s")
-    outputs = OutputPaths.check(json_out, csv_out, html_out)
+    outputs = OutputPaths.check(json_out, csv_out, html_out, summary_out)
     if resume and outputs.first_file is None and not outputs.has_failed:
         raise typer.BadParameter(
             "Results of an interrupted batch are kept beside its output file, and no output is a file here. "
-            "Name the same --json, --csv or --html as before.",
+            "Name the same --json, --csv, --html or --summary-csv as before.",
             param_hint="--resume",
         )
-    inputs, remarks = list_inputs(paths, has_fps=fps is not None)
+    inputs, remarks = list_inputs(paths, has_fps=fps is not None, is_recursive=recursive)
     if jobs > 1 and not all(one.is_file for one in inputs):
         raise typer.BadParameter(
             "Cameras and addresses are not measured side by side. Measure them in a command of their own.",
@@ -131,9 +145,11 @@ def measure(
         json_out=outputs.json,
         csv_out=outputs.csv,
         html_out=outputs.html,
+        summary_out=outputs.summary,
         is_array=is_batch or len(paths) > 1 or is_folder(local_path(paths[0])),
         made_at=time.strftime("%Y-%m-%d %H:%M"),
         command=shlex.join(["autohr", *sys.argv[1:]]),
+        names=names_of(inputs, from_one_folder=len(paths) == 1),
         journal=journal,
     )
     states = [one.state(fps) for one in inputs]
@@ -149,21 +165,20 @@ def measure(
         outcomes = measure_side_by_side(left, measurer, progress, jobs)
 
     screen = ResultPrinter(is_quiet=outputs.has_stdout)
-    n_refused = 0
+    counts: Counter[str] = Counter()
     errors: list[str] = []
     kept: Path | None = None
     ended_by: BaseException | None = None
 
     def show_ready() -> None:
         """Write and print the outcomes whose turn it is."""
-        nonlocal n_refused
         while True:
             # Saved before it is shown, so that no name and no closed terminal can lose it.
             with interrupts.held():
                 outcome = files.write_next()
             if outcome is None:
                 return
-            n_refused += bool(outcome.error_kind)
+            counts[outcome.verdict] += 1
             with progress.hidden():
                 screen.print_result(outcome.result, outcome.bug)
 
@@ -180,7 +195,7 @@ def measure(
             # Whatever ends the batch, the results until then are written.
             ended_by = error
         try:
-            with interrupts.held():
+            with interrupts.held(), waiting("Writing the results"):
                 errors, kept = files.finish(len(inputs))
         except Interrupted as interrupt:
             ended_by = ended_by or interrupt
@@ -196,11 +211,15 @@ def measure(
         raise typer.Exit(ended_by.exit_code)
     if ended_by is not None:
         raise ended_by
+    n_reliable, n_unreliable, n_refused = (counts[one] for one in ("reliable", "not reliable", "refused"))
     if is_batch:
-        screen.print_line(f"Measured {files.n_done - n_refused} of {files.n_done} files; {n_refused} refused.")
-    if n_refused < files.n_done:
+        screen.print_line(
+            f"Measured {n_reliable + n_unreliable} of {len(inputs)} files: {n_reliable} reliable, {n_unreliable} not "
+            f"reliable; {n_refused} refused."
+        )
+    if n_reliable + n_unreliable:
         screen.print_line(NOT_MEDICAL)
-    if n_refused or errors or screen.has_failed or outputs.has_failed:
+    if n_refused or errors or screen.has_failed or outputs.has_failed or (fail_unreliable and n_unreliable):
         raise typer.Exit(1)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from autohr.cli.output import print_error
+from autohr.cli.output import print_error, waiting
 from autohr.errors import AutoHRError, UnknownName
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ MaxFacesOption = Annotated[int, typer.Option(min=1, max=20, help="People to foll
 JsonOption = Annotated[
     str | None, typer.Option("--json", metavar="OUT|-", help="Write the result as JSON to a file, or to stdout with -.")
 ]
+SummaryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--summary-csv",
+        metavar="OUT",
+        help="Write one row for each video and face: rate, confidence, reliable or why not, seconds used, range.",
+    ),
+]
 CsvOption = Annotated[Path | None, typer.Option("--csv", metavar="OUT", help="Write one row for each reading.")]
 
 
@@ -56,7 +64,8 @@ def load_chosen_method(name: str | None, weights: str | None, device: str) -> Me
     """Load the method, and report on stderr if it is not the one that ``--help`` promises."""
     from autohr.methods import DEFAULT_METHOD, load_method
 
-    method = load_method(name, weights, device)
+    with waiting("Loading the method"):
+        method = load_method(name, weights, device)
     if name is None and weights is None and method.name != DEFAULT_METHOD:
         print_error(
             f"this installation has no weights of {DEFAULT_METHOD}, so {method.name} measures. "

@@ -68,6 +68,19 @@ def print_error(message: str) -> None:
     print_progress(f"autohr: {message}")
 
 
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show on a terminal what is being waited for, such as "Opening camera 0", until the block ends."""
+    is_shown = sys.stderr.isatty()
+    if is_shown:
+        print_progress(f"{escape_controls(what)} ...", end="")
+    try:
+        yield
+    finally:
+        if is_shown:
+            print_progress("\r\033[K", end="")
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table on stdout, without borders."""
     from rich.table import Table
@@ -126,7 +139,17 @@ def print_measurement(result: Measurement) -> None:
         f"[bold]{as_markup(result.path)}[/bold]  {result.duration_s:.1f} s, {result.fps_mean:.1f} frames per second, "
         f"method {result.method}" + ("" if result.weights is None else f", weights {as_markup(result.weights)}")
     )
-    table = Table("face", "heart rate", "confidence", "signal/noise", "time", "readings", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name, is_whole in {
+        "face": True,
+        "heart rate": True,
+        "confidence": True,
+        "signal/noise": False,
+        "time": False,
+        "readings": False,
+    }.items():
+        # The verdict and the rate stay on one line, however narrow the terminal is.
+        table.add_column(name, no_wrap=is_whole)
     for face in result.faces:
         table.add_row(
             str(face.id),
@@ -245,13 +268,21 @@ class Count:
             print_progress(line)
 
 
+LOG_EVERY_S = 60.0
+"""Time between two lines of progress where stderr is no terminal: some hundred lines for a night of work."""
+
+
 class BatchProgress:
-    """Bars on stderr: one for each file being measured, and one for all. Only on a terminal, after a second."""
+    """Bars on stderr: one for each file being measured, and one for all, from a second on.
+
+    A pipe or a file gets the line of all files once in ``LOG_EVERY_S``.
+    """
 
     def __init__(self, n_files: int, n_done: int = 0) -> None:
         """Begin with ``n_done`` of ``n_files`` finished, which count nothing in the time that is left."""
         self._n_files, self._n_done, self._n_before = n_files, n_done, n_done
         self._is_shown = sys.stderr.isatty()
+        self._is_log = not self._is_shown
         self._began_s = self._last_s = time.monotonic()
         self._running: dict[str, tuple[float, float, float | None]] = {}
         self._bars: Any = None
@@ -267,6 +298,10 @@ class BatchProgress:
         now_s = time.monotonic()
         began_s, *_ = self._running.get(name, (now_s, 0.0, None))
         self._running[name] = began_s, done_s, total_s
+        if self._is_log and now_s - self._last_s >= LOG_EVERY_S:
+            self._last_s = now_s
+            counted, _, left = self._of_all(now_s)
+            print_progress(f"{counted}{left and ', '}{left}")
         if not self._is_shown or now_s - self._began_s < 1.0 or now_s - self._last_s < 0.1:
             return
         self._last_s = now_s
@@ -311,21 +346,21 @@ class BatchProgress:
             self._bars.start()
         for task in self._bars.task_ids:
             self._bars.remove_task(task)
-        share = 0.0
         for name, (began_s, done_s, total_s) in self._running.items():
             note = f"{done_s:.0f} s"
             if total_s:
                 note = f"{min(done_s, total_s):.0f} of {total_s:.0f} s{_left(now_s - began_s, done_s / total_s)}"
-                share += min(1.0, done_s / total_s)
             self._bars.add_task(as_markup(Path(name).name), total=total_s, completed=done_s, note=note)
-        done, to_do = self._n_done - self._n_before + share, self._n_files - self._n_before
-        self._bars.add_task(
-            f"{self._n_done} of {self._n_files} files",
-            total=self._n_files,
-            completed=self._n_done + share,
-            note=_left(now_s - self._began_s, done / to_do).removeprefix(", "),
-        )
+        counted, done, left = self._of_all(now_s)
+        self._bars.add_task(counted, total=self._n_files, completed=done, note=left)
         self._bars.refresh()
+
+    def _of_all(self, now_s: float) -> tuple[str, float, str]:
+        """Return "12 of 500 files", the files done with the shares of those at work, and the time left in words."""
+        shares = [min(1.0, done_s / total_s) for _, done_s, total_s in self._running.values() if total_s]
+        done, to_do = self._n_done + sum(shares), self._n_files - self._n_before
+        left = _left(now_s - self._began_s, (done - self._n_before) / to_do)
+        return f"{self._n_done} of {self._n_files} files", done, left.removeprefix(", ")
 
 
 def _left(passed_s: float, share: float) -> str:
@@ -353,11 +388,15 @@ class ProgressBar:
         self._began_s = time.monotonic()
         self._last_s = 0.0
         self._bar: Any = None
+        self._opening = contextlib.ExitStack()
 
     def __enter__(self) -> ProgressBar:
+        if self._is_shown:
+            self._opening.enter_context(waiting(f"Opening {Path(self._name).name}"))
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._opening.close()
         if self._bar is not None:
             with contextlib.suppress(OSError):
                 self._bar.stop()
@@ -368,6 +407,7 @@ class ProgressBar:
         if not self._is_shown or now_s - self._began_s < 1.0 or now_s - self._last_s < 0.1:
             return
         self._last_s = now_s
+        self._opening.close()
         try:
             self._draw(done_s, total_s)
         except OSError:

@@ -24,11 +24,18 @@ class OutputPaths:
     json: Path | None
     csv: Path | None
     html: Path | None
+    summary: Path | None = None
     has_failed: bool = False
     """True where an output that was asked for cannot be written; the others are."""
 
     @classmethod
-    def check(cls, json_out: str | None, csv_out: Path | None, html_out: Path | None = None) -> OutputPaths:
+    def check(
+        cls,
+        json_out: str | None,
+        csv_out: Path | None,
+        html_out: Path | None = None,
+        summary_out: Path | None = None,
+    ) -> OutputPaths:
         """Check all outputs. One that the system refuses is reported and left out; the others are still written.
 
         Raises
@@ -36,7 +43,7 @@ class OutputPaths:
         typer.BadParameter
             One can be no file, or two are the same file.
         """
-        given = {"--json": json_out, "--csv": csv_out, "--html": html_out}
+        given = {"--json": json_out, "--csv": csv_out, "--html": html_out, "--summary-csv": summary_out}
         outs = {
             option: STDOUT if str(out) in ("-", STDOUT.as_posix()) else Path(out)
             for option, out in given.items()
@@ -55,19 +62,26 @@ class OutputPaths:
                 if option < other and _is_same_file(out, another) and (out == STDOUT or not _is_device(out)):
                     what = "standard output" if out == STDOUT else repr(str(out))
                     raise typer.BadParameter(f"{other} and {option} both name {what}. Give each its own file.")
-        return cls(outs.get("--json"), outs.get("--csv"), outs.get("--html"), has_failed)
+        json, csv, html, summary = (outs.get(option) for option in given)
+        return cls(json, csv, html, summary, has_failed)
+
+    @property
+    def by_option(self) -> dict[str, Path]:
+        """The outputs that are written, by their options."""
+        outs = {"--json": self.json, "--csv": self.csv, "--html": self.html, "--summary-csv": self.summary}
+        return {option: out for option, out in outs.items() if out is not None}
 
     @property
     def has_stdout(self) -> bool:
         """True if results go to standard output."""
-        return STDOUT in (self.json, self.csv, self.html)
+        return STDOUT in self.by_option.values()
 
     @property
     def first_file(self) -> Path | None:
         """The first output that is a file, and no stream or device."""
         from autohr.files import is_plain
 
-        return next((out for out in (self.json, self.csv, self.html) if out is not None and is_plain(out)), None)
+        return next((out for out in self.by_option.values() if is_plain(out)), None)
 
     def refuse_inputs(self, inputs: Sequence[str | int | None]) -> None:
         """Refuse outputs that would overwrite an input, or any other video or picture.
@@ -79,8 +93,8 @@ class OutputPaths:
         """
         from autohr.video.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, local_path
 
-        for option, out in (("--json", self.json), ("--csv", self.csv), ("--html", self.html)):
-            if out is None or out == STDOUT or not out.is_file():
+        for option, out in self.by_option.items():
+            if out == STDOUT or not out.is_file():
                 continue
             if any(_is_same_file(out, local_path(one)) for one in inputs if isinstance(one, str)):
                 what = "an input of this command"

@@ -20,6 +20,10 @@ MAX_MOVED = 0.08
 """Way of the face's centre within a second, in face sizes, from which the head is said to move. Of drawn faces at rest
 0.02 in the median and 0.04 at most; of talking ones 0.03 and 0.08; of heads that sway six times as far 0.10 and 0.28.
 """
+MAX_DELAY_S = 5.0
+"""Delay from which a rate is said to be late: half a window of before, in which a heart may change its pace."""
+MIN_MEASURED_SHARE = 0.5
+"""Share of the frames that come below which it is said that the others are left out, also of a reliable rate."""
 SLOW_FPS = 2 * LEAST_FPS
 """Frames per second below which slowness is given as the reason: twice the least with which anything is read."""
 
@@ -38,22 +42,24 @@ class Sight:
     followed_s: float = 0.0
     fps_in: float = 30.0
     fps_measured: float = 30.0
+    delay_s: float = 0.0
+    """Time from the offer of the newest measured frame to its result."""
     reading: Reading | None = None
     """The newest one of the face, if it is recent."""
 
 
 def advise(sight: Sight) -> tuple[str, ...]:
-    """Return what would help, the most important first; nothing while the rate is reliable.
+    """Return what would help, the most important first; nothing while the rate is reliable and up to date.
 
     Examples
     --------
     >>> advise(Sight(face_seen=True, face_px=50, followed_s=2.2))
-    ('Come closer.', 'Wait: 6 more seconds.')
+    ('Come closer.', 'Wait: 6 more seconds for a reliable rate.')
     """
     reading = sight.reading
     estimate = None if reading is None else reading.estimate
     if estimate is not None and estimate.reliable:
-        return ()
+        return _lateness(sight)
     if not sight.face_seen:
         return ("No face. Look at the camera.",)
     # In a shorter window the evidence is as weak as the rate.
@@ -89,10 +95,23 @@ def advise(sight: Sight) -> tuple[str, ...]:
     advice = [sentence for applies, sentence in causes if applies]
     if sight.followed_s < TRUSTED_S:
         left_s = max(1, math.ceil(TRUSTED_S - sight.followed_s))
-        advice.append(f"Wait: {left_s} more second{'s' * (left_s > 1)}.")
+        advice.append(f"Wait: {left_s} more second{'s' * (left_s > 1)} for a reliable rate.")
     elif not advice and estimate is not None:
         advice.append("The pulse is weak: more light on the face, and hold still.")
     return tuple(advice)
+
+
+def _lateness(sight: Sight) -> tuple[str, ...]:
+    """Return what is to be known of a reliable rate that lags behind, or is read of few of the frames."""
+    words = []
+    if sight.delay_s >= MAX_DELAY_S:
+        words.append(f"The rate comes {sight.delay_s:.0f} s late: this computer is too slow.")
+    if 0 < sight.fps_measured <= MIN_MEASURED_SHARE * sight.fps_in:
+        words.append(
+            f"Only {sight.fps_measured:.0f} of {sight.fps_in:.0f} frames per second are measured: this computer is too "
+            "slow."
+        )
+    return tuple(words)
 
 
 def why_no_rate(sight: Sight) -> str:

@@ -72,16 +72,21 @@ class Record:
         bvp = standardise(bvp) if np.isfinite(bvp).all() else bvp
         return Pulse(bvp=bvp, fps=joined.fps, start_s=joined.start_s + n_left_out / joined.fps)
 
-    def notes(self) -> list[str]:
-        """Return what is no longer there, one sentence each."""
+    @property
+    def n_gone(self) -> int:
+        """Number of readings that are no longer here, the first ones."""
+        return self.n_readings - len(self.readings)
+
+    def notes(self, *, has_first: bool = False) -> list[str]:
+        """Return what is no longer there, one sentence each; ``has_first`` where another place has the first ones."""
         notes = []
-        if self.n_waves < len(self.readings):
+        if self.n_waves < self.n_readings:
             notes.append(
                 f"Wave, beats and variability are of the last {MAX_WAVES_S / 60:.0f} minutes at most; "
                 "the rate is of the whole time."
             )
-        if self.n_readings > len(self.readings):
-            notes.append(f"The first {self.n_readings - len(self.readings)} readings of this long session are gone.")
+        if self.n_gone and not has_first:
+            notes.append(f"The first {self.n_gone} readings of this long session are gone.")
         return notes
 
 

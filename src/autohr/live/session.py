@@ -22,7 +22,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +30,7 @@ from typing import Any, Self
 import numpy as np
 
 from autohr.confidence.verdict import LEAST_S
+from autohr.errors import NoFace, with_notes
 from autohr.live.advice import Sight, advise, why_no_rate
 from autohr.live.record import Record, as_csv, as_rows
 from autohr.measure import answer
@@ -93,8 +94,23 @@ class LiveFrames:
 
 
 @dataclass(frozen=True)
+class LiveFace:
+    """The newest of one followed face, in the words of ``LiveState``."""
+
+    id: int
+    hr_bpm: float | None = None
+    confidence: float = 0.0
+    reliable: bool = False
+    why: str | None = None
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
 class LiveState:
-    """The state of a session, of the largest face that is followed. Times are in seconds since the first frame."""
+    """The state of a session, of one face: the chosen one (``LiveSession.show``) or the largest, until it is lost.
+
+    Times are in seconds since the first frame.
+    """
 
     hr_bpm: float | None = None
     """None where there is no recent reading. Only ``reliable`` tells whether it may be believed."""
@@ -108,7 +124,8 @@ class LiveState:
     box: tuple[float, float, float, float] | None = None
     """Left, top, width, height of the face in pixels of the offered frame; may reach over its border."""
     advice: tuple[str, ...] = ()
-    """Short sentences on what would help, the most important first. Empty while the rate is reliable."""
+    """Short sentences on what would help, the most important first. Empty while the rate is reliable and up to
+    date."""
     frames: LiveFrames = field(default_factory=LiveFrames)
     fps_in: float = 0.0
     """Frames per second that come, and those that are measured, over the last ``RECENT_S`` of the frames' own times."""
@@ -123,6 +140,12 @@ class LiveState:
     """Time of the newest measured frame: for how long this session has been measuring."""
     first_reliable_s: float | None = None
     """Time of the frame with which the first reliable reading came."""
+    face_id: int | None = None
+    """The face that all of this is of; None where none is followed."""
+    faces: tuple[LiveFace, ...] = ()
+    """All faces that are followed, in order of their ids."""
+    others: int = 0
+    """Largest number of faces that were seen at a time besides those."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers, lists and None, for JSON."""
@@ -133,7 +156,8 @@ class LiveState:
                 "start_s": self.wave.start_s,
                 "values": [round(float(v), 3) if math.isfinite(v) else None for v in self.wave.bvp],
             }
-        return {**self.__dict__, "wave": wave, "frames": asdict(self.frames), "advice": list(self.advice)}
+        changed = {"wave": wave, "frames": asdict(self.frames), "advice": list(self.advice)}
+        return {**self.__dict__, **changed, "faces": [asdict(face) for face in self.faces]}
 
 
 class _Clock:
@@ -189,7 +213,8 @@ class _Waiting:
 class LiveSession:
     """Measures frames as they come. Safe to be asked from several threads; frames must come from one at a time.
 
-    ``method`` and ``detector`` are as for ``Meter``, which raises what it refuses of them.
+    ``method`` and ``detector`` are as for ``Meter``, which raises what it refuses of them. ``on_readings`` is called
+    with the readings of full windows as they come, by the thread that measures, before the state shows them.
     """
 
     def __init__(
@@ -197,8 +222,10 @@ class LiveSession:
         method: str | Method | None = None,
         config: LiveConfig | None = None,
         detector: Detects | None = None,
+        on_readings: Callable[[Sequence[Reading]], None] | None = None,
     ) -> None:
         self.config = config or LiveConfig()
+        self._on_readings = on_readings
         # Made now and not at the first frame, which would wait for it.
         self._meter = Meter(method, self.config.meter, FaceDetector() if detector is None else detector)
         self.started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -214,6 +241,8 @@ class LiveSession:
         self._offered_at_s = -math.inf
         self._times_in: deque[float] = deque(maxlen=int(RECENT_S * MAX_FPS))
         self._times_measured: deque[float] = deque(maxlen=int(RECENT_S * MAX_FPS))
+        self._face_id: int | None = None
+        """The face that is shown, until it is lost."""
         self._shown = LiveState()
         """The newest results; counts, advice and frames per second are put in when it is asked for."""
         self._sight = Sight()
@@ -331,28 +360,28 @@ class LiveSession:
         places = min(self.config.max_queue, QUEUE_BYTES // waiting.frame.nbytes)
         late = self.n_waiting > LATE_SHARE * places
         readings = meter.push(waiting.frame, t_s, whole=waiting.whole, late=late)
-        face = max(meter.faces, key=lambda face: (face.seen, float(np.prod(face.box_xywh[2:]))), default=None)
+        face = self._choose_face()
         early: list[Reading] = []
         if face is not None and face.seen and not readings and self._is_early_due(face.id):
             early = meter.early()
         sight = self._look(face, t_s)
-        with self._ready:
-            for reading in readings:
-                self._record.keep(reading)
+        self._keep(readings)
         for reading in [*early, *readings]:
             self._newest[reading.face_id] = reading
             if reading.estimate.reliable and self._first_reliable_s is None:
                 self._first_reliable_s = t_s
         self._forget()
-        newest = None if face is None else self._newest.get(face.id)
-        # Of a face that came back, what was read before is no longer its rate.
         stride_s = max(self.config.meter.stride_s, LATE_STRIDE_S) if late else self.config.meter.stride_s
-        oldest_s = t_s - min(stride_s + meter.delay_s + HOLD_S, sight.followed_s)
-        recent = newest if newest is not None and newest.end_s >= oldest_s else None
-        state = LiveState(since_s=t_s, first_reliable_s=self._first_reliable_s)
+        max_age_s = stride_s + meter.delay_s + HOLD_S
+        recent = None if face is None else self._recent_reading(face.id, t_s, max_age_s)
+        state = LiveState(
+            since_s=t_s,
+            first_reliable_s=self._first_reliable_s,
+            faces=tuple(_live_face(one, self._recent_reading(one.id, t_s, max_age_s)) for one in meter.faces),
+            others=meter.n_others,
+        )
         if face is not None:
-            x, y, w, h = (round(float(v), 2) for v in face.box_xywh)
-            state = replace(state, box=(x, y, w, h))
+            state = replace(state, face_id=face.id, box=_box_of(face))
         if recent is not None:
             estimate = recent.estimate
             state = replace(
@@ -371,6 +400,35 @@ class LiveSession:
             self._sight = replace(sight, reading=recent)
             self._shown = replace(state, delay_s=time.monotonic() - waiting.offered_at_s)
         return readings
+
+    def show(self, face_id: int) -> None:
+        """Show this face from the next frame on, until it is lost. One that is not followed changes nothing."""
+        with self._ready:
+            if any(face.id == face_id for face in self._shown.faces):
+                self._face_id = face_id
+
+    def _choose_face(self) -> TrackedFace | None:
+        """Return the face that is shown: the same one until it is lost, then the largest."""
+        faces = self._meter.faces
+        with self._ready:
+            face = next((one for one in faces if one.id == self._face_id), None)
+            if face is None:
+                face = max(faces, key=lambda one: (one.seen, float(np.prod(one.box_xywh[2:]))), default=None)
+                self._face_id = None if face is None else face.id
+        return face
+
+    def _recent_reading(self, face_id: int, t_s: float, max_age_s: float) -> Reading | None:
+        """Return the newest reading of a face, None where it is too old, or of before the face came back."""
+        newest = self._newest.get(face_id)
+        oldest_s = t_s - min(max_age_s, self._meter.followed_s(face_id))
+        return newest if newest is not None and newest.end_s >= oldest_s else None
+
+    def _keep(self, readings: Sequence[Reading]) -> None:
+        with self._ready:
+            for reading in readings:
+                self._record.keep(reading)
+        if readings and self._on_readings is not None:
+            self._on_readings(readings)
 
     def _is_early_due(self, face_id: int) -> bool:
         """Return whether this face has been followed for another ``EARLY_S`` of its first window."""
@@ -418,7 +476,7 @@ class LiveSession:
             self._check_alive()
             silent = self._worker is not None and not self._closed and time.monotonic() - self._offered_at_s > SILENT_S
             fps_in, fps_measured = 0.0 if silent else _fps(self._times_in), _fps(self._times_measured)
-            sight = replace(self._sight, fps_in=fps_in, fps_measured=fps_measured)
+            sight = replace(self._sight, fps_in=fps_in, fps_measured=fps_measured, delay_s=self._shown.delay_s)
             if silent:
                 advice: tuple[str, ...] = ("No picture comes from the camera.",)
             else:
@@ -460,11 +518,14 @@ class LiveSession:
         """Return the record as CSV, with a line of names."""
         return as_csv(self.rows())
 
-    def close(self, notes: Sequence[str] = ()) -> Measurement:
+    def close(
+        self, notes: Sequence[str] = (), *, first: Callable[[int], Iterable[Reading]] | None = None
+    ) -> Measurement:
         """Measure what waits, end, and return the whole session as one answer, as ``measure`` does of a file.
 
         Called again it gives the same. ``notes`` is what the source of the frames noticed, in whole sentences; they
-        come before the session's own, and into the message where there is no answer.
+        come before the session's own, and into the message where there is no answer. ``first`` gives the first readings
+        back, as many as it is asked for: those that this session no longer has.
 
         Raises
         ------
@@ -476,9 +537,11 @@ class LiveSession:
             self._check_alive()
             if self._answer is None:
                 frames = self._frames
+                if not frames.measured:
+                    raise NoFace(with_notes(f"No picture came from {self.config.source!r}.", [*notes, *self._notes()]))
                 self._answer = answer(
                     self._meter,
-                    list(self._record.readings),
+                    [*([] if first is None else first(self._record.n_gone)), *self._record.readings],
                     path=self.config.source,
                     duration_s=self._shown.since_s,
                     frames=Frames(
@@ -487,9 +550,18 @@ class LiveSession:
                         repaired=self._meter.n_filled,
                         dropped=frames.dropped + frames.refused,
                     ),
-                    notes=[*notes, *self._notes()],
+                    notes=[*notes, *self._notes(has_first=first is not None)],
                 )
             return self._answer
+
+    def about_others(self) -> str:
+        """Return the sentence on faces that were seen and not measured; "" without any."""
+        n_others, n_followed = self._meter.n_others, self.config.meter.max_faces
+        if not n_others:
+            return ""
+        others = "another face was" if n_others == 1 else f"{n_others} other faces were"
+        followed = "one face" if n_followed == 1 else f"{n_followed} faces"
+        return f"Besides the {followed} that can be followed at a time, {others} seen and not measured."
 
     def stop(self) -> None:
         """End without an answer: what waits is dropped. Harmless when called twice or after ``close``."""
@@ -508,17 +580,15 @@ class LiveSession:
                 self._worker.join()
             if self._closed:
                 return
-            last = self._meter.finish() if self._failed is None else []
+            self._keep(self._meter.finish() if self._failed is None else [])
             with self._ready:
-                for reading in last:
-                    self._record.keep(reading)
                 self._closed = True
 
     def _check_alive(self) -> None:
         if self._failed is not None:
             raise self._failed
 
-    def _notes(self) -> list[str]:
+    def _notes(self, *, has_first: bool = False) -> list[str]:
         frames = self._frames
         causes = [
             (
@@ -539,10 +609,23 @@ class LiveSession:
                 f"The clock of the frames leapt {self._clock.n_leaps} time(s); it was carried on where it was.",
             ),
         ]
-        notes = [sentence for count, sentence in causes if count] + self._record.notes()
+        causes.append((self._meter.n_others, self.about_others()))
+        notes = [sentence for count, sentence in causes if count] + self._record.notes(has_first=has_first)
         if self._n_stretches_gone:
             notes.append(f"{self._n_stretches_gone} stretches that were too short to measure are not named.")
         return notes
+
+
+def _box_of(face: TrackedFace) -> tuple[float, float, float, float]:
+    x, y, w, h = (round(float(v), 2) for v in face.box_xywh)
+    return x, y, w, h
+
+
+def _live_face(face: TrackedFace, recent: Reading | None) -> LiveFace:
+    if recent is None:
+        return LiveFace(face.id, box=_box_of(face))
+    told = recent.estimate
+    return LiveFace(face.id, told.hr_bpm, told.confidence, bool(told.reliable), told.why_unreliable, _box_of(face))
 
 
 def _fps(times_s: deque[float]) -> float:

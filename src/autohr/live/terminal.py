@@ -146,6 +146,7 @@ def drawn(
         Text(""),
         Text("\n".join(wave_lines(values, max(10, width - 2), n_rows, plain=plain)), colour),
         *(Text("> " + sentence, "bold yellow") for sentence in state.advice[:3]),
+        *(Text(line) for line in other_lines(state)),
         Text(""),
         Text(counts_line(state), "dim"),
         Text("Not a medical device.", "dim"),
@@ -154,6 +155,19 @@ def drawn(
 
 def _why_not(state: LiveState) -> str:
     return ("no rate" if state.hr_bpm is None else "NOT reliable") + f": {state.why}"
+
+
+def other_lines(state: LiveState) -> list[str]:
+    """Return what there is to say of the other faces: their rates where they are followed, that they are where not."""
+    lines = []
+    for face in state.faces:
+        if face.id != state.face_id:
+            rate = "no rate" if face.hr_bpm is None else f"{face.hr_bpm:.0f} bpm, "
+            trust = "" if face.hr_bpm is None else "reliable" if face.reliable else "NOT reliable"
+            lines.append(f"Face {face.id}: {rate}{trust} (shown above: face {state.face_id})")
+    if state.others:
+        lines.append("Another face is or was in view; --max-faces measures several.")
+    return lines
 
 
 def counts_line(state: LiveState) -> str:
@@ -172,7 +186,8 @@ def plain_line(state: LiveState) -> str:
     rate = "  no rate" if state.hr_bpm is None else f"{state.hr_bpm:5.1f} bpm"
     verdict = f"{100 * state.confidence:3.0f} %, reliable" if state.reliable else f"NOT reliable: {state.why}"
     advice = "".join(f" {sentence}" for sentence in state.advice)
-    return f"{state.since_s:6.1f} s  {rate}  {verdict}.{advice}  [{counts_line(state)}]"
+    others = "".join(f" {line.rstrip('.')}." for line in other_lines(state))
+    return f"{state.since_s:6.1f} s  {rate}  {verdict}.{advice}{others}  [{counts_line(state)}]"
 
 
 def confidence_bar(confidence: float, *, plain: bool = False) -> str:

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -47,6 +47,14 @@ class Outcome:
     """Class of the error behind a refusal."""
     bug: str | None = None
     """Traceback of an error that is a fault of ours."""
+
+    @property
+    def verdict(self) -> Literal["reliable", "not reliable", "refused"]:
+        """Verdict on the face to take (``Measurement.face``), or that the file was refused."""
+        if not isinstance(self.result, Measurement):
+            return "refused"
+        is_reliable = bool(self.result.faces) and self.result.face.reliable
+        return "reliable" if is_reliable else "not reliable"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from autohr.reports.page import (
     count_words,
     draw,
     hide_password,
+    inline_script,
     is_number,
     picture,
     render,
@@ -53,6 +55,9 @@ MAX_MARKS = 600
 MAX_ROWS = 1200
 """Largest numbers of windows drawn and listed. 600 and 1200 are 10 and 20 minutes at one window a second, and keep the
 page of a long video under 1 MB. The page says how many are left out and where to find them."""
+
+MAX_DRAWN_FACES = 150
+"""Largest number of faces with charts and a picture on one page: 12 MB, and 15 s of drawing."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,17 @@ class _FileView:
     """Verdict on the file if no face was measured, None otherwise."""
     faces: tuple[_FaceView, ...] = ()
     command: str = ""
+    n_not_drawn: int = 0
+    """Faces without charts, because the page has many others."""
 
 
 def write_measurement_page(
-    results: Sequence[Measurement | Refusal], out: Path, *, made_at: str | None = None, command: str | None = None
+    results: Sequence[Measurement | Refusal],
+    out: Path,
+    *,
+    made_at: str | None = None,
+    command: str | None = None,
+    names: Sequence[str] = (),
 ) -> None:
     """Write the page of ``results`` to ``out``, whole or not at all; a missing folder is made.
 
@@ -108,6 +120,8 @@ def write_measurement_page(
         Time of the page, printed as it is given.
     command
         Command line that made the page. Without it the page shows for each file the line that measures it again.
+    names
+        Names of the files on a page of several. Default: their paths without the folders that all have in common.
 
     Raises
     ------
@@ -116,20 +130,44 @@ def write_measurement_page(
     AutoHRError
         The file cannot be written.
     """
-    write_page(render_measurement_page(results, made_at=made_at, command=command), out)
+    write_page(render_measurement_page(results, made_at=made_at, command=command, names=names), out)
 
 
 def render_measurement_page(
-    results: Sequence[Measurement | Refusal], *, made_at: str | None = None, command: str | None = None
+    results: Sequence[Measurement | Refusal],
+    *,
+    made_at: str | None = None,
+    command: str | None = None,
+    names: Sequence[str] = (),
 ) -> str:
     """Return the page as text; parameters as ``write_measurement_page``."""
     if not results:
         raise ValueError("results is empty; give at least one Measurement, or a Refusal for a file that was refused.")
-    files = [_view_file(result, f"file-{i + 1}") for i, result in enumerate(results)]
+    is_one = len(results) == 1
+    names = [hide_password(name) for name in names or _short_names([result.path for result in results])]
+    files: list[_FileView] = []
+    n_drawn = 0
+    for number, result in enumerate(results):
+        n_left = None if is_one else MAX_DRAWN_FACES - n_drawn
+        view = _view_file(result, f"file-{number + 1}", n_left)
+        files.append(view if is_one else replace(view, name=names[number] or view.name))
+        n_drawn += len(view.faces) - view.n_not_drawn
+    measured = [file for file in files if is_one or file.measurement is not None]
+    verdicts = Counter(
+        "refused" if file.measurement is None else (file.faces[0].verdict.kind if file.faces else "none")
+        for file in files
+    )
+    script, policy = ("", "") if is_one else inline_script("sort.js")
     return render(
         "measurement.html.j2",
         {
             "files": files,
+            "measured": measured,
+            "refusals": _group_refusals(files),
+            "verdicts": verdicts,
+            "script": script,
+            "policy": policy,
+            "max_drawn": MAX_DRAWN_FACES,
             "n_rows": sum(max(1, len(file.faces)) for file in files),
             "has_picture": any(view.crop for file in files for view in file.faces),
             "made_at": made_at,
@@ -143,30 +181,59 @@ def render_measurement_page(
 # -- from a result to what the template shows
 
 
-def _view_file(result: Measurement | Refusal, anchor: str) -> _FileView:
+def _short_names(paths: Sequence[str]) -> list[str]:
+    """Return paths without the folders that all of them have in common."""
+    parts = [re.split(r"(?<=[/\\])", path) for path in paths]
+    n_common = 0
+    for pieces in zip(*parts, strict=False):
+        if len(set(pieces)) > 1 or any(n_common >= len(one) - 1 for one in parts):
+            break
+        n_common += 1
+    return ["".join(one[n_common:]) for one in parts]
+
+
+def _group_refusals(files: Sequence[_FileView]) -> list[tuple[str, list[_FileView]]]:
+    """Return pairs (reason, refused files), most frequent first; reasons that differ in name or figures are one."""
+    groups: dict[str, list[tuple[str, _FileView]]] = {}
+    for file in files:
+        if file.measurement is None and file.verdict is not None:
+            why = file.verdict.why.replace(repr(file.path), "this file").replace(file.path, "this file")
+            groups.setdefault(re.sub(r"\d+(\.\d+)?", "#", why), []).append((why, file))
+    out = []
+    for group in sorted(groups.values(), key=len, reverse=True):
+        example = " (the figures are those of the first)" if len({why for why, _ in group}) > 1 else ""
+        out.append((group[0][0].rstrip(".") + example, [file for _, file in group]))
+    return out
+
+
+def _view_file(result: Measurement | Refusal, anchor: str, n_left: int | None = None) -> _FileView:
     path = hide_password(result.path)
     name = re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path
     if isinstance(result, Refusal):
         return _FileView(path, name, anchor, None, _no_rate(hide_password(result.reason)))
     # The face to take when only one is wanted comes first.
     ordered = sorted(result.faces, key=lambda face: face is not result.face)
-    faces = tuple(_view_face(face, result.duration_s, f"{anchor}-face-{i + 1}") for i, face in enumerate(ordered))
+    n_drawn = len(ordered) if n_left is None else min(len(ordered), max(0, n_left))
+    faces = tuple(
+        _view_face(face, result.duration_s, f"{anchor}-face-{i + 1}", is_drawn=i < n_drawn)
+        for i, face in enumerate(ordered)
+    )
     verdict = None if faces else _no_rate("no face was measured in this video")
     # "--" keeps a file whose name starts with a dash from being read as an option.
     learned = "" if result.weights is None else f"--weights {shlex.quote(result.weights)} "
     command = f"autohr measure --method {shlex.quote(result.method)} {learned}--html report.html -- {shlex.quote(path)}"
-    return _FileView(path, name, anchor, result, verdict, faces, command)
+    return _FileView(path, name, anchor, result, verdict, faces, command, len(ordered) - n_drawn)
 
 
-def _view_face(face: FaceMeasurement, duration_s: float, anchor: str) -> _FaceView:
+def _view_face(face: FaceMeasurement, duration_s: float, anchor: str, *, is_drawn: bool) -> _FaceView:
     n_reliable = sum(window.reliable for window in face.windows)
     return _FaceView(
         face=face,
         anchor=anchor,
         verdict=_judge(face, n_reliable),
-        crop=None if face.crop is None or face.crop.size == 0 else picture(face.crop),
+        crop=None if face.crop is None or face.crop.size == 0 or not is_drawn else picture(face.crop),
         n_reliable=n_reliable,
-        charts=(_chart_rate(face, duration_s, anchor), _chart_wave(face, anchor), _chart_spectrum(face, anchor)),
+        charts=tuple(_charts(face, duration_s, anchor)) if is_drawn else (),
         rows=face.windows[:MAX_ROWS],
         reasons=_group_reasons(face.windows),
     )
@@ -205,6 +272,12 @@ def _group_reasons(windows: Sequence[Window]) -> tuple[tuple[int, str], ...]:
 
 
 # -- charts
+
+
+def _charts(face: FaceMeasurement, duration_s: float, anchor: str) -> Iterator[Chart]:
+    yield _chart_rate(face, duration_s, anchor)
+    yield _chart_wave(face, anchor)
+    yield _chart_spectrum(face, anchor)
 
 
 def _chart_rate(face: FaceMeasurement, duration_s: float, anchor: str) -> Chart:

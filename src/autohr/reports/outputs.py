@@ -1,6 +1,6 @@
 r"""Output files of ``autohr measure`` and ``autohr live``: JSON, CSV and a page, saved while a batch runs.
 
-    CSV     the rows of a result are appended when its turn comes
+    CSV     the rows of a result are appended when its turn comes, those of readings and those of the summary
     JSON    written whole at the end, from the journal that has each result as soon as it is there (reports/journal.py)
     HTML    written at the end
 
@@ -14,14 +14,14 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from autohr.errors import AutoHRError, escape_controls
 from autohr.files import GrowingFile, make_folder, own_stream, replacing, utf8
 from autohr.reports.journal import FileState, Journal, Outcome
-from autohr.reports.readings import readings_csv
+from autohr.reports.readings import readings_csv, summary_csv
 from autohr.types import MEASUREMENT_SCHEMA, Measurement
 
 
@@ -38,9 +38,11 @@ class ResultFiles:
         json_out: Path | None = None,
         csv_out: Path | None = None,
         html_out: Path | None = None,
+        summary_out: Path | None = None,
         is_array: bool = False,
         made_at: str | None = None,
         command: str | None = None,
+        names: Sequence[str] = (),
         journal: Journal | None = None,
     ) -> None:
         """Open nothing before the first outcome.
@@ -49,20 +51,23 @@ class ResultFiles:
         ----------
         is_array
             True if the JSON is an array of results, not the one result.
+        names
+            Names of the inputs in the summary and on the page. Default: their paths.
         made_at, command
             Printed on the page, see ``write_measurement_page``.
         journal
             Keeps the outcomes until the outputs are written. Without one, a temporary file does.
         """
         self._json_out, self._html_out = json_out, html_out
-        self._csv_out, self._csv = csv_out, None if csv_out is None else GrowingFile(csv_out)
+        self._csv = None if csv_out is None else CsvFile(csv_out)
+        self._summary = None if summary_out is None else CsvFile(summary_out)
         self._is_array, self._made_at, self._command = is_array, made_at, command
+        self._names = names
         self._journal = Journal() if journal is None else journal
-        self._has_outputs = any(out is not None for out in (json_out, csv_out, html_out))
+        self._has_outputs = any(out is not None for out in (json_out, csv_out, html_out, summary_out))
         self._places: dict[int, slice] = {}
         self._turn = 0
         self._at_hand: tuple[int, Outcome] | None = None
-        self._has_rows = False
 
     def add(self, outcome: Outcome, number: int = 0, state: FileState | None = None) -> None:
         """Save the outcome of an input; ``number`` is the input's place in the outputs, counted from 0.
@@ -97,9 +102,10 @@ class ResultFiles:
         """
         if self._turn not in self._places:
             return None
-        outcome = self._outcome(self._turn)
+        number = self._turn
+        outcome = self._outcome(number)
         self._turn += 1
-        self._write_rows(outcome)
+        self._write_rows(number, outcome)
         return outcome
 
     def _outcome(self, number: int) -> Outcome:
@@ -110,14 +116,22 @@ class ResultFiles:
     def _outcomes(self) -> Iterator[Outcome]:
         return (self._outcome(number) for number in sorted(self._places))
 
-    def _write_rows(self, outcome: Outcome) -> None:
-        if self._csv is None or self._csv_out is None:
-            return
-        text = readings_csv([outcome.result], header=not self._has_rows)
-        self._has_rows = True
-        if _is_terminal(self._csv_out):
-            text = escape_controls(text, keep_newlines=True)
-        self._csv.append(utf8(text))
+    def _name(self, number: int, outcome: Outcome) -> str:
+        return self._names[number] if number < len(self._names) else outcome.result.path
+
+    def _write_rows(self, number: int, outcome: Outcome) -> None:
+        result, broken = outcome.result, None
+        try:
+            if self._csv is not None:
+                self._csv.append(readings_csv([result], header=self._csv.is_empty))
+        except BrokenPipeError as error:
+            # The summary has a reader of its own.
+            broken = error
+        if self._summary is not None:
+            name = self._name(number, outcome)
+            self._summary.append(summary_csv(result, name, outcome.error_kind, header=self._summary.is_empty))
+        if broken is not None:
+            raise broken
 
     def finish(self, n_inputs: int = 1) -> tuple[list[str], Path | None]:
         """Write the rest; without any outcome nothing is written.
@@ -138,7 +152,13 @@ class ResultFiles:
         """
         errors: list[str] = []
         broken: BrokenPipeError | None = None
-        for write in (self._finish_rows, self._finish_json, self._finish_page) if self._places else ():
+        writes = (
+            self._finish_rows,
+            *(table.close for table in (self._csv, self._summary) if table is not None),
+            self._finish_json,
+            self._finish_page,
+        )
+        for write in writes if self._places else ():
             try:
                 write()
             except AutoHRError as error:
@@ -156,9 +176,7 @@ class ResultFiles:
     def _finish_rows(self) -> None:
         # After an interruption: those that still waited for another one before them.
         for number in sorted(number for number in self._places if number >= self._turn):
-            self._write_rows(self._outcome(number))
-        if self._csv is not None:
-            self._csv.close()
+            self._write_rows(number, self._outcome(number))
 
     def _finish_json(self) -> None:
         if self._json_out is None:
@@ -192,8 +210,34 @@ class ResultFiles:
         # matplotlib takes half a second to import.
         from autohr.reports.measurement import write_measurement_page
 
-        results = [outcome.result for outcome in self._outcomes()]
-        write_measurement_page(results, self._html_out, made_at=self._made_at, command=self._command)
+        numbers = sorted(self._places)
+        outcomes = [self._outcome(number) for number in numbers]
+        write_measurement_page(
+            [outcome.result for outcome in outcomes],
+            self._html_out,
+            made_at=self._made_at,
+            command=self._command,
+            names=[self._name(number, outcome) for number, outcome in zip(numbers, outcomes, strict=True)],
+        )
+
+
+class CsvFile:
+    """CSV file that grows by whole rows."""
+
+    def __init__(self, out: Path) -> None:
+        self._out, self._file = out, GrowingFile(out)
+        self.is_empty = True
+
+    def append(self, text: str) -> None:
+        """Append rows, the first time with the header."""
+        self.is_empty = False
+        if _is_terminal(self._out):
+            text = escape_controls(text, keep_newlines=True)
+        self._file.append(utf8(text))
+
+    def close(self) -> None:
+        """Write what the disk has refused until now; raise AutoHRError where it still does."""
+        self._file.close()
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Parts that all pages share: colours by role, charts in two sizes, numbers as text, and writing a page.
 
-A page loads nothing: style, pictures and charts are inside it, there is no script, and a content policy in its head
-forbids any fetch. The same input gives the same bytes: no clock, no random ids.
+A page loads nothing: style, pictures and charts are inside it, and a content policy in its head forbids any fetch and
+any script but one of ours, by its checksum (``sort.js``, in the page of several files, which works without it). The
+same input gives the same bytes: no clock, no random ids.
 
 Every chart is drawn by matplotlib twice, for a desktop and for a phone, and the style sheet shows one of the two. It is
 drawn in marker colours that stand for roles (ink, grid, pulse, ...), and ``inline_svg`` replaces each of them by a
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import io
 import math
 import re
@@ -240,6 +242,13 @@ def _environment(package: str) -> jinja2.Environment:
     env.tests["number"] = is_number
     env.globals["version"] = version()
     return env
+
+
+def inline_script(name: str) -> tuple[Markup, Markup]:
+    """Return the text of a script of ``autohr.reports``, and its source expression for a content policy."""
+    text = resources.files("autohr.reports").joinpath(name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return Markup(text), Markup(f"'sha256-{digest}'")  # our own file: no user's text
 
 
 def render(template: str, values: Mapping[str, Any], package: str = "autohr.reports") -> str:

@@ -1,12 +1,15 @@
 """Camera sessions over the socket: frames in; acknowledgements, states and the result out.
 
-    client -> server   a binary message for each frame (frames.py); the text {"type": "stop"} at the end
+    client -> server   a binary message for each frame (frames.py); the text {"type": "show", "face_id": n} for the face
+                       whose rate is to be shown; the text {"type": "stop"} at the end
     server -> client   {"type": "hello", ...}            once
                        {"type": "taken", "number": n}    for each frame, when it was decoded and passed on
                        {"type": "refused", "why": ...}   for a message that cannot be a frame
                        {"type": "state", ...}            ``LiveState``, STATES_PER_S times a second
                        {"type": "result", ...}           at the end: the id of the ``Result`` and a summary
                        {"type": "end", "why": ...}       if no session could be held
+
+The address may end in ``?faces=n``: the number of people to follow, 1 without it.
 
 A page keeps at most ``IN_FLIGHT`` frames unacknowledged, so that it never sends faster than they are measured. From one
 that sends more, the server reads one message at a time; nothing is queued here.
@@ -19,6 +22,7 @@ import json
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from fastapi import WebSocket
@@ -40,6 +44,8 @@ STATES_PER_S = 5
 SEND_S = 10.0
 """Longest time that a client may not read before its session is ended."""
 MAX_TEXT = 1000
+MAX_FACES = 4
+"""Largest number of people that a page may have followed. Each costs as much as the first."""
 SOURCE = "camera"
 
 # Codes of RFC 6455, 7.4.1, and the registry it founds: 1008 policy, 1011 our failure, 1013 try again later.
@@ -78,9 +84,10 @@ class Cameras:
         loop = asyncio.get_running_loop()
         session: LiveSession | None = None
         try:
-            session = await loop.run_in_executor(
-                self._threads, lambda: LiveSession(self._method, LiveConfig(source=SOURCE))
-            )
+            config = LiveConfig(source=SOURCE)
+            n_faces = _read_number(socket.query_params.get("faces"), MAX_FACES)
+            config = replace(config, meter=replace(config.meter, max_faces=n_faces))
+            session = await loop.run_in_executor(self._threads, lambda: LiveSession(self._method, config))
             await self._send(socket, self._hello())
             end = await self._hold(socket, session)
             result, message = await loop.run_in_executor(self._threads, self._result, session, end.why)
@@ -118,6 +125,7 @@ class Cameras:
             "method": self._method.name,
             "method_title": self._method.title,
             "in_flight": IN_FLIGHT,
+            "max_faces": MAX_FACES,
             "max_session_s": self._config.max_session_s,
             "max_frame_pixels": self._config.max_frame_pixels,
         }
@@ -164,9 +172,15 @@ class Cameras:
             data, text = message.get("bytes"), message.get("text")
             try:
                 if text is not None:
-                    if _is_stop(text):
+                    wish = _read_wish(text)
+                    if wish.get("type") == "stop":
                         raise SessionEnded
-                    raise VideoError('A text message must be {"type": "stop"}; frames are binary.')
+                    if wish.get("type") == "show" and isinstance(wish.get("face_id"), int):
+                        session.show(wish["face_id"])
+                        continue
+                    raise VideoError(
+                        'A text message must be {"type": "stop"} or {"type": "show", "face_id": 0}; frames are binary.'
+                    )
                 frame_message = parse_frame(data or b"", self._config.max_frame_pixels)
                 frame = await loop.run_in_executor(self._threads, frame_message.decode)
             except VideoError as error:
@@ -197,6 +211,7 @@ class Cameras:
             why = f"{why_ended} {error}" if why_ended else str(error)
         else:
             files, summary = measurement_files(measurement, command="autohr serve"), summary_of(measurement)
+            why = " ".join(filter(None, (why_ended, session.about_others()))) or None
         files["session.json"], files["readings.csv"] = session.as_json(), session.as_csv()
         return Result(files), {"type": "result", "files": sorted(files), "summary": summary, "why": why}
 
@@ -211,9 +226,16 @@ class Cameras:
             raise ClientGone from None
 
 
-def _is_stop(text: str) -> bool:
+def _read_wish(text: str) -> dict[str, Any]:
+    """Return the object of a text message; an empty one where it is none."""
     try:
         message = json.loads(text) if len(text) <= MAX_TEXT else None
     except (ValueError, RecursionError):
-        return False
-    return isinstance(message, dict) and message.get("type") == "stop"
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _read_number(text: str | None, most: int) -> int:
+    """Return a number of 1 to ``most``, 1 for anything else."""
+    number = int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 3 else 1
+    return number if 1 <= number <= most else 1

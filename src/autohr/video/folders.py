@@ -69,24 +69,27 @@ class FolderContent:
     videos: tuple[Path, ...]
     """Files with a suffix of ``VIDEO_SUFFIXES``, readable or not."""
     image_folders: tuple[Path, ...]
-    """Folders that hold no video, and at least ``MIN_FOLDER_IMAGES`` pictures."""
+    """Folders with at least ``MIN_FOLDER_IMAGES`` pictures, and no video or other such folder in them or below."""
     left_out: tuple[Path, ...]
     """All other files."""
     videos_by_content: tuple[Path, ...]
     """Files of ``left_out`` that begin as a video does."""
     unreadable: tuple[tuple[Path, str], ...]
     """Folders that could not be listed, with the reason."""
+    n_not_searched: int = 0
+    """Folders directly inside that were not entered, because they were not to be."""
 
 
-def find_videos(folder: Path) -> FolderContent:
-    """Find the videos in a folder and in all folders inside it.
+def find_videos(folder: Path, *, is_recursive: bool = True) -> FolderContent:
+    """Find the videos in a folder, and if ``is_recursive`` in all folders inside it.
 
     Links to folders are followed, each folder is entered once. No file is opened but the first ``MAX_CONTENT_CHECKS``
     whose suffix does not say what they are, and those of ``TEXT_SUFFIXES``.
     """
     videos: list[Path] = []
-    image_folders: list[Path] = []
+    pictures: dict[Path, list[Path]] = {}
     left_out: list[Path] = []
+    n_not_searched = 0
     unreadable: list[tuple[Path, str]] = []
     entered: set[tuple[int, int]] = set()
     waiting = [folder]
@@ -101,22 +104,24 @@ def find_videos(folder: Path) -> FolderContent:
         except OSError as error:
             unreadable.append((here, error_reason(error)))
             continue
-        images: list[Path] = []
-        n_videos = len(videos)
         for path in inside:
             suffix = path.suffix.lower()
             if _is_folder(path):
-                waiting.append(path)
+                if is_recursive:
+                    waiting.append(path)
+                else:
+                    n_not_searched += 1
             elif suffix in VIDEO_SUFFIXES and not (suffix in TEXT_SUFFIXES and _is_text(_head(path))):
                 videos.append(path)
             elif suffix in IMAGE_SUFFIXES:
-                images.append(path)
+                pictures.setdefault(here, []).append(path)
             else:
                 left_out.append(path)
-        if len(videos) == n_videos and len(images) >= MIN_FOLDER_IMAGES:
-            image_folders.append(here)
-        else:
-            left_out += images
+    # Thumbnails beside the folders of a study do not make a video of it: a folder above another video is none.
+    candidates = [here for here, images in pictures.items() if len(images) >= MIN_FOLDER_IMAGES]
+    above = {parent for one in (*videos, *candidates) for parent in one.parents}
+    image_folders = [here for here in candidates if here not in above]
+    left_out += [image for here, images in pictures.items() if here not in image_folders for image in images]
 
     def order(path: Path) -> list[tuple[list[tuple[int, int, str]], str]]:
         return [_natural_key(Path(part)) for part in path.relative_to(folder).parts]
@@ -129,6 +134,7 @@ def find_videos(folder: Path) -> FolderContent:
         left_out=tuple(left_out),
         videos_by_content=tuple(path for path in unclear if _begins_as_video(_head(path))),
         unreadable=tuple(sorted(unreadable, key=lambda pair: order(pair[0]))),
+        n_not_searched=n_not_searched,
     )
 
 

@@ -249,6 +249,10 @@ class FaceTracker:
         self.detect_every_s = detect_every_s
         self.bridge_s = bridge_s
         self.n_cuts = 0
+        self.n_others = 0
+        """Largest number of faces that one search found besides the followed ones, with all places taken; a number that
+        was found twice, since a single box may be no face."""
+        self._others_before = 0
         self._detector = detector
         self._tracks: list[_Track] = []
         self._lost: list[_Track] = []
@@ -426,6 +430,12 @@ class FaceTracker:
                 self._start(face, frame, t_s)
             else:
                 self._candidates.append((t_s, face))
+        # A face that is missed where it was, and found elsewhere, is no other one.
+        is_whole = self._t_searched == t_s and all(track.missed_since_s is None for track in self._tracks)
+        if is_whole and len(self._tracks) >= self.max_faces:
+            n_others = sum(face.score >= START_SCORE for _, face in self._candidates)
+            self.n_others = max(self.n_others, min(n_others, self._others_before))
+            self._others_before = n_others
         if len(self._tracks) >= self.max_faces and not any(self._is_larger(face) for _, face in self._candidates):
             self._candidates = []
 

@@ -7,6 +7,7 @@ const LARGEST_SIDE = 640;
 const QUALITY = 0.95; // a pulse is half a percent of the skin's colour; at 0.8 the blocks of JPEG begin to swallow it
 const SAY_EVERY_MS = 10_000; // how often a screen reader is told the rate
 const LOOKS = 15; // states, of which five come each second
+const LATE_S = 5; // see live/advice.py
 const TOO_SLOW = "This computer is too slow: close other programs.";
 const at = (id) => document.getElementById(id);
 
@@ -33,7 +34,7 @@ export function setUpCamera() {
     clearResult(place);
     problem("");
     const session = (now = { in_flight: 0, most: 2, number: 0, skipped: 0, ended: false });
-    at("start").disabled = true;
+    at("start").disabled = at("people").disabled = true;
     at("stage-note").textContent = "Waiting for the camera …";
     try {
       session.stream = await openCamera(at("camera-list").value);
@@ -60,7 +61,7 @@ export function setUpCamera() {
     judge("none", "–", "Waiting", ": for the first pictures.");
 
     const scheme = location.protocol === "https:" ? "wss" : "ws";
-    session.socket = new WebSocket(`${scheme}://${location.host}/api/camera`);
+    session.socket = new WebSocket(`${scheme}://${location.host}/api/camera?faces=${at("people").value}`);
     session.socket.binaryType = "arraybuffer";
     session.socket.addEventListener("message", (event) => hear(session, JSON.parse(event.data)));
     session.socket.addEventListener("close", () => {
@@ -80,7 +81,8 @@ export function setUpCamera() {
     } else if (told.type === "result") {
       end(session);
       const words = [told.summary ? inWords(told.summary) : "No heart rate.", told.why ?? ""].join(" ").trim();
-      showResult(place, told.id, told.files, words);
+      showResult(place, told.id, told.files, words, () => start());
+      scrollTo(0, 0);
     } else if (told.type === "end") {
       end(session, told.why);
     }
@@ -158,13 +160,14 @@ export function setUpCamera() {
     stage.style.removeProperty("aspect-ratio");
     at("face-box").hidden = true;
     at("stage-note").textContent = "The camera is off.";
-    at("start").hidden = at("start").disabled = false;
+    at("start").hidden = at("start").disabled = at("people").disabled = false;
     at("start").textContent = "Start again";
     at("stop").hidden = at("cancel").hidden = true;
     judge("none", "–", "Not measuring", "");
     at("rate").textContent = "–";
     trust(null);
     advise(["Sit still, face the camera, with even light on your face."]);
+    at("faces").hidden = true;
     wave.show(null, "Pulse wave: nothing is measured now");
     problem(why);
   }
@@ -173,13 +176,18 @@ export function setUpCamera() {
     stage.style.aspectRatio = `${video.videoWidth || 4} / ${video.videoHeight || 3}`;
     const rate = state.hr_bpm;
     at("rate").textContent = rate === null ? "–" : rate.toFixed(0);
+    const left_out = state.frames.dropped + state.frames.refused + session.skipped;
+    const late = lateness(session, state);
     if (rate === null) judge("none", "–", "No rate yet", state.why ? `: ${state.why}.` : "");
-    else if (state.reliable) judge("good", "✓", "Reliable", ": the pulse is clear.");
+    else if (state.reliable) judge("good", "✓", "Reliable", late ? `, but ${late}.` : ": the pulse is clear.");
     else judge("bad", "!", "Not reliable", `: ${state.why ?? "the pulse is not clear enough"}.`);
     trust(rate === null ? null : state.confidence);
     const behind = isBehind(session, state);
     const advice = state.advice.map((one) => (behind && one.startsWith("The camera is slow") ? TOO_SLOW : one));
-    advise(advice.length ? advice : [state.reliable ? "Nothing: this is a good view." : "Keep still a little longer."]);
+    if (state.others) advice.push("Another face is or was in view: to measure several people, stop and choose how many.");
+    if (!advice.length && late) advice.push(TOO_SLOW);
+    advise(advice.length ? advice : [state.reliable ? "Stay as you are: this is a good view." : "Keep still a little longer."]);
+    offer(session, state);
     wave.show(state.wave, rate === null ? "Pulse wave: nothing measured yet" : `Pulse wave of ${rate.toFixed(0)} beats per minute`);
     const box = at("face-box");
     box.hidden = !state.box || !session.width;
@@ -195,7 +203,6 @@ export function setUpCamera() {
     at("readings").textContent = state.readings;
     at("snr").textContent = state.snr_db === null ? "–" : `${state.snr_db.toFixed(1)} dB`;
     at("fps").textContent = `${state.fps_in.toFixed(0)} sent, ${state.fps_measured.toFixed(0)} measured`;
-    const left_out = state.frames.dropped + state.frames.refused + session.skipped;
     at("dropped").textContent = `${left_out} of ${state.frames.offered + session.skipped}`;
     at("delay").textContent = `${state.delay_s.toFixed(2)} s`;
     if (performance.now() - spoken_ms > SAY_EVERY_MS && rate !== null) {
@@ -204,11 +211,47 @@ export function setUpCamera() {
     }
   }
 
+  // What is to be known of a reliable rate that lags behind or is read of few of the pictures.
+  function lateness(session, state) {
+    const [skipped, frames] = session.looks?.[0] ?? [0, { offered: 0, measured: 0 }];
+    const came = state.frames.offered - frames.offered + session.skipped - skipped;
+    const measured = state.frames.measured - frames.measured;
+    const words = [];
+    if (state.delay_s >= LATE_S) words.push(`it comes ${state.delay_s.toFixed(0)} s late`);
+    if (session.looks?.length === LOOKS && measured < 0.5 * came) words.push("half of the pictures or more are left out");
+    return words.join(" and ");
+  }
+
+  // A button for each face where several are followed.
+  function offer(session, state) {
+    const place = at("faces");
+    place.hidden = state.faces.length < 2;
+    const ids = state.faces.map((face) => face.id).join();
+    if (place.dataset.ids !== ids) {
+      place.dataset.ids = ids;
+      place.replaceChildren(
+        ...state.faces.map((face) => {
+          const button = Object.assign(document.createElement("button"), { type: "button" });
+          button.addEventListener("click", () => {
+            if (now === session) session.socket.send(JSON.stringify({ type: "show", face_id: face.id }));
+          });
+          return button;
+        }),
+      );
+    }
+    state.faces.forEach((face, k) => {
+      const button = place.children[k];
+      const rate = face.hr_bpm === null ? "–" : `${face.hr_bpm.toFixed(0)} bpm${face.reliable ? "" : ", not reliable"}`;
+      button.textContent = `Face ${face.id + 1}: ${rate}`;
+      button.setAttribute("aria-pressed", String(face.id === state.face_id));
+    });
+  }
+
   // Whether this page left pictures out of late: then it is not the camera that is slow, as it must seem to the server.
   function isBehind(session, state) {
-    session.looks = [...(session.looks ?? []), [session.skipped, state.frames.offered]].slice(-LOOKS);
-    const [skipped, offered] = session.looks[0];
-    const [left_out, sent] = [session.skipped - skipped, state.frames.offered - offered];
+    session.looks = [...(session.looks ?? []), [session.skipped, state.frames]].slice(-LOOKS);
+    const [skipped, frames] = session.looks[0];
+    const [left_out, sent] = [session.skipped - skipped, state.frames.offered - frames.offered];
     return left_out > 0.1 * (left_out + sent);
   }
 

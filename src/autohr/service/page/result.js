@@ -6,7 +6,8 @@ const LABELS = {
   "readings.csv": "Readings (CSV)",
 };
 
-export function showResult(place, id, files, words) {
+// ``again``, if given, is called by a button beside the links: what began the measurement may lie far below.
+export function showResult(place, id, files, words, again) {
   clearResult(place);
   const card = document.createElement("section");
   card.className = "result";
@@ -42,6 +43,11 @@ export function showResult(place, id, files, words) {
   forget.textContent = "Forget";
   forget.addEventListener("click", () => clearResult(place));
   links.append(forget);
+  if (again) {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Measure again" });
+    button.addEventListener("click", again);
+    links.append(button);
+  }
   box.append(title, line, links);
   card.append(box);
   if (files.includes("report.html")) card.append(reportFrame(id));

@@ -1,4 +1,5 @@
 // The pulse wave on a canvas, in the colours of the style sheet, sharp on any screen.
+const FOOT_PX = 18; // room for the seconds below the wave
 const HIGHEST = 2.6; // standard deviations; the wave has one, and beats reach about two
 
 export class Wave {
@@ -19,14 +20,17 @@ export class Wave {
   draw() {
     const { canvas, wave } = this;
     const scale = devicePixelRatio || 1;
-    const width = canvas.clientWidth, height = canvas.clientHeight;
-    if (!width || !height) return;
+    const width = canvas.clientWidth, height = canvas.clientHeight - FOOT_PX;
+    if (!width || height <= 0) return;
     canvas.width = Math.round(width * scale);
-    canvas.height = Math.round(height * scale);
+    canvas.height = Math.round((height + FOOT_PX) * scale);
     const pen = canvas.getContext("2d");
     pen.scale(scale, scale);
     const colour = (name) => getComputedStyle(canvas).getPropertyValue(name);
     const seconds = wave ? Math.max(1, wave.values.length / wave.fps) : 8;
+    pen.fillStyle = colour("--muted");
+    pen.font = `12px ${getComputedStyle(canvas).fontFamily}`;
+    pen.textAlign = "center";
     pen.strokeStyle = colour("--line");
     pen.lineWidth = 1;
     pen.beginPath();
@@ -34,6 +38,8 @@ export class Wave {
       const x = Math.round(((t - (wave?.start_s ?? 0)) / seconds) * width) + 0.5;
       pen.moveTo(x, 0);
       pen.lineTo(x, height);
+      // One number every two seconds, none that the border would cut.
+      if (wave && t % 2 === 0 && x > 16 && x < width - 16) pen.fillText(`${t} s`, x, height + 14);
     }
     pen.moveTo(0, height / 2);
     pen.lineTo(width, height / 2);
