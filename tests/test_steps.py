@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from autohr.lab.nets.synrhythm import synthetic_maps
 from autohr.lab.runs import Run, create_run
 from autohr.lab.train.batches import collate, net_input
 from autohr.lab.train.fit import NORM_SEED, FitConfig, FitResult, fit, parameter_groups
-from autohr.lab.train.loop import copy_buffers
+from autohr.lab.train.loop import Progress, copy_buffers
 from autohr.lab.train.losses import LossConfig, frequency_loss, rate_spectrum
 from autohr.lab.train.precision import in_precision
 from autohr.lab.train.steps import (
+    HRCNN_STAGES,
     N_PACES,
     STEPS,
     SYNTHETIC_MAPS,
@@ -148,15 +150,15 @@ def learning(factors: dict[str, float] | Any) -> list[str]:
 def run_fit(folder: Path, name: str, **more: Any) -> tuple[Run, FitResult]:
     run = create_run(folder, {"test": 1})
     source = FakeSource(n_frames=4, size_px=16)
-    config = FitConfig(steps=4, lr=1e-4, batch_size=2, val_every=4, checkpoint_every=1, workers=0)
+    config = FitConfig(steps=8, lr=1e-4, batch_size=2, val_every=8, checkpoint_every=1, workers=0)
     loss = LOSS.get(name, LossConfig())
     return run, fit(small(name), source, source, config, run, loss=loss, learning=STEPS[name], guess_bpm=80.0, **more)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed_at", [1, 3])
+@pytest.mark.parametrize("killed_at", [2, 4, 7])
 def test_a_killed_training_in_stages_goes_on_bit_for_bit(tmp_path: Path, killed_at: int) -> None:
-    """HR-CNN: the estimator begins at step 1 of 4, and the extractor goes on at step 3."""
+    """HR-CNN: extractor, then estimator, then both in turn."""
     whole, whole_result = run_fit(tmp_path / "whole", "hrcnn")
 
     with pytest.raises(Killed):
@@ -164,7 +166,7 @@ def test_a_killed_training_in_stages_goes_on_bit_for_bit(tmp_path: Path, killed_
     parts, parts_result = run_fit(tmp_path / "parts", "hrcnn")
     assert state_bytes(parts) == state_bytes(whole) and parts_result == whole_result
     steps = [record for record in whole.read_log() if "loss" in record]
-    assert [record["rate"] == 0 for record in steps] == [True] + [False] * 3
+    assert [record["rate"] == 0 for record in steps] == [step / 8 < HRCNN_STAGES[0] for step in range(8)]
 
 
 def test_rates_of_nets_that_regress_are_judged_as_they_are(tmp_path: Path) -> None:
@@ -264,7 +266,24 @@ def test_norms_that_stand_are_not_made_anew(tmp_path: Path) -> None:
     loss = LossConfig(variant="snr")
     fit(small("hrcnn"), source, source, config, create_run(tmp_path, {"test": 1}), loss=loss, learning=STEPS["hrcnn"])
     drawn = 64 + 2 * 8 + 8 * source.n_windows  # the guess, the steps, and the validations, whose windows are drawn too
-    assert source.n_drawn == drawn + 2 * 6 * config.norm_batches
+    n_before = math.ceil(8 * STEPS["hrcnn"].norms_stand_from)
+    assert 0 < n_before < 8 and source.n_drawn == drawn + 2 * n_before * config.norm_batches
+
+
+def test_norms_of_a_part_that_rests_stay(tmp_path: Path) -> None:
+    """HR-CNN's estimator learns from signals of an extractor in use, so its norms are made anew from these."""
+    net, kept = small("hrcnn"), {}
+
+    def watch(progress: Progress) -> None:
+        if progress.val is not None:
+            kept[progress.step] = [copy_buffers(part) for part in (net.extractor, net.estimator)]  # type: ignore[arg-type]
+
+    source = FakeSource(n_frames=8, size_px=16)
+    config = FitConfig(steps=8, batch_size=2, val_every=1, workers=0, norm_batches=2, lr=1e-6)
+    run, loss = create_run(tmp_path, {"test": 1}), LossConfig(variant="snr")
+    fit(net, source, source, config, run, loss=loss, learning=STEPS["hrcnn"], guess_bpm=80.0, progress=watch)
+    extractor, estimator = ([kept[step][part] for step in (4, 5)] for part in (0, 1))
+    assert all(map(torch.equal, *extractor)) and not all(map(torch.equal, *estimator))
 
 
 def test_a_factor_of_the_recipe_changes_the_rate_of_its_part(tmp_path: Path) -> None:

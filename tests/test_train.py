@@ -616,6 +616,6 @@ def test_a_best_of_an_earlier_stage_in_an_old_file_is_forgotten(
 
 def test_the_end_counts_for_best_where_no_step_is_of_the_last_stage() -> None:
     hrcnn = STEPS["hrcnn"]
-    assert [counts_for_best(hrcnn, step, 8) for step in range(1, 9)] == [False] * 6 + [True] * 2
+    assert [counts_for_best(hrcnn, step, 8) for step in range(1, 9)] == [False] * 7 + [True]
     assert counts_for_best(hrcnn, 1, 1) and not counts_for_best(hrcnn, 1, 2) and counts_for_best(hrcnn, 2, 2)
     assert all(counts_for_best(STEPS["autohr"], step, 8) for step in range(1, 9))

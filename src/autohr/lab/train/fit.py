@@ -252,8 +252,9 @@ class _Fit(Loop):
         if self.val is None:
             return
         state = self.state
-        if self.config.norm_batches and Moment(state.step - 1, self.n_steps).share < self.learning.norms_stand_from:
-            self._refresh_norms()
+        made = Moment(state.step - 1, self.n_steps)
+        if self.config.norm_batches and made.share < self.learning.norms_stand_from:
+            self._refresh_norms(made)
         val = self.validate(self.validated, self.val, self.config.val_windows, self.guess_bpm)
         state.last = {"step": state.step, **val}
         is_best = counts_for_best(self.learning, state.step, self.n_steps) and (
@@ -266,13 +267,19 @@ class _Fit(Loop):
             self.save_weights(self.run.checkpoints / BEST, self.validated, state.last)
         self.show(Progress(where.step, where.n_steps, where.loss, where.clips_per_s, where.eta_s, state.last))
 
-    def _refresh_norms(self) -> None:
+    def _refresh_norms(self, made: Moment) -> None:
         """Make the running statistics of the validated net's batch norms anew, without dropout.
 
-        They become the means over ``norm_batches`` batches, in float32.
+        They become the means over ``norm_batches`` batches, in float32. Those of parts that rested in the step that was
+        made stay, for the parts that learned did so from what these give.
         """
-        net = self.validated.eval()
-        norms = [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+        net, rates = self.validated.eval(), self.learning.rates
+        rests = () if rates is None else tuple(prefix for prefix, factor in rates(made).items() if factor == 0)
+        norms = [
+            one
+            for name, one in net.named_modules()
+            if isinstance(one, nn.modules.batchnorm._BatchNorm) and not name.startswith(rests)
+        ]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()

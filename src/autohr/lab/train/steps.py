@@ -244,9 +244,9 @@ def simulated_batch(n_examples: int, n_frames: int) -> Batch:
     return Batch(frames, nothing[:, None].expand(-1, n_frames), nothing, torch.full((n_examples,), CLOCK_FPS))
 
 
-HRCNN_STAGES = (0.15, 0.75)
+HRCNN_STAGES = (0.375, 0.875)
 """Shares of training at which HR-CNN's estimator begins to learn in place of its extractor, and from which both do in
-turn. The order is the paper's, the shares are chosen by us: the extractor has learned most within its first tenth."""
+turn. The order is the paper's, the shares are chosen by us: the extractor has learned most within 300 steps."""
 HRCNN_BAND_BPM = (40, 240)
 """Band of its frequency loss."""
 
