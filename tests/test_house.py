@@ -21,6 +21,7 @@ PRODUCT: tuple[tuple[str, str], ...] = (
     ("plugins", "errors"),
     ("weights", "errors files"),
     ("types", "errors"),
+    ("schema", "types"),
     ("signals", "errors types"),
     ("video", "errors types"),
     ("classic", "errors types signals"),
@@ -33,7 +34,7 @@ PRODUCT: tuple[tuple[str, str], ...] = (
     ("live", "errors types signals video confidence frontend methods meter measure"),
     ("reports", "errors files types"),
     ("service", "errors files types video methods measure live reports"),
-    ("cli", "errors files workers weights types video methods meter measure live reports service"),
+    ("cli", "errors files workers weights types schema video methods meter measure live reports service"),
 )
 LABORATORY: tuple[tuple[str, str], ...] = (
     ("lab.metrics", ""),
