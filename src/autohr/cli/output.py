@@ -82,7 +82,7 @@ def console() -> Console:
     """Return rich's console, as wide as the terminal; for a file or pipe wide enough that no cell is broken."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 200)
 
 
 def as_markup(text: str) -> str:
@@ -124,7 +124,8 @@ def print_measurement(result: Measurement) -> None:
     screen = console()
     screen.print(
         f"[bold]{as_markup(result.path)}[/bold]  {result.duration_s:.1f} s, {result.fps_mean:.1f} frames per second, "
-        f"method {result.method}" + ("" if result.weights is None else f", weights {as_markup(result.weights)}")
+        f"method {as_markup(result.method)}"
+        + ("" if result.weights is None else f", weights {as_markup(result.weights)}")
     )
     table = Table("face", "heart rate", "confidence", "signal/noise", "time", "readings", box=None, pad_edge=False)
     for face in result.faces:
@@ -302,7 +303,7 @@ class BatchProgress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TextColumn("{task.fields[note]}"),
-                console=Console(stderr=True),
+                console=Console(stderr=True, emoji=False),
                 transient=True,
                 auto_refresh=False,
                 redirect_stdout=False,
@@ -384,7 +385,7 @@ class ProgressBar:
                 BarColumn(),
                 TextColumn("{task.completed:.0f} of {task.total:.0f} s" if total_s else "{task.completed:.0f} s"),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=Console(stderr=True, emoji=False),
                 transient=True,
             )
             self._task = self._bar.add_task(as_markup(Path(self._name).name), total=total_s)

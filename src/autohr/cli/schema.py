@@ -10,7 +10,8 @@ from autohr.cli.output import print_text
 def schema() -> None:
     """Print the JSON Schema of a measurement, with a description and a unit for every field.
 
-    It is the layout of each entry of `autohr measure --json`, and of `Measurement.to_json()` in Python.
+    It is the layout of each measured file in the output of `autohr measure --json` (refused ones have an "error" in
+    place of faces), and of `Measurement.to_json()` in Python.
     """
     from autohr.schema import measurement_schema
 

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from autohr.errors import csv_cell
 from autohr.types import Measurement, Refusal
 
 CSV_COLUMNS = (
@@ -24,7 +25,7 @@ CSV_COLUMNS = (
 
 
 def readings_csv(results: Sequence[Measurement | Refusal], *, header: bool = True) -> str:
-    """Return one row for each reading; a refused file is one row with its reason.
+    """Return one row for each reading; a refused file is one row with its reason. Text is that of ``csv_cell``.
 
     Examples
     --------
@@ -39,23 +40,23 @@ def readings_csv(results: Sequence[Measurement | Refusal], *, header: bool = Tru
         table.writerow(CSV_COLUMNS)
     for result in results:
         if not isinstance(result, Measurement):
-            table.writerow([result.path, "", "", "", "", "", "false", "", result.reason, "", ""])
+            cells = [result.path, "", "", "", "", "", "false", "", result.reason, "", ""]
+            table.writerow(map(csv_cell, cells))
             continue
         for face in result.faces:
             for window in face.windows:
-                table.writerow(
-                    [
-                        result.path,
-                        face.id,
-                        f"{window.start_s:.3f}",
-                        f"{window.end_s:.3f}",
-                        "" if window.hr_bpm is None else f"{window.hr_bpm:.2f}",
-                        f"{window.confidence:.3f}",
-                        str(window.reliable).lower(),
-                        "" if window.snr_db is None else f"{window.snr_db:.2f}",
-                        window.why_unreliable or "",
-                        result.method,
-                        result.weights or "",
-                    ]
-                )
+                row = [
+                    result.path,
+                    face.id,
+                    f"{window.start_s:.3f}",
+                    f"{window.end_s:.3f}",
+                    None if window.hr_bpm is None else f"{window.hr_bpm:.2f}",
+                    f"{window.confidence:.3f}",
+                    str(window.reliable).lower(),
+                    None if window.snr_db is None else f"{window.snr_db:.2f}",
+                    window.why_unreliable,
+                    result.method,
+                    result.weights,
+                ]
+                table.writerow(map(csv_cell, row))
     return text.getvalue()
