@@ -48,6 +48,9 @@ that is trained on, and 0.3 GB of memory with AutoHR ``small`` at 30 frames per 
 MIN_PART_PX = 16
 """Smallest side of the quarters of a face that a network is fed, the smallest picture that it takes."""
 
+MAX_OUTPUT = 1e100
+"""Size from which on a network's output is no number: far above any float32, and its square is still a float64."""
+
 DEFAULT_FPS = 30.0
 """Frames per second that weights were trained at if their header does not say."""
 
@@ -297,7 +300,7 @@ class NetStream:
     def _feed(self, crops: Frame) -> Float:
         whole = as_net_input(crops)
         if self._net.gives == "rate":
-            rate = self._net.run(whole, self._fps * self._times / self._every)
+            rate = _finite_or_nan(self._net.run(whole, self._fps * self._times / self._every))
             return np.full((1, len(crops)), rate[0])
         waves = self._net.run(whole, self._fps)
         half = whole.shape[-1] // 2
@@ -305,7 +308,13 @@ class NetStream:
             sides = (slice(None, half), slice(-half, None))
             quarters = np.concatenate([whole[..., rows, columns] for rows in sides for columns in sides])
             waves = np.concatenate([waves, self._net.run(quarters, self._fps)])
-        return waves
+        return _finite_or_nan(waves)
+
+
+def _finite_or_nan(values: Float) -> Float:
+    """Return NaN for infinities and what would be one when squared; weights can be finite and their waves not."""
+    values = np.asarray(values, dtype=np.float64)
+    return np.where(np.abs(values) < MAX_OUTPUT, values, np.nan)
 
 
 def read_waves(net: Net, clip: FaceClip) -> Float:
