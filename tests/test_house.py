@@ -21,6 +21,7 @@ PRODUCT: tuple[tuple[str, str], ...] = (
     ("plugins", "errors"),
     ("weights", "errors files"),
     ("types", "errors"),
+    ("schema", "types"),
     ("signals", "errors types"),
     ("video", "errors types"),
     ("classic", "errors types signals"),
@@ -33,7 +34,7 @@ PRODUCT: tuple[tuple[str, str], ...] = (
     ("live", "errors types signals video confidence frontend methods meter measure"),
     ("reports", "errors files types"),
     ("service", "errors files types video methods measure live reports"),
-    ("cli", "errors files workers weights types video methods meter measure live reports service"),
+    ("cli", "errors files workers weights types schema video methods meter measure live reports service"),
 )
 LABORATORY: tuple[tuple[str, str], ...] = (
     ("lab.metrics", ""),
@@ -244,3 +245,46 @@ def test_no_path_of_a_machine_and_no_address_of_a_registry() -> None:
             if file.suffix in {".py", ".md", ".toml", ".j2", ".txt"} or file.name == "run":
                 hit = pattern.search(file.read_text())
                 assert hit is None, f"{file}: {hit.group(0) if hit else ''}"
+
+
+WRITES = re.compile(r"\.(?:write_text|write_bytes)\(|\.open\(\"[wxa]|\bopen\([^)]*\"[wxa]b?\"")
+READS = re.compile(r"\b(?:json\.loads?|tomllib\.loads?)\(")
+ROUND_TRIP = "json.loads(json.dumps("
+OWN_WRITERS = {
+    "files.py",
+    "cli/output.py",  # the null device
+    "reports/outputs.py",  # into the file that `replacing` gives
+    "reports/journal.py",
+    "service/measuring.py",  # its own standard output
+    "video/encode.py",
+    "video/memory.py",  # a temporary file
+    "lab/datasets/cache.py",  # in a staging folder, renamed at the end
+    "lab/runs.py",  # appends a line
+    "lab/nets/_export.py",
+    "lab/nets/_genotype.py",
+    "lab/nets/_mtcnn.py",
+}
+OWN_READERS = {
+    "files.py",
+    "cli/demo.py",  # a file of this package
+    "reports/journal.py",  # lines of its own, with a hook
+    "service/camera.py",  # a short message of the page
+    "service/measuring.py",  # a line of the server
+    "service/uploads.py",  # a line of its own process
+    "lab/datasets/pure.py",  # text of read_lines
+    "lab/nets/_genotype.py",
+    "lab/recipes/files.py",
+    "lab/train/state.py",
+}
+
+
+@pytest.mark.parametrize(("pattern", "allowed"), [(WRITES, OWN_WRITERS), (READS, OWN_READERS)], ids=["write", "read"])
+def test_files_are_written_whole_and_read_within_limits(pattern: re.Pattern[str], allowed: set[str]) -> None:
+    """A page on a full disk is the old one, and no file of JSON or TOML can stop a reader: autohr.files does both."""
+    found = {
+        file.relative_to(PACKAGE).as_posix()
+        for file in modules()
+        for line in file.read_text().splitlines()
+        if pattern.search(line.replace(ROUND_TRIP, "")) and ">>>" not in line
+    }
+    assert not found - allowed, "use autohr.files: " + ", ".join(sorted(found - allowed))

@@ -29,7 +29,7 @@ from autohr.lab.nets._checkpoint import load_net, save_weights
 from autohr.measure import measure
 from autohr.meter import Meter, MeterConfig
 from autohr.methods import METHODS, Method, default_method, load_method, ready_methods
-from autohr.runtime import Net, NetStream
+from autohr.runtime import Net, NetStream, wave_function
 from autohr.signals.filters import bandpass
 from autohr.signals.rate import estimate_heart_rate
 from autohr.signals.simulate import simulate_pulse
@@ -38,6 +38,8 @@ from autohr.video.decode import open_video
 from autohr.video.detector import Detection
 from autohr.video.encode import write_video
 from autohr.video.regions import REGIONS
+from test_meter import Knows
+from test_meter import video as scene
 
 NETS = [name for name, method in METHODS.items() if method.is_net]
 SMALL: dict[str, dict[str, Any]] = {
@@ -461,3 +463,47 @@ def test_shipped_weights_are_whole_and_called_as_they_should() -> None:
         assert method.crop is not None and method.weights == name
         assert name not in NETS or method.name == name
         assert path.stat().st_mode & 0o111 == 0
+
+
+@pytest.mark.parametrize("net", ["autohr", "rhythmnet"])
+def test_weights_of_huge_finite_values_give_no_rate_and_the_reason(
+    net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autohr.video.tracker.FaceDetector", Knows)
+    torch.manual_seed(0)
+    fresh = make_net(net, SMALL.get(net, {}))
+    with torch.no_grad():
+        for parameter in fresh.parameters():
+            parameter.mul_(1e37).clamp_(-3e38, 3e38)
+    path = tmp_path / "huge.safetensors"
+    save_weights(path, fresh, name=net, header={"input": INPUT, "training_data": {"fps_to": 30.0}})
+    frames = np.stack([frame for frame, _ in scene(6)])
+    face = measure(frames, load_method(None, path), fps=30).face
+    assert face.hr_bpm is None and not face.reliable and face.bvp is None
+    assert face.why_unreliable in ("the method gives no finite wave", "the net's rate is no number")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_a_wave_with_one_value_that_is_no_number_gives_no_rate(value: float) -> None:
+    def run(clips: NDArray[np.float32], fps: float) -> Float:
+        out = np.sin(np.arange(clips.shape[2]) / 4) * np.ones((len(clips), 1))
+        out[-1, 7] = value  # in the last quarter of the face, or in all of it
+        return out
+
+    method = replace(
+        METHODS["autohr"], wave=wave_function(Net({"fps": 30.0, "training_data": {}, "input": {}}, "wave", run))
+    )
+    for size in (16, 64):
+        rng = np.random.default_rng(0)
+        clip = FaceClip(
+            fps=30.0,
+            start_s=0.0,
+            rgb=rng.uniform(100, 120, (150, 3)),
+            traces=rng.uniform(100, 120, (150, len(REGIONS), 3)),
+            background_rgb=rng.uniform(90, 95, (150, 3)),
+            box_xywh=np.tile([10.0, 10.0, 60.0, 60.0], (150, 1)),
+            found=np.ones(150, dtype=bool),
+            clip=rng.integers(90, 130, (150, size, size, 3), dtype=np.uint8),
+        )
+        estimated = method(clip)
+        assert estimated.hr_bpm is None and estimated.pulse is None and "finite" in str(estimated.why_unreliable)

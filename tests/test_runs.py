@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from autohr.errors import AutoHRError, BadRecipe
 from autohr.files import (
+    MAX_DEPTH,
     check_file,
     hidden_beside,
     locked,
@@ -20,14 +23,17 @@ from autohr.files import (
     open_output,
     own_stream,
     read_json,
+    read_json_object,
     read_limited,
     read_limited_text,
+    read_toml,
     replacing,
     write_bytes,
     write_json,
     write_text,
 )
 from autohr.lab.runs import create_run, open_run
+from autohr.reports.page import write_page
 
 CONFIG = {"fit": {"lr": 1e-3, "steps": 10}, "sizes": (1, 2)}
 
@@ -213,11 +219,73 @@ def test_a_file_whose_size_is_unknown_is_read_to_the_limit_only() -> None:
         read_limited(Path("/proc/self/status"), "table", 10)
 
 
-def test_json_nested_too_deeply_is_refused_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "deep.json"
-    path.write_text("[" * 200_000)
-    with pytest.raises(AutoHRError, match="nested too deeply"):
-        read_json(path)
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 500, 200_000])
+def test_files_nested_too_deeply_are_refused_in_one_line(depth: int, tmp_path: Path) -> None:
+    """Above Python's limit a parser raises RecursionError; below it, whatever walks the value would."""
+    path = tmp_path / "deep"
+    brackets = "[" * depth + "]" * depth
+    cases: list[tuple[Callable[..., object], str]] = [
+        (read_json, brackets),
+        (read_json, '{"a":' * depth + "1" + "}" * depth),
+        (read_toml, f"a = {brackets}"),
+        (read_toml, ".".join("a" * min(depth, 2000)) + " = 1"),
+    ]
+    for read, text in cases:
+        path.write_text(text)
+        with pytest.raises(BadRecipe, match="nested too deeply") as refused:
+            read(path, what="recipe", max_bytes=2**22, error=BadRecipe)
+        assert "\n" not in str(refused.value)
+    path.write_text("[" * MAX_DEPTH + "]" * MAX_DEPTH)
+    assert read_json(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+@pytest.mark.parametrize("read", [read_json, read_toml, read_json_object])
+def test_what_is_no_file_of_the_kind_is_refused_in_one_line(read: Callable[..., object], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_text(" " * 101)
+    (tmp_path / "rubbish").write_text('{"a": "' + "x\n" * 40)
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    cases = {
+        tmp_path: "is a folder",
+        tmp_path / "pipe": "device, pipe or socket",
+        Path("/dev/zero"): "device, pipe or socket",
+        tmp_path / "large": "101 bytes",
+        tmp_path / "rubbish": "is not (JSON|TOML)",
+        tmp_path / "bytes": "is not UTF-8",
+        tmp_path / "none": "There is no recipe",
+    }
+    for path, message in cases.items():
+        with pytest.raises(BadRecipe, match=message) as refused:
+            read(path, what="recipe", max_bytes=100, error=BadRecipe)
+        assert "\n" not in str(refused.value)
+
+
+def test_an_object_lacks_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "fit.json"
+    write_json(path, {"step": 1})
+    assert read_json_object(path, "step") == {"step": 1}
+    with pytest.raises(AutoHRError, match="lacks n_steps"):
+        read_json_object(path, "step", "n_steps")
+    for value in ([1], "text", None):
+        write_json(path, value)
+        with pytest.raises(AutoHRError, match="no JSON object"):
+            read_json_object(path)
+
+
+def test_a_page_on_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "page.html"
+    write_page("old", out)
+
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:1])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(AutoHRError, match="No space left"):
+        write_page("new", out)
+    assert out.read_text() == "old" and list(tmp_path.iterdir()) == [out]
 
 
 def test_devices_are_written_into_and_links_followed(tmp_path: Path) -> None:

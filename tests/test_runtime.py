@@ -148,7 +148,11 @@ def test_descriptions_and_graphs_that_do_not_fit(tmp_path: Path) -> None:
     assert "header lacks licence" in refusal(path)
     text = body + _metadata_entry("autohr", "[" * 100_000)
     path.write_bytes(text + _metadata_entry("sha256", hashlib.sha256(text).hexdigest()))
-    assert "its header is not JSON" in refusal(path)
+    assert "its header is JSON nested too deeply" in refusal(path)
+    deep = "[" * 500 + "]" * 500  # within Python's limit, but not that of what would walk it
+    text = body + _metadata_entry("autohr", deep)
+    path.write_bytes(text + _metadata_entry("sha256", hashlib.sha256(text).hexdigest()))
+    assert "its header is JSON nested too deeply" in refusal(path)
     model.graph.output[0].name = "pulse"
     path.write_bytes(sign_onnx(model.SerializeToString(), described))
     assert "cannot be run by onnxruntime" in refusal(path)

@@ -7,9 +7,10 @@ Examples
 >>> answer.face.hr_bpm, answer.face.reliable  # doctest: +SKIP
 (72.1, True)
 
-``Meter`` takes the frames of a camera one at a time, ``load_method`` chooses a method, and ``Measurement`` is what
-``measure`` returns. All are imported when they are first used, so that ``autohr --help`` does not wait for numerical
-libraries.
+``measure`` takes a file, a camera, or frames in memory, and returns a ``Measurement``. ``Meter`` takes frames one at a
+time as they come, ``LiveSession`` does so in a thread of its own, ``load_method`` chooses a method, and
+``AutoHRError`` is the base of all errors that a caller's code did not make. All are imported when they are first used,
+so that ``autohr --help`` does not wait for numerical libraries.
 """
 
 from __future__ import annotations
@@ -21,14 +22,24 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autohr.errors import AutoHRError as AutoHRError
+    from autohr.live.session import LiveSession as LiveSession
     from autohr.measure import measure as measure
     from autohr.meter import Meter as Meter
     from autohr.methods import load_method as load_method
     from autohr.types import Measurement as Measurement
 
 __version__ = "0.2.0"
-__all__ = ["Measurement", "Meter", "__version__", "load_method", "measure"]
+__all__ = ["AutoHRError", "LiveSession", "Measurement", "Meter", "__version__", "load_method", "measure"]
 
+_MODULES = {
+    "AutoHRError": "errors",
+    "LiveSession": "live.session",
+    "Measurement": "types",
+    "Meter": "meter",
+    "load_method": "methods",
+}
+"""Names of this package and the modules that they are imported from when first used."""
 
 # onnxruntime's Linux wheels (1.32) hold telemetry that uploads usage data, with a thread for which a forked child waits
 # for ever at its end. Nothing that is measured here leaves the machine. Set before anything can import onnxruntime.
@@ -42,10 +53,12 @@ class _Package(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
-        rooms = {"Measurement": "types", "Meter": "meter", "load_method": "methods"}
-        if name not in rooms:
+        if name not in _MODULES:
             raise AttributeError(f"module 'autohr' has no attribute {name!r}")
-        return getattr(importlib.import_module(f"autohr.{rooms[name]}"), name)
+        return getattr(importlib.import_module(f"autohr.{_MODULES[name]}"), name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*self.__dict__, *__all__})
 
     @property
     def measure(self) -> Any:

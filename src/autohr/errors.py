@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class AutoHRError(Exception):
@@ -96,7 +97,33 @@ def escape_controls(text: str, *, keep_newlines: bool = False) -> str:
     return _CONTROLS.sub(escape, text)
 
 
-_CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb]")
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb]"
+)
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a value for a cell of a CSV file, such that no spreadsheet takes text for a formula.
+
+    Text that begins with ``=``, ``+``, ``-``, ``@`` (or their wide forms) or a tab gets an apostrophe before it, as
+    OWASP advises, and ``escape_controls`` applies: a carriage return would end the row. Numbers stay numbers, in text
+    too; None is an empty cell.
+
+    Examples
+    --------
+    >>> [csv_cell(value) for value in ("=1+1.mp4", "-3.20", -3.2, None, "face.mp4")]
+    ["'=1+1.mp4", '-3.20', -3.2, '', 'face.mp4']
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    text = escape_controls(value)
+    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+
+
+_FORMULA_STARTS = tuple("=+-@\t\uff1d\uff0b\uff0d\uff20")
+_NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]*)?([eE][+-]?[0-9]+)?")
 
 
 class Stopped(AutoHRError):

@@ -14,9 +14,11 @@ import shutil
 import stat
 import sys
 import tempfile
+import textwrap
 import threading
+import tomllib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 MAX_JSON_BYTES = 2**28
 """Largest JSON file that is read, in bytes. Chosen by us: a results file of an hour of video has about 1 MB."""
+
+
+MAX_DEPTH = 100
+"""Most lists and tables within one another in a file that is read. Chosen by us: our own files have about ten."""
 
 
 @contextlib.contextmanager
@@ -380,21 +386,88 @@ def read_limited_text(path: Path, what: str, max_bytes: int, error: type[AutoHRE
         ) from None
 
 
-def read_json(path: Path, what: str = "file", max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Return the content of a JSON file of at most ``max_bytes`` bytes.
+def read_json(
+    path: Path, what: str = "file", max_bytes: int = MAX_JSON_BYTES, error: type[AutoHRError] = AutoHRError
+) -> Any:
+    """Return the content of a JSON file of at most ``max_bytes`` bytes, nested at most ``MAX_DEPTH`` deep.
 
     Raises
     ------
     AutoHRError
-        The file is missing, not a regular file, too large, not UTF-8 or not JSON.
+        The file is missing, not a regular file, too large, not UTF-8, not JSON, or nested too deeply; of the class
+        ``error``, as in ``check_file``.
     """
-    text = read_limited_text(path, what, max_bytes)
+    return parse_json(read_limited_text(path, what, max_bytes, error), repr(str(path)), error)
+
+
+def read_json_object(
+    path: Path,
+    *keys: str,
+    what: str = "file",
+    max_bytes: int = MAX_JSON_BYTES,
+    error: type[AutoHRError] = AutoHRError,
+) -> dict[str, Any]:
+    """Return the object in a JSON file, which must have these keys; errors as ``read_json``."""
+    value = read_json(path, what, max_bytes, error)
+    if not isinstance(value, dict):
+        raise error(f"{str(path)!r} holds {type(value).__name__} and no JSON object. {AGAIN}")
+    missing = [key for key in keys if key not in value]
+    if missing:
+        raise error(f"{str(path)!r} lacks {', '.join(missing)}. {AGAIN}")
+    return value
+
+
+AGAIN = "Remove it or write it again."
+
+
+def parse_json(text: str | bytes, where: str, error: type[AutoHRError] = AutoHRError, advice: str = AGAIN) -> Any:
+    """Return the value of JSON text that was read from ``where``: the message of an error begins with that.
+
+    Raises
+    ------
+    AutoHRError
+        The text is not JSON, or nested more than ``MAX_DEPTH`` deep.
+
+    Examples
+    --------
+    >>> parse_json('{"fps": 30}', "The header")
+    {'fps': 30}
+    """
+    return _parse(json.loads, text, "JSON", where, error, advice)
+
+
+def read_toml(path: Path, what: str, max_bytes: int, error: type[AutoHRError] = AutoHRError) -> dict[str, Any]:
+    """Return the table in a TOML file; limits and errors as ``read_json``."""
+    text = read_limited_text(path, what, max_bytes, error)
+    table: dict[str, Any] = _parse(tomllib.loads, text, "TOML", repr(str(path)), error, AGAIN)
+    return table
+
+
+def _parse(
+    loads: Callable[[Any], Any], text: str | bytes, kind: str, where: str, error: type[AutoHRError], advice: str
+) -> Any:
     try:
-        return json.loads(text)
+        value = loads(text)
+        is_deep = _is_deep(value)
     except RecursionError:
-        raise AutoHRError(f"{str(path)!r} is JSON nested too deeply; remove it or write it again.") from None
-    except ValueError as error:
-        raise AutoHRError(f"{str(path)!r} is not JSON ({error}); remove it or write it again.") from None
+        is_deep = True
+    except ValueError as cause:
+        reason = textwrap.shorten(str(cause), 200, placeholder=" ...")
+        raise error(f"{where} is not {kind} ({reason}). {advice}".rstrip()) from None
+    if is_deep:
+        raise error(f"{where} is {kind} nested too deeply, over {MAX_DEPTH} lists or tables. {advice}".rstrip())
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    """Return True for lists and tables nested more than ``MAX_DEPTH`` deep, over which a function could not recurse."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH):
+        containers = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [inner for one in containers for inner in one if isinstance(inner, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def _open_limited(path: Path, what: str, max_bytes: int, error: type[AutoHRError]) -> BinaryIO:

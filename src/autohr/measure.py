@@ -1,15 +1,17 @@
-"""Measurement of a file, a folder of images, a camera or an address: frames through a ``Meter``, one answer out."""
+"""Measurement of a video of any kind, or of frames in memory: frames through a ``Meter``, one answer out."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from autohr.confidence.verdict import LEAST_S
 from autohr.errors import NoFace, SignalTooShort, with_notes
@@ -26,6 +28,7 @@ from autohr.signals.hrv import (
 from autohr.signals.rate import pooled_heart_rate
 from autohr.types import FaceMeasurement, Float, Frame, Frames, Measurement, Pulse, Reading, Window
 from autohr.video.decode import VideoReader, open_video, read_ahead
+from autohr.video.memory import FrameReader, as_file
 
 CAMERA_S = 30.0
 """Seconds for which a camera is watched when no end is given."""
@@ -55,12 +58,15 @@ AHEAD_LOOKS = 128
 """Frames whose faces are read before they are asked for: the net works on 120 at once, at each 90th frame of 30 per
 second, and the reader of faces must not wait for it. 3 MB, as a look holds no frame."""
 
+Source = str | PathLike[str] | int | BinaryIO | Frame | Iterable[Any]
+"""Videos that ``measure`` takes; see there."""
+
 Progress = Callable[[float, float | None], None]
 """Called with the seconds done and the seconds there are, None if unknown."""
 
 
 def measure(
-    source: str | Path | int,
+    source: Source,
     method: str | Method | None = None,
     *,
     weights: str | Path | None = None,
@@ -72,6 +78,7 @@ def measure(
     start_s: float = 0.0,
     end_s: float | None = None,
     fps: float | None = None,
+    t_s: ArrayLike | Iterable[float] | None = None,
     progress: Progress | None = None,
 ) -> Measurement:
     """Measure the heart rate of the largest face, or the ``max_faces`` largest, in a video.
@@ -79,7 +86,9 @@ def measure(
     Parameters
     ----------
     source
-        A video file, a folder of images (then give ``fps``), a camera index, or an address.
+        A video file, a folder of images (then give ``fps``), a camera index, or an address; a file object, opened in
+        binary mode, which is copied into a temporary file unless it is one on the disk; or frames, RGB and uint8: an
+        array (T, H, W, 3) or an iterable of arrays (H, W, 3), of which one at a time is taken, in another thread.
     method
         A name of ``METHODS``, or what ``load_method`` gave (quicker for many videos). None: AutoHR, or POS in an
         installation without weights of AutoHR; the answer says which.
@@ -89,6 +98,9 @@ def measure(
         See ``MeterConfig``.
     start_s, end_s
         The part to measure, in seconds from the first frame. A camera stops after 30 s by default.
+    fps, t_s
+        The clock of frames, of which one must be given: their number per second, or the time of each in seconds, which
+        need not be even but must increase. For a file, ``fps`` is in place of its own clock.
 
     Raises
     ------
@@ -105,14 +117,21 @@ def measure(
     AutoHRError
         The machine has no such device.
     ValueError
-        An argument out of its range, or weights for a method that is loaded already.
+        An argument out of its range, weights for a method that is loaded already, or frames that are not as above.
 
     Examples
     --------
+    >>> frames = np.full((150, 64, 64, 3), 128, dtype=np.uint8)
+    >>> measure(frames, "pos", fps=30)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    autohr.errors.NoFace: No face in any of the 150 frames of 'frames'. ...
+
     >>> measurement = measure("face.mp4", method="pos")  # doctest: +SKIP
     >>> measurement.face.hr_bpm, measurement.face.reliable  # doctest: +SKIP
     (72.4, True)
     """
+    if t_s is not None and not _are_frames(source):
+        raise ValueError("t_s is for frames; a file or camera has times of its own. Leave it out, or give fps.")
     if method is None or isinstance(method, str):
         method = load_method(method, weights, device)
     elif weights is not None:
@@ -126,7 +145,8 @@ def measure(
 
     readings: list[Reading] = []
     first_s = last_s = 0.0
-    with open_video(source, start_s=start_s, end_s=end_s, fps=fps) as video:
+    with ExitStack() as stack:
+        name, video = _open(stack, source, fps=fps, t_s=t_s, start_s=start_s, end_s=end_s)
         total_s = video.duration_s if end_s is None else end_s
         # Three threads: one decodes, one reads faces, this one runs the net. What comes out does not depend on them.
         for look in read_ahead(_look_ahead(meter, video), AHEAD_LOOKS):
@@ -140,7 +160,7 @@ def measure(
     return answer(
         meter,
         readings,
-        path=str(video.path),
+        path=name,
         duration_s=last_s - first_s,
         frames=Frames(
             read=video.n_read,
@@ -152,7 +172,37 @@ def measure(
     )
 
 
-def _look_ahead(meter: Meter, video: VideoReader) -> Generator[Look, None, None]:
+def _are_frames(source: Source) -> bool:
+    return not isinstance(source, (str, PathLike, int)) and not hasattr(source, "read")
+
+
+def _open(
+    stack: ExitStack,
+    source: Source,
+    *,
+    fps: float | None,
+    t_s: ArrayLike | Iterable[float] | None,
+    start_s: float,
+    end_s: float | None,
+) -> tuple[str, VideoReader | FrameReader]:
+    """Open a source until ``stack`` ends; return its name in results, and the reader of its frames."""
+    part: dict[str, Any] = {"fps": fps, "start_s": start_s, "end_s": end_s}
+    if _are_frames(source):
+        if isinstance(source, (bytes, bytearray, memoryview)) or not isinstance(source, Iterable):
+            raise ValueError(
+                f"source={source!r:.60} is {type(source).__name__}; it must be a path, an address, a camera index, a "
+                "file object (io.BytesIO for bytes) or frames."
+            )
+        frames = stack.enter_context(FrameReader(source, t_s=t_s, **part))
+        return frames.path, frames
+    if isinstance(source, (str, PathLike, int)):
+        video = stack.enter_context(open_video(Path(source) if isinstance(source, PathLike) else source, **part))
+        return str(video.path), video
+    path, name = stack.enter_context(as_file(source))  # type: ignore[arg-type]
+    return name, stack.enter_context(open_video(path, **part))
+
+
+def _look_ahead(meter: Meter, video: VideoReader | FrameReader) -> Generator[Look, None, None]:
     with closing(read_ahead(video)) as frames:
         for frame in frames:
             yield meter.look(frame.rgb, frame.t_s, whole=frame.whole)

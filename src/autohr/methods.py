@@ -54,7 +54,11 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """One way from a face clip to a pulse wave, or to a heart rate."""
+    """One way from a face clip to a pulse wave, or to a heart rate.
+
+    Can be pickled, so that worker processes measure with it: an .onnx network travels with it, a .safetensors file is
+    read again by its path.
+    """
 
     name: str
     title: str
@@ -92,12 +96,12 @@ class Method:
 
 def _formula(name: str, title: str, source: str, basis: str) -> Method:
     """Return the record of a formula that reads the mean skin colour."""
-    function = CLASSIC[name]
-
-    def wave(clip: FaceClip) -> Pulse:
-        return Pulse(bvp=function(clip.rgb, clip.fps), fps=clip.fps, start_s=clip.start_s)
-
+    wave = partial(_colour_wave, CLASSIC[name])
     return Method(name=name, title=title, reads="mean skin colour", source=source, basis=basis, wave=wave)
+
+
+def _colour_wave(function: Callable[[Float, float], Float], clip: FaceClip) -> Pulse:
+    return Pulse(bvp=function(clip.rgb, clip.fps), fps=clip.fps, start_s=clip.start_s)
 
 
 def _li2014_wave(clip: FaceClip) -> Pulse:
@@ -108,23 +112,20 @@ def _li2014_wave(clip: FaceClip) -> Pulse:
     return Pulse(bvp=li2014(face, clip.fps, clip.background_rgb), fps=clip.fps, start_s=clip.start_s)
 
 
-def _grid_wave(function: Callable[[Float, float], Float]) -> Callable[[FaceClip], Pulse]:
-    """Return a method's wave from the colours of the grid's skin cells, or from the mean colour where none is skin."""
-
-    def wave(clip: FaceClip) -> Pulse:
-        cells = window_colours(clip).grid
-        return Pulse(function(cells if len(cells) else clip.rgb, clip.fps), clip.fps, clip.start_s)
-
-    return wave
+def _grid_wave(function: Callable[[Float, float], Float], clip: FaceClip) -> Pulse:
+    """Return a formula's wave from the colours of the grid's skin cells, or from the mean colour where none is skin."""
+    cells = window_colours(clip).grid
+    return Pulse(function(cells if len(cells) else clip.rgb, clip.fps), clip.fps, clip.start_s)
 
 
 def _net(name: str, title: str, source: str, basis: str) -> Method:
     """Return the record of a network, which gets its weights from ``load_method``."""
-
-    def wave(clip: FaceClip) -> Pulse:
-        raise ValueError(f"{name} has no weights here; load_method({name!r}) gives it some.")
-
+    wave = partial(_no_wave, f"{name} has no weights here; load_method({name!r}) gives it some.")
     return Method(name=name, title=title, reads="face crops", source=source, basis=basis, wave=wave, is_net=True)
+
+
+def _no_wave(why: str, clip: FaceClip) -> Pulse:
+    raise ValueError(why)
 
 
 _RECORDS = (
@@ -147,7 +148,7 @@ _RECORDS = (
         "colours of 16 parts of the face",
         "Tulyakov et al. 2016",
         "objective from memory, solver derived again, its parameters ours: a reconstruction",
-        _grid_wave(samc),
+        partial(_grid_wave, samc),
     ),
     _formula("lgi", "LGI", "Pilz et al. 2018", "projection as in public toolboxes; pass band ours"),
     _formula(
@@ -162,7 +163,7 @@ _RECORDS = (
         "colours of 16 parts of the face",
         "Wang et al. 2015",
         "formulas of public toolboxes, from memory; parts of the face in place of pixels: an approximation",
-        _grid_wave(ssr),
+        partial(_grid_wave, ssr),
     ),
     Method(
         "mvdr",
@@ -310,10 +311,7 @@ def _with_weights(name: str | None, path: Path, label: str, device: str) -> Meth
     loaded = _load_net(path, device)
     stream = partial(NetStream, loaded)
     if loaded.gives == "rate":
-
-        def no_wave(clip: FaceClip) -> Pulse:
-            raise ValueError(f"{net} gives a rate and no wave; call the method itself, or its rate.")
-
+        no_wave = partial(_no_wave, f"{net} gives a rate and no wave; call the method itself, or its rate.")
         return replace(METHODS[net], wave=no_wave, rate=rate_function(loaded), stream=stream, crop=crop, weights=label)
     fitted_on = {(WEIGHTS_DIR / f"{DEFAULT_METHOD}{kind}").resolve() for kind in (".onnx", ".safetensors")}
     wave, trusted = wave_function(loaded), path.resolve() in fitted_on
@@ -337,4 +335,16 @@ def _load_net(path: Path, device: str) -> Net:
         raise AutoHRError(
             f"{str(path)!r} on {device} needs {missing.name}: pip install 'autohr[lab]', {instead}."
         ) from None
-    return load_torch(path, device)
+    return _TorchNet(**vars(load_torch(path, device)), path=path.absolute(), device=device)
+
+
+@dataclass(frozen=True)
+class _TorchNet(Net):
+    """A network that runs in torch. Another process that it is sent to reads its file again."""
+
+    path: Path
+    device: str
+
+    def __reduce__(self) -> tuple[Callable[[Path, str], Net], tuple[Path, str]]:
+        """Return what a pickle holds."""
+        return _load_net, (self.path, self.device)

@@ -9,6 +9,7 @@ import re
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,6 +48,9 @@ that is trained on, and 0.3 GB of memory with AutoHR ``small`` at 30 frames per 
 MIN_PART_PX = 16
 """Smallest side of the quarters of a face that a network is fed, the smallest picture that it takes."""
 
+MAX_OUTPUT = 1e100
+"""Size from which on a network's output is no number: far above any float32, and its square is still a float64."""
+
 DEFAULT_FPS = 30.0
 """Frames per second that weights were trained at if their header does not say."""
 
@@ -82,28 +86,36 @@ def load_onnx(path: Path) -> Net:
         raise BadWeights(f"{str(path)!r} has inputs and outputs {named}, which no net of autohr has. Export it again.")
     gives: Literal["wave", "rate"] = "wave" if named[1] == ["bvp"] else "rate"
 
-    def run(clips: NDArray[np.float32], fps: float) -> Float:
-        fed = {"clip": np.ascontiguousarray(clips)}
-        if gives == "rate":
-            fed["fps"] = np.full(len(clips), fps, dtype=np.float32)
-        try:
-            out = np.asarray(session.run(fed), dtype=np.float64)
-        except Exception as error:
-            raise BadWeights(f"{str(path)!r} failed in onnxruntime ({in_short(error)}). Export it again.") from error
-        if out.shape != (clips.shape[0], clips.shape[2])[: 2 if gives == "wave" else 1]:
-            raise BadWeights(f"{str(path)!r} gives an output of shape {out.shape} for a clip of {clips.shape}.")
-        return out
+    return Net(described["weights"], gives, partial(_run_onnx, path, session, gives))
 
-    return Net(described["weights"], gives, run)
+
+def _run_onnx(
+    path: Path, session: _Session, gives: Literal["wave", "rate"], clips: NDArray[np.float32], fps: float
+) -> Float:
+    """Return the waves or rates of clips, as ``Run``."""
+    fed = {"clip": np.ascontiguousarray(clips)}
+    if gives == "rate":
+        fed["fps"] = np.full(len(clips), fps, dtype=np.float32)
+    try:
+        out = np.asarray(session.run(fed), dtype=np.float64)
+    except Exception as error:
+        raise BadWeights(f"{str(path)!r} failed in onnxruntime ({in_short(error)}). Export it again.") from error
+    if out.shape != (clips.shape[0], clips.shape[2])[: 2 if gives == "wave" else 1]:
+        raise BadWeights(f"{str(path)!r} gives an output of shape {out.shape} for a clip of {clips.shape}.")
+    return out
 
 
 class _Session:
-    """An onnxruntime session that can also be used in a process forked after it was made."""
+    """An onnxruntime session that can also be used in a process forked after it was made, or sent to another one."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._session: onnxruntime.InferenceSession | None = _make_session(content, thread_count())
         _SESSIONS.add(self)
+
+    def __reduce__(self) -> tuple[type[_Session], tuple[bytes]]:
+        """Return what a pickle holds: the file's content, so that the other process needs no file."""
+        return _Session, (self._content,)
 
     def names(self) -> tuple[list[str], list[str]]:
         """Return the names of the network's inputs and outputs."""
@@ -288,7 +300,7 @@ class NetStream:
     def _feed(self, crops: Frame) -> Float:
         whole = as_net_input(crops)
         if self._net.gives == "rate":
-            rate = self._net.run(whole, self._fps * self._times / self._every)
+            rate = _finite_or_nan(self._net.run(whole, self._fps * self._times / self._every))
             return np.full((1, len(crops)), rate[0])
         waves = self._net.run(whole, self._fps)
         half = whole.shape[-1] // 2
@@ -296,7 +308,13 @@ class NetStream:
             sides = (slice(None, half), slice(-half, None))
             quarters = np.concatenate([whole[..., rows, columns] for rows in sides for columns in sides])
             waves = np.concatenate([waves, self._net.run(quarters, self._fps)])
-        return waves
+        return _finite_or_nan(waves)
+
+
+def _finite_or_nan(values: Float) -> Float:
+    """Return NaN for infinities and what would be one when squared; weights can be finite and their waves not."""
+    values = np.asarray(values, dtype=np.float64)
+    return np.where(np.abs(values) < MAX_OUTPUT, values, np.nan)
 
 
 def read_waves(net: Net, clip: FaceClip) -> Float:
@@ -320,22 +338,22 @@ def read_waves(net: Net, clip: FaceClip) -> Float:
 
 def wave_function(net: Net) -> Callable[[FaceClip], Pulse]:
     """Return the function that reads the pulse wave of a face clip with a network."""
+    return partial(_net_wave, net)
 
-    def wave(clip: FaceClip) -> Pulse:
-        waves = bandpass(read_waves(net, clip), clip.fps)
-        parts = waves[1:] if len(waves) > 1 else None
-        return Pulse(bvp=waves[0], fps=clip.fps, start_s=clip.start_s, parts=parts)
 
-    return wave
+def _net_wave(net: Net, clip: FaceClip) -> Pulse:
+    waves = bandpass(read_waves(net, clip), clip.fps)
+    parts = waves[1:] if len(waves) > 1 else None
+    return Pulse(bvp=waves[0], fps=clip.fps, start_s=clip.start_s, parts=parts)
 
 
 def rate_function(net: Net) -> Callable[[FaceClip], float]:
     """Return the function that reads the heart rate of a face clip with a network that gives no wave."""
+    return partial(_net_rate, net)
 
-    def rate(clip: FaceClip) -> float:
-        return float(read_waves(net, clip)[0].mean())
 
-    return rate
+def _net_rate(net: Net, clip: FaceClip) -> float:
+    return float(read_waves(net, clip)[0].mean())
 
 
 def trained_fps(header: Mapping[str, Any]) -> tuple[float, float]:

@@ -8,12 +8,19 @@ measurement's JSON.
 from __future__ import annotations
 
 import dataclasses
+import html
+import json
 import math
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from autohr.errors import AutoHRError, escape_controls
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Float = NDArray[np.float64]
 """Arrays of float64: all signal work is done in double precision."""
@@ -87,8 +94,38 @@ def as_net_input(crops: Frame) -> NDArray[np.float32]:
     return np.ascontiguousarray(crops.transpose(3, 0, 1, 2)[None], dtype=np.float32) / np.float32(255.0)
 
 
-@dataclass(frozen=True)
-class Pulse:
+class _ByValue:
+    """Equality and hash of a dataclass with arrays: equal where all fields are, NaN being equal to NaN."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(_is_same(value, getattr(other, name)) for name, value in self.__dict__.items())
+
+    def __hash__(self) -> int:
+        return hash(tuple(_hashed(value) for value in self.__dict__.values()))
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        both = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+        return both and np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f")
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_is_same, a, b))
+    return bool(a == b) or (isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b))
+
+
+def _hashed(value: Any) -> Any:
+    """Return what stands for a value in a hash: equal for equal values, of arrays the shape alone."""
+    if isinstance(value, np.ndarray):
+        return value.shape
+    if isinstance(value, tuple):
+        return tuple(map(_hashed, value))
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+@dataclass(frozen=True, eq=False)
+class Pulse(_ByValue):
     """A pulse wave on a uniform clock. Positive means more blood in the skin, so green is darker at a peak."""
 
     bvp: Float
@@ -137,8 +174,8 @@ class Evidence:
     """Way in which the method reads the face, by which the evidence is weighed."""
 
 
-@dataclass(frozen=True)
-class Rate:
+@dataclass(frozen=True, eq=False)
+class Rate(_ByValue):
     """Heart rate with the verdict on it, of a window or of a whole video."""
 
     hr_bpm: float | None
@@ -156,7 +193,7 @@ class Rate:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(Rate)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimate(Rate):
     """One method's estimate for one window."""
 
@@ -199,7 +236,7 @@ class Frames:
     """Decoded but not used: damaged, or with a time stamp that was already taken."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Window(Rate):
     """The rate over one window."""
 
@@ -237,7 +274,7 @@ class HRV:
     """The figures that are too uncertain to be given, with what was found: "RMSSD 24 ± 15 ms"."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FaceMeasurement(Rate):
     """Result for one face."""
 
@@ -245,10 +282,10 @@ class FaceMeasurement(Rate):
     id: int
     start_s: float
     end_s: float
-    windows: tuple[Window, ...] = ()
-    bvp: Pulse | None = None
+    windows: tuple[Window, ...] = field(default=(), repr=False)
+    bvp: Pulse | None = field(default=None, repr=False)
     """The whole wave, windows overlapped and added; NaN over gaps that were too long to bridge."""
-    beats_s: tuple[float, ...] = ()
+    beats_s: tuple[float, ...] = field(default=(), repr=False)
     """Times of the beats in reliable windows that a second reading of the same seconds confirms; none where their
     timing is not good enough."""
     beat_error_ms: float | None = None
@@ -258,7 +295,7 @@ class FaceMeasurement(Rate):
     hrv: HRV | None = None
     why_no_hrv: str | None = None
     resp_bpm: float | None = None
-    crop: Frame | None = None
+    crop: Frame | None = field(default=None, repr=False)
     """(H, W, 3) one picture of the face, for reports; never in the JSON."""
 
     @property
@@ -271,9 +308,12 @@ class FaceMeasurement(Rate):
         return total_s
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """Result for one file, camera or address."""
+@dataclass(frozen=True, eq=False)
+class Measurement(_ByValue):
+    """Result for one file, camera, address or series of frames.
+
+    Two of the same video by the same method are equal. In a notebook it shows as a table.
+    """
 
     path: str
     method: str
@@ -286,6 +326,30 @@ class Measurement:
     """One sentence for each thing that was repaired, left out or refused."""
     method_title: str | None = None
     """Spelling of the method's name in papers."""
+
+    def __repr__(self) -> str:
+        if not self.faces:
+            return f"Measurement({self.path!r}, no face)"
+        rate, faces = self.face, "" if len(self.faces) == 1 else f", {len(self.faces)} faces"
+        trust = "reliable" if rate.reliable else "not reliable"
+        return f"Measurement({self.path!r}, {_in_bpm(rate.hr_bpm)}, {trust}{faces})"
+
+    def _repr_html_(self) -> str:
+        """Return a small table, one row for each face, for notebooks."""
+        head = ("face", "heart rate", "confidence", "trust", "time")
+        rows = [
+            (
+                str(face.id),
+                _in_bpm(face.hr_bpm),
+                f"{100 * face.confidence:.0f} %",
+                "reliable" if face.reliable else f"not reliable: {face.why_unreliable or 'no reason'}",
+                f"{face.start_s:.1f} to {face.end_s:.1f} s",
+            )
+            for face in self.faces
+        ]
+        title = f"{self.path}: {self.duration_s:.1f} s, {self.method_title or self.method}"
+        lines = [f"<caption>{_as_html(title)}</caption>", _html_row("th", head)]
+        return f"<table>{''.join([*lines, *(_html_row('td', row) for row in rows)])}</table>"
 
     @property
     def face(self) -> FaceMeasurement:
@@ -344,6 +408,55 @@ class Measurement:
         }
         plain: dict[str, Any] = _plain(whole)
         return plain
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return ``as_dict`` as JSON text, in ASCII; ``autohr schema`` prints its schema.
+
+        Examples
+        --------
+        >>> json.loads(Measurement("a.mp4", "pos", None, 0.0, 0.0, Frames(), ()).to_json())["method"]
+        'pos'
+        """
+        return json.dumps(self.as_dict(), indent=indent, allow_nan=False)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas DataFrame with one row for each window of each face.
+
+        Raises
+        ------
+        AutoHRError
+            pandas is not installed.
+
+        Examples
+        --------
+        >>> list(Measurement("a.mp4", "pos", None, 0.0, 0.0, Frames(), ()).to_dataframe())[:4]
+        ['path', 'face_id', 'start_s', 'end_s']
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError:
+            raise AutoHRError("A DataFrame needs pandas: pip install pandas, or use as_dict() or to_json().") from None
+        names = [one.name for one in dataclasses.fields(Rate)]
+        rows = [
+            [self.path, face.id, window.start_s, window.end_s, *(getattr(window, name) for name in names), self.method]
+            for face in self.faces
+            for window in face.windows
+        ]
+        table = pd.DataFrame(rows, columns=["path", "face_id", "start_s", "end_s", *names, "method"])
+        # A column of None alone would be of objects.
+        return table.astype({"hr_bpm": float, "snr_db": float, "confidence": float, "reliable": bool})
+
+
+def _in_bpm(hr_bpm: float | None) -> str:
+    return "no rate" if hr_bpm is None else f"{hr_bpm:.1f} bpm"
+
+
+def _as_html(text: str) -> str:
+    return html.escape(escape_controls(text))
+
+
+def _html_row(tag: str, cells: tuple[str, ...]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{_as_html(cell)}</{tag}>' for cell in cells)}</tr>"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def demo(
 
     The video is part of autohr. With --hr-bpm, --duration-s or --seed another one is drawn, which takes longer.
     """
-    from autohr.files import make_folder
+    from autohr.files import make_folder, write_bytes
     from autohr.measure import measure as measure_video
     from autohr.reports.journal import Outcome
     from autohr.reports.outputs import ResultFiles
@@ -41,7 +41,7 @@ def demo(
     if (hr_bpm, duration_s, seed) == (None, None, None):
         truth = out / "face.truth.json"
         for copy in (video, truth):
-            copy.write_bytes((resources.files("autohr") / "demo" / copy.name).read_bytes())
+            write_bytes(copy, (resources.files("autohr") / "demo" / copy.name).read_bytes())
         true_hr_bpm = json.loads(truth.read_text(encoding="utf-8"))["faces"][0]["mean_hr_bpm"]
     else:
         hr_bpm, duration_s, seed = hr_bpm or 72.0, duration_s or 20.0, 1 if seed is None else seed

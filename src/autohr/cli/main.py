@@ -31,6 +31,7 @@ from autohr.cli.measure import measure
 from autohr.cli.options import needs_extra
 from autohr.cli.output import NOT_MEDICAL, drop_output, prepare_streams, print_error, print_line
 from autohr.cli.plugins import find_plugins, package_of
+from autohr.cli.schema import schema
 from autohr.errors import AutoHRError
 
 PLUGIN_PANEL = "Laboratory: train, search and evaluate (pip install 'autohr\\[lab]')"
@@ -110,7 +111,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Measure the heart rate of a person from a video of the face.\n\n" + NOT_MEDICAL,
 )
-for command, name in ((measure, "measure"), (live, "live"), (serve, "serve"), (demo, "demo"), (list_command, "list")):
+for command, name in (
+    (measure, "measure"),
+    (live, "live"),
+    (serve, "serve"),
+    (demo, "demo"),
+    (list_command, "list"),
+    (schema, "schema"),
+):
     app.command(name, help=help_text(command))(command)
 
 

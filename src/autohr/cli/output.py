@@ -95,7 +95,7 @@ def console() -> Console:
     """Return rich's console, as wide as the terminal; for a file or pipe wide enough that no cell is broken."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 200)
 
 
 def as_markup(text: str) -> str:
@@ -137,7 +137,8 @@ def print_measurement(result: Measurement) -> None:
     screen = console()
     screen.print(
         f"[bold]{as_markup(result.path)}[/bold]  {result.duration_s:.1f} s, {result.fps_mean:.1f} frames per second, "
-        f"method {result.method}" + ("" if result.weights is None else f", weights {as_markup(result.weights)}")
+        f"method {as_markup(result.method)}"
+        + ("" if result.weights is None else f", weights {as_markup(result.weights)}")
     )
     table = Table(box=None, pad_edge=False)
     for name, is_whole in {
@@ -337,7 +338,7 @@ class BatchProgress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TextColumn("{task.fields[note]}"),
-                console=Console(stderr=True),
+                console=Console(stderr=True, emoji=False),
                 transient=True,
                 auto_refresh=False,
                 redirect_stdout=False,
@@ -424,7 +425,7 @@ class ProgressBar:
                 BarColumn(),
                 TextColumn("{task.completed:.0f} of {task.total:.0f} s" if total_s else "{task.completed:.0f} s"),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=Console(stderr=True, emoji=False),
                 transient=True,
             )
             self._task = self._bar.add_task(as_markup(Path(self._name).name), total=total_s)

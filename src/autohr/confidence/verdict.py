@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from autohr.classic.colour import pos
 from autohr.confidence.evidence import gather_evidence, mvdr_wave
 from autohr.confidence.model import confidence, is_trusted
@@ -67,6 +69,8 @@ def estimate(clip: FaceClip, pulse: Pulse, trusted: bool = True) -> Estimate:
     """
     if clip.duration_s < LEAST_S - 0.5 / clip.fps:
         raise SignalTooShort(f"{clip.duration_s:.1f} s of face; at least {LEAST_S:g} s are needed.")
+    if not all(np.isfinite(wave).all() for wave in (pulse.bvp, pulse.parts) if wave is not None):
+        return Estimate(None, 0.0, False, None, "the method gives no finite wave")
     rate = estimate_heart_rate(pulse.bvp, pulse.fps)
     if rate.hr_bpm is None or rate.snr_db is None:
         return Estimate(None, 0.0, False, None, "the skin's colour does not change at all", pulse=pulse)

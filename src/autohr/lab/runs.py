@@ -23,7 +23,9 @@ from autohr.errors import AutoHRError, BadRecipe
 from autohr.files import (
     cannot_write,
     make_folder,
+    parse_json,
     read_json,
+    read_json_object,
     read_limited,
     strict_json,
     take_lock,
@@ -77,10 +79,11 @@ class Run:
         *lines, _cut_short = read_limited(path, "log", MAX_LOG_BYTES).split(b"\n")
         records = []
         for number, line in enumerate(lines, 1):
-            try:
-                records.append(json.loads(line))
-            except (ValueError, RecursionError):
-                raise AutoHRError(f"{str(path)!r}, line {number} is not JSON; remove that line.") from None
+            where = f"{str(path)!r}, line {number}"
+            record = parse_json(line, where, advice="Remove that line.")
+            if not isinstance(record, dict):
+                raise AutoHRError(f"{where} is no JSON object. Remove that line.")
+            records.append(record)
         return records
 
     def keep_log(self, keep: Callable[[dict[str, Any]], bool]) -> None:
@@ -135,7 +138,7 @@ def create_run(root: Path, config: Mapping[str, Any], *, overwrite: bool = False
         raise cannot_write(root, error) from error
     if not begun:
         write_json(root / CONFIG, config)
-    return Run(root, read_json(root / CONFIG), lock)
+    return Run(root, read_json_object(root / CONFIG), lock)
 
 
 def open_run(root: Path) -> Run:
@@ -154,7 +157,7 @@ def open_run(root: Path) -> Run:
         raise AutoHRError(f"{str(root)!r} is no run folder: it holds no {CONFIG}.")
     for folder in FOLDERS:
         make_folder(root / folder)
-    return Run(root, read_json(root / CONFIG))
+    return Run(root, read_json_object(root / CONFIG))
 
 
 def _refuse_strangers(root: Path) -> None:

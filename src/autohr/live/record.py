@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from autohr.errors import csv_cell
 from autohr.measure import join_waves
 from autohr.signals.filters import standardise
 from autohr.types import Pulse, Reading
@@ -119,7 +120,9 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     table = csv.DictWriter(text, ROW_COLUMNS, lineterminator="\n")
     table.writeheader()
-    table.writerows({**row, "reliable": str(row["reliable"]).lower()} for row in rows)
+    for row in rows:
+        cells = {**row, "reliable": str(row["reliable"]).lower()}
+        table.writerow({name: csv_cell(cell) for name, cell in cells.items()})
     return text.getvalue()
 
 

@@ -100,7 +100,7 @@ def _feed(
             now_s = time.monotonic() - began_s
         if lines is not None and now_s >= next_line_s:
             next_line_s = np.floor(now_s) + 1.0
-            print(plain_line(session.state()), file=lines, flush=True)
+            print(escape_controls(plain_line(session.state())), file=lines, flush=True)
 
 
 class _Picture:
@@ -136,7 +136,7 @@ def drawn(
     head = Table.grid(padding=(0, 2))
     rate = "--" if state.hr_bpm is None else f"{state.hr_bpm:.0f}"
     head.add_row(Text("\n".join(big(rate, plain=plain)), f"bold {colour}"), beside)
-    title = f"autohr live  {escape_controls(source)}, method {method}  (Ctrl-C ends)"
+    title = f"autohr live  {escape_controls(source)}, method {escape_controls(method)}  (Ctrl-C ends)"
     values = np.zeros(0) if state.wave is None else state.wave.bvp
     n_rows = max(2, min(WAVE_ROWS, height - 10))
     return Group(

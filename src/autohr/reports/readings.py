@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from autohr.errors import csv_cell
 from autohr.types import Measurement, Refusal, Window
 
 CSV_COLUMNS = (
@@ -46,7 +47,7 @@ that lies in a window; ``reason`` says why a rate is not reliable, or why a file
 
 
 def readings_csv(results: Sequence[Measurement | Refusal], *, header: bool = True) -> str:
-    """Return one row for each reading; a refused file is one row with its reason.
+    """Return one row for each reading; a refused file is one row with its reason. Text is that of ``csv_cell``.
 
     Examples
     --------
@@ -61,7 +62,8 @@ def readings_csv(results: Sequence[Measurement | Refusal], *, header: bool = Tru
         table.writerow(CSV_COLUMNS)
     for result in results:
         if not isinstance(result, Measurement):
-            table.writerow([result.path, "", "", "", "", "", "false", "", result.reason, "", ""])
+            cells = [result.path, "", "", "", "", "", "false", "", result.reason, "", ""]
+            table.writerow(map(csv_cell, cells))
             continue
         for face in result.faces:
             for window in face.windows:
@@ -82,7 +84,7 @@ def window_csv(
 
 
 def _window_row(path: str, face_id: int, window: Window, method: str, weights: str | None) -> list[object]:
-    return [
+    row = [
         path,
         face_id,
         f"{window.start_s:.3f}",
@@ -95,6 +97,7 @@ def _window_row(path: str, face_id: int, window: Window, method: str, weights: s
         method,
         weights or "",
     ]
+    return [csv_cell(cell) for cell in row]
 
 
 def summary_csv(result: Measurement | Refusal, name: str, error_kind: str = "", *, header: bool = True) -> str:
@@ -141,5 +144,6 @@ def summary_csv(result: Measurement | Refusal, name: str, error_kind: str = "", 
     table = csv.DictWriter(text, SUMMARY_COLUMNS, restval="", lineterminator="\n")
     if header:
         table.writeheader()
-    table.writerows({**row, "name": name, "path": result.path} for row in rows)
+    for row in rows:
+        table.writerow({key: csv_cell(cell) for key, cell in {**row, "name": name, "path": result.path}.items()})
     return text.getvalue()

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
+from autohr.errors import escape_controls
 from autohr.service.config import ServiceConfig
 from autohr.service.measuring import Job
 from autohr.service.results import MEDIA_TYPES, Result, Results
@@ -186,7 +187,7 @@ class Uploads:
         except TimeoutError:
             end = {"refused": f"Measuring took longer than {self._config.max_measuring_s / 60:g} minutes."}
         except Exception as bug:
-            print(f"autohr serve: measuring failed: {type(bug).__name__}: {bug}", file=sys.stderr)
+            _print_error(f"measuring failed: {type(bug).__name__}: {bug}")
             end = {"refused": OUR_FAULT}
         finally:
             self._let_go(file)
@@ -232,7 +233,7 @@ class Uploads:
                 if time.monotonic() - upload.asked_s > self._config.poll_s:
                     return {"refused": "The page that sent the file has gone; the measurement was stopped."}
             code = await process.wait()
-            print(f"autohr serve: measuring ended with code {code}. {await last_errors}", file=sys.stderr)
+            _print_error(f"measuring ended with code {code}. {await last_errors}")
             return {"refused": _exit_reason(code, self._config)}
         finally:
             if process.returncode is None:
@@ -264,6 +265,11 @@ def _too_large(n_bytes: int | None, limit: int) -> str:
         f"The file is too large: at most {limit / 1e6:.0f} MB are taken, and it has {has}. "
         "Cut it, or measure it with: autohr measure FILE"
     )
+
+
+def _print_error(message: str) -> None:
+    """Print a message for who runs the server; an uploaded file may have put words into it."""
+    print(f"autohr serve: {escape_controls(message, keep_newlines=True)}", file=sys.stderr)
 
 
 def _exit_reason(code: int, config: ServiceConfig) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from autohr.errors import BadWeights
-from autohr.files import check_file, read_limited
+from autohr.files import check_file, parse_json, read_limited
 
 HEADER: dict[str, str] = {
     "net": "name in NETS; written by save_weights",
@@ -96,25 +96,26 @@ def read_safetensors_header(path: Path) -> Header:
         try:
             if len(start) < 8 or length > MAX_TABLE_BYTES:
                 raise ValueError("its table of contents has no sensible length")
-            table = json.loads(file.read(length))
+            table = parse_json(file.read(length), "its table of contents", BadWeights, advice="")
             metadata = table.pop("__metadata__", {})
             end = max((tensor["data_offsets"][1] for tensor in table.values()), default=0)
             if 8 + length + end != path.stat().st_size:
                 raise ValueError("its size is not what its table of contents says")
             text, sha256 = metadata.get("autohr"), metadata.get("sha256")
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        except (BadWeights, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             # Only now: a sound safetensors file may start with a pickle's first byte.
             if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
                 raise BadWeights(
                     f"{str(path)!r} is a pickle (.pt, .pth), which can run code and is never loaded here. "
                     "Give a .safetensors file made by autohr."
                 ) from error
+            why = in_short(error).rstrip(".")
             raise BadWeights(
-                f"{str(path)!r} is not a whole safetensors file ({in_short(error)}). Fetch or copy it again."
+                f"{str(path)!r} is not a whole safetensors file ({why}). Fetch or copy it again."
             ) from error
     if not isinstance(text, str) or not isinstance(sha256, str):
         raise BadWeights(f"{str(path)!r} is a safetensors file, but not of autohr: it has no autohr header.")
-    values = _parse_json(path, text)
+    values = parse_json(text, f"{str(path)!r}: its header", BadWeights, "Fetch it again.")
     check_header(path, values)
     return Header(values, text, sha256)
 
@@ -161,13 +162,6 @@ def check_header(path: Path, header: Any) -> None:
         raise BadWeights(f"{str(path)!r}: its header lacks {', '.join(missing)}. Save it again with this version.")
 
 
-def _parse_json(path: Path, text: str | bytes) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadWeights(f"{str(path)!r}: its header is not JSON ({in_short(error)}). Fetch it again.") from error
-
-
 def _read_onnx_metadata(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], tuple[int, str]]:
     """Return the description, and the number of bytes that the checksum is over with that checksum."""
     try:
@@ -178,7 +172,7 @@ def _read_onnx_metadata(path: Path, file: BinaryIO, size: int) -> tuple[dict[str
         raise BadWeights(f"{str(path)!r} is an ONNX file, but not of autohr: it has no autohr header.")
     if "sha256" not in metadata:
         raise BadWeights(f"{str(path)!r} has no checksum: it was cut or made by an older version. Export it again.")
-    described = _parse_json(path, metadata["autohr"])
+    described = parse_json(metadata["autohr"], f"{str(path)!r}: its header", BadWeights, "Fetch it again.")
     schema = described.get("schema") if isinstance(described, dict) else None
     if schema != ONNX_SCHEMA:
         raise BadWeights(f"{str(path)!r} has schema {schema!r}; this version reads {ONNX_SCHEMA!r}. Update autohr.")

@@ -129,6 +129,8 @@ def _read_oximeter(path: Path, pictures: Path) -> Reference:
         raise BadRecording(
             f"{str(path)!r}, line {error.lineno}: {error.msg}, so it was cut off or is no JSON; copy it again."
         ) from None
+    except RecursionError:
+        raise BadRecording(f"{str(path)!r} is JSON nested too deeply and not PURE's; copy it again.") from None
     except KeyError as error:
         raise BadRecording(f"{str(path)!r} has no {error} where PURE keeps it; this is another file.") from None
     except (TypeError, ValueError, AttributeError) as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from autohr.errors import BadRecipe, BadRecording, BadWeights, SignalTooShort, UnknownName
-from autohr.files import read_json
+from autohr.files import read_json_object
 from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS
 from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached
@@ -324,7 +324,7 @@ def _as_stored(protocol: Protocol, out: Path) -> Protocol:
 
     An evaluation that an earlier version began goes on although a title or a source is worded otherwise now.
     """
-    stored = read_json(out / CONFIG).get("protocol") if (out / CONFIG).is_file() else None
+    stored = read_json_object(out / CONFIG).get("protocol") if (out / CONFIG).is_file() else None
     if not isinstance(stored, dict):
         return protocol
     keys = {"title": "title", "source": "source", "basis": "sure"}

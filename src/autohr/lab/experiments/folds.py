@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autohr.errors import BadRecipe, BadRecording, Stopped
-from autohr.files import read_json
+from autohr.files import read_json_object
 from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS
 from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached, read_manifest
@@ -75,7 +75,7 @@ def _absent(cache: Path, crop: CropConfig, dataset: str) -> list[Absent]:
     path = manifest_path(cache, crop, dataset)
     if not path.exists():
         return []
-    rows = read_json(path)["recordings"]
+    rows = read_json_object(path, "recordings")["recordings"]
     return [Absent(row["id"], row["reason"], row["known_gap"]) for row in rows if row["state"] == "absent"]
 
 
@@ -245,7 +245,7 @@ def has_ended(folder: Path) -> bool:
     ended = folder / "results" / "fit.json"
     if not (ended.exists() and (folder / "checkpoints" / LAST).exists()):
         return False
-    fit = read_json(ended)
+    fit = read_json_object(ended, "step", "n_steps")
     return bool(fit["step"] >= fit["n_steps"])
 
 

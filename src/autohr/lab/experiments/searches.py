@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from autohr.errors import AutoHRError, BadRecipe, Stopped, UnknownName
-from autohr.files import make_folder, read_json, write_json
+from autohr.files import make_folder, read_json, read_json_object, write_json
 from autohr.lab.datasets.folds import subject_key
 from autohr.lab.evaluate.rows import make_rows
 from autohr.lab.evaluate.stored import COMPARISON, CellResult, Comparison, ComparisonResult, Group, Training, mean_sd
@@ -256,14 +256,14 @@ def draw_cells(beside: Sequence[Candidate], n: int, seed: int) -> list[Candidate
 def _ops_of(run: Path) -> tuple[Op, ...]:
     """Return the operations that a search chose from; all where its run does not say."""
     file = run / "results" / SEARCH
-    names = tuple(read_json(file).get("ops") or ()) if file.is_file() else ()
+    names = tuple(read_json_object(file).get("ops") or ()) if file.is_file() else ()
     return next((ops for ops in (SPACE, SPACE_WITHOUT_TDC) if tuple(map(str, ops)) == names), SPACE)
 
 
 def _recordings_of_search(run: Path) -> frozenset[str]:
     """Return the ids of the recordings by which a search chose, without those that it only validated on or left out."""
     file = run / "results" / DATA
-    parts = read_json(file) if file.is_file() else {}
+    parts = read_json_object(file) if file.is_file() else {}
     lists = [ids for part, ids in parts.items() if part not in ("val", "left_out") and isinstance(ids, list)]
     return frozenset(map(str, itertools.chain(*lists)))
 
@@ -284,7 +284,7 @@ def _train(
     progress: Callable[[Progress], None] | None,
 ) -> Training:
     clock, ended = folder / "results" / "wall.json", folder / "results" / "fit.json"
-    before_s = float(read_json(clock)["wall_s"]) if clock.exists() else 0.0
+    before_s = float(read_json_object(clock, "wall_s")["wall_s"]) if clock.exists() else 0.0
     was = read_json(ended) if ended.exists() else None
     began_s = time.monotonic()
     try:
@@ -293,13 +293,13 @@ def _train(
         # A training that had ended already took no time now.
         if clock.parent.is_dir() and not (ended.exists() and read_json(ended) == was and clock.exists()):
             write_json(clock, {"wall_s": before_s + time.monotonic() - began_s})
-    fit = read_json(ended)
+    fit = read_json_object(ended, "n_steps", "last")
     return Training(
         seed=seed,
         run=folder.name,
         n_steps=int(fit["n_steps"]),
         chance_mae_bpm=fit["last"].get("chance_mae_bpm"),
-        wall_s=float(read_json(clock)["wall_s"]),
+        wall_s=float(read_json_object(clock, "wall_s")["wall_s"]),
         **{name: fit["last"].get(name) for name in SCORES},
     )
 
@@ -339,7 +339,10 @@ def _summarise(
     trainings = [one for cell in results for one in cell.trainings]
     folders = [out / one.run / "results" for one in trainings]
     windows = {
-        (tuple(read_json(folder / DATA)["val"]), read_json(folder / "fit.json")["last"]["n_windows"])
+        (
+            tuple(read_json_object(folder / DATA, "val")["val"]),
+            read_json_object(folder / "fit.json", "last")["last"]["n_windows"],
+        )
         for folder in folders
     }
     if len(windows) > 1:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autohr.errors import BadRecipe, BadRecording, UnknownName
-from autohr.files import make_folder, read_json, write_json, write_text
+from autohr.files import make_folder, read_json, read_json_object, write_json, write_text
 from autohr.lab.datasets import DATASETS
 from autohr.lab.datasets.cache import Entry, open_cached
 from autohr.lab.evaluate.results import Account, Results
@@ -156,7 +156,7 @@ def compare_methods(
 def _refuse_same_people(entrant: Entrant, people: set[str]) -> None:
     if entrant.run is None:
         return
-    data = read_json(entrant.run / "results" / DATA)
+    data = read_json_object(entrant.run / "results" / DATA, "train", "val")
     # dataset/subject/session
     learned = {one.split("/")[1] for one in (*data["train"], *data["val"])}
     both = sorted(one for one in learned & people if not DRAWN.fullmatch(one))
@@ -265,8 +265,9 @@ def training_sheet(entrants: Sequence[Entrant]) -> Sheet:
     for entrant in entrants:
         if entrant.run is None:
             continue
-        recipe = read_json(entrant.run / "config.json")["recipe"]
-        ended, data = read_json(entrant.run / "results" / "fit.json"), read_json(entrant.run / "results" / DATA)
+        recipe = read_json_object(entrant.run / "config.json", "recipe")["recipe"]
+        ended = read_json_object(entrant.run / "results" / "fit.json", "step", "best")
+        data = read_json_object(entrant.run / "results" / DATA, "train", "val")
         fit, best = recipe["fit"], ended["best"]
         rows.append(
             (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autohr.errors import BadRecipe
-from autohr.files import read_limited_text
+from autohr.files import read_toml
 
 FOLDER = Path(__file__).parent
 """Folder of the shipped recipes, which is installed with the package."""
@@ -87,11 +87,14 @@ def read_recipe_table(recipe: str | Path, overrides: Sequence[str] = ()) -> dict
         malformed.
     """
     path = find_recipe(recipe)
-    table = _read_toml(path)
+    table = read_toml(path, "recipe", MAX_RECIPE_BYTES, BadRecipe)
     base = table.pop("base", None)
     if base is not None:
         beside = path.parent / f"{base}.toml"
-        changes, table = table, _read_toml(beside if beside.exists() else FOLDER / f"{base}.toml")
+        changes, table = (
+            table,
+            read_toml(beside if beside.exists() else FOLDER / f"{base}.toml", "recipe", MAX_RECIPE_BYTES, BadRecipe),
+        )
         for key, value in changes.items():
             is_section = isinstance(value, dict) and isinstance(table.get(key), dict)
             table[key] = {**table[key], **value} if is_section else value
@@ -104,16 +107,6 @@ def read_recipe_table(recipe: str | Path, overrides: Sequence[str] = ()) -> dict
     return table
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    text = read_limited_text(path, "recipe", MAX_RECIPE_BYTES, BadRecipe)
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise BadRecipe(f"{str(path)!r} is not a recipe: its lists or tables are nested too deeply.") from None
-    except ValueError as error:
-        raise BadRecipe(f"{str(path)!r} is not TOML: {error}") from None
-
-
 def _override(table: dict[str, Any], override: str) -> str:
     """Put one "a.b=value" into the table, and return its key, "a.b"."""
     keys, equals, text = override.partition("=")
@@ -122,7 +115,7 @@ def _override(table: dict[str, Any], override: str) -> str:
         raise BadRecipe(f"--set {override!r} is not of the form section.key=value, such as fit.lr=3e-4.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text.strip()
     for parent in parents:
         table = table.setdefault(parent, {})

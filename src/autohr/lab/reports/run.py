@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from autohr.errors import AutoHRError
-from autohr.files import read_json
+from autohr.files import read_json_object
 from autohr.lab.runs import CONFIG
 from autohr.reports.page import write_page
 
@@ -43,7 +43,7 @@ def _kind_of(run_dir: Path) -> str:
         return "comparison"
     if not (run_dir / CONFIG).is_file():
         raise AutoHRError(f"{str(run_dir)!r} is no run folder: it holds neither {CONFIG} nor ablation.json.")
-    config = read_json(run_dir / CONFIG)
+    config = read_json_object(run_dir / CONFIG)
     if config.get("kind") in ("search", "activations"):
         return str(config["kind"])
     if "recipe" in config:

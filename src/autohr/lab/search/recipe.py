@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from autohr.errors import BadRecipe
+from autohr.errors import BadRecipe, escape_controls
 from autohr.files import read_json, write_json
 from autohr.lab.datasets.cache import CachedRecording
 from autohr.lab.datasets.folds import k_folds
@@ -152,4 +152,4 @@ def halves(
 
 def say_epoch(line: str) -> None:
     """Print the description of an epoch's cell on stderr, beside the progress."""
-    print(line, file=sys.stderr, flush=True)
+    print(escape_controls(line, keep_newlines=True), file=sys.stderr, flush=True)

@@ -29,7 +29,7 @@ from typing import Any, Literal, Required, TypedDict, Unpack, get_args
 import numpy as np
 
 from autohr.errors import AutoHRError
-from autohr.files import write_text
+from autohr.files import read_json_object, write_text
 from autohr.lab.synth.face import Identity, random_identity
 from autohr.lab.synth.life import HeadMotion, Rhythm
 from autohr.lab.synth.limits import check_choice
@@ -368,10 +368,10 @@ def _is_made(out: Path, one: SyntheticRecording) -> bool:
     """Return True where the recording is there whole, and made from just this config."""
     place = out / one.path
     try:
-        record = json.loads(truth_path(place).read_text(encoding="utf-8"))
+        record = read_json_object(truth_path(place))
         kept = {name: record["encoding"][name] for name in dataclasses.asdict(one.encoding)}
         same = _comparable(record["config"]) == _comparable(one.scene) and kept == dataclasses.asdict(one.encoding)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (AutoHRError, ValueError, KeyError, TypeError):
         return False
     return same and place.exists()
 

@@ -30,7 +30,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autohr.errors import BadRecording, VideoError
+from autohr.errors import BadRecording
+from autohr.files import read_json_object, write_text
 from autohr.lab.synth.face import (
     DISPLAY_GAMMA,
     FaceTexture,
@@ -296,10 +297,7 @@ def write_scene(
             for one in truths
         ],
     }
-    try:
-        truth_path(path).write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
-    except OSError as error:
-        raise VideoError(f"{str(truth_path(path))!r} cannot be written: {error.strerror or error}.") from error
+    write_text(truth_path(path), json.dumps(record, allow_nan=False))
     return truths[0]
 
 
@@ -359,15 +357,16 @@ def read_strata(path: Path) -> dict[str, str]:
 
 def _from_record(path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
     """Return what ``parse`` makes of a ``.truth.json``, or of the one beside a video; an error is a BadRecording."""
-    path = path if Path(path).suffix == ".json" else truth_path(path)
+    path = Path(path)
+    path = path if path.suffix == ".json" else truth_path(path)
+    if not path.exists():
+        raise BadRecording(f"{path} does not exist; write_scene puts it beside the video.")
+    record = read_json_object(path, "schema", what="truth of a scene", error=BadRecording)
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
         if record["schema"] != TRUTH_SCHEMA:
             raise BadRecording(f"{path}: schema {record['schema']!r} is not {TRUTH_SCHEMA!r}; write the scene again.")
         return parse(record)
-    except FileNotFoundError:
-        raise BadRecording(f"{path} does not exist; write_scene puts it beside the video.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise BadRecording(f"{path} is not the truth of a scene ({error!r}); write the scene again.") from None
 
 

@@ -73,7 +73,7 @@ def load_state(
         with safe_open(path, framework="pt", device="cpu") as file:
             state = json.loads((file.metadata() or {}).get("autohr", "{}"))
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise BadWeights(f"{str(path)!r} is damaged ({error}); remove it to start again.") from None
     if state.get("format") != RESUME_FORMAT:
         raise BadWeights(f"{str(path)!r} is no {RESUME_FORMAT} file; remove it to start again.")
