@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import re
@@ -26,6 +27,7 @@ import autohr
 from autohr.errors import AutoHRError, VideoError
 from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import SceneConfig, render, write_scene
+from autohr.live.session import LiveFace, LiveFrames
 from autohr.methods import load_method
 from autohr.reports.measurement import render_measurement_page
 from autohr.types import Frame
@@ -36,6 +38,7 @@ from autohr.video.jpeg import decode_jpeg, jpeg_size
 pytest.importorskip("fastapi", reason="the page needs pip install 'autohr[serve]'")
 pytest.importorskip("websockets", reason="the page needs pip install 'autohr[serve]'")
 
+from starlette.routing import Route, WebSocketRoute
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -44,6 +47,7 @@ from autohr.service.camera import _read_number
 from autohr.service.config import ServiceConfig
 from autohr.service.frames import HEAD, JPEG, RGB, pack_frame, parse_frame
 from autohr.service.guard import is_our_name, is_same_origin
+from autohr.service.openapi import API_VERSION, SCHEMAS
 from autohr.service.results import Result, Results
 from autohr.service.server import open_port, running
 from autohr.service.uploads import shown_name
@@ -309,6 +313,92 @@ def test_the_page_is_whole_and_asks_no_other_host(served: tuple[int, Service]) -
         assert status == 404 and json.loads(body)["error"]
 
 
+def test_head_is_get_without_body_and_health_counts_places(served: tuple[int, Service]) -> None:
+    port, app = served
+    for path in ("/", "/health", "/page/app.js", "/nothing"):
+        got, head = ask(port, "GET", path), ask(port, "HEAD", path)
+        assert head[0] == got[0] and head[1]["content-length"] == str(len(got[2])) and head[2] == b""
+    with camera(port) as link:
+        hear(link, "hello")
+        status, _, body = ask(port, "GET", "/health")
+        told = json.loads(body)
+        assert status == 200 and told["status"] == "ok" and told["method"] == "pos"
+        assert told["version"] == autohr.__version__ and told["cameras"] == {"busy": 1, "places": CONFIG.max_sessions}
+    wait_for(lambda: app.cameras.n_sessions == 0, "the place to be free")
+
+
+# -- the description of the interface
+
+PAGE_OF_DOCS = (Path(__file__).parents[1] / "docs" / "service.md").read_text(encoding="utf-8")
+
+
+def check_keys(value: Any, schema: dict[str, Any], where: str) -> None:
+    """Fail where an answer and its schema have other keys."""
+    if "$ref" in schema:
+        schema = SCHEMAS[schema["$ref"].rsplit("/", 1)[1]]
+    if "anyOf" in schema and value is not None:
+        schema = schema["anyOf"][0]
+        check_keys(value, schema, where)
+    elif schema.get("type") == "object":
+        assert set(value) == set(schema["properties"]) == set(schema["required"]), where
+        for name, inner in schema["properties"].items():
+            check_keys(value[name], inner, f"{where}.{name}")
+    elif schema.get("type") == "array":
+        for item in value:
+            check_keys(item, schema["items"], where)
+    elif "type" in schema:
+        kinds = {"string": str, "number": (int, float), "integer": int, "boolean": bool, "null": type(None)}
+        allowed = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        assert any(isinstance(value, kinds[one]) for one in allowed), (where, value)  # type: ignore[arg-type]
+
+
+def test_the_openapi_document_has_the_routes_that_exist(served: tuple[int, Service]) -> None:
+    port, app = served
+    told = json.loads(ask(port, "GET", "/api/openapi.json")[2])
+    assert told["openapi"].startswith("3.1.") and told["info"]["version"] == API_VERSION
+    described = {(path, method.upper()) for path, methods in told["paths"].items() for method in methods}
+    existing = {(r.path, m) for r in app.routes if isinstance(r, Route) for m in r.methods or ()}
+    existing |= {(route.path, "GET") for route in app.routes if isinstance(route, WebSocketRoute)}
+    assert described == existing
+    for path, methods in told["paths"].items():
+        for operation in methods.values():
+            in_path = {one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"}
+            assert in_path == set(re.findall(r"{(\w+)}", path)), path
+    for reference in re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(told)):
+        assert reference in told["components"]["schemas"]
+
+
+def test_answers_have_the_keys_that_the_document_states(served: tuple[int, Service]) -> None:
+    port, _ = served
+    for path, name in (("/health", "Health"), ("/api/about", "About"), ("/api/uploads/none", "Error")):
+        check_keys(json.loads(ask(port, "GET", path)[2]), SCHEMAS[name], path)
+    check_keys(json.loads(ask(port, "GET", "/api/results/a/b?download=x")[2]), SCHEMAS["Error"], "a bad query")
+    upload = json.loads(ask(port, "POST", "/api/uploads", b"no video")[2])
+    check_keys(finished(port, upload), SCHEMAS["Upload"], "upload")
+
+
+def test_the_docs_have_every_field_of_every_message(served: tuple[int, Service]) -> None:
+    port, _ = served
+    with camera(port) as link:
+        hello = json.loads(link.recv(timeout=30))
+        assert hello["type"] == "hello" and hello["api_version"] == API_VERSION
+        link.send(pack_frame(PICTURE, 0.0, 1))
+        messages = [hello, hear(link, "taken"), hear(link, "state")]
+        link.send("no JSON")
+        messages.append(hear(link, "refused"))
+        link.send('{"type": "stop"}')
+        messages.append(hear(link, "result"))
+    fields = {name: set(message) for message in messages for name in [message["type"]]}
+    fields |= {"face": {one.name for one in dataclasses.fields(LiveFace)}, "wave": {"fps", "start_s", "values"}}
+    fields |= {"frames": {one.name for one in dataclasses.fields(LiveFrames)}, "end": {"type", "api_version", "why"}}
+    fields |= {"summary": set(SCHEMAS["Summary"]["properties"])}
+    for name, wanted in fields.items():
+        section = re.search(rf"^### `{name}`.*?(?=^##)", PAGE_OF_DOCS, re.DOTALL | re.MULTILINE)
+        assert section is not None, name
+        assert set(re.findall(r"^\| `(\w+)` \|", section[0], re.MULTILINE)) == wanted - {"type"}, name
+    assert f"version {API_VERSION}" in PAGE_OF_DOCS
+
+
 def test_page_and_report_share_their_colours() -> None:
     page = (resources.files("autohr.service") / "page" / "app.css").read_text()
     report = resources.files("autohr.reports").joinpath("page.html.j2").read_text()
@@ -339,6 +429,7 @@ def test_an_upload_is_measured_as_the_command_does(served: tuple[int, Service], 
     assert status == 202 and told["name"] == "me too.mkv"
     told = finished(port, told)
     assert told["state"] == "measured", told
+    check_keys(told, SCHEMAS["Upload"], "upload")
     expected = replace(autohr.measure(face, "pos"), path="me too.mkv")
     got = json.loads(ask(port, "GET", f"/api/results/{told['result']}/measurement.json")[2])
     assert got == expected.as_dict()

@@ -90,6 +90,9 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *new]}
             await send(message)
 
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            # The server, whose scope this is not, sends no body to HEAD.
+            scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send_with_headers)
 
 
