@@ -277,6 +277,84 @@ def test_a_token_is_asked_once_and_then_in_a_cookie() -> None:
             hear(link, "hello")
 
 
+def test_only_pages_of_allowed_origins_are_let_in() -> None:
+    allowed, other = "https://a.example", "https://a.example.evil"
+    asks = {"Access_Control_Request_Method": "DELETE", "Access_Control_Request_Headers": "authorization"}
+    with running(replace(CONFIG, allowed_origins=(allowed,)), load_method("pos")) as (port, app):
+        status, headers, body = ask(port, "GET", "/api/about", Origin=allowed)
+        assert status == 200 and headers["access-control-allow-origin"] == allowed and headers["vary"] == "origin"
+        assert "access-control-allow-credentials" not in headers
+        status, headers, body = ask(port, "OPTIONS", "/api/results/x", Origin=allowed, **asks)
+        assert status == 204 and body == b"" and headers["access-control-allow-origin"] == allowed
+        assert "DELETE" in headers["access-control-allow-methods"]
+        assert "authorization" in headers["access-control-allow-headers"]
+        assert ask(port, "DELETE", "/api/results/x", Origin=allowed)[0] == 204
+        # A refusal, too, can be read by the page that it is for.
+        assert ask(port, "POST", "/api/uploads", b"", Origin=allowed)[1]["access-control-allow-origin"] == allowed
+        with camera(port, origin=allowed) as link:
+            hear(link, "hello")
+        for origin in (other, "null", "http://a.example", "https://A.example"):
+            assert "access-control-allow-origin" not in ask(port, "GET", "/api/about", Origin=origin)[1]
+            assert ask(port, "OPTIONS", "/api/results/x", Origin=origin, **asks)[0] == 403
+            assert ask(port, "DELETE", "/api/results/x", Origin=origin)[0] == 403
+            with pytest.raises(InvalidStatus), camera(port, origin=origin):
+                pass
+        status, headers, _ = ask(port, "GET", "/api/about", Origin=allowed, Host="evil.example")
+        assert status == 421 and "access-control-allow-origin" not in headers
+        wait_for(lambda: app.cameras.n_sessions == 0, "the session ends")
+
+
+def test_a_page_of_an_allowed_origin_needs_the_token_too() -> None:
+    allowed, word = "https://a.example", TOKEN.replace(" ", "%20")
+    config = replace(CONFIG, allowed_origins=(allowed,), token=TOKEN)
+    with running(config, load_method("pos")) as (port, _):
+        status, headers, _ = ask(port, "GET", "/api/about", Origin=allowed)
+        assert status == 401 and headers["access-control-allow-origin"] == allowed
+        assert ask(port, "OPTIONS", "/api/about", Origin=allowed, Access_Control_Request_Method="GET")[0] == 204
+        assert ask(port, "GET", "/api/about", Origin=allowed, Authorization="Bearer " + TOKEN)[0] == 200
+        status, headers, _ = ask(port, "GET", f"/page/app.js?token={word}", Origin=allowed)
+        assert status == 200 and "set-cookie" not in headers
+        with pytest.raises(InvalidStatus), camera(port, origin=allowed):
+            pass
+        with pytest.raises(InvalidStatus), camera(port, f"?token={word}", origin="https://b.example"):
+            pass
+        with camera(port, f"?token={word}", origin=allowed) as link:
+            hear(link, "hello")
+
+
+@pytest.mark.parametrize("origin", ["https://a.example", "http://localhost:3000", "http://[::1]:3000", "http://a.b:81"])
+def test_an_origin_is_written_as_browsers_send_it(origin: str) -> None:
+    assert replace(CONFIG, allowed_origins=(origin,)).allowed_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"),
+    [
+        ("*", "give one like"),
+        ("null", "give one like"),
+        ("", "give one like"),
+        ("a.example", "give one like"),
+        ("file:///tmp/a.html", "give one like"),
+        ("https://*.example", "give one like"),
+        ("https://a.example,https://b.example", "give one like"),
+        ("https://a.example:99999", "give one like"),
+        ("https://\u00e4.example", "give one like"),
+        ("https://a.example/", "give 'https://a.example'"),
+        ("https://a.example/page?x=1#y", "give 'https://a.example'"),
+        ("https://A.example:443", "give 'https://a.example'"),
+        ("http://me:word@a.example:81", "give 'http://a.example:81'"),
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str, words: str) -> None:
+    with pytest.raises(ValueError, match=f"is no origin; {re.escape(words)}"):
+        replace(CONFIG, allowed_origins=("https://b.example", origin))
+
+
+def test_an_origin_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "serve", "--method", "pos", "--allow-origin", "https://b.example/")
+    assert code == 2 and "'https://b.example/' is no origin; give 'https://b.example'." in err
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

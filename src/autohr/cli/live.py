@@ -148,6 +148,14 @@ def serve(
         str | None,
         typer.Option(envvar="AUTOHR_TOKEN", help="Password that the page asks for, 16 characters or more."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Another page that may use this server, as https://a.example. Repeat it for more.",
+            show_default="none",
+        ),
+    ] = None,
     method: MethodOption = None,
     weights: WeightsOption = None,
     max_sessions: Annotated[int, typer.Option(min=1, max=64, help="Cameras measured at the same time.")] = 2,
@@ -172,6 +180,7 @@ def serve(
             host=host,
             port=port,
             token=token_for(host, token),
+            allowed_origins=tuple(allow_origin or ()),
             method=method,
             weights=weights,
             device=device,
