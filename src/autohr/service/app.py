@@ -1,6 +1,7 @@
 """Routes of the local page.
 
     GET    /, /page/NAME                     the page itself, from memory
+    GET    /autohr-meter.js                  the web component for other pages
     GET    /health                           version, method, and how many places are taken
     GET    /api/openapi.json                 these routes for programs (openapi.py)
     GET    /api/about                        method and limits of this server
@@ -36,8 +37,11 @@ from autohr.service.openapi import API_VERSION, api_document
 from autohr.service.results import MEDIA_TYPES, Results
 from autohr.service.uploads import Refused, Uploads
 
+METER = "autohr-meter.js"
+"""Web component for other pages, a module by itself."""
 PAGE_FILES = {
     "app.css": "text/css; charset=utf-8",
+    METER: "text/javascript; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "camera.js": "text/javascript; charset=utf-8",
     "result.js": "text/javascript; charset=utf-8",
@@ -87,6 +91,10 @@ def make_app(config: ServiceConfig, method: Method) -> tuple[App, Service]:
         if name not in page:
             return _error(404, "There is no such page.")
         return Response(page[name], media_type=PAGE_FILES[name])
+
+    @app.get(f"/{METER}")
+    async def read_meter() -> Response:
+        return Response(page[METER], media_type=PAGE_FILES[METER])
 
     @app.get("/health")
     async def read_health() -> dict[str, object]:

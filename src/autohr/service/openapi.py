@@ -121,6 +121,9 @@ PATHS: dict[str, dict[str, Schema]] = {
             _parameter("name", "path", "Name of the file."),
         )
     },
+    "/autohr-meter.js": {
+        "get": _operation("read_meter", "The web component for other pages.", {"200": _answer("It.", JAVASCRIPT)})
+    },
     "/health": {
         "get": _operation(
             "read_health",

@@ -1,10 +1,8 @@
 // The camera: pictures to the server with their times, what it says of them onto the page.
+import { cameraWords, newSession, openCamera, sendPictures } from "./autohr-meter.js";
 import { clearResult, inWords, showResult } from "./result.js";
 import { Wave } from "./wave.js";
 
-const HEAD_BYTES = 20, JPEG = 1; // see frames.py
-const LARGEST_SIDE = 640;
-const QUALITY = 0.95; // a pulse is half a percent of the skin's colour; at 0.8 the blocks of JPEG begin to swallow it
 const SAY_EVERY_MS = 10_000; // how often a screen reader is told the rate
 const LOOKS = 15; // states, of which five come each second
 const LATE_S = 5; // see live/advice.py
@@ -33,13 +31,14 @@ export function setUpCamera() {
     if (now) return;
     clearResult(place);
     problem("");
-    const session = (now = { in_flight: 0, most: 2, number: 0, skipped: 0, ended: false });
+    const session = (now = newSession());
     at("start").disabled = at("people").disabled = true;
     at("stage-note").textContent = "Waiting for the camera …";
     try {
       session.stream = await openCamera(at("camera-list").value);
     } catch (error) {
-      end(session, cameraWords(error));
+      const other = ["NotFoundError", "SecurityError"].includes(error.name) ? " Or measure a file under Upload." : "";
+      end(session, cameraWords(error) + other);
       return;
     }
     if (now !== session) {
@@ -73,7 +72,7 @@ export function setUpCamera() {
     if (now !== session) return;
     if (told.type === "hello") {
       session.most = told.in_flight;
-      send(session);
+      sendPictures(session, video);
     } else if (told.type === "taken" || told.type === "refused") {
       session.in_flight = Math.max(0, session.in_flight - 1);
     } else if (told.type === "state") {
@@ -86,56 +85,6 @@ export function setUpCamera() {
     } else if (told.type === "end") {
       end(session, told.why);
     }
-  }
-
-  // Every picture of the camera once, with the time at which it was taken, unless too many are on their way.
-  function send(session) {
-    const canvas = document.createElement("canvas");
-    const pen = canvas.getContext("2d", { alpha: false });
-    let last_ms = -Infinity, clock = null;
-
-    function take(now_ms, about) {
-      if (session.ended) return;
-      wait();
-      // One clock for the whole session: capture time where the browser tells it, else the time of the stream.
-      clock ??= about?.captureTime !== undefined ? "captureTime" : about ? "mediaTime" : "shown";
-      const t_ms = clock === "captureTime" ? about.captureTime : clock === "mediaTime" ? 1000 * about.mediaTime : now_ms;
-      if (!(t_ms > last_ms) || !video.videoWidth) return;
-      last_ms = t_ms;
-      if (session.in_flight >= session.most) {
-        session.skipped++;
-        return;
-      }
-      const scale = Math.min(1, LARGEST_SIDE / Math.max(video.videoWidth, video.videoHeight));
-      const width = Math.round(video.videoWidth * scale), height = Math.round(video.videoHeight * scale);
-      if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-      [session.width, session.height] = [width, height];
-      pen.drawImage(video, 0, 0, width, height);
-      session.in_flight++;
-      canvas.toBlob(
-        async (blob) => {
-          const picture = await blob.arrayBuffer();
-          if (session.ended || session.socket.readyState !== WebSocket.OPEN) return;
-          const message = new Uint8Array(HEAD_BYTES + picture.byteLength);
-          const head = new DataView(message.buffer);
-          head.setFloat64(0, t_ms, true);
-          head.setUint32(8, session.number++, true);
-          head.setUint16(12, width, true);
-          head.setUint16(14, height, true);
-          head.setUint8(16, JPEG);
-          message.set(new Uint8Array(picture), HEAD_BYTES);
-          session.socket.send(message);
-        },
-        "image/jpeg",
-        QUALITY,
-      );
-    }
-
-    function wait() {
-      if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(take);
-      else requestAnimationFrame((now_ms) => take(now_ms, null));
-    }
-    wait();
   }
 
   function stop() {
@@ -282,15 +231,6 @@ export function setUpCamera() {
   }
 }
 
-async function openCamera(id) {
-  if (!navigator.mediaDevices) throw new DOMException("", "SecurityError");
-  const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
-  return navigator.mediaDevices.getUserMedia({
-    audio: false,
-    video: id ? { ...wanted, deviceId: { exact: id } } : { ...wanted, facingMode: "user" },
-  });
-}
-
 async function listCameras(stream) {
   const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((one) => one.kind === "videoinput");
   const used = stream.getVideoTracks()[0]?.getSettings().deviceId;
@@ -298,15 +238,4 @@ async function listCameras(stream) {
     ...cameras.map((one, k) => new Option(one.label || `Camera ${k + 1}`, one.deviceId, false, one.deviceId === used)),
   );
   at("camera-choice").hidden = cameras.length < 2;
-}
-
-function cameraWords(error) {
-  const words = {
-    NotAllowedError: "The camera was not allowed. Allow it for this page in the browser's address bar, and start again.",
-    NotFoundError: "There is no camera. Plug one in, or measure a file under Upload.",
-    NotReadableError: "The camera is used by another program. Close that, and start again.",
-    SecurityError:
-      "Browsers give a camera only to pages from this computer or over https. Open the page as http://localhost, or measure a file under Upload.",
-  };
-  return words[error.name] ?? `The camera could not be opened: ${error.message || error.name}`;
 }
