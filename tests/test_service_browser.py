@@ -213,6 +213,54 @@ def test_a_reliable_rate_that_is_late_or_of_few_pictures_says_so(page: Any) -> N
     assert "too slow" in page.inner_text("#advice")
 
 
+SUMMARY = {"hr_bpm": 72.3, "confidence": 0.93, "reliable": True, "why": None, "duration_s": 30.0, "method": "pos"}
+UNSURE = {**SUMMARY, "confidence": 0.2, "reliable": False, "why": "the head moved"}
+
+
+@pytest.mark.parametrize(
+    ("summary", "title", "words"),
+    [(SUMMARY, "72 beats per minute", "93 %"), (UNSURE, "No reliable rate", "The head moved. Sit still")],
+)
+def test_a_scan_counts_down_stops_and_gives_one_result(
+    page: Any, summary: dict[str, Any], title: str, words: str
+) -> None:
+    links: list[Any] = []
+    sent: list[Any] = []
+
+    def take(link: Any) -> None:
+        link.on_message(lambda message: sent.append(message))
+        links.append(link)
+
+    page.route_web_socket(re.compile("/api/camera"), take)
+    page.route("**/api/results/**", lambda route: route.fulfill(status=204))
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.click("#scan")
+    page.locator("#stage.on").wait_for()
+
+    def show(since_s: float, face_id: int | None) -> str:
+        links[-1].send(json.dumps({"type": "state", **LiveState(since_s=since_s, face_id=face_id).as_dict()}))
+        page.locator("#since", has_text=f"{since_s:.0f} s").wait_for()
+        return " ".join(page.inner_text("#countdown").split())
+
+    assert show(4, None) == "Look into the camera"
+    assert show(5, 0) == "Hold still 30 s"
+    assert show(34.2, 0) == "Hold still 1 s" and sent == []
+    links[-1].send(json.dumps({"type": "state", **LiveState(since_s=35.1, face_id=0).as_dict()}))
+    page.locator("#countdown").wait_for(state="hidden")
+    assert [json.loads(one) for one in sent] == [{"type": "stop"}]
+    told = {"type": "result", "id": "x", "files": ["readings.csv"], "summary": {**summary, "others": []}, "why": None}
+    links[-1].send(json.dumps(told))
+    page.wait_for_selector("#camera-result .result")
+    assert title in page.inner_text("#camera-result h2") and words in page.inner_text("#camera-result .says")
+    assert not page.is_visible("text=Readings (CSV)")
+    page.click("text=Details and downloads")
+    assert page.is_visible("text=Readings (CSV)")
+    page.get_by_role("button", name="Measure again").click()
+    page.locator("#stage.on").wait_for()
+    assert "Hold still" in show(1, 0) and page.is_hidden("#stop")
+
+
 EMBEDDING = """<!DOCTYPE html><meta charset="utf-8"><title>Another page</title>
 <meta http-equiv="content-security-policy" content="style-src 'none'">
 <link rel="icon" href="data:,">
@@ -328,7 +376,7 @@ def test_a_keyboard_and_a_phone_are_enough(page: Any) -> None:
     page.keyboard.press("Home")
     assert page.is_visible("#panel-camera")
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.id") == "start"
+    assert page.evaluate("document.activeElement.id") == "scan"
     page.set_viewport_size(PHONE)
     for tab in ("#tab-camera", "#tab-upload"):
         page.click(tab)

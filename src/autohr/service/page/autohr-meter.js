@@ -1,6 +1,6 @@
 // <autohr-meter>: heart rate from the camera, for any page whose origin the server allows (autohr serve --allow-origin).
 //
-//     <script type="module" src="http://127.0.0.1:8000/autohr-meter.js"></script>
+//     <script type="module" src="http://localhost:8000/autohr-meter.js"></script>
 //     <autohr-meter seconds="30"></autohr-meter>
 //
 // Attributes: service (address of the server; default: where this module comes from), token, seconds (stop by itself).

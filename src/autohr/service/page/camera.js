@@ -1,10 +1,11 @@
 // The camera: pictures to the server with their times, what it says of them onto the page.
 import { cameraWords, newSession, openCamera, sendPictures } from "./autohr-meter.js";
-import { clearResult, inWords, showResult } from "./result.js";
+import { clearResult, inWords, showPlainResult, showResult } from "./result.js";
 import { Wave } from "./wave.js";
 
 const SAY_EVERY_MS = 10_000; // how often a screen reader is told the rate
 const LOOKS = 15; // states, of which five come each second
+const SCAN_S = 30; // seconds of a face: twenty windows, of which a few may fail
 const LATE_S = 5; // see live/advice.py
 const TOO_SLOW = "This computer is too slow: close other programs.";
 const at = (id) => document.getElementById(id);
@@ -15,24 +16,27 @@ export function setUpCamera() {
   let now = null; // the session that runs: { socket, stream, ... }
   let spoken_ms = -Infinity;
 
+  at("scan").addEventListener("click", () => start(SCAN_S));
   at("start").addEventListener("click", () => start());
   at("stop").addEventListener("click", () => stop());
   at("cancel").addEventListener("click", () => end(now));
   at("camera-list").addEventListener("change", () => {
+    const scan_s = now?.scan_s;
     end(now);
-    start();
+    start(scan_s);
   });
   document.addEventListener("visibilitychange", () => {
     if (now) at("stage-note").textContent = document.hidden ? "Paused: this tab is hidden." : "";
   });
   addEventListener("pagehide", () => end(now));
 
-  async function start() {
+  // Measures until the button, or, as a scan, for some seconds of a face.
+  async function start(scan_s) {
     if (now) return;
     clearResult(place);
     problem("");
-    const session = (now = newSession());
-    at("start").disabled = at("people").disabled = true;
+    const session = (now = { ...newSession(), scan_s });
+    at("scan").disabled = at("start").disabled = at("people").disabled = true;
     at("stage-note").textContent = "Waiting for the camera …";
     try {
       session.stream = await openCamera(at("camera-list").value);
@@ -53,10 +57,10 @@ export function setUpCamera() {
     listCameras(session.stream);
     stage.classList.add("on");
     at("stage-note").textContent = "";
-    at("start").hidden = true;
-    at("stop").hidden = at("cancel").hidden = false;
-    at("stop").disabled = false;
-    at("stop").focus();
+    at("scan").hidden = at("start").hidden = true;
+    at("stop").hidden = Boolean(scan_s);
+    at("cancel").hidden = at("stop").disabled = false;
+    at(scan_s ? "cancel" : "stop").focus();
     judge("none", "–", "Waiting", ": for the first pictures.");
 
     const scheme = location.protocol === "https:" ? "wss" : "ws";
@@ -79,8 +83,10 @@ export function setUpCamera() {
       show(session, told);
     } else if (told.type === "result") {
       end(session);
+      const again = () => start(session.scan_s);
       const words = [told.summary ? inWords(told.summary) : "No heart rate.", told.why ?? ""].join(" ").trim();
-      showResult(place, told.id, told.files, words, () => start());
+      if (session.scan_s) showPlainResult(place, told, words, again);
+      else showResult(place, told.id, told.files, words, again);
       scrollTo(0, 0);
     } else if (told.type === "end") {
       end(session, told.why);
@@ -94,6 +100,7 @@ export function setUpCamera() {
     }
     now.ended = true; // no more pictures
     at("stop").disabled = true;
+    at("countdown").hidden = true;
     at("stage-note").textContent = "Making the result …";
     now.socket.send(JSON.stringify({ type: "stop" }));
   }
@@ -109,8 +116,8 @@ export function setUpCamera() {
     stage.style.removeProperty("aspect-ratio");
     at("face-box").hidden = true;
     at("stage-note").textContent = "The camera is off.";
-    at("start").hidden = at("start").disabled = at("people").disabled = false;
-    at("start").textContent = "Start again";
+    at("countdown").hidden = true;
+    for (const id of ["scan", "start", "people"]) at(id).hidden = at(id).disabled = false;
     at("stop").hidden = at("cancel").hidden = true;
     judge("none", "–", "Not measuring", "");
     at("rate").textContent = "–";
@@ -154,10 +161,24 @@ export function setUpCamera() {
     at("fps").textContent = `${state.fps_in.toFixed(0)} sent, ${state.fps_measured.toFixed(0)} measured`;
     at("dropped").textContent = `${left_out} of ${state.frames.offered + session.skipped}`;
     at("delay").textContent = `${state.delay_s.toFixed(2)} s`;
+    if (session.scan_s && !session.ended) countDown(session, state);
     if (performance.now() - spoken_ms > SAY_EVERY_MS && rate !== null) {
       spoken_ms = performance.now();
       at("spoken").textContent = `${rate.toFixed(0)} beats per minute, ${state.reliable ? "reliable" : "not reliable"}.`;
     }
+  }
+
+  // The seconds that are left of a scan. They begin with a face; without one it ends after as many.
+  function countDown(session, state) {
+    if (state.face_id !== null && session.began_s === undefined) {
+      session.began_s = state.since_s;
+      at("spoken").textContent = `Hold still for ${session.scan_s} seconds.`;
+    }
+    const left_s = Math.max(0, session.scan_s - state.since_s + (session.began_s ?? 0));
+    at("countdown").hidden = false;
+    at("countdown-words").textContent = session.began_s === undefined ? "Look into the camera" : "Hold still";
+    at("countdown-s").textContent = session.began_s === undefined ? "" : `${Math.ceil(left_s)} s`;
+    if (left_s === 0) stop();
   }
 
   // What is to be known of a reliable rate that lags behind or is read of few of the pictures.
