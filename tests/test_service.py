@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import http.client
 import json
 import re
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -50,6 +53,7 @@ from autohr.service.guard import is_our_name, is_same_origin
 from autohr.service.openapi import API_VERSION, SCHEMAS
 from autohr.service.results import Result, Results
 from autohr.service.server import open_port, running
+from autohr.service.tls import load_certificate, make_certificate, qr_code
 from autohr.service.uploads import shown_name
 from made import run
 
@@ -756,6 +760,105 @@ def test_silence_and_length_end_a_session() -> None:
     ):
         with running(config, load_method("pos")) as (port, _), camera(port) as link:
             assert words in hear(link, "result")["why"]
+
+
+# -- encryption
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("making a certificate needs openssl")
+    folder = tmp_path_factory.mktemp("pair")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    names = ("-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1")
+    command = [openssl, "req", *kind, *names, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+def test_page_socket_and_limits_are_those_of_http(pair: tuple[Path, Path]) -> None:
+    trusting = ssl.create_default_context(cafile=pair[0])
+    config = replace(CONFIG, token=TOKEN, header_s=0.3)
+    with running(config, load_method("pos"), load_certificate(*pair)) as (port, app):
+        link = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=trusting)
+        link.request("GET", "/?token=" + TOKEN.replace(" ", "%20"))
+        answer = link.getresponse()
+        cookie = answer.headers["set-cookie"]
+        link.close()
+        assert answer.status == 303 and cookie.endswith("; Secure")
+        sent = {"Cookie": cookie.split(";")[0], "Origin": f"https://127.0.0.1:{port}"}
+        with connect(f"wss://127.0.0.1:{port}/api/camera", ssl=trusting, additional_headers=sent) as own:
+            hear(own, "hello")
+            own.send(pack_frame(PICTURE, 0.0, 1))
+            hear(own, "taken")
+        with trusting.wrap_socket(
+            socket.create_connection(("127.0.0.1", port), 10), server_hostname="127.0.0.1"
+        ) as raw:
+            raw.sendall(b"GET / HTTP/1.1\r\nHost: loc")
+            with contextlib.suppress(ssl.SSLError, ConnectionResetError):
+                assert raw.recv(100) == b"", "a slow head is let go of"
+        with pytest.raises((http.client.HTTPException, ConnectionError)):
+            ask(port, "GET", "/")
+        wait_for(lambda: app.cameras.n_sessions == 0, "the session ends")
+
+
+def test_a_wrong_certificate_is_one_line(capsys: pytest.CaptureFixture[str], pair: tuple[Path, Path]) -> None:
+    certificate, key = pair
+    for given, words in (
+        ((certificate.with_name("none.pem"), key), "No such file"),
+        ((key, certificate), "no pair of PEM files"),
+        ((certificate, None), "no pair of PEM files"),
+    ):
+        with pytest.raises(AutoHRError, match=words):
+            load_certificate(*given)
+    both = key.with_name("both.pem")
+    both.write_bytes(key.read_bytes() + certificate.read_bytes())
+    assert load_certificate(both)
+    code, _, err = run(capsys, "serve", "--method", "pos", "--tls-cert", key)
+    assert code == 1 and len(err.strip().splitlines()) == 1
+    assert run(capsys, "serve", "--method", "pos", "--tls-key", key)[0] == 2
+    assert run(capsys, "serve", "--method", "pos", "--tls", "--tls-cert", both)[0] == 2
+
+
+def test_a_certificate_made_here_without_its_library_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    code, _, err = run(capsys, "serve", "--method", "pos", "--tls")
+    assert code == 1 and err == "autohr: --tls needs cryptography: pip install 'autohr[phone]'.\n"
+
+
+def test_a_certificate_made_here_is_for_this_machine(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography", reason="pip install 'autohr[phone]'")
+    context, fingerprint = make_certificate("0.0.0.0")
+    with running(CONFIG, load_method("pos"), context) as (port, _):
+        path = tmp_path / "made.pem"
+        path.write_text(ssl.get_server_certificate(("127.0.0.1", port)))
+        der = ssl.PEM_cert_to_DER_cert(path.read_text())
+        assert fingerprint.replace(":", "").lower() == hashlib.sha256(der).hexdigest()
+        trusting = ssl.create_default_context(cafile=path)
+        link = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=trusting)
+        link.request("GET", "/health")
+        assert link.getresponse().status == 200
+        link.close()
+
+
+def test_the_code_of_an_address_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "segno", None)
+    assert qr_code("x") is None
+    monkeypatch.delitem(sys.modules, "segno")
+    pytest.importorskip("segno", reason="pip install 'autohr[phone]'")
+    address = f"https://192.168.1.7:8000/?token={'x' * 32}"
+    lines = (qr_code(address) or "").splitlines()
+    upper = np.array([[letter in "█▀" for letter in line] for line in lines])
+    lower = np.array([[letter in "█▄" for letter in line] for line in lines])
+    light = np.stack([upper, lower], axis=1).reshape(-1, upper.shape[1])
+    picture = np.kron(light, np.ones((8, 8))).astype(np.uint8) * 255
+    assert cv2.QRCodeDetector().detectAndDecode(picture)[0] == address
 
 
 # -- the server
