@@ -85,6 +85,8 @@ DOORS: dict[str, frozenset[str]] = {
         "uvicorn": "service",
         "starlette": "service",
         "websockets": "service",
+        "cryptography": "service",
+        "segno": "service",
         "safetensors": "lab.nets lab.train",
         "h5py": "lab.datasets",
         "pyedflib": "lab.datasets",

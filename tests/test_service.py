@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import http.client
 import json
 import re
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -26,6 +30,7 @@ import autohr
 from autohr.errors import AutoHRError, VideoError
 from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import SceneConfig, render, write_scene
+from autohr.live.session import LiveFace, LiveFrames
 from autohr.methods import load_method
 from autohr.reports.measurement import render_measurement_page
 from autohr.types import Frame
@@ -36,6 +41,7 @@ from autohr.video.jpeg import decode_jpeg, jpeg_size
 pytest.importorskip("fastapi", reason="the page needs pip install 'autohr[serve]'")
 pytest.importorskip("websockets", reason="the page needs pip install 'autohr[serve]'")
 
+from starlette.routing import Route, WebSocketRoute
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -44,8 +50,10 @@ from autohr.service.camera import _read_number
 from autohr.service.config import ServiceConfig
 from autohr.service.frames import HEAD, JPEG, RGB, pack_frame, parse_frame
 from autohr.service.guard import is_our_name, is_same_origin
+from autohr.service.openapi import API_VERSION, SCHEMAS
 from autohr.service.results import Result, Results
 from autohr.service.server import open_port, running
+from autohr.service.tls import load_certificate, make_certificate, qr_code
 from autohr.service.uploads import shown_name
 from made import run
 
@@ -273,6 +281,84 @@ def test_a_token_is_asked_once_and_then_in_a_cookie() -> None:
             hear(link, "hello")
 
 
+def test_only_pages_of_allowed_origins_are_let_in() -> None:
+    allowed, other = "https://a.example", "https://a.example.evil"
+    asks = {"Access_Control_Request_Method": "DELETE", "Access_Control_Request_Headers": "authorization"}
+    with running(replace(CONFIG, allowed_origins=(allowed,)), load_method("pos")) as (port, app):
+        status, headers, body = ask(port, "GET", "/api/about", Origin=allowed)
+        assert status == 200 and headers["access-control-allow-origin"] == allowed and headers["vary"] == "origin"
+        assert "access-control-allow-credentials" not in headers
+        status, headers, body = ask(port, "OPTIONS", "/api/results/x", Origin=allowed, **asks)
+        assert status == 204 and body == b"" and headers["access-control-allow-origin"] == allowed
+        assert "DELETE" in headers["access-control-allow-methods"]
+        assert "authorization" in headers["access-control-allow-headers"]
+        assert ask(port, "DELETE", "/api/results/x", Origin=allowed)[0] == 204
+        # A refusal, too, can be read by the page that it is for.
+        assert ask(port, "POST", "/api/uploads", b"", Origin=allowed)[1]["access-control-allow-origin"] == allowed
+        with camera(port, origin=allowed) as link:
+            hear(link, "hello")
+        for origin in (other, "null", "http://a.example", "https://A.example"):
+            assert "access-control-allow-origin" not in ask(port, "GET", "/api/about", Origin=origin)[1]
+            assert ask(port, "OPTIONS", "/api/results/x", Origin=origin, **asks)[0] == 403
+            assert ask(port, "DELETE", "/api/results/x", Origin=origin)[0] == 403
+            with pytest.raises(InvalidStatus), camera(port, origin=origin):
+                pass
+        status, headers, _ = ask(port, "GET", "/api/about", Origin=allowed, Host="evil.example")
+        assert status == 421 and "access-control-allow-origin" not in headers
+        wait_for(lambda: app.cameras.n_sessions == 0, "the session ends")
+
+
+def test_a_page_of_an_allowed_origin_needs_the_token_too() -> None:
+    allowed, word = "https://a.example", TOKEN.replace(" ", "%20")
+    config = replace(CONFIG, allowed_origins=(allowed,), token=TOKEN)
+    with running(config, load_method("pos")) as (port, _):
+        status, headers, _ = ask(port, "GET", "/api/about", Origin=allowed)
+        assert status == 401 and headers["access-control-allow-origin"] == allowed
+        assert ask(port, "OPTIONS", "/api/about", Origin=allowed, Access_Control_Request_Method="GET")[0] == 204
+        assert ask(port, "GET", "/api/about", Origin=allowed, Authorization="Bearer " + TOKEN)[0] == 200
+        status, headers, _ = ask(port, "GET", f"/page/app.js?token={word}", Origin=allowed)
+        assert status == 200 and "set-cookie" not in headers
+        with pytest.raises(InvalidStatus), camera(port, origin=allowed):
+            pass
+        with pytest.raises(InvalidStatus), camera(port, f"?token={word}", origin="https://b.example"):
+            pass
+        with camera(port, f"?token={word}", origin=allowed) as link:
+            hear(link, "hello")
+
+
+@pytest.mark.parametrize("origin", ["https://a.example", "http://localhost:3000", "http://[::1]:3000", "http://a.b:81"])
+def test_an_origin_is_written_as_browsers_send_it(origin: str) -> None:
+    assert replace(CONFIG, allowed_origins=(origin,)).allowed_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"),
+    [
+        ("*", "give one like"),
+        ("null", "give one like"),
+        ("", "give one like"),
+        ("a.example", "give one like"),
+        ("file:///tmp/a.html", "give one like"),
+        ("https://*.example", "give one like"),
+        ("https://a.example,https://b.example", "give one like"),
+        ("https://a.example:99999", "give one like"),
+        ("https://\u00e4.example", "give one like"),
+        ("https://a.example/", "give 'https://a.example'"),
+        ("https://a.example/page?x=1#y", "give 'https://a.example'"),
+        ("https://A.example:443", "give 'https://a.example'"),
+        ("http://me:word@a.example:81", "give 'http://a.example:81'"),
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str, words: str) -> None:
+    with pytest.raises(ValueError, match=f"is no origin; {re.escape(words)}"):
+        replace(CONFIG, allowed_origins=("https://b.example", origin))
+
+
+def test_an_origin_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "serve", "--method", "pos", "--allow-origin", "https://b.example/")
+    assert code == 2 and "'https://b.example/' is no origin; give 'https://b.example'." in err
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -309,6 +395,92 @@ def test_the_page_is_whole_and_asks_no_other_host(served: tuple[int, Service]) -
         assert status == 404 and json.loads(body)["error"]
 
 
+def test_head_is_get_without_body_and_health_counts_places(served: tuple[int, Service]) -> None:
+    port, app = served
+    for path in ("/", "/health", "/page/app.js", "/nothing"):
+        got, head = ask(port, "GET", path), ask(port, "HEAD", path)
+        assert head[0] == got[0] and head[1]["content-length"] == str(len(got[2])) and head[2] == b""
+    with camera(port) as link:
+        hear(link, "hello")
+        status, _, body = ask(port, "GET", "/health")
+        told = json.loads(body)
+        assert status == 200 and told["status"] == "ok" and told["method"] == "pos"
+        assert told["version"] == autohr.__version__ and told["cameras"] == {"busy": 1, "places": CONFIG.max_sessions}
+    wait_for(lambda: app.cameras.n_sessions == 0, "the place to be free")
+
+
+# -- the description of the interface
+
+PAGE_OF_DOCS = (Path(__file__).parents[1] / "docs" / "service.md").read_text(encoding="utf-8")
+
+
+def check_keys(value: Any, schema: dict[str, Any], where: str) -> None:
+    """Fail where an answer and its schema have other keys."""
+    if "$ref" in schema:
+        schema = SCHEMAS[schema["$ref"].rsplit("/", 1)[1]]
+    if "anyOf" in schema and value is not None:
+        schema = schema["anyOf"][0]
+        check_keys(value, schema, where)
+    elif schema.get("type") == "object":
+        assert set(value) == set(schema["properties"]) == set(schema["required"]), where
+        for name, inner in schema["properties"].items():
+            check_keys(value[name], inner, f"{where}.{name}")
+    elif schema.get("type") == "array":
+        for item in value:
+            check_keys(item, schema["items"], where)
+    elif "type" in schema:
+        kinds = {"string": str, "number": (int, float), "integer": int, "boolean": bool, "null": type(None)}
+        allowed = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        assert any(isinstance(value, kinds[one]) for one in allowed), (where, value)  # type: ignore[arg-type]
+
+
+def test_the_openapi_document_has_the_routes_that_exist(served: tuple[int, Service]) -> None:
+    port, app = served
+    told = json.loads(ask(port, "GET", "/api/openapi.json")[2])
+    assert told["openapi"].startswith("3.1.") and told["info"]["version"] == API_VERSION
+    described = {(path, method.upper()) for path, methods in told["paths"].items() for method in methods}
+    existing = {(r.path, m) for r in app.routes if isinstance(r, Route) for m in r.methods or ()}
+    existing |= {(route.path, "GET") for route in app.routes if isinstance(route, WebSocketRoute)}
+    assert described == existing
+    for path, methods in told["paths"].items():
+        for operation in methods.values():
+            in_path = {one["name"] for one in operation.get("parameters", ()) if one["in"] == "path"}
+            assert in_path == set(re.findall(r"{(\w+)}", path)), path
+    for reference in re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(told)):
+        assert reference in told["components"]["schemas"]
+
+
+def test_answers_have_the_keys_that_the_document_states(served: tuple[int, Service]) -> None:
+    port, _ = served
+    for path, name in (("/health", "Health"), ("/api/about", "About"), ("/api/uploads/none", "Error")):
+        check_keys(json.loads(ask(port, "GET", path)[2]), SCHEMAS[name], path)
+    check_keys(json.loads(ask(port, "GET", "/api/results/a/b?download=x")[2]), SCHEMAS["Error"], "a bad query")
+    upload = json.loads(ask(port, "POST", "/api/uploads", b"no video")[2])
+    check_keys(finished(port, upload), SCHEMAS["Upload"], "upload")
+
+
+def test_the_docs_have_every_field_of_every_message(served: tuple[int, Service]) -> None:
+    port, _ = served
+    with camera(port) as link:
+        hello = json.loads(link.recv(timeout=30))
+        assert hello["type"] == "hello" and hello["api_version"] == API_VERSION
+        link.send(pack_frame(PICTURE, 0.0, 1))
+        messages = [hello, hear(link, "taken"), hear(link, "state")]
+        link.send("no JSON")
+        messages.append(hear(link, "refused"))
+        link.send('{"type": "stop"}')
+        messages.append(hear(link, "result"))
+    fields = {name: set(message) for message in messages for name in [message["type"]]}
+    fields |= {"face": {one.name for one in dataclasses.fields(LiveFace)}, "wave": {"fps", "start_s", "values"}}
+    fields |= {"frames": {one.name for one in dataclasses.fields(LiveFrames)}, "end": {"type", "api_version", "why"}}
+    fields |= {"summary": set(SCHEMAS["Summary"]["properties"])}
+    for name, wanted in fields.items():
+        section = re.search(rf"^### `{name}`.*?(?=^##)", PAGE_OF_DOCS, re.DOTALL | re.MULTILINE)
+        assert section is not None, name
+        assert set(re.findall(r"^\| `(\w+)` \|", section[0], re.MULTILINE)) == wanted - {"type"}, name
+    assert f"version {API_VERSION}" in PAGE_OF_DOCS
+
+
 def test_page_and_report_share_their_colours() -> None:
     page = (resources.files("autohr.service") / "page" / "app.css").read_text()
     report = resources.files("autohr.reports").joinpath("page.html.j2").read_text()
@@ -339,6 +511,7 @@ def test_an_upload_is_measured_as_the_command_does(served: tuple[int, Service], 
     assert status == 202 and told["name"] == "me too.mkv"
     told = finished(port, told)
     assert told["state"] == "measured", told
+    check_keys(told, SCHEMAS["Upload"], "upload")
     expected = replace(autohr.measure(face, "pos"), path="me too.mkv")
     got = json.loads(ask(port, "GET", f"/api/results/{told['result']}/measurement.json")[2])
     assert got == expected.as_dict()
@@ -587,6 +760,105 @@ def test_silence_and_length_end_a_session() -> None:
     ):
         with running(config, load_method("pos")) as (port, _), camera(port) as link:
             assert words in hear(link, "result")["why"]
+
+
+# -- encryption
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("making a certificate needs openssl")
+    folder = tmp_path_factory.mktemp("pair")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    names = ("-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1")
+    command = [openssl, "req", *kind, *names, "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+def test_page_socket_and_limits_are_those_of_http(pair: tuple[Path, Path]) -> None:
+    trusting = ssl.create_default_context(cafile=pair[0])
+    config = replace(CONFIG, token=TOKEN, header_s=0.3)
+    with running(config, load_method("pos"), load_certificate(*pair)) as (port, app):
+        link = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=trusting)
+        link.request("GET", "/?token=" + TOKEN.replace(" ", "%20"))
+        answer = link.getresponse()
+        cookie = answer.headers["set-cookie"]
+        link.close()
+        assert answer.status == 303 and cookie.endswith("; Secure")
+        sent = {"Cookie": cookie.split(";")[0], "Origin": f"https://127.0.0.1:{port}"}
+        with connect(f"wss://127.0.0.1:{port}/api/camera", ssl=trusting, additional_headers=sent) as own:
+            hear(own, "hello")
+            own.send(pack_frame(PICTURE, 0.0, 1))
+            hear(own, "taken")
+        with trusting.wrap_socket(
+            socket.create_connection(("127.0.0.1", port), 10), server_hostname="127.0.0.1"
+        ) as raw:
+            raw.sendall(b"GET / HTTP/1.1\r\nHost: loc")
+            with contextlib.suppress(ssl.SSLError, ConnectionResetError):
+                assert raw.recv(100) == b"", "a slow head is let go of"
+        with pytest.raises((http.client.HTTPException, ConnectionError)):
+            ask(port, "GET", "/")
+        wait_for(lambda: app.cameras.n_sessions == 0, "the session ends")
+
+
+def test_a_wrong_certificate_is_one_line(capsys: pytest.CaptureFixture[str], pair: tuple[Path, Path]) -> None:
+    certificate, key = pair
+    for given, words in (
+        ((certificate.with_name("none.pem"), key), "No such file"),
+        ((key, certificate), "no pair of PEM files"),
+        ((certificate, None), "no pair of PEM files"),
+    ):
+        with pytest.raises(AutoHRError, match=words):
+            load_certificate(*given)
+    both = key.with_name("both.pem")
+    both.write_bytes(key.read_bytes() + certificate.read_bytes())
+    assert load_certificate(both)
+    code, _, err = run(capsys, "serve", "--method", "pos", "--tls-cert", key)
+    assert code == 1 and len(err.strip().splitlines()) == 1
+    assert run(capsys, "serve", "--method", "pos", "--tls-key", key)[0] == 2
+    assert run(capsys, "serve", "--method", "pos", "--tls", "--tls-cert", both)[0] == 2
+
+
+def test_a_certificate_made_here_without_its_library_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    code, _, err = run(capsys, "serve", "--method", "pos", "--tls")
+    assert code == 1 and err == "autohr: --tls needs cryptography: pip install 'autohr[phone]'.\n"
+
+
+def test_a_certificate_made_here_is_for_this_machine(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography", reason="pip install 'autohr[phone]'")
+    context, fingerprint = make_certificate("0.0.0.0")
+    with running(CONFIG, load_method("pos"), context) as (port, _):
+        path = tmp_path / "made.pem"
+        path.write_text(ssl.get_server_certificate(("127.0.0.1", port)))
+        der = ssl.PEM_cert_to_DER_cert(path.read_text())
+        assert fingerprint.replace(":", "").lower() == hashlib.sha256(der).hexdigest()
+        trusting = ssl.create_default_context(cafile=path)
+        link = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=trusting)
+        link.request("GET", "/health")
+        assert link.getresponse().status == 200
+        link.close()
+
+
+def test_the_code_of_an_address_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "segno", None)
+    assert qr_code("x") is None
+    monkeypatch.delitem(sys.modules, "segno")
+    pytest.importorskip("segno", reason="pip install 'autohr[phone]'")
+    address = f"https://192.168.1.7:8000/?token={'x' * 32}"
+    lines = (qr_code(address) or "").splitlines()
+    upper = np.array([[letter in "█▀" for letter in line] for line in lines])
+    lower = np.array([[letter in "█▄" for letter in line] for line in lines])
+    light = np.stack([upper, lower], axis=1).reshape(-1, upper.shape[1])
+    picture = np.kron(light, np.ones((8, 8))).astype(np.uint8) * 255
+    assert cv2.QRCodeDetector().detectAndDecode(picture)[0] == address
 
 
 # -- the server

@@ -5,15 +5,18 @@ Skipped where one of them is absent: apt-get install chromium; pip install playw
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import cv2
 import numpy as np
@@ -75,9 +78,9 @@ PICTURES_PER_S = "1000 * (seen.at(-1)[1] - seen[0][1]) / (seen.at(-1)[0] - seen[
 class Watch:
     """Recorder of what a page must never do: report an error, or ask another host."""
 
-    def __init__(self, page: Any, port: int) -> None:
+    def __init__(self, page: Any, *ports: int) -> None:
         self.wrong: list[str] = []
-        self._host = f"127.0.0.1:{port}"
+        self._hosts = {f"127.0.0.1:{port}" for port in ports}
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.on("request", lambda request: self._check(request.url))
@@ -89,7 +92,7 @@ class Watch:
 
     def _check(self, url: str) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("data", "blob") and parts.netloc != self._host:
+        if parts.scheme not in ("data", "blob") and parts.netloc not in self._hosts:
             self.wrong.append(f"a request to {url}")
 
 
@@ -210,6 +213,135 @@ def test_a_reliable_rate_that_is_late_or_of_few_pictures_says_so(page: Any) -> N
     assert "too slow" in page.inner_text("#advice")
 
 
+SUMMARY = {"hr_bpm": 72.3, "confidence": 0.93, "reliable": True, "why": None, "duration_s": 30.0, "method": "pos"}
+UNSURE = {**SUMMARY, "confidence": 0.2, "reliable": False, "why": "the head moved"}
+
+
+@pytest.mark.parametrize(
+    ("summary", "title", "words"),
+    [(SUMMARY, "72 beats per minute", "93 %"), (UNSURE, "No reliable rate", "The head moved. Sit still")],
+)
+def test_a_scan_counts_down_stops_and_gives_one_result(
+    page: Any, summary: dict[str, Any], title: str, words: str
+) -> None:
+    links: list[Any] = []
+    sent: list[Any] = []
+
+    def take(link: Any) -> None:
+        link.on_message(lambda message: sent.append(message))
+        links.append(link)
+
+    page.route_web_socket(re.compile("/api/camera"), take)
+    page.route("**/api/results/**", lambda route: route.fulfill(status=204))
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.click("#scan")
+    page.locator("#stage.on").wait_for()
+
+    def show(since_s: float, face_id: int | None) -> str:
+        links[-1].send(json.dumps({"type": "state", **LiveState(since_s=since_s, face_id=face_id).as_dict()}))
+        page.locator("#since", has_text=f"{since_s:.0f} s").wait_for()
+        return " ".join(page.inner_text("#countdown").split())
+
+    assert show(4, None) == "Look into the camera"
+    assert show(5, 0) == "Hold still 30 s"
+    assert show(34.2, 0) == "Hold still 1 s" and sent == []
+    links[-1].send(json.dumps({"type": "state", **LiveState(since_s=35.1, face_id=0).as_dict()}))
+    page.locator("#countdown").wait_for(state="hidden")
+    assert [json.loads(one) for one in sent] == [{"type": "stop"}]
+    told = {"type": "result", "id": "x", "files": ["readings.csv"], "summary": {**summary, "others": []}, "why": None}
+    links[-1].send(json.dumps(told))
+    page.wait_for_selector("#camera-result .result")
+    assert title in page.inner_text("#camera-result h2") and words in page.inner_text("#camera-result .says")
+    assert not page.is_visible("text=Readings (CSV)")
+    page.click("text=Details and downloads")
+    assert page.is_visible("text=Readings (CSV)")
+    page.get_by_role("button", name="Measure again").click()
+    page.locator("#stage.on").wait_for()
+    assert "Hold still" in show(1, 0) and page.is_hidden("#stop")
+
+
+EMBEDDING = """<!DOCTYPE html><meta charset="utf-8"><title>Another page</title>
+<meta http-equiv="content-security-policy" content="style-src 'none'">
+<link rel="icon" href="data:,">
+<script type="module" src="http://127.0.0.1:{port}/autohr-meter.js{query}"></script>
+<autohr-meter seconds="16"></autohr-meter>
+<script>
+  window.told = [];
+  const meter = document.querySelector("autohr-meter");
+  for (const name of ["reading", "result", "error"]) meter.addEventListener(name, e => told.push([name, e.detail]));
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def other_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """The port of another server, and the page that it gives."""
+    folder = tmp_path_factory.mktemp("other")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1], folder / "index.html"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("token", [None, "a token of enough letters"], ids=["open", "token"])
+def test_another_page_measures_with_the_element(browser: Any, other_page: tuple[int, Path], token: str | None) -> None:
+    port, path = other_page
+    config = replace(CONFIG, allowed_origins=(f"http://127.0.0.1:{port}",), token=token)
+    with running(config, load_method("pos")) as (service_port, app):
+        path.write_text(EMBEDDING.format(port=service_port, query="" if token is None else f"?token={quote(token)}"))
+        page = browser.new_page(viewport=PHONE)
+        watch = Watch(page, port, service_port)
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.click("autohr-meter button")
+        page.locator("autohr-meter .on .note", has_text=re.compile(r"^Hold still: \d+ s$")).wait_for(timeout=30_000)
+        assert page.locator("autohr-meter video").evaluate("video => video.videoWidth") == SCENE.width
+        page.wait_for_function("told.some(([name]) => name === 'result')", timeout=90_000)
+        told = page.evaluate("told")
+        readings, result = [one for name, one in told if name == "reading"], told[-1][1]
+        assert [name for name, _ in told] == ["reading"] * len(readings) + ["result"]
+        assert len({one["end_s"] for one in readings}) == len(readings) >= 3 and readings[-1]["reliable"]
+        assert result["summary"]["hr_bpm"] == pytest.approx(HR_BPM, abs=4) and result["summary"]["reliable"]
+        assert page.inner_text("autohr-meter .rate") == f"{result['summary']['hr_bpm']:.0f}"
+        assert "Reliable" in page.inner_text("autohr-meter .says")
+        assert len(app.results) == 1 and app.cameras.n_sessions == 0
+        page.evaluate("meter.remove()")
+        end_s = time.monotonic() + 10
+        while len(app.results) and time.monotonic() < end_s:
+            time.sleep(0.05)
+        assert len(app.results) == 0
+        assert watch.wrong == []
+        # The same page under a name that is not allowed gets nothing.
+        page.goto(f"http://localhost:{port}/")
+        assert page.evaluate("customElements.get('autohr-meter') === undefined")
+        page.close()
+
+
+def test_the_element_says_what_failed(browser: Any, other_page: tuple[int, Path], served: tuple[int, Service]) -> None:
+    port, path = other_page
+    with running(replace(CONFIG, allowed_origins=(f"http://127.0.0.1:{port}",)), load_method("pos")) as (ours, _):
+        path.write_text(EMBEDDING.format(port=ours, query=""))
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{port}/")
+        # A server that does not allow this page.
+        page.evaluate(f"meter.setAttribute('service', 'http://127.0.0.1:{served[0]}'); meter.start()")
+        page.wait_for_function("told.length === 1", timeout=30_000)
+        ((name, detail),) = page.evaluate("told")
+        assert name == "error" and f"--allow-origin http://127.0.0.1:{port}" in detail["message"]
+        assert detail["message"] in page.inner_text("autohr-meter .says")
+        page.evaluate(
+            "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotFoundError') };"
+            "meter.start()"
+        )
+        page.wait_for_function("told.length === 2", timeout=30_000)
+        assert "no camera" in page.evaluate("told[1][1].message")
+        page.close()
+
+
 def test_files_good_bad_and_too_large(
     page: Any, served: tuple[int, Service], frames: list[Frame], tmp_path: Path
 ) -> None:
@@ -244,7 +376,7 @@ def test_a_keyboard_and_a_phone_are_enough(page: Any) -> None:
     page.keyboard.press("Home")
     assert page.is_visible("#panel-camera")
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.id") == "start"
+    assert page.evaluate("document.activeElement.id") == "scan"
     page.set_viewport_size(PHONE)
     for tab in ("#tab-camera", "#tab-upload"):
         page.click(tab)

@@ -148,6 +148,24 @@ def serve(
         str | None,
         typer.Option(envvar="AUTOHR_TOKEN", help="Password that the page asks for, 16 characters or more."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Another page that may use this server, as https://a.example. Repeat it for more.",
+            show_default="none",
+        ),
+    ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Encrypt, with a certificate made now, of which browsers warn once.")
+    ] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Encrypt, with this certificate (PEM).", show_default=False)
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Key of --tls-cert. Default: it is in the same file.", show_default=False),
+    ] = None,
     method: MethodOption = None,
     weights: WeightsOption = None,
     max_sessions: Annotated[int, typer.Option(min=1, max=64, help="Cameras measured at the same time.")] = 2,
@@ -166,12 +184,18 @@ def serve(
         from autohr.service.config import ServiceConfig
         from autohr.service.server import serve as serve_page
         from autohr.service.server import token_for
+        from autohr.service.tls import load_certificate, make_certificate
 
+    if tls_cert is None and tls_key is not None:
+        raise typer.BadParameter("give the certificate too, with --tls-cert.", param_hint="--tls-key")
+    if tls and tls_cert is not None:
+        raise typer.BadParameter("give either this or --tls-cert.", param_hint="--tls")
     try:
         config = ServiceConfig(
             host=host,
             port=port,
             token=token_for(host, token),
+            allowed_origins=tuple(allow_origin or ()),
             method=method,
             weights=weights,
             device=device,
@@ -182,4 +206,17 @@ def serve(
         )
     except ValueError as wrong:
         raise typer.BadParameter(str(wrong)) from None
-    serve_page(config, load_chosen_method(method, weights, device), say=print_line)
+    context = None
+    if tls_cert is not None:
+        context = load_certificate(tls_cert, tls_key)
+    elif tls:
+        with needs_extra("--tls", "phone"):
+            context, fingerprint = make_certificate(host)
+        print_line(f"Browsers warn of a certificate that they do not know. Its SHA-256 is {fingerprint}")
+    serve_page(
+        config,
+        load_chosen_method(method, weights, device),
+        say=print_line,
+        tls=context,
+        has_screen=sys.stdout.isatty(),
+    )

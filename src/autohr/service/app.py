@@ -1,6 +1,9 @@
 """Routes of the local page.
 
     GET    /, /page/NAME                     the page itself, from memory
+    GET    /autohr-meter.js                  the web component for other pages
+    GET    /health                           version, method, and how many places are taken
+    GET    /api/openapi.json                 these routes for programs (openapi.py)
     GET    /api/about                        method and limits of this server
     POST   /api/uploads?name=NAME            a video as the body: 202 and {"id": ...}
     GET    /api/uploads/ID                   its state
@@ -9,7 +12,7 @@
     DELETE /api/results/ID                   forget it (204, also if there is none)
     WS     /api/camera                       frames in, states out (camera.py)
 
-Every refusal is ``{"error": "what happened, and what to do"}`` with the fitting status.
+``Guard`` answers HEAD as GET. Every refusal is ``{"error": "what happened, and what to do"}`` with the fitting status.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from importlib import resources
 from typing import cast
 
 from fastapi import FastAPI, Request, WebSocket
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -29,11 +33,15 @@ from autohr.methods import Method
 from autohr.service.camera import Cameras
 from autohr.service.config import ServiceConfig
 from autohr.service.guard import REPORT_ALLOWS, REPORT_POLICY, App, Guard
+from autohr.service.openapi import API_VERSION, api_document
 from autohr.service.results import MEDIA_TYPES, Results
 from autohr.service.uploads import Refused, Uploads
 
+METER = "autohr-meter.js"
+"""Web component for other pages, a module by itself."""
 PAGE_FILES = {
     "app.css": "text/css; charset=utf-8",
+    METER: "text/javascript; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "camera.js": "text/javascript; charset=utf-8",
     "result.js": "text/javascript; charset=utf-8",
@@ -84,10 +92,30 @@ def make_app(config: ServiceConfig, method: Method) -> tuple[App, Service]:
             return _error(404, "There is no such page.")
         return Response(page[name], media_type=PAGE_FILES[name])
 
+    @app.get(f"/{METER}")
+    async def read_meter() -> Response:
+        return Response(page[METER], media_type=PAGE_FILES[METER])
+
+    @app.get("/health")
+    async def read_health() -> dict[str, object]:
+        return {
+            "status": "ok",
+            "version": __version__,
+            "api_version": API_VERSION,
+            "method": method.name,
+            "cameras": {"busy": cameras.n_sessions, "places": config.max_sessions},
+            "uploads": {"busy": uploads.n_busy, "places": config.max_uploads},
+        }
+
+    @app.get("/api/openapi.json")
+    async def read_openapi() -> dict[str, object]:
+        return api_document()
+
     @app.get("/api/about")
     async def read_about() -> dict[str, object]:
         return {
             "version": __version__,
+            "api_version": API_VERSION,
             "method": method.name,
             "method_title": method.title,
             "weights": method.weights,
@@ -147,6 +175,11 @@ def make_app(config: ServiceConfig, method: Method) -> tuple[App, Service]:
     @app.exception_handler(HTTPException)
     async def say_http_error(_: Request, error: HTTPException) -> Response:
         return _error(error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def say_what_is_wrong(_: Request, error: RequestValidationError) -> Response:
+        wrong = error.errors()[0]
+        return _error(422, f"{wrong['loc'][-1]}: {wrong['msg']}.")
 
     return Guard(cast(App, app), config), app
 

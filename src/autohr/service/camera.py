@@ -2,12 +2,14 @@
 
     client -> server   a binary message for each frame (frames.py); the text {"type": "show", "face_id": n} for the face
                        whose rate is to be shown; the text {"type": "stop"} at the end
-    server -> client   {"type": "hello", ...}            once
+    server -> client   {"type": "hello", ...}            once, with the version of these messages
                        {"type": "taken", "number": n}    for each frame, when it was decoded and passed on
                        {"type": "refused", "why": ...}   for a message that cannot be a frame
                        {"type": "state", ...}            ``LiveState``, STATES_PER_S times a second
                        {"type": "result", ...}           at the end: the id of the ``Result`` and a summary
                        {"type": "end", "why": ...}       if no session could be held
+
+``docs/service.md`` has every field, the order and the close codes.
 
 The address may end in ``?faces=n``: the number of people to follow, 1 without it.
 
@@ -33,6 +35,7 @@ from autohr.methods import Method
 from autohr.service.config import ServiceConfig
 from autohr.service.frames import parse_frame
 from autohr.service.measuring import measurement_files, summary_of
+from autohr.service.openapi import API_VERSION
 from autohr.service.results import Result, Results
 
 IN_FLIGHT = 2
@@ -77,7 +80,7 @@ class Cameras:
         await socket.accept()
         if self.n_sessions >= self._config.max_sessions:
             why = f"{self.n_sessions} cameras are being measured already; this server takes no more. Try again later."
-            await self._send(socket, {"type": "end", "why": why})
+            await self._send(socket, {"type": "end", "api_version": API_VERSION, "why": why})
             await socket.close(LATER, "busy")
             return
         self.n_sessions += 1
@@ -104,7 +107,7 @@ class Cameras:
             traceback.print_exc()
             why = "autohr itself failed; the server's terminal says more."
             try:
-                await self._send(socket, {"type": "end", "why": why})
+                await self._send(socket, {"type": "end", "api_version": API_VERSION, "why": why})
                 await socket.close(OURS)
             except ClientGone:
                 pass
@@ -122,6 +125,7 @@ class Cameras:
     def _hello(self) -> dict[str, Any]:
         return {
             "type": "hello",
+            "api_version": API_VERSION,
             "method": self._method.name,
             "method_title": self._method.title,
             "in_flight": IN_FLIGHT,

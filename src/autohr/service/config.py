@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 MIN_TOKEN_LENGTH = 16
 """Shortest token that a person may choose. One made here has 32 characters (192 bits)."""
@@ -19,6 +20,28 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def check_origin(origin: str) -> None:
+    """Refuse an origin that is not written as browsers send it.
+
+    Raises
+    ------
+    ValueError
+        The text is no origin, or one that no browser sends.
+    """
+    try:
+        parts = urlsplit(origin)
+        name, port = parts.hostname or "", parts.port
+    except ValueError:
+        name, port = "", None
+    if not name or parts.scheme not in ("http", "https") or not origin.isascii() or set("*, ") & set(name):
+        raise ValueError(f"{origin!r} is no origin; give one like 'https://a.example'.")
+    name = f"[{name}]" if ":" in name else name
+    is_usual = port is None or port == {"http": 80, "https": 443}[parts.scheme]
+    sent = f"{parts.scheme}://{name}" + ("" if is_usual else f":{port}")
+    if origin != sent:
+        raise ValueError(f"{origin!r} is no origin; give {sent!r}.")
+
+
 @dataclass(frozen=True)
 class ServiceConfig:
     """Address of the page, the method it measures with, and the limits of a client."""
@@ -28,6 +51,8 @@ class ServiceConfig:
     """0 takes a free one."""
     token: str | None = None
     """Password of every client; required if others than this machine can reach ``host``."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of other pages that may use the interface and the socket."""
     method: str | None = None
     """One of ``autohr list methods``; None for the default."""
     weights: str | None = None
@@ -85,6 +110,8 @@ class ServiceConfig:
             )
         if self.token is not None and (len(self.token) < MIN_TOKEN_LENGTH or not self.token.isascii()):
             raise ValueError(f"token has {len(self.token)} characters; it needs at least {MIN_TOKEN_LENGTH} of ASCII.")
+        for origin in self.allowed_origins:
+            check_origin(origin)
         for name in ("max_sessions", "max_uploads", "max_kept", "max_connections", "max_bad_messages"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more.")

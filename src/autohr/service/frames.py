@@ -8,7 +8,7 @@
     16      uint8     1: baseline JPEG; 2: RGB, 3 bytes a pixel, row by row
     17      3 bytes   zero
 
-All little-endian. ``page/camera.js`` writes it.
+All little-endian. ``page/autohr-meter.js`` writes it.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 A page that anybody opens in another tab can send requests to 127.0.0.1. Three checks refuse them. The ``Host`` of a
 request must be a name of this machine, so that a foreign name that was made to point here (DNS rebinding) is refused.
-The ``Origin``, which browsers put on every socket and every request that changes something, must be the page's own.
-And where others than this machine can reach the page, each request must carry the token: once in the address, from
-then on in a cookie; programs send ``Authorization: Bearer TOKEN``.
+The ``Origin``, which browsers put on every socket and every request that changes something, must be the page's own or
+an allowed one. And where others than this machine can reach the page, each request must carry the token: once in the
+address, from then on in a cookie; programs send ``Authorization: Bearer TOKEN``. Pages of allowed origins never get a
+cookie: they send that header, or the token in the address of the socket and of the module, which can carry no header.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import hmac
 import ipaddress
 import json
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -39,6 +40,14 @@ PAGE_POLICY = (
 REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'; sandbox {allow}"
 """Content policy of the report: that of its own head, and no script."""
 REPORT_ALLOWS = "allow-same-origin allow-popups allow-modals"
+
+PREFLIGHT = {
+    "access-control-allow-methods": "GET, POST, DELETE",
+    "access-control-allow-headers": "authorization, content-type",
+    "access-control-max-age": "600",
+    "content-length": "0",
+}
+"""Answer to a browser that asks whether a page of an allowed origin may send a request."""
 
 HEADERS = {
     "cache-control": "no-store",
@@ -67,29 +76,42 @@ class Guard:
             text = f"Refused: {host[:100]!r} is no name of this machine. Open the address that autohr serve printed."
             await _refuse(scope, receive, send, 421, text)
             return
+        origin = headers.get("origin")
+        is_embedded = not is_same_origin(origin, host) and origin in self._config.allowed_origins
+        cross = _cross_headers(origin if is_embedded else None, self._config)
         unsafe = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
-        if unsafe and not is_same_origin(headers.get("origin"), host):
-            await _refuse(scope, receive, send, 403, "Refused: the request comes from another page than autohr's own.")
+        if unsafe and not is_embedded and not is_same_origin(origin, host):
+            text = "Refused: the request comes from another page than autohr's own, and from no --allow-origin."
+            await _refuse(scope, receive, send, 403, text, cross)
+            return
+        if is_embedded and scope["type"] == "http" and scope["method"] == "OPTIONS":
+            # It carries no token, by the standard, and reveals nothing.
+            local = {"access-control-allow-private-network": "true"}
+            more = local if "access-control-request-private-network" in headers else {}
+            await _send(send, 204, {**HEADERS, **cross, **PREFLIGHT, **more})
             return
         if self._config.token is not None:
             query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-            if _fits(query.get("token", ""), self._config.token) and scope["type"] == "http":
-                if scope["method"] == "GET":
-                    await _redirect(scope, send, query, self._config.token)
-                    return
-            elif not _has_token(headers, self._config.token):
+            in_address = _fits(query.get("token", ""), self._config.token)
+            if in_address and scope["type"] == "http" and scope["method"] == "GET" and not is_embedded:
+                await _redirect(scope, send, query, self._config.token)
+                return
+            if not in_address and not _has_token(headers, self._config.token):
                 text = "Refused: the token is missing or wrong. Open the whole address that autohr serve printed."
-                await _refuse(scope, receive, send, 401, text)
+                await _refuse(scope, receive, send, 401, text, cross)
                 return
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 present = {name.lower() for name, _ in message.get("headers", ())}
-                ours = {**HEADERS, "content-security-policy": PAGE_POLICY.format(host=host)}
+                ours = {**HEADERS, **cross, "content-security-policy": PAGE_POLICY.format(host=host)}
                 new = [(k.encode(), v.encode()) for k, v in ours.items() if k.encode() not in present]
                 message = {**message, "headers": [*message.get("headers", ()), *new]}
             await send(message)
 
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            # The server, whose scope this is not, sends no body to HEAD.
+            scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send_with_headers)
 
 
@@ -121,6 +143,14 @@ def is_same_origin(origin: str | None, host: str) -> bool:
     return origin is None or origin in (f"http://{host}", f"https://{host}")
 
 
+def _cross_headers(origin: str | None, config: ServiceConfig) -> dict[str, str]:
+    """Return the headers with which a page of an allowed origin may read an answer; none for another's."""
+    headers = {"vary": "origin"} if config.allowed_origins else {}
+    if origin is not None:
+        headers |= {"access-control-allow-origin": origin, "access-control-expose-headers": "retry-after"}
+    return headers
+
+
 def _fits(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
 
@@ -149,20 +179,27 @@ async def _redirect(scope: Scope, send: Send, query: dict[str, str], token: str)
     cookie = f"{COOKIE}={_cookie_value(token)}; Path=/; HttpOnly; SameSite=Strict"
     if scope.get("scheme") == "https":
         cookie += "; Secure"
-    headers = {**HEADERS, "location": where + (f"?{rest}" if rest else ""), "set-cookie": cookie, "content-length": "0"}
-    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": 303, "headers": pairs})
-    await send({"type": "http.response.body", "body": b""})
+    await _send(
+        send,
+        303,
+        {**HEADERS, "location": where + (f"?{rest}" if rest else ""), "set-cookie": cookie, "content-length": "0"},
+    )
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, text: str) -> None:
+async def _refuse(
+    scope: Scope, receive: Receive, send: Send, status: int, text: str, more: Mapping[str, str] | None = None
+) -> None:
     if scope["type"] == "websocket":
         # This becomes a 403 without text, which no browser would show for a socket.
         await receive()
         await send({"type": "websocket.close", "code": 1008})
         return
     body = json.dumps({"error": text}).encode()
-    headers = {**HEADERS, "content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+    about = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+    await _send(send, status, {**HEADERS, **(more or {}), **about}, body)
+
+
+async def _send(send: Send, status: int, headers: Mapping[str, str], body: bytes = b"") -> None:
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})

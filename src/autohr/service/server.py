@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import secrets
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
+from urllib.parse import quote
 
 import h11
 import uvicorn
@@ -20,6 +22,7 @@ from autohr.errors import AutoHRError
 from autohr.methods import Method
 from autohr.service.app import Service, make_app
 from autohr.service.config import ServiceConfig, is_loopback
+from autohr.service.tls import lan_address, qr_code
 
 SHUTDOWN_S = 5
 """Longest time that open connections may take to end after Ctrl-C."""
@@ -27,8 +30,14 @@ STUCK_S = 30.0
 """Longest time that a client may not read its answer before the connection is closed."""
 
 
-def serve(config: ServiceConfig, method: Method, say: Callable[[str], None] = print) -> None:
-    """Serve the page until Ctrl-C. ``say`` prints the lines for the terminal.
+def serve(
+    config: ServiceConfig,
+    method: Method,
+    say: Callable[[str], None] = print,
+    tls: ssl.SSLContext | None = None,
+    has_screen: bool = False,
+) -> None:
+    """Serve the page until Ctrl-C. ``say`` prints the lines for the terminal, with a QR code if it ``has_screen``.
 
     Raises
     ------
@@ -36,26 +45,47 @@ def serve(config: ServiceConfig, method: Method, say: Callable[[str], None] = pr
         The address cannot be listened on.
     """
     listening = open_port(config)
-    server, _ = make_server(config, method, lambda: say_where(config, listening, say))
+
+    def ready() -> None:
+        say_where(config, listening, say, "http" if tls is None else "https")
+        if tls is not None and has_screen and not is_loopback(config.host):
+            say_code(config, listening, say)
+
+    server, _ = make_server(config, method, ready, tls)
     with contextlib.suppress(KeyboardInterrupt), listening:
         server.run(sockets=[listening])
     say("Stopped. Nothing was kept.")
 
 
-def say_where(config: ServiceConfig, listening: socket.socket, say: Callable[[str], None]) -> None:
+def say_where(
+    config: ServiceConfig, listening: socket.socket, say: Callable[[str], None], scheme: str = "http"
+) -> None:
     """Print the address to open, on a line of its own."""
     port = listening.getsockname()[1]
-    name = f"[{config.host.strip('[]')}]" if ":" in config.host else config.host
-    if config.host in ("0.0.0.0", "::"):
-        name = socket.gethostname()
-    query = "" if config.token is None else f"?token={config.token}"
-    say(f"Open  http://{name}:{port}/{query}  (Ctrl-C stops)")
-    if not is_loopback(config.host):
+    name = socket.gethostname() if config.host in ("0.0.0.0", "::") else config.host
+    say(f"Open  {_address(config, scheme, name, port)}  (Ctrl-C stops)")
+    if not is_loopback(config.host) and scheme == "http":
         say(
             "Others who know the token can reach this page, over a connection that is not encrypted. Browsers give a "
-            "camera only to https or localhost; from elsewhere files can be uploaded, or tunnel with: "
+            "camera only to https or localhost; from elsewhere files can be uploaded, or give --tls, or tunnel with: "
             f"ssh -L {port}:localhost:{port} THIS_MACHINE"
         )
+    elif not is_loopback(config.host):
+        say("Others who know the token can reach this page.")
+
+
+def say_code(config: ServiceConfig, listening: socket.socket, say: Callable[[str], None]) -> None:
+    """Print the address as a QR code for a phone in the same network."""
+    name = (lan_address() or socket.gethostname()) if config.host in ("0.0.0.0", "::") else config.host
+    code = qr_code(_address(config, "https", name, listening.getsockname()[1]))
+    for line in (code or "For a QR code of the address: pip install 'autohr[phone]'").splitlines():
+        say(line)
+
+
+def _address(config: ServiceConfig, scheme: str, name: str, port: int) -> str:
+    query = "" if config.token is None else f"?token={quote(config.token)}"
+    name = f"[{name.strip('[]')}]" if ":" in name else name
+    return f"{scheme}://{name}:{port}/{query}"
 
 
 def token_for(host: str, token: str | None) -> str | None:
@@ -101,7 +131,10 @@ class Server(uvicorn.Server):
 
 
 def make_server(
-    config: ServiceConfig, method: Method, ready: Callable[[], None] = lambda: None
+    config: ServiceConfig,
+    method: Method,
+    ready: Callable[[], None] = lambda: None,
+    tls: ssl.SSLContext | None = None,
 ) -> tuple[Server, Service]:
     """Return the server, not yet running, and the application in it."""
     guarded, app = make_app(config, method)
@@ -121,16 +154,19 @@ def make_server(
         server_header=False,
         proxy_headers=False,
     )
+    # Uvicorn itself would make these settings from files alone.
+    settings.load()
+    settings.ssl = tls
     return Server(settings, ready), app
 
 
 @contextlib.contextmanager
-def running(config: ServiceConfig, method: Method) -> Iterator[tuple[int, Service]]:
+def running(config: ServiceConfig, method: Method, tls: ssl.SSLContext | None = None) -> Iterator[tuple[int, Service]]:
     """Run a server in a thread, for tests and benchmarks; give its port and the application."""
     config = replace(config, port=0)
     up = threading.Event()
     with open_port(config) as listening:
-        server, app = make_server(config, method, up.set)
+        server, app = make_server(config, method, up.set, tls)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:

@@ -1,12 +1,11 @@
 // The camera: pictures to the server with their times, what it says of them onto the page.
-import { clearResult, inWords, showResult } from "./result.js";
+import { cameraWords, newSession, openCamera, sendPictures } from "./autohr-meter.js";
+import { clearResult, inWords, showPlainResult, showResult } from "./result.js";
 import { Wave } from "./wave.js";
 
-const HEAD_BYTES = 20, JPEG = 1; // see frames.py
-const LARGEST_SIDE = 640;
-const QUALITY = 0.95; // a pulse is half a percent of the skin's colour; at 0.8 the blocks of JPEG begin to swallow it
 const SAY_EVERY_MS = 10_000; // how often a screen reader is told the rate
 const LOOKS = 15; // states, of which five come each second
+const SCAN_S = 30; // seconds of a face: twenty windows, of which a few may fail
 const LATE_S = 5; // see live/advice.py
 const TOO_SLOW = "This computer is too slow: close other programs.";
 const at = (id) => document.getElementById(id);
@@ -17,29 +16,33 @@ export function setUpCamera() {
   let now = null; // the session that runs: { socket, stream, ... }
   let spoken_ms = -Infinity;
 
+  at("scan").addEventListener("click", () => start(SCAN_S));
   at("start").addEventListener("click", () => start());
   at("stop").addEventListener("click", () => stop());
   at("cancel").addEventListener("click", () => end(now));
   at("camera-list").addEventListener("change", () => {
+    const scan_s = now?.scan_s;
     end(now);
-    start();
+    start(scan_s);
   });
   document.addEventListener("visibilitychange", () => {
     if (now) at("stage-note").textContent = document.hidden ? "Paused: this tab is hidden." : "";
   });
   addEventListener("pagehide", () => end(now));
 
-  async function start() {
+  // Measures until the button, or, as a scan, for some seconds of a face.
+  async function start(scan_s) {
     if (now) return;
     clearResult(place);
     problem("");
-    const session = (now = { in_flight: 0, most: 2, number: 0, skipped: 0, ended: false });
-    at("start").disabled = at("people").disabled = true;
+    const session = (now = { ...newSession(), scan_s });
+    at("scan").disabled = at("start").disabled = at("people").disabled = true;
     at("stage-note").textContent = "Waiting for the camera …";
     try {
       session.stream = await openCamera(at("camera-list").value);
     } catch (error) {
-      end(session, cameraWords(error));
+      const other = ["NotFoundError", "SecurityError"].includes(error.name) ? " Or measure a file under Upload." : "";
+      end(session, cameraWords(error) + other);
       return;
     }
     if (now !== session) {
@@ -54,10 +57,10 @@ export function setUpCamera() {
     listCameras(session.stream);
     stage.classList.add("on");
     at("stage-note").textContent = "";
-    at("start").hidden = true;
-    at("stop").hidden = at("cancel").hidden = false;
-    at("stop").disabled = false;
-    at("stop").focus();
+    at("scan").hidden = at("start").hidden = true;
+    at("stop").hidden = Boolean(scan_s);
+    at("cancel").hidden = at("stop").disabled = false;
+    at(scan_s ? "cancel" : "stop").focus();
     judge("none", "–", "Waiting", ": for the first pictures.");
 
     const scheme = location.protocol === "https:" ? "wss" : "ws";
@@ -73,69 +76,21 @@ export function setUpCamera() {
     if (now !== session) return;
     if (told.type === "hello") {
       session.most = told.in_flight;
-      send(session);
+      sendPictures(session, video);
     } else if (told.type === "taken" || told.type === "refused") {
       session.in_flight = Math.max(0, session.in_flight - 1);
     } else if (told.type === "state") {
       show(session, told);
     } else if (told.type === "result") {
       end(session);
+      const again = () => start(session.scan_s);
       const words = [told.summary ? inWords(told.summary) : "No heart rate.", told.why ?? ""].join(" ").trim();
-      showResult(place, told.id, told.files, words, () => start());
+      if (session.scan_s) showPlainResult(place, told, words, again);
+      else showResult(place, told.id, told.files, words, again);
       scrollTo(0, 0);
     } else if (told.type === "end") {
       end(session, told.why);
     }
-  }
-
-  // Every picture of the camera once, with the time at which it was taken, unless too many are on their way.
-  function send(session) {
-    const canvas = document.createElement("canvas");
-    const pen = canvas.getContext("2d", { alpha: false });
-    let last_ms = -Infinity, clock = null;
-
-    function take(now_ms, about) {
-      if (session.ended) return;
-      wait();
-      // One clock for the whole session: capture time where the browser tells it, else the time of the stream.
-      clock ??= about?.captureTime !== undefined ? "captureTime" : about ? "mediaTime" : "shown";
-      const t_ms = clock === "captureTime" ? about.captureTime : clock === "mediaTime" ? 1000 * about.mediaTime : now_ms;
-      if (!(t_ms > last_ms) || !video.videoWidth) return;
-      last_ms = t_ms;
-      if (session.in_flight >= session.most) {
-        session.skipped++;
-        return;
-      }
-      const scale = Math.min(1, LARGEST_SIDE / Math.max(video.videoWidth, video.videoHeight));
-      const width = Math.round(video.videoWidth * scale), height = Math.round(video.videoHeight * scale);
-      if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-      [session.width, session.height] = [width, height];
-      pen.drawImage(video, 0, 0, width, height);
-      session.in_flight++;
-      canvas.toBlob(
-        async (blob) => {
-          const picture = await blob.arrayBuffer();
-          if (session.ended || session.socket.readyState !== WebSocket.OPEN) return;
-          const message = new Uint8Array(HEAD_BYTES + picture.byteLength);
-          const head = new DataView(message.buffer);
-          head.setFloat64(0, t_ms, true);
-          head.setUint32(8, session.number++, true);
-          head.setUint16(12, width, true);
-          head.setUint16(14, height, true);
-          head.setUint8(16, JPEG);
-          message.set(new Uint8Array(picture), HEAD_BYTES);
-          session.socket.send(message);
-        },
-        "image/jpeg",
-        QUALITY,
-      );
-    }
-
-    function wait() {
-      if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(take);
-      else requestAnimationFrame((now_ms) => take(now_ms, null));
-    }
-    wait();
   }
 
   function stop() {
@@ -145,6 +100,7 @@ export function setUpCamera() {
     }
     now.ended = true; // no more pictures
     at("stop").disabled = true;
+    at("countdown").hidden = true;
     at("stage-note").textContent = "Making the result …";
     now.socket.send(JSON.stringify({ type: "stop" }));
   }
@@ -160,8 +116,8 @@ export function setUpCamera() {
     stage.style.removeProperty("aspect-ratio");
     at("face-box").hidden = true;
     at("stage-note").textContent = "The camera is off.";
-    at("start").hidden = at("start").disabled = at("people").disabled = false;
-    at("start").textContent = "Start again";
+    at("countdown").hidden = true;
+    for (const id of ["scan", "start", "people"]) at(id).hidden = at(id).disabled = false;
     at("stop").hidden = at("cancel").hidden = true;
     judge("none", "–", "Not measuring", "");
     at("rate").textContent = "–";
@@ -205,10 +161,24 @@ export function setUpCamera() {
     at("fps").textContent = `${state.fps_in.toFixed(0)} sent, ${state.fps_measured.toFixed(0)} measured`;
     at("dropped").textContent = `${left_out} of ${state.frames.offered + session.skipped}`;
     at("delay").textContent = `${state.delay_s.toFixed(2)} s`;
+    if (session.scan_s && !session.ended) countDown(session, state);
     if (performance.now() - spoken_ms > SAY_EVERY_MS && rate !== null) {
       spoken_ms = performance.now();
       at("spoken").textContent = `${rate.toFixed(0)} beats per minute, ${state.reliable ? "reliable" : "not reliable"}.`;
     }
+  }
+
+  // The seconds that are left of a scan. They begin with a face; without one it ends after as many.
+  function countDown(session, state) {
+    if (state.face_id !== null && session.began_s === undefined) {
+      session.began_s = state.since_s;
+      at("spoken").textContent = `Hold still for ${session.scan_s} seconds.`;
+    }
+    const left_s = Math.max(0, session.scan_s - state.since_s + (session.began_s ?? 0));
+    at("countdown").hidden = false;
+    at("countdown-words").textContent = session.began_s === undefined ? "Look into the camera" : "Hold still";
+    at("countdown-s").textContent = session.began_s === undefined ? "" : `${Math.ceil(left_s)} s`;
+    if (left_s === 0) stop();
   }
 
   // What is to be known of a reliable rate that lags behind or is read of few of the pictures.
@@ -282,15 +252,6 @@ export function setUpCamera() {
   }
 }
 
-async function openCamera(id) {
-  if (!navigator.mediaDevices) throw new DOMException("", "SecurityError");
-  const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
-  return navigator.mediaDevices.getUserMedia({
-    audio: false,
-    video: id ? { ...wanted, deviceId: { exact: id } } : { ...wanted, facingMode: "user" },
-  });
-}
-
 async function listCameras(stream) {
   const cameras = (await navigator.mediaDevices.enumerateDevices()).filter((one) => one.kind === "videoinput");
   const used = stream.getVideoTracks()[0]?.getSettings().deviceId;
@@ -298,15 +259,4 @@ async function listCameras(stream) {
     ...cameras.map((one, k) => new Option(one.label || `Camera ${k + 1}`, one.deviceId, false, one.deviceId === used)),
   );
   at("camera-choice").hidden = cameras.length < 2;
-}
-
-function cameraWords(error) {
-  const words = {
-    NotAllowedError: "The camera was not allowed. Allow it for this page in the browser's address bar, and start again.",
-    NotFoundError: "There is no camera. Plug one in, or measure a file under Upload.",
-    NotReadableError: "The camera is used by another program. Close that, and start again.",
-    SecurityError:
-      "Browsers give a camera only to pages from this computer or over https. Open the page as http://localhost, or measure a file under Upload.",
-  };
-  return words[error.name] ?? `The camera could not be opened: ${error.message || error.name}`;
 }

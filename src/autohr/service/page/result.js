@@ -8,18 +8,58 @@ const LABELS = {
 
 // ``again``, if given, is called by a button beside the links: what began the measurement may lie far below.
 export function showResult(place, id, files, words, again) {
+  const [card, box, title] = newCard(place, id);
+  title.textContent = "Result";
+  const links = downloads(id, files);
+  links.append(...buttons(place, again));
+  box.append(title, Object.assign(document.createElement("p"), { textContent: words }), links);
+  if (files.includes("report.html")) card.append(reportFrame(id));
+  title.focus();
+}
+
+// The answer of a scan: one number, or that there is none to rely on. All else is in a part to open.
+export function showPlainResult(place, { id, files, summary, why }, words, again) {
+  const [card, box, title] = newCard(place, id);
+  const reliable = Boolean(summary?.reliable);
+  box.classList.add("answer", reliable ? "good" : "bad");
+  const line = document.createElement("p");
+  line.className = "says";
+  if (reliable) {
+    title.className = "number";
+    title.innerHTML = '<span class="rate"></span> <span class="of">beats per minute</span>';
+    title.firstChild.textContent = summary.hr_bpm.toFixed(0);
+    line.textContent = `✓ Reliable: the chance that it is within 5 beats of the true rate is ${Math.round(100 * summary.confidence)} %.`;
+  } else {
+    title.textContent = "No reliable rate this time";
+    const reason = (summary?.why ?? why ?? "nothing could be measured").replace(/\.$/, "");
+    line.textContent = `${reason[0].toUpperCase()}${reason.slice(1)}. Sit still, with even light on your face, and measure again.`;
+  }
+  const row = document.createElement("div");
+  row.className = "buttons";
+  row.append(...buttons(place, again));
+  const details = document.createElement("details");
+  const name = Object.assign(document.createElement("summary"), { textContent: "Details and downloads" });
+  details.append(name, Object.assign(document.createElement("p"), { textContent: words }), downloads(id, files));
+  if (files.includes("report.html")) details.append(reportFrame(id));
+  box.append(title, line, row);
+  card.append(details);
+  title.focus();
+}
+
+function newCard(place, id) {
   clearResult(place);
   const card = document.createElement("section");
   card.className = "result";
   card.dataset.id = id;
   card.setAttribute("aria-label", "Result");
-  const box = document.createElement("div");
-  box.className = "card";
-  const title = document.createElement("h2");
-  title.textContent = "Result";
-  title.tabIndex = -1;
-  const line = document.createElement("p");
-  line.textContent = words;
+  const box = Object.assign(document.createElement("div"), { className: "card" });
+  const title = Object.assign(document.createElement("h2"), { tabIndex: -1 });
+  card.append(box);
+  place.append(card);
+  return [card, box, title];
+}
+
+function downloads(id, files) {
   const links = document.createElement("div");
   links.className = "downloads";
   links.append("Download:");
@@ -38,21 +78,17 @@ export function showResult(place, id, files, words, again) {
     open.textContent = "Open in a tab of its own";
     links.append(open);
   }
-  const forget = document.createElement("button");
-  forget.type = "button";
-  forget.textContent = "Forget";
-  forget.addEventListener("click", () => clearResult(place));
-  links.append(forget);
-  if (again) {
-    const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Measure again" });
-    button.addEventListener("click", again);
-    links.append(button);
-  }
-  box.append(title, line, links);
-  card.append(box);
-  if (files.includes("report.html")) card.append(reportFrame(id));
-  place.append(card);
-  title.focus();
+  return links;
+}
+
+function buttons(place, again) {
+  const button = (textContent, act) => {
+    const one = Object.assign(document.createElement("button"), { type: "button", textContent });
+    one.addEventListener("click", act);
+    return one;
+  };
+  const forget = button("Forget", () => clearResult(place));
+  return again ? [button("Measure again", again), forget] : [forget];
 }
 
 // Shows nothing any more, and has the server forget what was shown.
