@@ -17,6 +17,7 @@ from autohr.errors import BadRecording, UnknownName, WindowsTooShort
 from autohr.lab.commands.options import (
     FormatOption,
     OverwriteOption,
+    VerifyOption,
     WorkersOption,
     check_dataset,
     raise_failures,
@@ -67,6 +68,7 @@ def evaluate(
     workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     overwrite: OverwriteOption = False,
+    verify: VerifyOption = False,
 ) -> None:
     """Judge methods by one protocol and print one table. Every recording and every window is accounted for.
 
@@ -94,7 +96,7 @@ def evaluate(
         from autohr.lab.evaluate.recipe import EvaluateRecipe, evaluate_recipe, protocol_of, read_recipe
 
         if what is not None:
-            _refuse_given(ctx, "A recipe says what is evaluated", "out", "workers", "overwrite")
+            _refuse_given(ctx, "A recipe says what is evaluated", "out", "workers", "overwrite", "verify")
             recipe = read_recipe(what)
         elif dataset is None or root is None:
             raise typer.BadParameter("Give a recipe, a stored evaluation, or --dataset and --root.")
@@ -120,6 +122,7 @@ def evaluate(
                 out,
                 workers=workers,
                 overwrite=overwrite,
+                verified=verify,
                 preparing=lambda done, total, _: faces(done, total),
                 judging=lambda label, done, total, _: counts.setdefault(label, Count(f"Asking {label}"))(done, total),
                 failing=failed.__setitem__,
@@ -135,7 +138,7 @@ def evaluate(
 
 def _refuse_given(ctx: typer.Context, reason: str, *allowed: str) -> None:
     """Refuse options that would be ignored."""
-    names = ("dataset", "root", "method", "weights", "protocol", "out", "cache", "workers", "device", "overwrite")
+    names = "dataset root method weights protocol out cache workers device overwrite verify".split()
     sources = {name: ctx.get_parameter_source(name) for name in names if name not in allowed}
     given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
     if given:

@@ -26,6 +26,9 @@ RecipeArgument = Annotated[Path, typer.Argument(help="One of `autohr list recipe
 RunOption = Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/NAME_OF_THE_RECIPE.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue a run, which must exist.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there and begin anew.")]
+VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="Compare the cache with its checksums first; refuse it if it is damaged.")
+]
 
 
 def check_dataset(name: str) -> str:

@@ -84,6 +84,8 @@ def prepare(
 ) -> None:
     """Read, check, crop and cache a dataset for training and evaluation.
 
+    What is in the cache already is compared with its checksums, and made anew where it is damaged.
+
     A manifest and its page list every recording that the dataset should have. The exit code is 1 where one is missing
     or damaged; all usable ones are in the cache.
     """
@@ -102,6 +104,7 @@ def prepare(
     write_manifest_page(manifest.as_dict(), page)
     n_absent = f", {len(manifest.absent)} absent" if manifest.absent else ""
     for line in (
+        *(f"Made anew {one.id}: {one.made_anew}" for one in manifest.entries if one.made_anew is not None),
         *(f"Excluded {one.id}: {one.reason}" for one in manifest.excluded),
         *(f"Absent {one.id}: {one.reason}" for one in manifest.absent),
         *(f"{KINDS[one.kind].title}: {one.says}" for one in manifest.findings if not one.ids),
