@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autohr.cli.options import Device, DeviceOption
+from autohr.cli.options import Device, DeviceOption, completing, method_names, weights_names
 from autohr.cli.output import Count, print_line, print_progress, print_text
 from autohr.cli.outputs import check_writable
 from autohr.errors import BadRecording, UnknownName, WindowsTooShort
@@ -20,7 +20,10 @@ from autohr.lab.commands.options import (
     VerifyOption,
     WorkersOption,
     check_dataset,
+    dataset_names,
+    protocol_names,
     raise_failures,
+    scoring_names,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +41,11 @@ def evaluate(
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Without a recipe: one of `autohr list datasets`; `folder` for your own videos.")
+        str | None,
+        typer.Option(
+            help="Without a recipe: one of `autohr list datasets`; `folder` for your own videos.",
+            autocompletion=completing(dataset_names),
+        ),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", exists=True, file_okay=False)] = None,
     method: Annotated[
@@ -47,18 +54,31 @@ def evaluate(
             metavar="NAME,NAME|all",
             help="Methods to judge. Default: all that need no weights of yours, or none beside --weights.",
             show_default=False,
+            autocompletion=completing(method_names, several=True),
         ),
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|FILE", help="Judge a network with these weights too; repeatable."),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Judge a network with these weights too; repeatable.",
+            autocompletion=completing(weights_names),
+        ),
     ] = None,
-    protocol: Annotated[str, typer.Option(help="One of `autohr list protocols`.")] = "reference",
+    protocol: Annotated[
+        str, typer.Option(help="One of `autohr list protocols`.", autocompletion=completing(protocol_names))
+    ] = "reference",
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME,NAME|all", help="Scoring, of `autohr list scoring`. Default: the protocol's own."),
+        typer.Option(
+            metavar="NAME,NAME|all",
+            help="Scoring, of `autohr list scoring`. Default: the protocol's own.",
+            autocompletion=completing(scoring_names, several=True),
+        ),
     ] = None,
-    baseline: Annotated[str, typer.Option(help="Method that the others are tested against.")] = "pos",
+    baseline: Annotated[
+        str, typer.Option(help="Method that the others are tested against.", autocompletion=completing(method_names))
+    ] = "pos",
     by: Annotated[
         str | None, typer.Option(metavar="GROUP", help="Print one more table for each method, by this group.")
     ] = None,
@@ -196,16 +216,29 @@ def report(
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|FILE", help="With --activations: a network to show; give two to compare them."),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="With --activations: a network to show; give two to compare them.",
+            autocompletion=completing(weights_names),
+        ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="With --activations: the dataset that VIDEO belongs to, for the true wave.")
+        str | None,
+        typer.Option(
+            help="With --activations: the dataset that VIDEO belongs to, for the true wave.",
+            autocompletion=completing(dataset_names),
+        ),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of that dataset. Default: the video's.")] = None,
     start_s: Annotated[float, typer.Option(min=0.0, help="With --activations: where to begin, in seconds.")] = 0.0,
     end_s: Annotated[float | None, typer.Option(min=0.0, help="With --activations: where to stop, in seconds.")] = None,
     device: Annotated[Device, typer.Option(help="With --activations: device that the networks run on.")] = "cpu",
-    preset: Annotated[str | None, typer.Option(help="Scoring of an evaluation. Default: the protocol's.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Scoring of an evaluation. Default: the protocol's.", autocompletion=completing(scoring_names)
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="The page. Default: report.html in the run's results. With --activations: the run."),

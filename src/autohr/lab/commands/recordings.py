@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from autohr.cli.options import Box
+from autohr.cli.options import Box, completing
 from autohr.cli.output import Count, print_line
 from autohr.cli.outputs import check_writable
 from autohr.errors import BadRecording
-from autohr.lab.commands.options import WorkersOption, check_dataset
+from autohr.lab.commands.options import WorkersOption, check_dataset, dataset_names
 
 
 def synth(
@@ -67,7 +67,12 @@ def make_demo_video(path: Path, hr_bpm: float, duration_s: float, seed: int) -> 
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="One of `autohr list datasets`.", callback=check_dataset)],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="One of `autohr list datasets`.", callback=check_dataset, autocompletion=completing(dataset_names)
+        ),
+    ],
     root: Annotated[Path, typer.Argument(help="Folder of the dataset.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder of the cache; it may hold several datasets.")] = Path("cache"),
     size_px: Annotated[int, typer.Option(min=16, max=1024, help="Side of the stored crops, in pixels.")] = 128,

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autohr.cli.options import completing, weights_names
 from autohr.cli.output import Count, in_words, print_line, print_progress
 from autohr.errors import AutoHRError
 from autohr.lab.commands.options import (
     OverwriteOption,
-    RecipeArgument,
     ResumeOption,
     RunOption,
+    SearchRecipeArgument,
     SetOption,
+    TrainRecipeArgument,
     VerifyOption,
     check_recipe,
 )
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: RecipeArgument,
+    recipe: TrainRecipeArgument,
     overrides: SetOption = None,
     out: RunOption = None,
     resume: ResumeOption = False,
@@ -58,7 +60,7 @@ def train(
 
 
 def search(
-    recipe: RecipeArgument,
+    recipe: SearchRecipeArgument,
     overrides: SetOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed; the same as --set search.seed=SEED.")] = None,
     out: RunOption = None,
@@ -113,7 +115,12 @@ def _check_contradiction(resume: bool, overwrite: bool) -> None:
 
 def export(
     weights: Annotated[
-        str, typer.Argument(metavar="WEIGHTS", help="One of `autohr list weights`, or a .safetensors file.")
+        str,
+        typer.Argument(
+            metavar="WEIGHTS",
+            help="One of `autohr list weights`, or a .safetensors file.",
+            autocompletion=completing(weights_names),
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="File to write; one of that name is replaced.")],
 ) -> None:
