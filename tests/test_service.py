@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import platform
 import re
 import signal
 import socket
@@ -587,6 +588,46 @@ def test_silence_and_length_end_a_session() -> None:
     ):
         with running(config, load_method("pos")) as (port, _), camera(port) as link:
             assert words in hear(link, "result")["why"]
+
+
+def test_a_session_that_reached_its_limit_begins_anew_at_once() -> None:
+    config = replace(CONFIG, max_session_s=0.2, max_sessions=1)
+    with running(config, load_method("pos")) as (port, _):
+        for _ in range(3):
+            with camera(port) as link:
+                assert hear(link, "hello", "end")["type"] == "hello"
+                assert "session ended after" in hear(link, "result")["why"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such functions")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """In a process of its own, whose heap nobody else fills; the piece that stays would keep all below it."""
+    code = """
+import os, threading
+from pathlib import Path
+from autohr.service.memory import release_memory, share_heaps
+
+def used_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+def work():
+    pieces = [bytes(100_000) for _ in range(1000)]
+    kept.append(pieces[-1])
+
+share_heaps()
+kept = []
+for _ in range(2):
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+before_mb = used_mb()
+release_memory()
+print(used_mb() < 60, before_mb)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("True"), (done.stdout, done.stderr)
 
 
 # -- the server

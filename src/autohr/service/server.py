@@ -20,6 +20,7 @@ from autohr.errors import AutoHRError
 from autohr.methods import Method
 from autohr.service.app import Service, make_app
 from autohr.service.config import ServiceConfig, is_loopback
+from autohr.service.memory import share_heaps
 
 SHUTDOWN_S = 5
 """Longest time that open connections may take to end after Ctrl-C."""
@@ -35,6 +36,7 @@ def serve(config: ServiceConfig, method: Method, say: Callable[[str], None] = pr
     AutoHRError
         The address cannot be listened on.
     """
+    share_heaps()
     listening = open_port(config)
     server, _ = make_server(config, method, lambda: say_where(config, listening, say))
     with contextlib.suppress(KeyboardInterrupt), listening:
