@@ -1,12 +1,15 @@
 """Test the local page under load (cameras at 30 frames per second) and under malformed input.
 
     python benchmarks/service.py [--method autohr] [--clients 1 2 3] [--seconds 20] [--attacks 3000] [--json OUT]
+    python benchmarks/service.py --soak 50 [--at-once 2] [--seconds 12]
 
 Load: clients that send a synthetic face of 640x480 as JPEG at 30 frames per second for ``--seconds``, each keeping two
 frames on their way as the page does; a client is held where 27 frames a second (90 %) are measured and none is dropped.
 Fuzz: malformed messages, heads, bodies, disconnects in the middle of a frame and clients that neither read nor write,
 by kind, each followed by the question whether the server still answers. The server is a process of its own; its memory
 is read before and after, and its temporary files, connections and children are counted.
+Soak: camera sessions one after the other, ``--at-once`` at a time, each ended by the client, which reads the result.
+The server's memory is printed after each, and the exit code is 1 unless the last is within 20 % of the third.
 
 The clients run on the same machine and take their share of it; the load average is printed with the figures.
 """
@@ -47,6 +50,8 @@ from autohr.service.frames import HEAD, JPEG, RGB, pack_frame
 FPS, WIDTH, HEIGHT = 30.0, 640, 480
 HELD_FPS = 0.9 * FPS
 CLIP_S = 10.0
+SOAK_GROWTH = 1.2
+"""Largest ratio of the memory after the last session of a soak to that after the third."""
 QUALITY = 95
 """JPEG quality, as the page codes frames."""
 
@@ -113,8 +118,11 @@ def leftovers() -> int:
 # Load
 
 
-def run_client(port: int, jpegs: list[bytes], seconds: float, client: Client) -> None:
-    """Act as a camera of 30 frames per second that keeps at most two on their way."""
+def run_client(port: int, jpegs: list[bytes], seconds: float, client: Client, *, to_result: bool = False) -> None:
+    """Act as a camera of 30 frames per second that keeps at most two on their way.
+
+    ``to_result`` ends the session as the page does, and waits for the result; without it the client just leaves.
+    """
     try:
         with connect(f"ws://127.0.0.1:{port}/api/camera", max_size=None, compression=None) as link:
             while json.loads(link.recv(timeout=60))["type"] != "hello":
@@ -148,6 +156,10 @@ def run_client(port: int, jpegs: list[bytes], seconds: float, client: Client) ->
                     client.skipped += 1
                 number += 1
                 listen(0)
+            if to_result:
+                link.send('{"type": "stop"}')
+                while json.loads(link.recv(timeout=60))["type"] != "result":
+                    pass
     except Exception as error:
         client.error = f"{type(error).__name__}: {error}"
 
@@ -191,6 +203,55 @@ def load(method: str | None, n_clients: int, seconds: float, jpegs: list[bytes])
         "server_cpu_s_per_s": round(used_s / took_s, 2),
         "server_mib": [round(before_mib), round(after_mib)],
         "each": rows,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Soak
+
+
+def soak(method: str | None, n_sessions: int, at_once: int, seconds: float, jpegs: list[bytes]) -> dict[str, Any]:
+    """Hold camera sessions, some at once, and read the server's memory after each."""
+    levels_mib: list[int] = []
+    errors: list[str] = []
+    left, lock = iter(range(n_sessions)), threading.Lock()
+    with serving(method, at_once) as (port, server):
+        start_mib = round(server.memory_info().rss / 2**20)
+        print(f"soak of {n_sessions} sessions of {seconds:g} s, {at_once} at once: {start_mib} MiB at the start")
+
+        def hold_sessions() -> None:
+            while True:
+                with lock:
+                    if next(left, None) is None:
+                        return
+                client = Client()
+                run_client(port, jpegs, seconds, client, to_result=True)
+                # The place of the last session is free once its threads have let go.
+                time.sleep(1.0)
+                with lock:
+                    if client.error is not None:
+                        errors.append(client.error)
+                    levels_mib.append(round(server.memory_info().rss / 2**20))
+                    print(
+                        f"   session {len(levels_mib):3}: {levels_mib[-1]} MiB, {server.num_threads()} threads, "
+                        f"{client.sent} frames, {client.last_state.get('readings')} readings {client.error or ''}",
+                        flush=True,
+                    )
+
+        threads = [threading.Thread(target=hold_sessions) for _ in range(at_once)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    third = levels_mib[min(2, len(levels_mib) - 1)]
+    return {
+        "sessions": n_sessions,
+        "at_once": at_once,
+        "start_mib": start_mib,
+        "levels_mib": levels_mib,
+        "growth": round(levels_mib[-1] / third - 1, 3),
+        "held": levels_mib[-1] <= SOAK_GROWTH * third and not errors,
+        "errors": errors,
     }
 
 
@@ -393,6 +454,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 2], help="cameras at the same time, run by run")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
     parser.add_argument("--attacks", type=int, default=3000)
+    parser.add_argument("--soak", type=int, metavar="N", help="hold N sessions, and neither load nor fuzz")
+    parser.add_argument("--at-once", type=int, default=2, help="sessions of the soak at the same time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
@@ -404,7 +467,10 @@ def main() -> None:
     figures: dict[str, Any] = {"cores": os.cpu_count(), "load_average": os.getloadavg()[0], "load": []}
     kib = statistics.mean(map(len, jpegs)) / 1024
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before; {WIDTH}x{HEIGHT} JPEG of {kib:.0f} KiB")
-    for n_clients in options.clients:
+    if options.soak:
+        figures["soak"] = told = soak(options.method, options.soak, options.at_once, options.seconds, jpegs)
+        print(f"{'held' if told['held'] else 'FAILED'}: {100 * told['growth']:+.0f} % after the third session")
+    for n_clients in options.clients if not options.soak else ():
         row = load(options.method, n_clients, options.seconds, jpegs)
         figures["load"].append(row)
         fps = " ".join(f"{one['measured_fps']:.1f}" for one in row["each"])
@@ -414,7 +480,7 @@ def main() -> None:
         )
         for one in row["each"]:
             print("   " + json.dumps(one))
-    if options.attacks:
+    if options.attacks and not options.soak:
         figures["fuzz"] = found = fuzz(options.attacks, jpegs[0], options.seed)
         print(f"{found['total']} attacks, {found['checks']} questions between them, {found['not_answered']} unanswered")
         for name, count in found["tried"].items():
@@ -425,6 +491,8 @@ def main() -> None:
         )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if options.soak and not figures["soak"]["held"]:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

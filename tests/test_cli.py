@@ -29,10 +29,12 @@ import torch
 import autohr
 from autohr import methods
 from autohr.cli.interrupts import Interrupts
-from autohr.cli.main import main
+from autohr.cli.main import app, main
+from autohr.cli.options import completing
 from autohr.cli.output import Count, ProgressBar
 from autohr.errors import VideoError
 from autohr.lab.datasets import DATASETS
+from autohr.lab.evaluate.presets import PRESETS
 from autohr.lab.nets import make_net
 from autohr.lab.nets._checkpoint import save_weights
 from autohr.lab.synth.life import HeadMotion
@@ -1087,3 +1089,51 @@ def test_demo_measures_and_reports(cli: Command, tmp_path: Path, words: tuple[ob
     assert found and float(found[1]) == pytest.approx(true_bpm, abs=1.5)
     assert str(tmp_path / "report.html") in out and (tmp_path / "report.html").stat().st_size > 10_000
     assert json.loads((tmp_path / "face.truth.json").read_text())["video"] == "face.mp4"
+
+
+# -- completion
+
+
+def completed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str) -> list[str]:
+    """The words that a shell is offered for the last word of a line, by the interface that shells use."""
+    monkeypatch.setenv("_AUTOHR_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+    with pytest.raises(SystemExit):
+        app(prog_name="autohr")
+    out, err = capsys.readouterr()
+    assert err == ""
+    return list(out.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "some"),
+    [
+        ("autohr measure --method po", {"pos"}),
+        ("autohr live --method ", set(METHODS)),
+        ("autohr serve --weights au", {"autohr"}),
+        ("autohr list pro", {"protocols"}),
+        ("autohr evaluate --method pos,chr", {"pos,chrom"}),
+        ("autohr evaluate --protocol reference-w", {"reference-whole"}),
+        ("autohr evaluate --dataset ubfc_p", {"ubfc_phys"}),
+        ("autohr evaluate --preset ", set(PRESETS)),
+        ("autohr prepare coh", {"cohface"}),
+        ("autohr train release_ph", {"release_physnet"}),
+        ("autohr search search_c", {"search_cpu"}),
+        ("autohr export au", {"autohr"}),
+        ("autohr compare-methods --method chr", {"chrom"}),
+        ("autohr measure --method nothing", set()),
+        ("autohr train search_", set()),
+    ],
+)
+def test_a_shell_completes_the_values_of_options(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str, some: set[str]
+) -> None:
+    assert set(completed(capsys, monkeypatch, line)) == some
+
+
+def test_nothing_is_offered_where_an_extra_is_missing() -> None:
+    def names() -> dict[str, str]:
+        raise ModuleNotFoundError
+
+    assert completing(names)("a") == []

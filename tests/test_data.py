@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import functools
+import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +43,7 @@ from autohr.video.decode import VideoFrame, open_video
 from autohr.video.detector import Detects
 from autohr.video.encode import write_video
 from autohr.video.regions import grown
-from made import MiddleDetector, in_memory
+from made import MiddleDetector, in_memory, run
 
 SMALL = CropConfig(size_px=32)
 SCENE = SceneConfig(
@@ -625,3 +628,149 @@ def test_names_that_are_no_utf_8_have_folders_of_their_own(scene_file: Path, tmp
     assert one != other and one.isascii()
     entry = prepare([recording(scene_file, subject="caf\udce9")], tmp_path, SMALL).entries[0]
     assert entry.state == "ok" and [found.subject for found in open_cached(tmp_path, SMALL)] == ["caf\udce9"]
+
+
+# --- damage
+
+
+@pytest.fixture(scope="module")
+def stored(scene_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of one recording, to be copied and damaged."""
+    root = tmp_path_factory.mktemp("stored")
+    prepare([recording(scene_file)], root, SMALL)
+    return root
+
+
+def damaged(stored: Path, to: Path, array: str, damage: Callable[[bytearray], object]) -> Path:
+    root = to / "cache"
+    shutil.copytree(stored, root)
+    file = next(root.rglob(array))
+    content = bytearray(file.read_bytes())
+    damage(content)
+    file.write_bytes(content)
+    return root
+
+
+def flip_a_bit(content: bytearray) -> None:
+    content[len(content) // 2] ^= 4
+
+
+def cut(content: bytearray) -> None:
+    del content[len(content) * 3 // 4 :]
+
+
+def empty(content: bytearray) -> None:
+    content.clear()
+
+
+def shorten(content: bytearray) -> None:
+    content[:] = content.replace(b"140", b"139", 1)
+
+
+def retype(content: bytearray) -> None:
+    content[:] = content.replace(b"|u1", b"|i1").replace(b"<f4", b"<i4").replace(b"<f8", b"<i8")
+
+
+def strip_checksums(root: Path) -> None:
+    """Make a cache look as it did before there were checksums."""
+    for file in root.rglob("recording.json"):
+        content = json.loads(file.read_text())
+        del content["entry"]["checksums"]
+        file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, cut, empty, shorten, retype], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("array", ["frames_0.npy", "colours_0.npy", "labels_0.npz"])
+def test_a_damaged_array_is_refused_by_verify_and_made_anew_by_prepare(
+    stored: Path, scene_file: Path, tmp_path: Path, array: str, damage: Callable[[bytearray], object]
+) -> None:
+    root = damaged(stored, tmp_path, array, damage)
+    with pytest.raises(BadRecording) as refused:
+        cache.verify(root, SMALL, read_manifest(root, SMALL).entries)
+    assert "made/a/1" in str(refused.value) and array in str(refused.value) and "\n" not in str(refused.value)
+    entry = prepare([recording(scene_file)], root, SMALL).entries[0]
+    assert entry.made_anew is not None and array in entry.made_anew
+    assert prepare([recording(scene_file)], root, SMALL).entries[0].made_anew is None
+    for file in stored.rglob("*.np[yz]"):
+        assert (root / file.relative_to(stored)).read_bytes() == file.read_bytes()
+    assert cache.verify(root, SMALL, read_manifest(root, SMALL).entries).startswith("1 of 1 recordings")
+
+
+@pytest.mark.parametrize("damage", [cut, empty, shorten, retype], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("array", ["frames_0.npy", "colours_0.npy", "labels_0.npz"])
+def test_a_damaged_header_ends_in_one_line_without_checksums_too(
+    stored: Path, scene_file: Path, tmp_path: Path, array: str, damage: Callable[[bytearray], object]
+) -> None:
+    root = damaged(stored, tmp_path, array, damage)
+    strip_checksums(root)
+    with pytest.raises(BadRecording, match=f"{array}.*autohr prepare") as refused:
+        open_cached(root, SMALL)[0].face_clip(0, 100)
+    assert "\n" not in str(refused.value)
+    entry = prepare([recording(scene_file)], root, SMALL).entries[0]
+    assert entry.made_anew is not None and array in entry.made_anew
+    assert len(open_cached(root, SMALL)) == 1
+
+
+def test_no_bit_of_a_header_ends_in_a_traceback(stored: Path, tmp_path: Path) -> None:
+    root = damaged(stored, tmp_path, "frames_0.npy", lambda content: None)
+    frames, colours = next(root.rglob("frames_0.npy")), next(root.rglob("colours_0.npy"))
+    dice = np.random.default_rng(0)
+    for file in (frames, colours):
+        whole = file.read_bytes()
+        for at in dice.integers(0, 128, 80):
+            bent = bytearray(whole)
+            bent[at] ^= 1 << int(dice.integers(8))
+            file.write_bytes(bent)
+            with contextlib.suppress(BadRecording):
+                open_cached(root, SMALL)[0].face_clip(0, 100)
+        file.write_bytes(whole)
+
+
+def test_a_cache_of_before_checksums_is_read_and_gets_them(stored: Path, scene_file: Path, tmp_path: Path) -> None:
+    root = damaged(stored, tmp_path, "frames_0.npy", lambda content: None)
+    strip_checksums(root)
+    assert len(open_cached(root, SMALL)) == 1
+    found = cache.verify(root, SMALL, read_manifest(root, SMALL).entries)
+    assert found.startswith("0 of 1 recordings") and "1 cannot be verified, such as made/a/1" in found
+    detector = MiddleDetector()
+    prepare([recording(scene_file)], root, SMALL, detector, repair=False)
+    assert not read_manifest(root, SMALL).entries[0].checksums, "an evaluation does not read the whole cache"
+    entry = prepare([recording(scene_file)], root, SMALL, detector).entries[0]
+    assert detector.n_asked == 0 and entry.made_anew is None
+    assert set(entry.checksums) == {"frames_0.npy", "colours_0.npy", "labels_0.npz"}
+    assert cache.verify(root, SMALL, read_manifest(root, SMALL).entries).startswith("1 of 1 recordings")
+
+
+def test_the_commands_verify_and_repair(
+    scene_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, raw = tmp_path / "cache", tmp_path / "raw"
+    raw.mkdir()
+    shutil.copy(scene_file, raw / "clip.mp4")
+    (raw / "rates.csv").write_text("video,hr_bpm,subject\nclip.mp4,84,anna\n")
+    monkeypatch.setattr(cache, "_detector", MiddleDetector)
+    make = ("prepare", "folder", raw, "--out", root, "--workers", 1, "--allow-missing")
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(f'net = "physnet"\n[data]\ndatasets = ["folder"]\ncache = "{root}"\nsize_px = 32\n')
+    evaluate = ("evaluate", "--dataset", "folder", "--root", raw, "--cache", root, "--method", "pos,chrom")
+    assert run(capsys, *make)[0] == 0
+
+    _, _, err = run(capsys, *evaluate, "--out", tmp_path / "whole", "--verify")
+    assert "1 of 1 recordings" in err
+    colours = next(root.rglob("colours_0.npy"))
+    content = bytearray(colours.read_bytes())
+    flip_a_bit(content)
+    colours.write_bytes(content)
+    for command in (evaluate, ("train", recipe)):
+        code, out, err = run(capsys, *command, "--out", tmp_path / "run", "--verify")
+        assert code == 1 and out == "" and "Traceback" not in err
+        refusal = err.splitlines()[-1]
+        assert "folder/anna/clip" in refusal and "colours_0.npy is damaged" in refusal and "prepare" in refusal
+    _, out, _ = run(capsys, *make)
+    assert "Made anew folder/anna/clip: colours_0.npy is damaged" in out
+    (manifest,) = root.glob("*/folder/manifest.json")
+    assert "Made anew: colours_0.npy" in json.loads(manifest.read_text())["recordings"][0]["notes"][-1]
+    _, _, err = run(capsys, *evaluate, "--out", tmp_path / "again", "--verify")
+    assert "1 of 1 recordings" in err
+    code, _, err = run(capsys, "evaluate", tmp_path / "again", "--verify")
+    assert code == 2 and "--verify" in err, "a stored evaluation reads no cache"

@@ -96,6 +96,8 @@ def test_header_of_the_shipped_weights_states_the_published_figures(weights: str
         best["MAE (bpm)"],
         best["within 3 bpm"],
     )
+    assert stated["pearson_r"] == ours["r"]
+    assert stated["on"].startswith(f"{ours['recordings']} synthetic recordings of {published['transfer']['people']} ")
     assert stated["network_alone_mae_bpm"] == alone and f"{alone} bpm" in stated["on"]
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import http.client
 import json
+import platform
 import re
 import shutil
 import signal
@@ -859,6 +860,46 @@ def test_the_code_of_an_address_can_be_read(monkeypatch: pytest.MonkeyPatch) -> 
     light = np.stack([upper, lower], axis=1).reshape(-1, upper.shape[1])
     picture = np.kron(light, np.ones((8, 8))).astype(np.uint8) * 255
     assert cv2.QRCodeDetector().detectAndDecode(picture)[0] == address
+
+
+def test_a_session_that_reached_its_limit_begins_anew_at_once() -> None:
+    config = replace(CONFIG, max_session_s=0.2, max_sessions=1)
+    with running(config, load_method("pos")) as (port, _):
+        for _ in range(3):
+            with camera(port) as link:
+                assert hear(link, "hello", "end")["type"] == "hello"
+                assert "session ended after" in hear(link, "result")["why"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such functions")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """In a process of its own, whose heap nobody else fills; the piece that stays would keep all below it."""
+    code = """
+import os, threading
+from pathlib import Path
+from autohr.service.memory import release_memory, share_heaps
+
+def used_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+def work():
+    pieces = [bytes(100_000) for _ in range(1000)]
+    kept.append(pieces[-1])
+
+share_heaps()
+kept = []
+for _ in range(2):
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+before_mb = used_mb()
+release_memory()
+print(used_mb() < 60, before_mb)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("True"), (done.stdout, done.stderr)
 
 
 # -- the server

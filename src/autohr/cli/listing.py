@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from autohr import __version__
-from autohr.cli.options import needs_extra
+from autohr.cli.options import completing, needs_extra
 from autohr.cli.output import in_words, print_line, print_table
 from autohr.cli.plugins import find_plugins
 from autohr.errors import UnknownName
@@ -47,11 +47,17 @@ LISTS: dict[str, Callable[[], Rows]] = {"methods": _list_methods, "weights": _li
 """Tables of the product; the laboratory adds its own by entry points of the group ``autohr.lists``."""
 
 
+def _table_names() -> dict[str, str]:
+    return dict.fromkeys([*LISTS, *find_plugins("autohr.lists")], "")
+
+
 def list_command(
     table: Annotated[
         str,
         typer.Argument(
-            metavar="TABLE", help="methods, nets, datasets, weights, presets, protocols, scoring or recipes."
+            metavar="TABLE",
+            help="methods, nets, datasets, weights, presets, protocols, scoring or recipes.",
+            autocompletion=completing(_table_names),
         ),
     ],
 ) -> None:

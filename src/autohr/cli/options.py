@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +17,40 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "cuda", "mps"]
 Box = Literal["tracked", "first"]
+
+
+def completing(
+    names: Callable[[], Mapping[str, str]], *, several: bool = False
+) -> Callable[[str], list[tuple[str, str]]]:
+    """Return the completion of a value that is one of these names, given with a line on each.
+
+    ``names`` is called when a shell asks, and imports what it needs; where that is not installed, nothing is offered.
+    ``several`` names may stand in one value, with commas between them.
+    """
+
+    def complete(incomplete: str) -> list[tuple[str, str]]:
+        before, comma, begun = incomplete.rpartition(",") if several else ("", "", incomplete)
+        try:
+            known = names()
+        except (ImportError, AutoHRError):
+            return []
+        return [(f"{before}{comma}{name}", about) for name, about in known.items() if name.startswith(begun)]
+
+    return complete
+
+
+def method_names() -> dict[str, str]:
+    """Return name -> title of the methods."""
+    from autohr.methods import METHODS
+
+    return {name: method.title for name, method in METHODS.items()}
+
+
+def weights_names() -> dict[str, str]:
+    """Return name -> file name of the shipped weights."""
+    from autohr.methods import shipped_weights
+
+    return {name: path.name for name, path in shipped_weights().items()}
 
 
 def check_method(name: str | None) -> str | None:
@@ -33,6 +67,7 @@ MethodOption = Annotated[
     typer.Option(
         help="Method, one of `autohr list methods`. Default: autohr, or pos if its weights are not installed.",
         callback=check_method,
+        autocompletion=completing(method_names),
         show_default=False,
     ),
 ]
@@ -42,6 +77,7 @@ WeightsOption = Annotated[
         metavar="NAME|FILE",
         help="Weights of a network: one of `autohr list weights`, or a file. Default: those of the method.",
         show_default=False,
+        autocompletion=completing(weights_names),
     ),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Device that a network runs on. Other methods use the processor.")]

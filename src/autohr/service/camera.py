@@ -35,6 +35,7 @@ from autohr.methods import Method
 from autohr.service.config import ServiceConfig
 from autohr.service.frames import parse_frame
 from autohr.service.measuring import measurement_files, summary_of
+from autohr.service.memory import release_memory
 from autohr.service.openapi import API_VERSION
 from autohr.service.results import Result, Results
 
@@ -84,23 +85,15 @@ class Cameras:
             await socket.close(LATER, "busy")
             return
         self.n_sessions += 1
-        loop = asyncio.get_running_loop()
-        session: LiveSession | None = None
         try:
-            config = LiveConfig(source=SOURCE)
-            n_faces = _read_number(socket.query_params.get("faces"), MAX_FACES)
-            config = replace(config, meter=replace(config.meter, max_faces=n_faces))
-            session = await loop.run_in_executor(self._threads, lambda: LiveSession(self._method, config))
-            await self._send(socket, self._hello())
-            end = await self._hold(socket, session)
-            result, message = await loop.run_in_executor(self._threads, self._result, session, end.why)
+            result, message, code = await self._measure(socket)
             key = self._results.keep(result)
             try:
                 await self._send(socket, {**message, "id": key})
             except ClientGone:
                 self._results.forget(key)
                 raise
-            await socket.close(end.code)
+            await socket.close(code)
         except ClientGone:
             pass
         except Exception:
@@ -111,10 +104,28 @@ class Cameras:
                 await socket.close(OURS)
             except ClientGone:
                 pass
+
+    async def _measure(self, socket: WebSocket) -> tuple[Result, dict[str, Any], int]:
+        """Measure until the session ends; return its files, the message of its end and the code to close with.
+
+        Its place is free when this is over, so that a client that hears the end may begin anew at once.
+        """
+        loop = asyncio.get_running_loop()
+        session: LiveSession | None = None
+        try:
+            config = LiveConfig(source=SOURCE)
+            n_faces = _read_number(socket.query_params.get("faces"), MAX_FACES)
+            config = replace(config, meter=replace(config.meter, max_faces=n_faces))
+            session = await loop.run_in_executor(self._threads, lambda: LiveSession(self._method, config))
+            await self._send(socket, self._hello())
+            end = await self._hold(socket, session)
+            return *await loop.run_in_executor(self._threads, self._result, session, end.why), end.code
         finally:
             try:
                 if session is not None:
                     await asyncio.shield(loop.run_in_executor(self._threads, session.stop))
+                    session = None
+                    await asyncio.shield(loop.run_in_executor(self._threads, release_memory))
             finally:
                 self.n_sessions -= 1
 

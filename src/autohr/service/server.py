@@ -22,6 +22,7 @@ from autohr.errors import AutoHRError
 from autohr.methods import Method
 from autohr.service.app import Service, make_app
 from autohr.service.config import ServiceConfig, is_loopback
+from autohr.service.memory import share_heaps
 from autohr.service.tls import lan_address, qr_code
 
 SHUTDOWN_S = 5
@@ -44,6 +45,7 @@ def serve(
     AutoHRError
         The address cannot be listened on.
     """
+    share_heaps()
     listening = open_port(config)
 
     def ready() -> None:

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autohr.cli.options import Device, DeviceOption
+from autohr.cli.options import Device, DeviceOption, completing, method_names, weights_names
 from autohr.cli.output import Count, print_line, print_progress, print_text
 from autohr.cli.outputs import check_writable
 from autohr.errors import BadRecording, UnknownName, WindowsTooShort
 from autohr.lab.commands.options import (
     FormatOption,
     OverwriteOption,
+    VerifyOption,
     WorkersOption,
     check_dataset,
+    dataset_names,
+    protocol_names,
     raise_failures,
+    scoring_names,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +41,11 @@ def evaluate(
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Without a recipe: one of `autohr list datasets`; `folder` for your own videos.")
+        str | None,
+        typer.Option(
+            help="Without a recipe: one of `autohr list datasets`; `folder` for your own videos.",
+            autocompletion=completing(dataset_names),
+        ),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the dataset.", exists=True, file_okay=False)] = None,
     method: Annotated[
@@ -46,18 +54,31 @@ def evaluate(
             metavar="NAME,NAME|all",
             help="Methods to judge. Default: all that need no weights of yours, or none beside --weights.",
             show_default=False,
+            autocompletion=completing(method_names, several=True),
         ),
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|FILE", help="Judge a network with these weights too; repeatable."),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Judge a network with these weights too; repeatable.",
+            autocompletion=completing(weights_names),
+        ),
     ] = None,
-    protocol: Annotated[str, typer.Option(help="One of `autohr list protocols`.")] = "reference",
+    protocol: Annotated[
+        str, typer.Option(help="One of `autohr list protocols`.", autocompletion=completing(protocol_names))
+    ] = "reference",
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME,NAME|all", help="Scoring, of `autohr list scoring`. Default: the protocol's own."),
+        typer.Option(
+            metavar="NAME,NAME|all",
+            help="Scoring, of `autohr list scoring`. Default: the protocol's own.",
+            autocompletion=completing(scoring_names, several=True),
+        ),
     ] = None,
-    baseline: Annotated[str, typer.Option(help="Method that the others are tested against.")] = "pos",
+    baseline: Annotated[
+        str, typer.Option(help="Method that the others are tested against.", autocompletion=completing(method_names))
+    ] = "pos",
     by: Annotated[
         str | None, typer.Option(metavar="GROUP", help="Print one more table for each method, by this group.")
     ] = None,
@@ -67,6 +88,7 @@ def evaluate(
     workers: WorkersOption = None,
     device: DeviceOption = "cpu",
     overwrite: OverwriteOption = False,
+    verify: VerifyOption = False,
 ) -> None:
     """Judge methods by one protocol and print one table. Every recording and every window is accounted for.
 
@@ -94,7 +116,7 @@ def evaluate(
         from autohr.lab.evaluate.recipe import EvaluateRecipe, evaluate_recipe, protocol_of, read_recipe
 
         if what is not None:
-            _refuse_given(ctx, "A recipe says what is evaluated", "out", "workers", "overwrite")
+            _refuse_given(ctx, "A recipe says what is evaluated", "out", "workers", "overwrite", "verify")
             recipe = read_recipe(what)
         elif dataset is None or root is None:
             raise typer.BadParameter("Give a recipe, a stored evaluation, or --dataset and --root.")
@@ -120,6 +142,7 @@ def evaluate(
                 out,
                 workers=workers,
                 overwrite=overwrite,
+                verified=verify,
                 preparing=lambda done, total, _: faces(done, total),
                 judging=lambda label, done, total, _: counts.setdefault(label, Count(f"Asking {label}"))(done, total),
                 failing=failed.__setitem__,
@@ -135,7 +158,7 @@ def evaluate(
 
 def _refuse_given(ctx: typer.Context, reason: str, *allowed: str) -> None:
     """Refuse options that would be ignored."""
-    names = ("dataset", "root", "method", "weights", "protocol", "out", "cache", "workers", "device", "overwrite")
+    names = "dataset root method weights protocol out cache workers device overwrite verify".split()
     sources = {name: ctx.get_parameter_source(name) for name in names if name not in allowed}
     given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
     if given:
@@ -193,16 +216,29 @@ def report(
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|FILE", help="With --activations: a network to show; give two to compare them."),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="With --activations: a network to show; give two to compare them.",
+            autocompletion=completing(weights_names),
+        ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="With --activations: the dataset that VIDEO belongs to, for the true wave.")
+        str | None,
+        typer.Option(
+            help="With --activations: the dataset that VIDEO belongs to, for the true wave.",
+            autocompletion=completing(dataset_names),
+        ),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of that dataset. Default: the video's.")] = None,
     start_s: Annotated[float, typer.Option(min=0.0, help="With --activations: where to begin, in seconds.")] = 0.0,
     end_s: Annotated[float | None, typer.Option(min=0.0, help="With --activations: where to stop, in seconds.")] = None,
     device: Annotated[Device, typer.Option(help="With --activations: device that the networks run on.")] = "cpu",
-    preset: Annotated[str | None, typer.Option(help="Scoring of an evaluation. Default: the protocol's.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Scoring of an evaluation. Default: the protocol's.", autocompletion=completing(scoring_names)
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="The page. Default: report.html in the run's results. With --activations: the run."),

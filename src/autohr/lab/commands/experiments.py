@@ -9,9 +9,19 @@ from typing import Annotated, Literal
 
 import typer
 
+from autohr.cli.options import completing, method_names
 from autohr.cli.output import Count, print_progress, print_text
 from autohr.cli.outputs import check_writable
-from autohr.lab.commands.options import FormatOption, RecipesOption, SetOption, WorkersOption, raise_failures
+from autohr.lab.commands.options import (
+    FormatOption,
+    OnlyMethodOption,
+    RecipesOption,
+    SetOption,
+    WorkersOption,
+    raise_failures,
+    recipe_names,
+    scoring_names,
+)
 
 Panel = Literal["loss", "theta", "nas", "augmentation"]
 """Panels of Fig. 4 of the AutoHR paper."""
@@ -30,8 +40,14 @@ def table(
     cache: Annotated[Path, typer.Option(help="Folder that `autohr prepare` wrote to.")] = Path("cache"),
     recipes: RecipesOption = None,
     overrides: SetOption = None,
-    only: Annotated[list[str] | None, typer.Option("--method", help="Make only this row; repeatable.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Scoring. Default: the table's own.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="Make only this row; repeatable.", autocompletion=completing(method_names)),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Scoring. Default: the table's own.", autocompletion=completing(scoring_names)),
+    ] = None,
     form: FormatOption = "text",
 ) -> None:
     """Print a table of the paper with the results measured here beside it. Rows that cannot be made say why."""
@@ -54,12 +70,22 @@ def table(
 def ablate(
     name: Annotated[Panel, typer.Argument(help="Panel of Fig. 4 of the AutoHR paper.")],
     recipe: Annotated[
-        Path | None, typer.Option(help="Recipe in place of the panel's own, of the same network.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Recipe in place of the panel's own, of the same network.",
+            show_default=False,
+            autocompletion=completing(lambda: recipe_names("train")),
+        ),
     ] = None,
     recipes: RecipesOption = None,
     overrides: SetOption = None,
     search_recipe: Annotated[
-        Path | None, typer.Option(help="For nas: recipe of the searches in place of its own.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="For nas: recipe of the searches in place of its own.",
+            show_default=False,
+            autocompletion=completing(lambda: recipe_names("search")),
+        ),
     ] = None,
     search_overrides: Annotated[
         list[str] | None,
@@ -120,7 +146,7 @@ def compare_methods(
     ] = None,
     recipes: RecipesOption = None,
     overrides: SetOption = None,
-    only: Annotated[list[str] | None, typer.Option("--method", help="Only this method; repeatable.")] = None,
+    only: OnlyMethodOption = None,
     workers: WorkersOption = None,
     form: FormatOption = "text",
 ) -> None:
@@ -164,9 +190,13 @@ def compare_cells(
             show_default=False,
         ),
     ] = None,
-    recipe: Annotated[Path, typer.Option(help="Recipe by which every cell is trained; its net is autohr.")] = Path(
-        "equal_autohr"
-    ),
+    recipe: Annotated[
+        Path,
+        typer.Option(
+            help="Recipe by which every cell is trained; its net is autohr.",
+            autocompletion=completing(lambda: recipe_names("train")),
+        ),
+    ] = Path("equal_autohr"),
     overrides: SetOption = None,
     random: Annotated[int, typer.Option(min=0, max=100, help="Number of randomly drawn cells, as the control.")] = 3,
     random_seed: Annotated[int, typer.Option(min=0, help="Seed of the random cells.")] = 0,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from autohr.cli.options import completing, method_names
 from autohr.errors import AutoHRError, UnknownName
 
 Format = Literal["text", "markdown", "latex", "html"]
@@ -22,10 +23,54 @@ RecipesOption = Annotated[
     typer.Option(help="Folder of recipes in place of the shipped ones.", show_default=False, file_okay=False),
 ]
 WorkersOption = Annotated[int | None, typer.Option(min=1, max=256, help="Processes. Default: one for each core.")]
-RecipeArgument = Annotated[Path, typer.Argument(help="One of `autohr list recipes`, or a TOML file of your own.")]
+RECIPE_HELP = "One of `autohr list recipes`, or a TOML file of your own."
 RunOption = Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/NAME_OF_THE_RECIPE.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue a run, which must exist.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there and begin anew.")]
+VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="Compare the cache with its checksums first; refuse it if it is damaged.")
+]
+
+
+def dataset_names() -> dict[str, str]:
+    """Return name -> title of the datasets."""
+    from autohr.lab.datasets import DATASETS
+
+    return {name: spec.title for name, spec in DATASETS.items()}
+
+
+def protocol_names() -> dict[str, str]:
+    """Return name -> title of the protocols."""
+    from autohr.lab.evaluate.protocols import PROTOCOLS
+
+    return {name: protocol.title for name, protocol in PROTOCOLS.items()}
+
+
+def scoring_names() -> dict[str, str]:
+    """Return name -> title of the rules of scoring."""
+    from autohr.lab.evaluate.presets import PRESETS
+
+    return {name: preset.title for name, preset in PRESETS.items()}
+
+
+def recipe_names(command: str) -> dict[str, str]:
+    """Return name -> title of the shipped recipes that a command takes."""
+    from autohr.lab.recipes.files import read_recipe_table, shipped_recipes
+
+    tables = {name: read_recipe_table(path) for name, path in shipped_recipes().items()}
+    return {name: str(table["title"]) for name, table in tables.items() if recipe_command(table) == command}
+
+
+TrainRecipeArgument = Annotated[
+    Path, typer.Argument(help=RECIPE_HELP, autocompletion=completing(lambda: recipe_names("train")))
+]
+SearchRecipeArgument = Annotated[
+    Path, typer.Argument(help=RECIPE_HELP, autocompletion=completing(lambda: recipe_names("search")))
+]
+OnlyMethodOption = Annotated[
+    list[str] | None,
+    typer.Option("--method", help="Only this method; repeatable.", autocompletion=completing(method_names)),
+]
 
 
 def check_dataset(name: str) -> str:

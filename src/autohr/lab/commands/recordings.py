@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from autohr.cli.options import Box
+from autohr.cli.options import Box, completing
 from autohr.cli.output import Count, print_line
 from autohr.cli.outputs import check_writable
 from autohr.errors import BadRecording
-from autohr.lab.commands.options import WorkersOption, check_dataset
+from autohr.lab.commands.options import WorkersOption, check_dataset, dataset_names
 
 
 def synth(
@@ -67,7 +67,12 @@ def make_demo_video(path: Path, hr_bpm: float, duration_s: float, seed: int) -> 
 
 
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="One of `autohr list datasets`.", callback=check_dataset)],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="One of `autohr list datasets`.", callback=check_dataset, autocompletion=completing(dataset_names)
+        ),
+    ],
     root: Annotated[Path, typer.Argument(help="Folder of the dataset.", exists=True, file_okay=False)],
     out: Annotated[Path, typer.Option(help="Folder of the cache; it may hold several datasets.")] = Path("cache"),
     size_px: Annotated[int, typer.Option(min=16, max=1024, help="Side of the stored crops, in pixels.")] = 128,
@@ -83,6 +88,8 @@ def prepare(
     ] = False,
 ) -> None:
     """Read, check, crop and cache a dataset for training and evaluation.
+
+    What is in the cache already is compared with its checksums, and made anew where it is damaged.
 
     A manifest and its page list every recording that the dataset should have. The exit code is 1 where one is missing
     or damaged; all usable ones are in the cache.
@@ -102,6 +109,7 @@ def prepare(
     write_manifest_page(manifest.as_dict(), page)
     n_absent = f", {len(manifest.absent)} absent" if manifest.absent else ""
     for line in (
+        *(f"Made anew {one.id}: {one.made_anew}" for one in manifest.entries if one.made_anew is not None),
         *(f"Excluded {one.id}: {one.reason}" for one in manifest.excluded),
         *(f"Absent {one.id}: {one.reason}" for one in manifest.absent),
         *(f"{KINDS[one.kind].title}: {one.says}" for one in manifest.findings if not one.ids),

@@ -4,34 +4,44 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autohr.cli.output import in_words, print_line
+from autohr.cli.options import completing, weights_names
+from autohr.cli.output import Count, in_words, print_line, print_progress
 from autohr.errors import AutoHRError
 from autohr.lab.commands.options import (
     OverwriteOption,
-    RecipeArgument,
     ResumeOption,
     RunOption,
+    SearchRecipeArgument,
     SetOption,
+    TrainRecipeArgument,
+    VerifyOption,
     check_recipe,
 )
 
+if TYPE_CHECKING:
+    from autohr.lab.train.recipe import DataRecipe
+
 
 def train(
-    recipe: RecipeArgument,
+    recipe: TrainRecipeArgument,
     overrides: SetOption = None,
     out: RunOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    verify: VerifyOption = False,
 ) -> None:
     """Train a network on prepared recordings. The same command continues a run that was stopped."""
     _check_contradiction(resume, overwrite)
+    from autohr.lab.train.recipe import read_recipe
     from autohr.lab.train.recipe import train as train_recipe
 
     check_recipe(recipe, "train")
+    if verify:
+        _verify_cache(read_recipe(recipe, overrides or ()))
     result = train_recipe(recipe, overrides or (), out=out, resume=resume, overwrite=overwrite)
     print_line(f"Run {result.run}")
     print_line(f"Best weights {result.weights}")
@@ -50,21 +60,24 @@ def train(
 
 
 def search(
-    recipe: RecipeArgument,
+    recipe: SearchRecipeArgument,
     overrides: SetOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed; the same as --set search.seed=SEED.")] = None,
     out: RunOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    verify: VerifyOption = False,
 ) -> None:
     """Search a cell (an architecture) on prepared recordings. The same command continues a run that was stopped."""
     _check_contradiction(resume, overwrite)
-    from autohr.lab.search.recipe import say_epoch
+    from autohr.lab.search.recipe import read_search_recipe, say_epoch
     from autohr.lab.search.recipe import search as search_cell
     from autohr.lab.search.space import describe_cell
 
     check_recipe(recipe, "search")
     changes = [*(overrides or ()), *([] if seed is None else [f"search.seed={seed}"])]
+    if verify:
+        _verify_cache(read_search_recipe(recipe, changes))
     found = search_cell(recipe, changes, out=out, resume=resume, overwrite=overwrite, say=say_epoch)
     result = found.search
     print_line(f"Run {found.run}")
@@ -82,6 +95,19 @@ def search(
     print_line(f"Train it: autohr train RECIPE --set net_config.genotype={found.genotype}")
 
 
+def _verify_cache(recipe: DataRecipe) -> None:
+    """Compare what a recipe learns from with its checksums, in one process of a training that has several."""
+    from autohr.lab.datasets import cache
+
+    if os.environ.get("RANK", "0") != "0":
+        return
+    root = Path(recipe.data.cache)
+    entries = [entry for entry in cache.read_manifest(root, recipe.crop).kept if entry.dataset in recipe.data.datasets]
+    with Count("Verifying") as count:
+        line = cache.verify(root, recipe.crop, entries, lambda done, total, _: count(done, total))
+    print_progress(line)
+
+
 def _check_contradiction(resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite contradict each other.")
@@ -89,7 +115,12 @@ def _check_contradiction(resume: bool, overwrite: bool) -> None:
 
 def export(
     weights: Annotated[
-        str, typer.Argument(metavar="WEIGHTS", help="One of `autohr list weights`, or a .safetensors file.")
+        str,
+        typer.Argument(
+            metavar="WEIGHTS",
+            help="One of `autohr list weights`, or a .safetensors file.",
+            autocompletion=completing(weights_names),
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="File to write; one of that name is replaced.")],
 ) -> None:

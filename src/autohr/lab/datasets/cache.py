@@ -16,6 +16,9 @@ killed, only whole recordings are there, and the same call goes on where it stop
 changed since is made again; so is one whose reader now gives other numbers. One ``prepare`` at a time may work on
 one cache.
 
+Each array has a checksum in ``recording.json`` (``arrays.py``). ``prepare`` compares them and makes a damaged recording
+anew; ``verify`` refuses it. Opening does neither, so that training maps only the frames that it draws.
+
 The clock. Frames are put on a uniform clock of the video's own mean rate (gaps over ``BRIDGE_S`` not counted): each
 moment shows the nearest frame, by its real time stamp; nothing is blended, nothing brought to 30. On a video of steady
 rate these are the frames as they are. Colours and the reference are interpolated to it.
@@ -37,7 +40,7 @@ import mmap
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -50,6 +53,7 @@ from autohr.confidence.verdict import LEAST_FPS
 from autohr.errors import AutoHRError, BadRecording, NoFace, SignalTooShort, VideoError
 from autohr.files import locked, read_json, write_json
 from autohr.frontend import BRIDGE_S, CropConfig, FaceReader, shrink
+from autohr.lab.datasets.arrays import checksums_of, damage_of, map_array, read_labels
 from autohr.lab.datasets.checks import Checks, compare_pulse, rate_jumps_s
 from autohr.lab.datasets.folds import check_official_folds
 from autohr.lab.datasets.recording import Recording, Reference, file_stem
@@ -145,6 +149,10 @@ class Entry:
     fold: int | None = None
     reader_notes: tuple[str, ...] = ()
     """Remarks of the reader; these, ``groups`` and ``fold`` are those of the ``Recording``."""
+    checksums: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Name of each file of arrays -> its checksum; empty for a recording that was stored before there were any."""
+    made_anew: str | None = None
+    """Damage because of which this call of ``prepare`` made it again; not stored."""
 
     @property
     def kept_s(self) -> float:
@@ -218,7 +226,7 @@ class CachedRecording:
 
         ``crop`` is the side in pixels of the face crops wanted, made of the stored ones; None for colours only. Raises
         ValueError for frames that the segment does not have, or a recording without colours; SignalTooShort where the
-        face was seen in fewer than two of the frames.
+        face was seen in fewer than two of the frames; BadRecording for a damaged file.
         """
         if not (first >= 0 and n_frames >= 2 and first + n_frames <= self.n_frames):
             raise ValueError(
@@ -229,7 +237,7 @@ class CachedRecording:
             raise ValueError(f"{self.recording_id} is not as the cache has it; face clips come from the cache alone.")
         # The meter too sees one frame beyond each end.
         part = slice(max(0, first - 1), first + n_frames + 1)
-        read = np.load(self.colours, mmap_mode="r")[part]
+        read = map_array(self.colours, COLOURS, (self.n_frames,))[part]
         colours = {name: read[name].astype(np.float64) for name in ("rgb", "traces", "background_rgb", "box_xywh")}
         t_s = self.start_s + (part.start + np.arange(len(read))) / self.fps
         rows = FaceRows(t_s, **colours, found=np.array(read["found"]), whole=np.array(read["whole"]))
@@ -243,12 +251,13 @@ class CachedRecording:
         state = dict(self.__dict__)
         # A part of a mapped file has the file's name too, but not all of it.
         if isinstance(self.frames, np.memmap) and isinstance(self.frames.base, mmap.mmap):
-            state["frames"] = Path(str(self.frames.filename))
+            state["frames"] = Path(str(self.frames.filename)), self.frames.shape
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if isinstance(state["frames"], Path):
-            state["frames"] = np.load(state["frames"], mmap_mode="r")
+        if isinstance(state["frames"], tuple):
+            path, shape = state["frames"]
+            state["frames"] = map_array(path, np.uint8, shape)
         self.__dict__.update(state)
 
 
@@ -264,13 +273,16 @@ def prepare(
     workers: int | None = None,
     progress: Callable[[int, int, Entry], None] | None = None,
     detector: Detects | None = None,
+    repair: bool = True,
 ) -> Manifest:
-    """Read, check, crop and cache recordings. What is already there and unchanged is kept.
+    """Read, check, crop and cache recordings. What is already there, unchanged and undamaged, is kept.
 
     Memory does not grow with the length of a video. The disk needs about twice a recording's crops while it is made.
     ``root`` holds any number of datasets and crop settings. ``workers`` counts processes, one for each processor if
     None; 1 works in this process. ``progress`` is called with (done, total, entry) after each recording, in the order
-    in which they end. ``detector`` finds faces, the shipped one if None; another one needs another root.
+    in which they end. ``detector`` finds faces, the shipped one if None; another one needs another root. ``repair``
+    reads every array that is there, makes those recordings anew that differ from their checksums
+    (``Entry.made_anew``), and adds checksums where there are none; False takes what is there as it is.
 
     Raises
     ------
@@ -299,7 +311,7 @@ def prepare(
             for left_over in home.glob(".tmp-*"):
                 shutil.rmtree(left_over, ignore_errors=True)
             write_json(home / "config.json", {"schema": SCHEMA, "crop": dataclasses.asdict(config)})
-            prepare_one = functools.partial(_prepare_one, home=home, config=config, detector=detector)
+            prepare_one = functools.partial(_prepare_one, home=home, config=config, detector=detector, repair=repair)
             for _, entry in in_workers(prepare_one, recordings, workers):
                 entries[entry.id] = entry
                 if progress is not None:
@@ -312,8 +324,11 @@ def prepare(
     return Manifest(config, tuple(entries[one] for one in ids))
 
 
-def _prepare_one(recording: Recording, home: Path, config: CropConfig, detector: Detects | None) -> Entry:
-    """Return a recording's entry; where it is missing or has changed, make it in a temporary folder and move it in."""
+def _prepare_one(recording: Recording, home: Path, config: CropConfig, detector: Detects | None, repair: bool) -> Entry:
+    """Return a recording's entry; where it is missing, changed or damaged, make it in a temporary folder, move it in.
+
+    ``repair`` looks for damage.
+    """
     folder = home / file_stem(recording.id)
     try:
         label: Reference | BadRecording | None = recording.read_reference()
@@ -332,8 +347,11 @@ def _prepare_one(recording: Recording, home: Path, config: CropConfig, detector:
         write_json(place / ENTRY_FILE, {"schema": SCHEMA, "source": source, "entry": dataclasses.asdict(entry)})
 
     entry = _read_entry(folder / ENTRY_FILE, source)
-    if entry is not None:
+    damage = None if entry is None or not repair else _damage(folder, entry, config)
+    if entry is not None and damage is None:
         renewed = dataclasses.replace(entry, **reader_fields)
+        if repair and not entry.checksums:
+            renewed = dataclasses.replace(renewed, checksums=checksums_of(folder))
         if renewed != entry:
             write_entry(folder, renewed)
         return renewed
@@ -341,7 +359,8 @@ def _prepare_one(recording: Recording, home: Path, config: CropConfig, detector:
     staging = home / f".tmp-{os.getpid()}-{folder.name}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
-    entry = dataclasses.replace(_crop_recording(recording, label, staging, config, detector), **reader_fields)
+    entry = _crop_recording(recording, label, staging, config, detector)
+    entry = dataclasses.replace(entry, **reader_fields, checksums=checksums_of(staging))
     write_entry(staging, entry)
     if folder.exists():
         # An outdated recording. It goes out of sight by a rename, for a half-removed one would look whole.
@@ -350,7 +369,24 @@ def _prepare_one(recording: Recording, home: Path, config: CropConfig, detector:
         folder.rename(outdated)
         shutil.rmtree(outdated)
     staging.rename(folder)
-    return entry
+    return dataclasses.replace(entry, made_anew=damage)
+
+
+def _damage(folder: Path, entry: Entry, config: CropConfig) -> str | None:
+    """Return what is wrong with a stored recording, in one sentence; None where nothing is.
+
+    Without checksums only what cannot be read is found.
+    """
+    if entry.checksums or not entry.segments:
+        return damage_of(folder, entry.checksums)
+    try:
+        for number, segment in enumerate(entry.segments):
+            _map_frames(folder, number, segment, config)
+            map_array(folder / f"colours_{number}.npy", COLOURS, (segment.n_frames,))
+            read_labels(folder / f"labels_{number}.npz", segment.n_frames)
+    except BadRecording as error:
+        return str(error)
+    return None
 
 
 @functools.cache
@@ -742,12 +778,6 @@ def open_cached(
             continue
         folder = home / file_stem(entry.id)
         for number, segment in enumerate(entry.segments):
-            try:
-                frames = np.load(folder / f"frames_{number}.npy", mmap_mode="r")
-                with np.load(folder / f"labels_{number}.npz") as file:
-                    labels = {name: file[name] for name in ("bvp", "hr_bpm", "found")}
-            except (OSError, ValueError, KeyError) as error:
-                raise BadRecording(f"{str(folder)!r} is damaged ({error}); remove it and prepare again.") from error
             opened.append(
                 CachedRecording(
                     recording_id=entry.id,
@@ -757,8 +787,8 @@ def open_cached(
                     segment=number,
                     start_s=segment.start_s,
                     fps=entry.fps,
-                    frames=frames,
-                    **labels,
+                    frames=_map_frames(folder, number, segment, config),
+                    **read_labels(folder / f"labels_{number}.npz", segment.n_frames),
                     colours=folder / f"colours_{number}.npy",
                     groups=entry.groups,
                     fold=entry.fold,
@@ -766,6 +796,44 @@ def open_cached(
                 )
             )
     return opened
+
+
+def verify(
+    root: Path,
+    config: CropConfig,
+    entries: Iterable[Entry],
+    progress: Callable[[int, int, Entry], None] | None = None,
+) -> str:
+    """Read every array of these recordings, compare it with its checksum, and say in one line what was verified.
+
+    Recordings that were stored before there were checksums cannot be; ``prepare`` adds theirs. ``progress`` is called
+    with (done, total, entry) after each recording.
+
+    Raises
+    ------
+    BadRecording
+        An array is damaged or missing; the message names it and its recording.
+    """
+    home, kept = cache_folder(root, config), [entry for entry in entries if entry.state == "ok"]
+    for done, entry in enumerate(kept, 1):
+        damage = damage_of(home / file_stem(entry.id), entry.checksums)
+        if damage is not None:
+            raise BadRecording(f"{entry.id} in {str(root)!r}: {damage} Run autohr prepare again, which makes it anew.")
+        if progress is not None:
+            progress(done, len(kept), entry)
+    unknown = [entry.id for entry in kept if not entry.checksums]
+    verified = f"{len(kept) - len(unknown)} of {len(kept)} recordings in {str(root)!r} are as they were written."
+    if unknown:
+        verified += (
+            f" {len(unknown)} cannot be verified, such as {unknown[0]}: they have no checksums. Run autohr prepare "
+            "again, which adds them."
+        )
+    return verified
+
+
+def _map_frames(folder: Path, number: int, segment: Segment, config: CropConfig) -> NDArray[Any]:
+    side = config.size_px
+    return map_array(folder / f"frames_{number}.npy", np.uint8, (segment.n_frames, side, side, 3))
 
 
 def read_manifest(root: Path, config: CropConfig | None = None) -> Manifest:

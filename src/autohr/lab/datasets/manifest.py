@@ -163,6 +163,8 @@ class DatasetManifest(Manifest):
 def _row(entry: Entry, kinds: list[str]) -> dict[str, Any]:
     fields = dataclasses.asdict(entry)
     checks, duration_s = fields.pop("checks"), fields.pop("duration_s")
+    del fields["checksums"]
+    repaired = [] if fields.pop("made_anew") is None else [f"Made anew: {entry.made_anew}"]
     label_s = entry.checks.label_s
     differ_s = None if label_s is None or not entry.n_frames else round(label_s - duration_s, 3)
     return {
@@ -174,7 +176,7 @@ def _row(entry: Entry, kinds: list[str]) -> dict[str, Any]:
         "label_minus_video_s": differ_s,
         "fps": round(entry.fps, 4),
         "kept_s": round(entry.kept_s, 3),
-        "notes": [*entry.reader_notes, *entry.notes],
+        "notes": [*entry.reader_notes, *entry.notes, *repaired],
     }
 
 
@@ -192,6 +194,7 @@ def prepare_dataset(
     workers: int | None = None,
     progress: Callable[[int, int, Entry], None] | None = None,
     detector: Detects | None = None,
+    repair: bool = True,
 ) -> DatasetManifest:
     """List a dataset, prepare every recording (``cache.prepare``), judge what was found, and write ``manifest.json``.
 
@@ -202,7 +205,9 @@ def prepare_dataset(
     config = config or CropConfig()
     check_needs(spec)
     listing = spec.list_recordings(Path(root))
-    entries = prepare(listing.recordings, out, config, workers=workers, progress=progress, detector=detector).entries
+    entries = prepare(
+        listing.recordings, out, config, workers=workers, progress=progress, detector=detector, repair=repair
+    ).entries
     listed = {entry.id for entry in entries}
     others = [
         entry.id

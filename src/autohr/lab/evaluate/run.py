@@ -23,7 +23,7 @@ from autohr.errors import BadRecipe, BadRecording, BadWeights, SignalTooShort, U
 from autohr.files import read_json_object
 from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS
-from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached
+from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached, verify
 from autohr.lab.datasets.manifest import DatasetManifest, prepare_dataset
 from autohr.lab.datasets.recording import Absent
 from autohr.lab.evaluate.protocols import PROTOCOLS, Protocol, folds_of, layout
@@ -191,6 +191,7 @@ def evaluate_dataset(
     labels: Sequence[str] | None = None,
     workers: int | None = None,
     overwrite: bool = False,
+    verified: bool = False,
     preparing: Callable[[int, int, Entry], None] | None = None,
     judging: Callable[[str, int, int, Account], None] | None = None,
     failing: Callable[[str, str], None] | None = None,
@@ -198,7 +199,8 @@ def evaluate_dataset(
 ) -> tuple[Results, ...]:
     """Prepare a dataset as each method needs it, and evaluate them all: a folder in, results out.
 
-    ``cache`` is the folder of the crops; what is there already is not made again. The methods have ``labels`` in the
+    ``cache`` is the folder of the crops; what is there already is not made again. ``verified`` compares it with its
+    checksums first, and refuses it where it is damaged (``cache.verify``). The methods have ``labels`` in the
     results, ``labels_of(methods)`` if None. Called are: ``preparing`` with (done, total, entry) while faces are looked
     for; ``judging`` with (label, done, total, account) after each recording of each method; ``failing`` with (label,
     reason) for each method that fails, while the others are evaluated all the same (without it the first error ends the
@@ -212,16 +214,20 @@ def evaluate_dataset(
     prepared: dict[CropConfig, DatasetManifest] = {}
     is_begun = False
 
-    def evaluate(label: str) -> Results:
-        nonlocal is_begun
-        crop = crop_of(protocol, by_label[label])
+    def prepare_crops(crop: CropConfig) -> DatasetManifest:
         if crop not in prepared:
+            # Not repaired: that would read the whole cache each time.
             prepared[crop] = prepare_dataset(
-                DATASETS[dataset], Path(root), cache, crop, workers=workers, progress=preparing
+                DATASETS[dataset], Path(root), cache, crop, workers=workers, progress=preparing, repair=False
             )
             if say is not None and len(prepared) == 1:
                 _say_what_is_missing(prepared[crop], say)
-        manifest = prepared[crop]
+        return prepared[crop]
+
+    def evaluate(label: str) -> Results:
+        nonlocal is_begun
+        crop = crop_of(protocol, by_label[label])
+        manifest = prepare_crops(crop)
         known = {entry.id for entry in manifest.entries}
         opened = open_cached(cache, crop, datasets={entry.dataset for entry in manifest.entries}) if known else []
         results = run(
@@ -238,6 +244,10 @@ def evaluate_dataset(
         is_begun = True
         return results
 
+    for crop in dict.fromkeys(crop_of(protocol, method) for method in methods) if verified else ():
+        line = verify(cache, crop, prepare_crops(crop).kept)
+        if say is not None:
+            say(line)
     if failing is None:
         return tuple(map(evaluate, by_label))
     results, failures = make_rows(by_label, evaluate)
