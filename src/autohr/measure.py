@@ -416,7 +416,7 @@ def _nothing_long_enough(name: str, too_short: list[TooShort]) -> str:
 
 
 def _notes_on_faces(meter: Meter, duration_s: float) -> list[str]:
-    notes = []
+    notes = [others] if (others := meter.about_others()) else []
     if meter.n_face < MIN_FACE_SHARE * meter.n_frames:
         notes.append(
             f"A face was seen in {meter.n_face} of {meter.n_frames} frames "

@@ -197,6 +197,14 @@ class Meter:
         """Largest number of faces seen at a time besides the ``max_faces`` that are followed."""
         return self._reader.n_others
 
+    def about_others(self) -> str:
+        """Return the sentence on faces that were seen and not measured; "" without any."""
+        if not self.n_others:
+            return ""
+        others = "another face was" if self.n_others == 1 else f"{self.n_others} other faces were"
+        followed = "one face" if self.config.max_faces == 1 else f"{self.config.max_faces} faces"
+        return f"Besides the {followed} that can be followed at a time, {others} seen and not measured."
+
     def push(self, frame: Frame, t_s: float, *, whole: bool = True, late: bool = False) -> list[Reading]:
         """Take one frame (H, W, 3), RGB, seen at ``t_s`` seconds, and return the readings that it completes, if any.
 

@@ -556,12 +556,7 @@ class LiveSession:
 
     def about_others(self) -> str:
         """Return the sentence on faces that were seen and not measured; "" without any."""
-        n_others, n_followed = self._meter.n_others, self.config.meter.max_faces
-        if not n_others:
-            return ""
-        others = "another face was" if n_others == 1 else f"{n_others} other faces were"
-        followed = "one face" if n_followed == 1 else f"{n_followed} faces"
-        return f"Besides the {followed} that can be followed at a time, {others} seen and not measured."
+        return self._meter.about_others()
 
     def stop(self) -> None:
         """End without an answer: what waits is dropped. Harmless when called twice or after ``close``."""
@@ -609,7 +604,6 @@ class LiveSession:
                 f"The clock of the frames leapt {self._clock.n_leaps} time(s); it was carried on where it was.",
             ),
         ]
-        causes.append((self._meter.n_others, self.about_others()))
         notes = [sentence for count, sentence in causes if count] + self._record.notes(has_first=has_first)
         if self._n_stretches_gone:
             notes.append(f"{self._n_stretches_gone} stretches that were too short to measure are not named.")
