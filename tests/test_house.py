@@ -260,6 +260,7 @@ OWN_WRITERS = {
     "service/measuring.py",  # its own standard output
     "video/encode.py",
     "video/memory.py",  # a temporary file
+    "service/tls.py",  # a temporary file
     "lab/datasets/cache.py",  # in a staging folder, renamed at the end
     "lab/runs.py",  # appends a line
     "lab/nets/_export.py",
@@ -270,6 +271,7 @@ OWN_READERS = {
     "files.py",
     "cli/demo.py",  # a file of this package
     "reports/journal.py",  # lines of its own, with a hook
+    "reports/live_outputs.py",  # lines of its own
     "service/camera.py",  # a short message of the page
     "service/measuring.py",  # a line of the server
     "service/uploads.py",  # a line of its own process

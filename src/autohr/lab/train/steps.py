@@ -168,7 +168,7 @@ def learn_rate(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, momen
 
 N_PACES = 4
 """Paces at which a net of small cost reads the signals of each clip in training. Chosen by us: HR-CNN's estimator came
-to r 0.88 with it and to 0.77 without (docs/log, 28 November 2026)."""
+to r 0.87 with it and to 0.77 without (docs/log, 28 November 2026)."""
 
 
 def paces_of(clip: Tensor, moment: Moment) -> Tensor | None:
