@@ -62,7 +62,7 @@ def test_the_groups_of_a_written_file_are_read(tmp_path: Path) -> None:
     write_scene(STILL, video)
     assert set(read_strata(video)) == set(STRATA)
     truth_path(video).write_text("{}")
-    with pytest.raises(BadRecording, match="not the truth of a scene"):
+    with pytest.raises(BadRecording, match="lacks schema"):
         read_strata(video)
     with pytest.raises(BadRecording, match="Cannot read"):
         read_strata(tmp_path / "nobody.mp4")
