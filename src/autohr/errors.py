@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -100,6 +101,11 @@ def escape_controls(text: str, *, keep_newlines: bool = False) -> str:
 _CONTROLS = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb]"
 )
+
+
+def in_short(error: Exception) -> str:
+    """Return the message of an error in one line of at most 200 characters, whatever a file put into it."""
+    return textwrap.shorten(str(error), 200, placeholder=" ...")
 
 
 def csv_cell(value: Any) -> Any:

@@ -14,7 +14,6 @@ import shutil
 import stat
 import sys
 import tempfile
-import textwrap
 import threading
 import tomllib
 import zlib
@@ -22,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
-from autohr.errors import AutoHRError
+from autohr.errors import AutoHRError, in_short
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -452,8 +451,7 @@ def _parse(
     except RecursionError:
         is_deep = True
     except ValueError as cause:
-        reason = textwrap.shorten(str(cause), 200, placeholder=" ...")
-        raise error(f"{where} is not {kind} ({reason}). {advice}".rstrip()) from None
+        raise error(f"{where} is not {kind} ({in_short(cause)}). {advice}".rstrip()) from None
     if is_deep:
         raise error(f"{where} is {kind} nested too deeply, over {MAX_DEPTH} lists or tables. {advice}".rstrip())
     return value

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autohr.confidence.verdict import LEAST_FPS
-from autohr.errors import BadWeights
+from autohr.errors import BadWeights, in_short
 from autohr.frontend import Crop
 from autohr.signals.filters import bandpass
 from autohr.types import FaceClip, Float, Frame, Pulse, as_net_input
 from autohr.video.pace import clock_change, denser
-from autohr.weights.header import in_short, read_onnx
+from autohr.weights.header import read_onnx
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -13,13 +13,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from autohr.errors import BadWeights
+from autohr.errors import BadWeights, in_short
 from autohr.files import check_file, parse_json, read_limited
 
 HEADER: dict[str, str] = {
@@ -145,11 +144,6 @@ def sign_onnx(model: bytes, described: Mapping[str, Any]) -> bytes:
 def altered(path: Path) -> BadWeights:
     """Return the error for a file whose content does not fit its checksum."""
     return BadWeights(f"{str(path)!r} was altered after it was saved: its checksum does not fit. Fetch it again.")
-
-
-def in_short(error: Exception) -> str:
-    """Return the message of an error in one line of at most 200 characters, whatever a file put into it."""
-    return textwrap.shorten(str(error), 200, placeholder=" ...")
 
 
 def check_header(path: Path, header: Any) -> None:

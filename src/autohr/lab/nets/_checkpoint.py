@@ -20,10 +20,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from autohr.errors import BadWeights, UnknownName
+from autohr.errors import BadWeights, UnknownName, in_short
 from autohr.files import write_bytes
 from autohr.lab.nets._spec import make_net
-from autohr.weights.header import HEADER, SCHEMA, altered, in_short, read_safetensors_header
+from autohr.weights.header import HEADER, SCHEMA, altered, read_safetensors_header
 from autohr.weights.header import read_header as read_header
 
 _WRITTEN_HERE = ("net", "config", "genotype")

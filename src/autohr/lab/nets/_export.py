@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from autohr import __version__
-from autohr.errors import AutoHRError, BadWeights
+from autohr.errors import AutoHRError, BadWeights, in_short
 from autohr.files import replacing
 from autohr.frontend import Crop
 from autohr.lab.nets import NETS
@@ -38,7 +38,7 @@ from autohr.lab.nets._inference import fold
 from autohr.lab.nets._inputs import LEAST_FRAMES, LEAST_PX
 from autohr.lab.nets._rates import SPREAD_BPM
 from autohr.runtime import load_onnx, trained_crop
-from autohr.weights.header import MAX_ONNX_BYTES, ONNX_SCHEMA, in_short, sign_onnx
+from autohr.weights.header import MAX_ONNX_BYTES, ONNX_SCHEMA, sign_onnx
 
 TOLERANCE = 1e-3
 """Largest difference to torch, in ``UNITS``: a thousandth of the wave, or 0.02 bpm. Found: 1e-6 to 1e-5; of DeepPhys
