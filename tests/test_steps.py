@@ -27,7 +27,7 @@ from autohr.lab.train.losses import LossConfig, frequency_loss, rate_spectrum
 from autohr.lab.train.precision import in_precision
 from autohr.lab.train.steps import (
     HRCNN_STAGES,
-    N_PACES,
+    HRCNN_PACES,
     STEPS,
     SYNTHETIC_MAPS,
     Batch,
@@ -209,7 +209,7 @@ def test_the_last_stage_of_hrcnn_is_without_dropout_and_moves_no_norm() -> None:
     learned = step.learn(
         in_precision(net, "fp32", CPU), net_input(batch.frames, CPU), batch, LossConfig(), Moment(9, 10)
     )
-    assert learned.pred.shape == (2, N_PACES)
+    assert learned.pred.shape == (2, HRCNN_PACES)
     parts: Any = net
     assert not any(one.training for part in (parts.extractor, parts.estimator) for one in part.modules())
     assert all(torch.equal(one, other) for one, other in zip(before, net.buffers(), strict=True))

@@ -169,13 +169,15 @@ def learn_rate(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, momen
 N_PACES = 4
 """Paces at which a net of small cost reads the signals of each clip in training. Chosen by us: HR-CNN's estimator came
 to r 0.87 with it and to 0.77 without (docs/log, 28 November 2026)."""
+HRCNN_PACES = 16
+"""Likewise for HR-CNN, whose estimator costs little beside its extractor: its batch norms need some hundred signals."""
 
 
-def paces_of(clip: Tensor, moment: Moment) -> Tensor | None:
+def paces_of(clip: Tensor, moment: Moment, n_paces: int = N_PACES) -> Tensor | None:
     """Return paces (B, N) at which to read clips in training; None for simulated ones and in validation."""
     if clip.numel() == 0 or moment.step == moment.n_steps:
         return None
-    return draw_paces(len(clip), N_PACES, clip.device)
+    return draw_paces(len(clip), n_paces, clip.device)
 
 
 RHYTHMNET_SMOOTH_WEIGHT = 100.0
@@ -263,7 +265,7 @@ def learn_hrcnn(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, mome
         frequency = frequency_loss(signal, hr_bpm, fps, loss.variant, sd_bpm=loss.sd_bpm, band_bpm=HRCNN_BAND_BPM)
         return Learned(signal, frequency, {"frequency": frequency, "rate": torch.zeros(())})
     stage = "estimator" if moment.share < HRCNN_STAGES[1] else "tuned"
-    pred = net(clip, fps, stage=stage, paces=paces_of(clip, moment))
+    pred = net(clip, fps, stage=stage, paces=paces_of(clip, moment, HRCNN_PACES))
     error = rate_loss(pred, hr_bpm, fps)
     return Learned(pred, error, {"frequency": torch.zeros(()), "rate": error})
 
