@@ -26,8 +26,8 @@ from autohr.lab.train.loop import Progress, copy_buffers
 from autohr.lab.train.losses import LossConfig, frequency_loss, rate_spectrum
 from autohr.lab.train.precision import in_precision
 from autohr.lab.train.steps import (
-    HRCNN_STAGES,
     HRCNN_PACES,
+    HRCNN_STAGES,
     STEPS,
     SYNTHETIC_MAPS,
     Batch,
