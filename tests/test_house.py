@@ -270,6 +270,7 @@ OWN_WRITERS = {
 OWN_READERS = {
     "files.py",
     "cli/demo.py",  # a file of this package
+    "confidence/model.py",  # a file of this package
     "reports/journal.py",  # lines of its own, with a hook
     "reports/live_outputs.py",  # lines of its own
     "service/camera.py",  # a short message of the page

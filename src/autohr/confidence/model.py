@@ -4,30 +4,34 @@ The weights were fitted by ``benchmarks/confidence.py --fit --clips 477 --portra
 without a pulse, with the shipped weights of AutoHR. Nets, formulas that read cells of the crop and formulas that read
 mean colours have weights of their own: the agreement of a net's quarters and that of POS in the parts of a grid are
 different things, and so are their witnesses. Movement is no part of it: fitted, its weight is 0.
+
+What was fitted or chosen on clips stands in ``fitted.json``, which the page in the tab (``web/``) reads too.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from autohr.types import Evidence, EvidenceKind, Float
 
-RELIABLE_CONFIDENCE: Mapping[EvidenceKind, float] = {"net": 0.85, "cells": 0.85, "colours": 0.9}
+FITTED: Mapping[str, Any] = json.loads(Path(__file__).with_name("fitted.json").read_text(encoding="utf-8"))
+"""The numbers of the confidence and the verdict; each is explained at the constant that it becomes."""
+
+RELIABLE_CONFIDENCE: Mapping[EvidenceKind, float] = FITTED["reliable_confidence"]
 """Confidence from which a rate is called reliable. Of the fit's readings above it 3 of 281, 0 of 285 and 0 of 468 were
 wrong, each judged by weights fitted without its clip, and lamps on the face alone left out (of them 12 of 62, 9 of 69
 and 5 of 398 are above it). Of the right ones that are not light for sure 65, 57 and 44 % are above."""
 
-MAX_CONFIDENCE = 0.97
+MAX_CONFIDENCE: float = FITTED["max_confidence"]
 """Highest confidence that is stated, which is what the fit can support: of its readings above 0.95 none of 202, 205 and
 316 was wrong, judged in the same way; neighbours share most of their seconds."""
 
-WEIGHTS: Mapping[EvidenceKind, Float] = {
-    "net": np.array([0.24, 0.12, 0.59, 0.27, 0.17, 0.65, 1.07, 0.87, 1.53, 0.00, 0.98, 1.42]),
-    "cells": np.array([0.87, 1.19, 0.09, 0.42, 0.86, 0.00, 0.00, 0.76, 0.89, 0.00, 1.14, 0.36]),
-    "colours": np.array([0.00, 0.77, 0.29, 0.00, 0.09, 0.67, 1.25, 0.62, 1.44, 0.37, 0.00, -1.49]),
-}
+WEIGHTS: Mapping[EvidenceKind, Float] = {kind: np.array(row) for kind, row in FITTED["weights"].items()}
 """Weights in the order of ``features``, and the constant."""
 
 

@@ -8,41 +8,44 @@ import numpy as np
 
 from autohr.classic.colour import pos
 from autohr.confidence.evidence import gather_evidence, mvdr_wave
-from autohr.confidence.model import confidence, is_trusted
+from autohr.confidence.model import FITTED, confidence, is_trusted
 from autohr.errors import SignalTooShort
 from autohr.signals.rate import BAND_BPM, LEAST_PERIODS, estimate_heart_rate
 from autohr.types import Estimate, Evidence, EvidenceKind, FaceClip, Pulse
 
-LEAST_S = 4.0
+LEAST_S: float = FITTED["least_s"]
 """Shortest window, in seconds, that gets a rate at all. The estimator needs 3.75 s."""
 assert LEAST_S >= LEAST_PERIODS * 60 / BAND_BPM[0]
 
-TRUSTED_S = 8.0
+TRUSTED_S: float = FITTED["trusted_s"]
 """Shortest window, in seconds, that can be reliable: in a shorter one two rates 8 bpm apart cannot be separated."""
 
 LEAST_FPS = 2.2 * BAND_BPM[1] / 60
 """Frames per second (6.6) below which 180 bpm cannot be told from its mirror image."""
 
-LEAST_FOUND = 0.75
+LEAST_FOUND: float = FITTED["least_found"]
 """Share of a window's frames in which the face must have been seen for its rate to be reliable."""
 
-VETOED_CONFIDENCE = 0.5
+VETOED_CONFIDENCE: float = FITTED["vetoed_confidence"]
 """Highest confidence of a rate that a veto refuses, so that the number and the word agree. Of the vetoed readings of
 the fit about one in five was right."""
 
-SAME_BPM = 3.0
+SAME_BPM: float = FITTED["same_bpm"]
 """Largest difference, in bpm, at which two methods are taken to agree. Ours: more than half of the 5 bpm within which a
 rate counts as right, so that a sure witness speaks for nearly the same rate."""
 
-IMPOSTOR, LIGHT_IMPOSTOR = 0.5, 0.3
+IMPOSTOR: float = FITTED["impostor"]
+LIGHT_IMPOSTOR: float = FITTED["light_impostor"]
 """Evidence of movement or key frames above the first, or of light above the second, is named as the reason of a rate
 that is not trusted. A coloured flicker shows at a third of its strength on a background of another colour."""
 
-LIT, SKIN_ALONE = 10.0, 10.0
+LIT: float = FITTED["lit"]
+SKIN_ALONE: float = FITTED["skin_alone"]
 """Log likelihood ratios of the skin. Below -LIT a beat that is not trusted is a lamp's. Above SKIN_ALONE it is not that
 of key frames, which jump on hair as on skin, unless it is at their rate. Chance makes about 5."""
 
-LIGHT_FOR_SURE, NO_BLOOD = 25.0, 0.4
+LIGHT_FOR_SURE: float = FITTED["light_for_sure"]
+NO_BLOOD: float = FITTED["no_blood"]
 """Evidence from which a beat is light whatever else speaks for it: log likelihood ratio of everything in the crop
 against the skin, and ``Evidence.blood`` below -NO_BLOOD. Of the fit's readings by AutoHR 4 % of the right ones are
 beyond one of them, of photographs under a flicker 85 %, of lamps on the face alone 41 %."""
