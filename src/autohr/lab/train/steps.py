@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autohr.lab.datasets.repulse import skin_of
-from autohr.lab.nets._rates import CLOCK_FPS, at_30_fps, draw_paces
+from autohr.lab.nets._rates import CLOCK_FPS, at_30_fps, at_paces, draw_paces
 from autohr.lab.nets.synrhythm import synthetic_maps
 from autohr.lab.train.losses import LossConfig, frequency_loss, overall_loss, time_loss
 
@@ -159,8 +159,15 @@ def rate_loss(hr_bpm: Tensor, true_bpm: Tensor, fps: Tensor) -> Tensor:
 
 
 def learn_rate(net: Forward, clip: Tensor, batch: Batch, loss: LossConfig, moment: Moment) -> Learned:
-    """Return the absolute error of the rate."""
+    """Return the absolute error of the rate of clips that are each read at a pace of their own.
+
+    The pace is ours: from pictures at their own pace I3D had learned nothing (docs/log, 28 November 2026).
+    """
     hr_bpm, fps = batch.hr_bpm.to(clip.device), batch.fps.to(clip.device)
+    paces = paces_of(clip, moment, 1)
+    if paces is not None:
+        slowed, fps = at_paces(clip.movedim(2, -1), fps, paces)
+        clip = slowed.movedim(-1, 2)
     pred = net(clip, fps)
     error = rate_loss(pred, hr_bpm, fps)
     return Learned(pred, error, {"rate": error})
