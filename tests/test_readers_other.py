@@ -151,15 +151,17 @@ TRUTHS = (  # files with a reference of the first recording; text: a table; tree
     ("mmpd", "subject1/p1_0.mat", "binary"),
     ("scamps", "scamps_videos/P000001.mat", "binary"),
     ("ibvp", "p01_a/p01_a_bvp.csv", "text"),
+    ("mcd_rppg", "ppg_sync/1020_FullHDwebcam_before.txt", "text"),
 )
 
 
 def beside(path: Path, listing: Listing) -> Recording:
-    """Return the recording whose video is the file itself, or lies beside it or above it."""
+    """Return the recording whose video is the file itself, lies beside it or above it, or has its name."""
     return next(
         one
         for one in listing.recordings
-        if path.parent in (one.video, one.video.parent) and (one.open_frames is None or one.video == path)
+        if path.stem == one.video.stem
+        or (path.parent in (one.video, one.video.parent) and (one.open_frames is None or one.video == path))
     )
 
 
@@ -232,6 +234,7 @@ def test_damage_is_named_and_only_when_it_is_read(dataset: str, truth: str, dama
         ("ecg_fitness", "00/01/c920-1.avi"),
         ("mmpd", "subject1/p1_0.mat"),
         ("ibvp", "p01_a/p01_a_rgb"),
+        ("mcd_rppg", "video/1020_FullHDwebcam_before.avi"),
     ],
 )
 def test_a_video_that_is_missing_is_absent_by_name(dataset: str, video: str, copies: Copies) -> None:
@@ -333,8 +336,72 @@ def test_tables_can_be_split_by_what_the_dataset_says(copies: Copies) -> None:
     assert groups("mmpd", "mmpd/subject33/19")["scenario"] == "Walking"
     assert groups("mmpd", "mmpd/subject1/0")["skin_color"] == "3"
     assert groups("ecg_fitness", "ecg_fitness/11/01-2") == {"scenario": "rowing", "light": "normal", "camera": "2"}
+    assert groups("mcd_rppg", "mcd_rppg/1021/after-IriunWebcam") == {
+        "state": "after exercise",
+        "camera": "phone",
+        "view": "right",
+        "sex": "M",
+        "age": "20 to 39",
+    }
     assert groups("pure", "pure/10/06") == {"scenario": "medium rotation"}
     assert copies("ibvp").recording("ibvp/p08/d").notes
+
+
+def test_mcd_has_the_authors_folds_and_an_ecg_that_is_no_reference(copies: Copies) -> None:
+    copy = copies("mcd_rppg")
+    recording = copy.recording("mcd_rppg/1021/after-IriunWebcam")
+    assert recording.fold == 2
+    reference = recording.read_reference()
+    assert reference is not None and reference.hr_bpm is None
+    assert reference.notes[0].startswith("meta/ has 2 line(s) more")
+    assert "beats at 90 bpm" in reference.notes[1]
+    with damaged(copy.root / "ecg" / "1021_after.json", b'{"frequency": 250, "data": [3]}'):
+        other = recording.read_reference()
+    assert other is not None and "was not read" in other.notes[1] and np.array_equal(other.bvp, reference.bvp)
+    with damaged(copy.root / "mcd_rppg.csv", None):
+        listing = DATASETS["mcd_rppg"].list_recordings(copy.root)
+    assert {one.fold for one in listing.recordings} == {None} and "no official fold" in listing.notes[0]
+    for content, words in (("1020,7", "fold '7' is not 0 to 4"), ("1020,1\n1020,2", "line 3.*two folds"), ("1020", "line 2: no patient_id or fold")):
+        with damaged(copy.root / "mcd_rppg.csv", f"patient_id,fold\n{content}\n".encode()):
+            with pytest.raises(BadRecording, match=words):
+                DATASETS["mcd_rppg"].list_recordings(copy.root)
+
+
+def test_mcd_without_its_table_lists_what_lies_there(copies: Copies) -> None:
+    copy = copies("mcd_rppg")
+    table = copy.root / "db.csv"
+    with damaged(table, None):
+        listing = DATASETS["mcd_rppg"].list_recordings(copy.root)
+    assert len(listing.recordings) == 2 and not listing.absent and "no db.csv" in listing.notes[0]
+    for content, words in (("patient_id,camera\n1,2\n", "no column step"), ("patient_id,camera,step\n1,2,\n", "line 2")):
+        with damaged(table, content.encode()):
+            with pytest.raises(BadRecording, match=words):
+                DATASETS["mcd_rppg"].list_recordings(copy.root)
+    with damaged(table, b"patient_id,camera,step\n1020,IriunWebcam,later\n"):
+        with pytest.raises(BadRecording, match="step 'later'"):
+            DATASETS["mcd_rppg"].list_recordings(copy.root)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda whole: None, "is missing"),
+        (lambda whole: b"", "is empty"),
+        (lambda whole: whole.replace(b"14:18:1", b"14:99:1", 1), r"line \d+: .*is not a frame's number and a time"),
+        (lambda whole: b"".join(whole.splitlines(keepends=True)[:50]), "has 50 line.*there must be a time"),
+        (lambda whole: re.sub(rb":1\d\.", b":09.", whole), "does not go forward"),
+    ],
+)
+def test_a_damaged_clock_of_mcd_is_named(
+    change: Callable[[bytes], bytes | None], words: str, copies: Copies
+) -> None:
+    copy = copies("mcd_rppg")
+    path = copy.root / "meta/1020_FullHDwebcam_before.txt"
+    with damaged(path, change(path.read_bytes())):
+        for read in (copy.recording().read_frame_times, copy.recording().read_reference):
+            with pytest.raises(BadRecording, match=words) as caught:
+                read()
+            assert "1020_FullHDwebcam_before.txt" in str(caught.value) and "\n" not in str(caught.value)
 
 
 VIATOM_ROW = rb"(?m)^(\d+),([-.\d]+),(-?\d+),(\d+),-1,-1,-1$"

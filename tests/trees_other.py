@@ -8,6 +8,7 @@ container's word is off by more than a tenth of the heart rate.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import json
 from collections.abc import Callable
@@ -236,6 +237,35 @@ def ibvp(root: Path, name: str, one: Take) -> None:
     (folder / f"{recording}_bvp.csv").write_text("\n".join(["BVP,SQPhysMD,SQ1,SQ2,Perfusion_Value", *rows]) + "\n")
 
 
+def mcd_rppg(root: Path, name: str, one: Take) -> None:
+    subject, session = name.split("/")
+    step, camera = session.split("-")
+    stem = f"{subject}_{camera}_{step}"
+    write_avi(root / "video" / f"{stem}.avi", one, 29.9)
+    for folder in ("meta", "ppg_sync", "ecg", "ppg"):
+        (root / folder).mkdir(exist_ok=True)
+    start = datetime.datetime(2023, 11, 13, 14, 18, 9)  # a whole second has no fraction
+    # A few lines more than frames.
+    stamps = [start + datetime.timedelta(seconds=t) for t in [*one.t_s, one.end_s + 0.04, one.end_s + 0.08]]
+    lines = [f"{i}  {stamp}" for i, stamp in enumerate(stamps, start=1)]
+    (root / "meta" / f"{stem}.txt").write_text("\n".join(lines) + "\n")
+    values = np.rint(120 + 40 * one.wave(one.t_s)).astype(int)
+    (root / "ppg_sync" / f"{stem}.txt").write_text("".join(f"{value} 0.0{i % 5}\n" for i, value in enumerate(values)))
+    t_s = np.arange(0, 10, 1 / 250)  # an ECG of another moment, 90 bpm
+    ecg = np.exp(-0.5 * (((t_s + 0.3) % (60 / 90) - 0.3) / 0.012) ** 2)
+    content = {"frequency": 250, "data": [{"title": lead, "values": ecg.round(4).tolist()} for lead in ("I", "II")]}
+    (root / "ecg" / f"{subject}_{step}.json").write_text(json.dumps(content))
+    rows = [
+        f"{patient},55.0,{23 if patient % 2 else 61},{'FM'[patient % 2]},{its_step},{its_camera},{view}"
+        for patient in range(1020, 1620)
+        for its_step in ("after", "before")
+        for its_camera, view in (("FullHDwebcam", "front"), ("USBVideo", "left"), ("IriunWebcam", "right"))
+    ]
+    (root / "db.csv").write_text("patient_id,weight,age,sex,step,camera,view\n" + "\n".join(rows) + "\n")
+    folds = [f"{row},{patient},{patient % 5}" for row, patient in enumerate(range(1020, 1620))]
+    (root / "mcd_rppg.csv").write_text(",patient_id,fold\n" + "\n".join(folds) + "\n")
+
+
 def _tree(
     write: Callable[[Path, str, Take], None], fps: float, rates_bpm: dict[str, float], jitter_s: float, root: Path
 ) -> dict[str, Take]:
@@ -261,5 +291,6 @@ TREES: dict[str, Callable[[Path], dict[str, Take]]] = {
         (mmpd, 30.0, {"subject1/0": 87.0, "subject33/19": 60.0}, 0.0),
         (scamps, 30.0, {"P000001": 87.0, "P000500": 60.0}, 0.0),
         (ibvp, 30.0, {"p01/a": 87.0, "p08/d": 60.0}, 0.0),
+        (mcd_rppg, 26.0, {"1020/before-FullHDwebcam": 72.0, "1021/after-IriunWebcam": 117.0}, 0.006),
     )
 }
