@@ -14,11 +14,11 @@ import pytest
 from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, UnknownName, WindowsTooShort
 from autohr.files import write_json
 from autohr.frontend import PAPER_CROP, CropConfig
-from autohr.lab.datasets import cache, mahnob_hci, mmse_hr, vipl_hr
+from autohr.lab.datasets import DATASETS, cache, mahnob_hci, mmse_hr, vipl_hr
 from autohr.lab.datasets.cache import open_cached
 from autohr.lab.datasets.folds import subject_key
-from autohr.lab.evaluate.protocols import PROTOCOLS
-from autohr.lab.evaluate.published import PANELS, TABLES, PublishedRow
+from autohr.lab.evaluate.protocols import MCD_CROP, PROTOCOLS
+from autohr.lab.evaluate.published import OTHER_TABLES, PANELS, TABLES, PublishedRow
 from autohr.lab.evaluate.results import read_results
 from autohr.lab.evaluate.scoring import ORACLE, score
 from autohr.lab.evaluate.stored import read_ablation
@@ -26,7 +26,14 @@ from autohr.lab.evaluate.tables import FORMATS, NOTHING, Sheet, figure, render_s
 from autohr.lab.experiments import ablations, tables
 from autohr.lab.experiments.ablations import ABLATIONS, Variant, ablate, ablation_sheet
 from autohr.lab.experiments.folds import evaluate_net, has_ended, open_prepared
-from autohr.lab.experiments.tables import NET_TRAININGS, PROTOCOL_OF, make_table, table_sheet, why_not
+from autohr.lab.experiments.tables import (
+    NET_TRAININGS,
+    PROTOCOL_OF,
+    evaluation_folder,
+    make_table,
+    table_sheet,
+    why_not,
+)
 from autohr.lab.nets import make_net
 from autohr.lab.nets._checkpoint import read_header
 from autohr.lab.nets._genotype import GENOTYPES
@@ -38,6 +45,7 @@ from autohr.methods import METHODS
 from made import FACE_OF_TREE, MiddleDetector
 from made import run as autohr
 from trees import mahnob_hci_tree, mmse_hr_tree, vipl_hr_tree
+from trees_other import TREES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,6 +55,8 @@ SMALL = (
     *("fit.workers=0", "fit.lr=1e-3"),
 )
 """Two steps of two clips; everything else is the recipe's."""
+FACE_OF_TAKE = (0.22, 0.125, 0.56, 0.75)
+"""Place of the face in the pictures of trees_other.py, as shares of their width and height."""
 EVERYBODY = str([f"vipl_hr/p{number}" for number in range(1, 6)])
 TINY = (*SMALL, "net_config.preset=tiny")
 
@@ -225,6 +235,62 @@ def test_table_3_trains_on_one_dataset_and_tests_on_another(prepared: Path, tmp_
     assert header["provenance"]["recipe"]["loss"]["frequency_weight"] == 0.0
     rows = {row[0]: row for row in table_sheet(3, [tmp_path / "evaluation"]).rows}
     assert all(rows[title][6] != NOTHING for title in ("PhysNet", "CHROM", "AutoHR"))
+
+
+@pytest.mark.slow
+def test_tables_of_mcd_train_once_for_all_other_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folds of MCD-rPPG; then one net, trained on all of it, is tested on UBFC-rPPG and on PURE."""
+    monkeypatch.setattr("autohr.lab.train.recipe.export_beside", lambda weights: None)
+    for dataset in ("mcd_rppg", "ubfc_rppg_2", "pure"):
+        TREES[dataset](tmp_path / dataset)
+        recordings = DATASETS[dataset].list_recordings(tmp_path / dataset).recordings
+        face = MiddleDetector(FACE_OF_TAKE)
+        manifest = cache.prepare(recordings, tmp_path / "cache", MCD_CROP, workers=1, detector=face)
+        assert not manifest.excluded, manifest.excluded
+    out = tmp_path / "out"
+    make = functools.partial(make_table, out=out, cache=tmp_path / "cache", recipes=RECIPES, progress=None)
+    small = [
+        *SMALL,
+        "net_config.preset=tiny",
+        "fit.steps=1",
+        "fit.warmup_steps=0",
+        "data.n_frames=100",
+        "fit.precision=fp32",
+    ]
+    small.remove("fit.epochs=0.5")
+    assert make("mcd", only=["pos", "autohr"], overrides=small) == {}
+    of_mcd = {one.method.name: one for one in read_results(evaluation_folder(out, "mcd"))}
+    for fold, subject in ((1, "1020"), (2, "1021")):
+        data = json.loads((out / "autohr" / f"fold_{fold}" / "results" / "data.json").read_text())
+        assert [one.split("/")[1] for one in data["val"]] == [subject] and len(data["train"]) == 1
+        assert {w.subject for w in of_mcd["autohr"].windows if w.fold == fold} == {subject}
+    rows = {row[0]: row for row in table_sheet("mcd", [evaluation_folder(out, "mcd")]).rows}
+    assert rows["POS"][2] == "3.80" and float(rows["POS"][4]) < 1.0 and "2 of 2" in rows["AutoHR"]
+
+    for name in ("mcd-ubfc", "mcd-pure"):
+        trained: list[object] = []
+        assert make(name, only=["autohr"], overrides=small, say=trained.append) == {}
+        (made,) = read_results(evaluation_folder(out, name))
+        assert {window.dataset for window in made.windows} == {OTHER_TABLES[name].tested_on}
+        row = next(row for row in table_sheet(name, [evaluation_folder(out, name)]).rows if row[0] == "AutoHR")
+        assert row[3] != NOTHING
+    weights = out / "autohr" / "all" / "checkpoints" / "last.safetensors"
+    assert read_header(weights)["licence"] == "CC-BY-4.0" and {window.weights for window in made.windows} == {
+        str(weights)
+    }
+
+
+@pytest.mark.parametrize("name", OTHER_TABLES)
+def test_other_tables_have_one_protocol_and_one_crop(name: str) -> None:
+    table, protocol = OTHER_TABLES[name], PROTOCOLS[PROTOCOL_OF[name]]
+    assert protocol.datasets == (table.tested_on,) and protocol.crop == MCD_CROP
+    for net, way in NET_TRAININGS[name].items():
+        recipe = read_recipe(RECIPES / way.recipe, way.overrides)
+        assert recipe.net == net and recipe.data.datasets == (table.trained_on,) and recipe.crop == protocol.crop
+        make_net(recipe.net, recipe.net_config)
+    sheet = table_sheet(name, [])
+    assert sheet.title == table.title and all(len(row) == len(sheet.columns) for row in sheet.rows)
+    assert all(row[-1] for row in sheet.rows) and any(table.source in note for note in sheet.notes)
 
 
 def test_datasets_that_are_not_prepared_are_a_reason_with_the_command(prepared: Path, tmp_path: Path) -> None:

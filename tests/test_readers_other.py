@@ -357,11 +357,16 @@ def test_mcd_has_the_authors_folds_and_an_ecg_that_is_no_reference(copies: Copie
     assert "beats at 90 bpm" in reference.notes[1]
     with damaged(copy.root / "ecg" / "1021_after.json", b'{"frequency": 250, "data": [3]}'):
         other = recording.read_reference()
-    assert other is not None and "was not read" in other.notes[1] and np.array_equal(other.bvp, reference.bvp)
+    assert other is not None and other.bvp is not None and reference.bvp is not None
+    assert "was not read" in other.notes[1] and np.array_equal(other.bvp, reference.bvp)
     with damaged(copy.root / "mcd_rppg.csv", None):
         listing = DATASETS["mcd_rppg"].list_recordings(copy.root)
     assert {one.fold for one in listing.recordings} == {None} and "no official fold" in listing.notes[0]
-    for content, words in (("1020,7", "fold '7' is not 0 to 4"), ("1020,1\n1020,2", "line 3.*two folds"), ("1020", "line 2: no patient_id or fold")):
+    for content, words in (
+        ("1020,7", "fold '7' is not 0 to 4"),
+        ("1020,1\n1020,2", "line 3.*two folds"),
+        ("1020", "line 2: no patient_id or fold"),
+    ):
         with damaged(copy.root / "mcd_rppg.csv", f"patient_id,fold\n{content}\n".encode()):
             with pytest.raises(BadRecording, match=words):
                 DATASETS["mcd_rppg"].list_recordings(copy.root)
@@ -373,7 +378,10 @@ def test_mcd_without_its_table_lists_what_lies_there(copies: Copies) -> None:
     with damaged(table, None):
         listing = DATASETS["mcd_rppg"].list_recordings(copy.root)
     assert len(listing.recordings) == 2 and not listing.absent and "no db.csv" in listing.notes[0]
-    for content, words in (("patient_id,camera\n1,2\n", "no column step"), ("patient_id,camera,step\n1,2,\n", "line 2")):
+    for content, words in (
+        ("patient_id,camera\n1,2\n", "no column step"),
+        ("patient_id,camera,step\n1,2,\n", "line 2"),
+    ):
         with damaged(table, content.encode()):
             with pytest.raises(BadRecording, match=words):
                 DATASETS["mcd_rppg"].list_recordings(copy.root)
@@ -392,9 +400,7 @@ def test_mcd_without_its_table_lists_what_lies_there(copies: Copies) -> None:
         (lambda whole: re.sub(rb":1\d\.", b":09.", whole), "does not go forward"),
     ],
 )
-def test_a_damaged_clock_of_mcd_is_named(
-    change: Callable[[bytes], bytes | None], words: str, copies: Copies
-) -> None:
+def test_a_damaged_clock_of_mcd_is_named(change: Callable[[bytes], bytes | None], words: str, copies: Copies) -> None:
     copy = copies("mcd_rppg")
     path = copy.root / "meta/1020_FullHDwebcam_before.txt"
     with damaged(path, change(path.read_bytes())):

@@ -26,17 +26,25 @@ from autohr.lab.commands.options import (
 Panel = Literal["loss", "theta", "nas", "augmentation"]
 """Panels of Fig. 4 of the AutoHR paper."""
 
+TableName = Literal["1", "2", "3", "mcd", "mcd-vipl", "mcd-mmse", "mcd-ubfc", "mcd-pure"]
+"""Tables of ``experiments.tables``."""
+
 
 def table(
-    number: Annotated[int, typer.Argument(min=1, max=3, help="Table I, II or III of the AutoHR paper.")],
+    name: Annotated[
+        TableName,
+        typer.Argument(
+            metavar="1|2|3|mcd...", help="Table of the AutoHR paper; or of MCD-rPPG, also as training data."
+        ),
+    ],
     runs: Annotated[
         list[Path] | None,
-        typer.Option(help="Evaluation to print; repeatable. Default: OUT/evaluation.", show_default=False),
+        typer.Option(help="Evaluation to print; repeatable. Default: those in OUT.", show_default=False),
     ] = None,
     make: Annotated[
         bool, typer.Option("--make", help="Train and evaluate first what is missing. Continues if repeated.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder of --make. Default: runs/tableN.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of --make. Default: runs/tableN, runs/table_mcd.")] = None,
     cache: Annotated[Path, typer.Option(help="Folder that `autohr prepare` wrote to.")] = Path("cache"),
     recipes: RecipesOption = None,
     overrides: SetOption = None,
@@ -50,21 +58,25 @@ def table(
     ] = None,
     form: FormatOption = "text",
 ) -> None:
-    """Print a table of the paper with the results measured here beside it. Rows that cannot be made say why."""
-    from autohr.lab.evaluate.tables import render_sheet
-    from autohr.lab.experiments.tables import make_table, table_sheet, why_not
+    """Print a table of the paper with the results measured here beside it. Rows that cannot be made say why.
 
+    mcd is MCD-rPPG by five folds; mcd-vipl, mcd-mmse, mcd-ubfc and mcd-pure test nets that were trained on all of it.
+    """
+    from autohr.lab.evaluate.tables import render_sheet
+    from autohr.lab.experiments.tables import default_folder, evaluation_folder, make_table, table_sheet, why_not
+
+    number = int(name) if name in ("1", "2", "3") else name
     if runs and make:
         raise typer.BadParameter("--make writes into --out; give --runs without it.", param_hint="--runs")
-    folder = out or Path("runs") / f"table{number}"
+    folder = out or default_folder(number)
     why: dict[str, str] = {}
     if make:
         why = make_table(
             number, folder, cache=cache, recipes=recipes, overrides=overrides or (), only=only or (), say=print_progress
         )
-    found = runs or [path for path in [folder / "evaluation"] if path.exists()]
+    found = runs or [path for path in [evaluation_folder(folder, number)] if path.exists()]
     print_text(render_sheet(table_sheet(number, found, why=why, preset=preset), form))
-    raise_failures("row", {name: reason for name, reason in why.items() if why_not(number, name) is None})
+    raise_failures("row", {row: reason for row, reason in why.items() if why_not(number, row) is None})
 
 
 def ablate(

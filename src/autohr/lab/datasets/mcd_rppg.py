@@ -1,19 +1,19 @@
 """MCD-rPPG (Egorov et al. 2025): 600 people before three cameras, at rest and after squats, with a finger sensor.
 
-    ROOT/db.csv                                   a row for each of 3600 videos: patient_id, step, camera, view, sex, age
+    ROOT/db.csv                                   a row for each of 3600 videos: patient_id, step, camera, view, ...
          video/1020_FullHDwebcam_before.avi       640x480, MPEG-4 Part 2, three minutes, nominally 24 or 30 a second
          meta/1020_FullHDwebcam_before.txt        "1  2023-11-13 14:18:09.856232": a line for each frame, and some more
          ppg_sync/1020_FullHDwebcam_before.txt    "113 0.0042": a line for each frame: the sensor's sample nearest to it
                                                   (0 to 255), and how far from it in time, in seconds
          ppg/1020_before.PW                       the sensor's 100 samples a second, with times; not read
          ecg/1020_before.json                     {"frequency": Hz, "data": [{"title": "I", "values": [...]}, ...]}
-         mcd_rppg.csv                             optional, of the authors' code: columns patient_id and fold (0 to 4)
+         mcd_rppg.csv                             optional, of the authors' code: patient_id and fold (0 to 4)
 
-Cameras: FullHDwebcam in front, USBVideo (a camcorder) from the left, IriunWebcam (a phone) from the right. Steps: before
-and after 15 squats in 30 s.
+Cameras: FullHDwebcam in front, USBVideo (a camcorder) from the left, IriunWebcam (a phone) from the right. Steps:
+before and after 15 squats in 30 s.
 
-Access: none needed, from huggingface.co/datasets/kyegorov/mcd_rppg; CC BY 4.0, so weights that were trained on it may be
-shared.
+Access: none needed, from huggingface.co/datasets/kyegorov/mcd_rppg; CC BY 4.0, so weights that were trained on it may
+be shared.
 
 Clocks. The frames' are those of meta/, for the container's 29.90 is 29.99 by them. Where meta/ has more lines than
 ppg_sync/ the rest is taken to be at the end and cut. The wave is ppg_sync/, on the frames' times; what a sample's own

@@ -200,6 +200,10 @@ def _fixed(split: FixedSplit, recordings: Mapping[str, HasFold]) -> dict[str, in
 _WHOLE: dict[str, Any] = {"window_s": None, "stride_s": None}
 _PAPER: dict[str, Any] = {"unit": "recording", "crop": PAPER_CROP, "preset": "paper"}
 _PAPER_CLIPS: dict[str, Any] = {"n_windows": 3, "stride_s": None, **_PAPER}
+_MMSE: dict[str, Any] = {"stride_s": 10.0, "least_s": 5.0, "keep_rest": True, **_PAPER}
+_TOOLBOX: dict[str, Any] = {**_WHOLE, "preset": "toolbox-2024"}
+MCD_CROP = CropConfig(size_px=80)
+"""Crops of mcd_rppg.toml, for all that is trained on MCD-rPPG or compared with it."""
 _VIPL_BASIS = (
     "folds and three 10 s clips: the paper, appendix B. Inferred: sources 1 to 3 (the paper counts 3130 videos, with "
     "the near-infrared ones, which have no colour); the release's own folds; clips spread evenly, so that they overlap "
@@ -271,19 +275,49 @@ PROTOCOLS: dict[str, Protocol] = {
             title="MMSE-HR, Table III: trained on VIPL-HR, every video tested",
             datasets=("mmse_hr",),
             split=CrossDataset(("vipl_hr",)),
-            stride_s=10.0,
-            least_s=5.0,
-            keep_rest=True,
-            **_PAPER,
+            **_MMSE,
             source="Yu et al. 2020 (AutoHR), III D",
             basis="trained on VIPL-HR, all 102 videos: the paper. Inferred: pieces of 10 s, a rest under 5 s left out, "
             "and their mean",
         ),
         Protocol(
+            name="mcd-rppg",
+            title="MCD-rPPG: 5 subject-exclusive folds, 20 s windows side by side, all three cameras",
+            datasets=("mcd_rppg",),
+            split=KFold(5),
+            window_s=20.0,
+            stride_s=20.0,
+            crop=MCD_CROP,
+            source="Egorov et al. 2025 for the folds",
+            basis="5 folds by patient: the authors' list, where it lies in the folder, else by seed. Ours: windows (their "
+            "list has the front camera's first 600 frames, about 20 s), and all cameras: evaluate --by view parts them",
+        ),
+        *(
+            Protocol(
+                name=f"{title.lower()}-from-mcd",
+                title=f"{title}, trained on MCD-rPPG, {windows}",
+                datasets=(dataset,),
+                split=CrossDataset(("mcd_rppg",)),
+                **{**way, "crop": MCD_CROP},
+                basis=basis,
+            )
+            for dataset, title, windows, way, basis in (
+                (
+                    "vipl_hr",
+                    "VIPL-HR",
+                    "video = mean of three 10 s clips",
+                    _PAPER_CLIPS,
+                    "windows of Table I; rest ours",
+                ),
+                ("mmse_hr", "MMSE-HR", "video = mean of its 10 s pieces", _MMSE, "windows of Table III; rest ours"),
+                ("ubfc_rppg_2", "UBFC-rPPG", "whole videos", _TOOLBOX, "whole videos as rPPG-Toolbox; rest ours"),
+                ("pure", "PURE", "whole videos", _TOOLBOX, "whole videos as rPPG-Toolbox; rest ours"),
+            )
+        ),
+        Protocol(
             name="toolbox",
             title="whole videos, as rPPG-Toolbox does by default",
-            **_WHOLE,
-            preset="toolbox-2024",
+            **_TOOLBOX,
             source="rPPG-Toolbox, evaluation/post_process.py",
             basis="whole video: read in the source. Ours: face boxes, crops and clocks are this package's own",
         ),

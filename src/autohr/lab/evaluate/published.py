@@ -1,4 +1,6 @@
-"""Figures printed in the paper: Tables I, II, III and Fig. 4, as data, to stand beside what is measured here.
+"""Figures printed in papers, as data, to stand beside what is measured here.
+
+Tables I, II, III and Fig. 4 of AutoHR's paper, and what MCD-rPPG's authors print:
 
     AutoHR: A Strong End-to-end Baseline for Remote Heart Rate Measurement with Neural Searching
     (Yu, Li, Niu, Shi, Zhao, IEEE Signal Processing Letters 2020, arXiv:2004.12292).
@@ -14,7 +16,7 @@ Fig. 4 prints no figures: its values were read off the bars and curve of one cop
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 PAPER = "AutoHR (Yu et al. 2020)"
 
@@ -62,6 +64,16 @@ class PublishedTable:
     """Fields of a row that the table prints."""
     source: str
     rows: tuple[PublishedRow, ...]
+    about: str = (
+        "Its rows are quoted from many papers, each with its own protocol, but for PhysNet and AutoHR: they do not "
+        "compare with each other"
+    )
+    """Remark on the published figures."""
+
+    @property
+    def heading(self) -> str:
+        """Title with the table's number, where it is one of AutoHR's paper."""
+        return f"Table {self.roman} of the paper: {self.title}" if self.roman else self.title
 
     def row(self, method: str) -> PublishedRow | None:
         """Return the row of a method, if the table has one."""
@@ -128,6 +140,52 @@ TABLES: dict[int, PublishedTable] = {
         ),
     ),
 }
+
+MCD = "the dataset's page, huggingface.co/datasets/kyegorov/mcd_rppg (Egorov et al. 2025)"
+
+
+def _from_mcd(tested_on: str, title: str) -> PublishedTable:
+    rows = [("pos", "POS", "traditional"), ("chrom", "CHROM", "traditional"), ("omit", "OMIT", "traditional")]
+    rows += [("physnet", "PhysNet", "end-to-end"), ("autohr", "AutoHR", "end-to-end")]
+    return PublishedTable(
+        0,
+        "",
+        f"Cross-dataset results on {title}, trained on MCD-rPPG",
+        "mcd_rppg",
+        tested_on,
+        (),
+        "none is known",
+        tuple(PublishedRow(name, shown, cast(Kind, kind), None, None, None, None) for name, shown, kind in rows),
+        "Nobody has printed this test",
+    )
+
+
+OTHER_TABLES: dict[str, PublishedTable] = {
+    "mcd": PublishedTable(
+        0,
+        "",
+        "Intra-dataset results on MCD-rPPG",
+        "mcd_rppg",
+        "mcd_rppg",
+        ("mae_bpm",),
+        MCD,
+        (
+            PublishedRow("pbv", "PBV", "traditional", None, 15.37, None, None),
+            PublishedRow("omit", "OMIT", "traditional", None, 4.78, None, None),
+            PublishedRow("pos", "POS", "traditional", None, 3.80, None, None),
+            PublishedRow("physformer", "PhysFormer", "end-to-end", None, 4.08, None, None),
+            PublishedRow("scnn", "the authors' own", "end-to-end", None, 4.86, None, None),
+            PublishedRow("physnet", "PhysNet", "end-to-end", None, None, None, None),
+            PublishedRow("autohr", "AutoHR", "end-to-end", None, None, None, None),
+        ),
+        "Windows, cameras and folds behind its figures are not on that page",
+    ),
+    "mcd-vipl": _from_mcd("vipl_hr", "VIPL-HR"),
+    "mcd-mmse": _from_mcd("mmse_hr", "MMSE-HR"),
+    "mcd-ubfc": _from_mcd("ubfc_rppg_2", "UBFC-rPPG"),
+    "mcd-pure": _from_mcd("pure", "PURE"),
+}
+"""Tables that are not of AutoHR's paper."""
 
 
 @dataclass(frozen=True)

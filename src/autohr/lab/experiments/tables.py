@@ -1,4 +1,4 @@
-"""Tables I, II and III of the paper: every published row, and beside it what was measured here under one protocol.
+"""Tables I, II and III of the paper, and those of MCD-rPPG: published rows, and beside them what was measured here.
 
 ``table_sheet`` reads run directories and prints. ``make_table`` makes what is missing first: formulas are evaluated,
 nets are trained by the recipes of ``NET_TRAININGS`` and tested. A row that cannot be made says why.
@@ -14,7 +14,7 @@ from autohr.errors import UnknownName
 from autohr.lab.datasets import DATASETS
 from autohr.lab.evaluate.presets import find_preset
 from autohr.lab.evaluate.protocols import PROTOCOLS, Protocol
-from autohr.lab.evaluate.published import TABLES, PublishedRow, PublishedTable
+from autohr.lab.evaluate.published import ALL_FOUR, OTHER_TABLES, TABLES, PublishedRow, PublishedTable
 from autohr.lab.evaluate.results import Results, read_results
 from autohr.lab.evaluate.rows import make_rows
 from autohr.lab.evaluate.run import find_protocol
@@ -26,7 +26,19 @@ from autohr.lab.recipes.files import FOLDER, find_recipe
 from autohr.lab.train.loop import Progress, print_progress
 from autohr.methods import METHODS
 
-PROTOCOL_OF: dict[int, str] = {1: "vipl-hr", 2: "mahnob-hci", 3: "mmse-hr"}
+TableName = int | str
+"""1, 2 or 3, of the paper; or a name of ``OTHER_TABLES``."""
+
+PROTOCOL_OF: dict[TableName, str] = {
+    1: "vipl-hr",
+    2: "mahnob-hci",
+    3: "mmse-hr",
+    "mcd": "mcd-rppg",
+    "mcd-vipl": "vipl-hr-from-mcd",
+    "mcd-mmse": "mmse-hr-from-mcd",
+    "mcd-ubfc": "ubfc-rppg-from-mcd",
+    "mcd-pure": "pure-from-mcd",
+}
 """Table -> its protocol in ``PROTOCOLS``."""
 
 
@@ -58,7 +70,16 @@ _RHYTHMNET = NetTraining(
     f"RhythmNet {_RATES_ONLY}; without the landmarks, the skin mask and the ImageNet weights of its paper.",
 )
 
-NET_TRAININGS: dict[int, dict[str, NetTraining]] = {
+_ON_MCD = {
+    "autohr": NetTraining(
+        "mcd_rppg.toml", (), "The recipe is ours: the small net, which no one has trained on MCD yet."
+    ),
+    "physnet": NetTraining(
+        "mcd_rppg.toml", ("net=physnet", "net_config={}"), "PhysNet is trained by AutoHR's recipe, its size its own."
+    ),
+}
+
+NET_TRAININGS: dict[TableName, dict[str, NetTraining]] = {
     1: {
         "autohr": NetTraining("autohr_paper.toml", (), "AutoHR's cell is a reconstruction: the paper's is not public."),
         "physnet": _PHYSNET,
@@ -92,6 +113,7 @@ NET_TRAININGS: dict[int, dict[str, NetTraining]] = {
         ),
         "physnet": _PHYSNET,
     },
+    **dict.fromkeys(OTHER_TABLES, _ON_MCD),
 }
 """Table -> net -> how it is trained. Nets that are in no line cannot be trained for that table yet."""
 
@@ -99,8 +121,22 @@ HEADINGS = {"sd_bpm": "SD", "mae_bpm": "MAE", "rmse_bpm": "RMSE", "pearson_r": "
 """Field of a row -> heading of its column."""
 
 
+def default_folder(number: TableName) -> Path:
+    """Return the folder of a table's trainings and results. All tables of MCD-rPPG have one.
+
+    A net that was trained on all of MCD-rPPG for one table is then tested for the others without another training.
+    """
+    return Path("runs") / ("table_mcd" if number in OTHER_TABLES else f"table{number}")
+
+
+def evaluation_folder(out: Path, number: TableName) -> Path:
+    """Return where in the folder of a table its results lie."""
+    name = str(number).removeprefix("mcd")
+    return out / (f"evaluation{name}" if number in OTHER_TABLES else "evaluation")
+
+
 def make_table(
-    number: int,
+    number: TableName,
     out: Path,
     *,
     cache: Path = Path("cache"),
@@ -111,7 +147,7 @@ def make_table(
     progress: Callable[[Progress], None] | None = print_progress,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, str]:
-    """Evaluate every row of a table that can be, into ``out/evaluation``, and return why the others were not made.
+    """Evaluate every row of a table that can be, into ``evaluation_folder``, and return why the others were not made.
 
     What is there already is not made again; ``out/METHOD/fold_1`` and so on are the trainings. A row that fails does
     not end the others. Raises UnknownName where there is no such table, method or protocol.
@@ -133,19 +169,20 @@ def make_table(
     for name in only:
         if name not in METHODS:
             raise UnknownName("method", name, METHODS)
+    evaluation = evaluation_folder(out, number)
     reasons = {name: reason for name in names if (reason := why_not(number, name)) is not None}
 
     def make_row(name: str) -> Results:
         if not METHODS[name].is_net:
             say(f"{name}: testing")
-            return evaluate_formula(METHODS[name], rule, out / "evaluation", cache=cache)
+            return evaluate_formula(METHODS[name], rule, evaluation, cache=cache)
         training = NET_TRAININGS[number][name]
         return evaluate_net(
             find_recipe(training.recipe, recipes or FOLDER),
             [f"data.cache='{cache}'", *training.overrides, *overrides],
             rule,
             out / name,
-            out / "evaluation",
+            evaluation,
             label=name,
             progress=progress,
             say=say,
@@ -155,7 +192,7 @@ def make_table(
     return {name: reasons.get(name) or str(failures[name]) for name in names if name in reasons or name in failures}
 
 
-def why_not(number: int, method: str) -> str | None:
+def why_not(number: TableName, method: str) -> str | None:
     """Return why this version cannot make a row; None where it can, given the data."""
     if method not in METHODS:
         return "this version does not have it"
@@ -164,15 +201,16 @@ def why_not(number: int, method: str) -> str | None:
     return None
 
 
-def find_table(number: int) -> PublishedTable:
-    """Return a table of the paper by its number; UnknownName where there is no such table."""
-    if number not in TABLES:
-        raise UnknownName("table", str(number), map(str, TABLES))
-    return TABLES[number]
+def find_table(number: TableName) -> PublishedTable:
+    """Return a table of the paper by its number, or another by its name; UnknownName where there is no such table."""
+    for tables in (TABLES, OTHER_TABLES):
+        if number in tables:
+            return tables[number]  # type: ignore[index]
+    raise UnknownName("table", str(number), map(str, [*TABLES, *OTHER_TABLES]))
 
 
 def table_sheet(
-    number: int,
+    number: TableName,
     runs: Sequence[Path],
     *,
     why: Mapping[str, str] | None = None,
@@ -226,21 +264,20 @@ def table_sheet(
     rows += [_row(table, None, None, reason, name) for name, reason in why.items() if name not in in_paper | made]
     inferred = [one.inferred for name, one in NET_TRAININGS[number].items() if name in made and one.inferred]
     return Sheet(
-        title=f"Table {table.roman} of the paper: {table.title}",
+        title=table.heading,
         columns=(
             "method",
             "kind",
             *(f"paper {HEADINGS[column]}" for column in table.columns),
-            *(f"here {HEADINGS[column]}" for column in table.columns),
+            *(f"here {HEADINGS[column]}" for column in _measured(table)),
             "95 % of RMSE",
             "videos",
             "remark",
         ),
         rows=tuple(rows),
-        text_columns=frozenset({0, 1, 4 + 2 * len(table.columns)}),
+        text_columns=frozenset({0, 1, 4 + len(table.columns) + len(_measured(table))}),
         notes=(
-            f"paper: {table.source}; bpm, r without unit. Its rows are quoted from many papers, each with its own "
-            f"protocol, but for PhysNet and AutoHR: they do not compare with each other.",
+            f"paper: {table.source}; bpm, r without unit. {table.about}.",
             *_contradictions(table),
             f"here: protocol {rule.name} ({rule.title}), scoring {preset} ({scoring.title}). {_first_up(rule.basis)}.",
             *([f"Limits of {preset}: {scoring.limits}."] if scoring.limits else []),
@@ -260,14 +297,19 @@ def _row(
         title += " +"
     paper = [_printed(published, column) for column in table.columns]
     if own is None:
-        here, rmse_interval, videos, remark = [None] * len(table.columns), "", "", reason
+        here, rmse_interval, videos, remark = [None] * len(_measured(table)), "", "", reason
     else:
-        here = [getattr(own.overall, column) for column in table.columns]
+        here = [getattr(own.overall, column) for column in _measured(table)]
         rmse_interval = interval(own.overall.intervals.get("rmse_bpm"))
         videos = f"{own.overall.n_scored} of {own.overall.n}"
         remark = "; ".join(filter(None, (_remark(own) if own.method.name != ORACLE.name else "", reason)))
     kind = "" if published is None else published.kind.replace("learned", "learned, not end-to-end")
     return (title, kind, *paper, *(figure(value) for value in here), rmse_interval, videos, remark)
+
+
+def _measured(table: PublishedTable) -> tuple[str, ...]:
+    """Return the columns of what was measured here: the paper's, or all where it prints a part of one of ours."""
+    return ALL_FOUR if table.number == 0 else table.columns
 
 
 def _printed(published: PublishedRow | None, column: str) -> str:
@@ -309,4 +351,6 @@ def _first_up(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-assert set(PROTOCOL_OF) == set(TABLES) == set(NET_TRAININGS) and set(PROTOCOL_OF.values()) <= set(PROTOCOLS)
+assert set(PROTOCOL_OF) == {*TABLES, *OTHER_TABLES} == set(NET_TRAININGS) and set(PROTOCOL_OF.values()) <= set(
+    PROTOCOLS
+)
