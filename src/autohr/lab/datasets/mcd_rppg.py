@@ -27,7 +27,7 @@ exposure swings, and the compression is strong: others find the pulse of a part 
 
 Sources, and how sure. No real file was at hand.
     Names, folders, columns of db.csv and views: printed by the authors' own notebook. Sure.
-    meta/ and ppg_sync/: the first column of ppg_sync/ by the authors' loader; lines as above by three loaders of others,
+    meta/ and ppg_sync/: the first column of ppg_sync/ by the authors' loader; lines as above by three of others,
     who count as many lines as frames, and up to 11 more in meta/. Nearly sure; that the surplus is at the end is ours.
     Second column of ppg_sync/: two readers, of whom neither uses it. Likely.
     ECG file: one loader. That it is not simultaneous: a summary of the paper. Likely.

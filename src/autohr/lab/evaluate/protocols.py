@@ -289,8 +289,8 @@ PROTOCOLS: dict[str, Protocol] = {
             stride_s=20.0,
             crop=MCD_CROP,
             source="Egorov et al. 2025 for the folds",
-            basis="5 folds by patient: the authors' list, where it lies in the folder, else by seed. Ours: windows (their "
-            "list has the front camera's first 600 frames, about 20 s), and all cameras: evaluate --by view parts them",
+            basis="5 folds by patient: the authors' list, where it lies in the folder, else by seed. Ours: windows ("
+            "they list the front camera's first 600 frames), and all cameras: evaluate --by view parts them",
         ),
         *(
             Protocol(
