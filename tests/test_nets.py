@@ -155,6 +155,28 @@ def test_bf16_is_close(form: str) -> None:
         assert wave.ndim == 1 or float(torch.corrcoef(torch.cat([wave, exact]))[0, 1]) > least_r
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_bf16_begins_with_the_first_layer(form: str) -> None:
+    """Colours rounded to bfloat16 before a layer sees them have no pulse left: they change by one in 250."""
+    net = make(form).eval()
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0])
+
+    layers = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, TemporalDifferenceConv3d)
+    for module in net.modules():
+        if isinstance(module, layers):
+            module.register_forward_pre_hook(keep)
+    with torch.inference_mode():
+        net(clips(1, 12, 32, 32))
+        exact = seen[0]
+        seen.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            net(clips(1, 12, 32, 32))
+    assert seen[0].dtype == torch.float32 and torch.equal(seen[0], exact)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["autohr one cell"])
 def test_folded_nets_can_be_exported(form: str) -> None:

@@ -42,8 +42,12 @@ def traces_of(clip: Tensor) -> Tensor:
 
 
 def as_yuv(traces: Tensor) -> Tensor:
-    """Return traces (B, 3, R, T) of R, G, B as those of Y, U, V."""
-    return torch.einsum("yc,bcrt->byrt", torch.tensor(YUV, device=traces.device, dtype=traces.dtype), traces)
+    """Return traces (B, 3, R, T) of R, G, B as those of Y, U, V.
+
+    As sums, because a matrix product is one of bfloat16 in training, whose steps of 0.004 no pulse survives.
+    """
+    red, green, blue = traces.unbind(1)
+    return torch.stack([row[0] * red + row[1] * green + row[2] * blue for row in YUV], 1)
 
 
 def windows_of(traces: Tensor, length: int, stride: int, least: int = 1) -> Tensor:
