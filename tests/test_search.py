@@ -25,7 +25,19 @@ from autohr.lab.runs import Run, create_run
 from autohr.lab.search import recipe as following
 from autohr.lab.search.optimiser import SearchConfig, SearchResult, find_collapse, search, unrolled_gradient
 from autohr.lab.search.recipe import SearchRecipe, halves, read_search_recipe
-from autohr.lab.search.space import EDGES, SearchNet, SpaceConfig, cost_of, derive, measure_costs, strengths
+from autohr.lab.search.selection import select_by_perturbation
+from autohr.lab.search.space import (
+    EDGES,
+    SearchNet,
+    SpaceConfig,
+    cost_of,
+    derive,
+    edges_into,
+    entropies,
+    entropy_penalty,
+    measure_costs,
+    strengths,
+)
 from autohr.lab.train.loop import Progress
 from autohr.lab.train.losses import LossConfig
 from autohr.lab.train.processes import rank_and_world
@@ -535,3 +547,74 @@ def test_halves_share_no_subject_and_hold_all() -> None:
     assert halves(SearchRecipe(), recordings) == (of_weights, of_alphas)
     with pytest.raises(BadRecipe, match="one subject"):
         halves(SearchRecipe(), recordings[:2])
+
+
+# Mended forms ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["shared", "varied"])
+def test_perturbation_keeps_what_the_supernet_needs_whatever_its_alphas_say(kind: Any) -> None:
+    """The loss falls with the shares of planted operations and edges; alphas and betas favour others."""
+    space = dataclasses.replace(SPACE_OF_TEST, kind=kind)
+    net = net_of(space)
+    rng = np.random.default_rng(1)
+    planted = rng.integers(1, len(space.ops), (space.n_sets, len(EDGES)))
+    worth = torch.from_numpy(rng.permutation(space.n_sets * len(EDGES)).reshape(space.n_sets, -1)).float() + 1
+    with torch.no_grad():
+        net.alphas[:, :, 0] += 2.0
+    before = net.alphas.tolist(), net.betas.tolist()
+
+    def loss() -> float:
+        ops, edges = strengths(net.alphas.detach(), net.betas.detach())
+        needed = torch.gather(ops, 2, torch.from_numpy(planted)[..., None])[..., 0]
+        return -float((needed + worth * edges).sum())
+
+    cells = select_by_perturbation(net, loss, np.random.default_rng(0))
+    assert (net.alphas.tolist(), net.betas.tolist()) == before
+    for number, cell in enumerate(cells):
+        for n, node in enumerate(cell):
+            rows = sorted(sorted(edges_into(n), key=lambda row: -float(worth[number, row]))[:2])
+            ops = [space.ops[planted[number, row]] for row in rows]
+            assert [(edge.op, edge.theta, edge.source) for edge in node] == [
+                (op.op, op.theta, EDGES[row][1]) for op, row in zip(ops, rows, strict=True)
+            ]
+    Genotype("x", kind, cells, "")
+
+
+def test_a_search_may_end_by_perturbation_and_resumes_to_the_same_cell(tmp_path: Path) -> None:
+    settings = config(select="perturbation", select_batches=1)
+    run, result, _ = run_search(tmp_path, settings)
+    assert result.genotype is not None and "Selected by perturbation" in result.genotype.origin
+    _, again, _ = run_search(run, settings)
+    assert again.genotype == result.genotype
+
+
+def test_penalties_decide_and_shrink_what_the_loss_leaves_open(tmp_path: Path) -> None:
+    many = {"epochs": 6, "alpha_lr": 3e-2, "seed": 1}
+    nets = {
+        name: run_search(tmp_path / name, config(**many, **more))[2]
+        for name, more in {"none": {}, "entropy": {"entropy_weight": 20.0}, "decay": {"beta_decay": 50.0}}.items()
+    }
+    left = {name: sum(entropies(net.alphas, net.betas)) for name, net in nets.items()}
+    assert left["entropy"] < left["none"]
+    sizes = {name: float(torch.logsumexp(net.alphas.detach(), -1).mean()) for name, net in nets.items()}
+    assert sizes["decay"] < sizes["none"]
+
+
+def test_the_entropy_penalty_is_the_sum_of_the_entropies() -> None:
+    net = net_of()
+    assert entropy_penalty(net.alphas, net.betas).item() == pytest.approx(sum(entropies(net.alphas, net.betas)), 1e-5)
+
+
+def test_the_channels_that_pass_are_closed_step_by_step(tmp_path: Path) -> None:
+    seen: list[float] = []
+    net = net_of()
+    net.register_forward_hook(lambda module, given, out: seen.append(module.passing))
+    run_search(tmp_path, config(bypass_end=0.0, epochs=3), net)
+    # Two epochs after a rest of one, of two steps each, an architecture's and a weights' forward in each.
+    assert seen[:2] == [1.0, 1.0] and seen[-1] == 0.0 and seen == sorted(seen, reverse=True)
+
+
+def test_perturbation_with_a_budget_is_refused() -> None:
+    with pytest.raises(ValueError, match="knows no budget"):
+        config(select="perturbation", budget_parameters=1e5)

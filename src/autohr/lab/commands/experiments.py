@@ -1,4 +1,4 @@
-"""``autohr table``, ``ablate``, ``compare-methods`` and ``compare-cells``: the paper's experiments, and ours."""
+"""``autohr table``, ``ablate``, ``compare-methods``, ``compare-cells``, ``table-cells``: experiments of all kinds."""
 
 from __future__ import annotations
 
@@ -250,3 +250,49 @@ def compare_cells(
     print_text(render_sheet(comparison_sheet(result), form))
     print_progress(f"Page: {write_run_page(out, made_at=time.strftime('%Y-%m-%d %H:%M'))}")
     raise_failures("cell", {cell.label: cell.why_not for cell in result.cells if cell.why_not not in (None, NOT_YET)})
+
+
+def table_cells(
+    caches: Annotated[
+        list[Path], typer.Argument(metavar="CACHE...", help="Folders that `autohr prepare` wrote to.", exists=True)
+    ],
+    out: Annotated[Path, typer.Option(help="CSV file; trainings that it has are not made again.")] = Path("cells.csv"),
+    second: Annotated[
+        Path | None,
+        typer.Option(help="Prepared recordings of another world, to test on as well.", exists=True, show_default=False),
+    ] = None,
+    random: Annotated[int, typer.Option(min=0, help="Number of randomly drawn cells.")] = 100,
+    extra: Annotated[
+        list[Path] | None,
+        typer.Option("--cell", help="Genotype file of a further cell, trained first; repeatable.", exists=True),
+    ] = None,
+    workers: WorkersOption = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Make only every N-th training, from number I on.")] = "0/1",
+    merge: Annotated[
+        list[Path] | None, typer.Option(help="Take over the lines of this table first; repeatable.", exists=True)
+    ] = None,
+) -> None:
+    """Train many cells with one budget, for strategies of search to be compared on. Continues if repeated.
+
+    Machines share the work by --shard 0/2 and --shard 1/2, each with its own --out, and --merge joins their tables.
+    """
+    from autohr.lab.nets._genotype import read_genotype
+    from autohr.lab.search.table import make_table
+    from autohr.lab.search.table import merge as merge_tables
+
+    number, _, n = shard.partition("/")
+    if not (number.isdecimal() and n.isdecimal() and int(number) < int(n)):
+        raise typer.BadParameter(f"{shard!r} is not of the form 0/3, the first number smaller.", param_hint="--shard")
+    if merge:
+        print_progress(f"{merge_tables(out, merge)} line(s) taken over.")
+    rows = make_table(
+        caches,
+        out,
+        second=second,
+        n_random=random,
+        extra=[read_genotype(path) for path in extra or ()],
+        workers=workers or os.cpu_count() or 1,
+        shard=(int(number), int(n)),
+        say=print_progress,
+    )
+    print_text(f"{out}: {len(rows)} trainings of {len({row['cell'] for row in rows})} cells")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -26,6 +27,7 @@ from autohr.files import replacing, write_json
 from autohr.lab.nets._genotype import Genotype, write_genotype
 from autohr.lab.recipes.parsing import STRICT
 from autohr.lab.runs import Run
+from autohr.lab.search.selection import select_by_perturbation
 from autohr.lab.search.space import (
     EDGES,
     METRICS,
@@ -37,6 +39,7 @@ from autohr.lab.search.space import (
     derive,
     describe_cell,
     entropies,
+    entropy_penalty,
     strengths,
 )
 from autohr.lab.train.batches import Source
@@ -100,6 +103,20 @@ class SearchConfig(LoopConfig):
     patience: PositiveInt = 2
     """Unsound epochs in a row after which "stop" stops. Chosen by us: the first epoch after the rest is near chance,
     and one random cell in forty has three skips."""
+    entropy_weight: NonNegativeFloat = 0.0
+    """Addition to the architecture's loss for undecided operations and edges (``entropy_penalty``, 0 to 2), risen to
+    in a straight line after the rest. PC-DARTS has none."""
+    beta_decay: NonNegativeFloat = 0.0
+    """Addition to the architecture's loss for large alphas (the mean over edges of log sum exp alpha), risen to in the
+    same way; up to 50 in beta-DARTS (Ye et al., CVPR 2022)."""
+    bypass_end: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Factor, at the last step, of the channels that pass beside the operations, gone down to in a straight line after
+    the rest. PC-DARTS leaves it at 1, but a derived cell has no such path; 0 closes it."""
+    select: Literal["strength", "perturbation"] = "strength"
+    """Choice of the cell at the end: by softmax(alpha) * softmax(beta), or of the operations and edges without which
+    the supernet loses most (``search.selection``, DARTS-PT)."""
+    select_batches: PositiveInt = 4
+    """Batches of the architecture's half on which "perturbation" measures a loss."""
     val_windows: NonNegativeInt = 0
     """Windows of the architecture's half on which the supernet is validated after each epoch; 0 for none."""
 
@@ -108,6 +125,8 @@ class SearchConfig(LoopConfig):
             raise ValueError(f"warmup_epochs={self.warmup_epochs} must be 0 to {self.epochs - 1}, under epochs.")
         if self.order == 2 and self.precision != "fp32":
             raise ValueError("order=2 takes differences of gradients, which bf16 rounds away. Use precision='fp32'.")
+        if self.select == "perturbation" and self.most:
+            raise ValueError("select='perturbation' knows no budget. Use select='strength', or set no budget.")
 
     @property
     def most(self) -> dict[str, float]:
@@ -194,6 +213,8 @@ def search(
         return SearchResult(state.step, loop.n_steps, epochs, None, stopped_by, *ending)
     chosen = kept["sound"] if config.collapse == "stop" and kept["why"] and kept["sound"] else kept["now"]
     genotype = Genotype.from_dict(chosen["genotype"])
+    if config.select == "perturbation" and not kept["over"]:
+        genotype = loop.select_cell()
     stopped_by = "collapse" if kept["over"] else None
     if loop.rank == 0:
         with replacing(run.results / GENOTYPE) as aside:
@@ -272,6 +293,27 @@ class _Search(Loop):
         origin = f"{self.origin} {after}"
         return derive(net.alphas, net.betas, space.ops, space.kind, self.name, origin, self.budget, space.n_inputs)
 
+    def pressure(self, step: int) -> float:
+        """Return how far the search is past its rest, 0 to 1."""
+        rest = self.config.warmup_epochs * self.per_epoch
+        return min(1.0, max(0.0, (step - rest) / max(1, self.n_steps - 1 - rest)))
+
+    def select_cell(self) -> Genotype:
+        """Return the cell of the operations and edges without which the supernet loses most."""
+        net, config = self.net, self.config
+        net.passing = config.bypass_end
+        # Steps that no training has: the batches are the same for all operations, and new to the supernet.
+        batches = [self.draw_from(self.alpha_half, self.n_steps + i, 1) for i in range(config.select_batches)]
+
+        def loss() -> float:
+            with torch.inference_mode():
+                return float(np.mean([float(self.learn(self.forward, batch, Moment(1, 1)).total) for batch in batches]))
+
+        buffers = copy_buffers(net)
+        cells = select_by_perturbation(net, loss, np.random.default_rng(config.seed))
+        restore_buffers(net, buffers)
+        return Genotype(self.name, net.space.kind, cells, f"{self.origin} Selected by perturbation at its end.")
+
     def draw(self, step: int) -> tuple[Batch, Batch | None]:
         """Draw a batch of each half; none for the architecture while it rests."""
         rests = step < self.config.warmup_epochs * self.per_epoch
@@ -281,6 +323,8 @@ class _Search(Loop):
     def take_step(self, batch: Batch, other: Batch | None, moment: Moment, lr: float) -> Taken:
         """Make a step of the architecture, if it does not rest, and one of the weights."""
         self.optimiser.param_groups[0]["lr"] = lr
+        pressure = self.pressure(moment.step)
+        self.net.passing = 1 - pressure * (1 - self.config.bypass_end)
         buffers = copy_buffers(self.net)
         alpha_total, alpha_norm = torch.zeros(()), 0.0
         if other is not None:
@@ -320,12 +364,16 @@ class _Search(Loop):
             return self.learn(self.forward, batch, moment).total
 
         def alpha_loss() -> Tensor:
+            config, (alphas, betas) = self.config, self.architecture
             total = self.learn(self.forward, other, moment).total
-            return (
-                total + self.config.budget_weight * self.budget.penalty(*self.architecture)
-                if self.budget.most
-                else total
-            )
+            if self.budget.most:
+                total = total + config.budget_weight * self.budget.penalty(alphas, betas)
+            rising, n_inputs = self.pressure(moment.step), self.net.space.n_inputs
+            if config.entropy_weight:
+                total = total + rising * config.entropy_weight * entropy_penalty(alphas, betas, n_inputs)
+            if config.beta_decay:
+                total = total + rising * config.beta_decay * torch.logsumexp(alphas, -1).mean()
+            return total
 
         if self.config.order == 2:
             decay = self.config.weight_decay

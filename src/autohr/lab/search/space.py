@@ -264,8 +264,13 @@ class SearchCell(nn.Module):
             for sources in READINGS
         )
 
-    def forward(self, before_last: Tensor, last: Tensor, op_shares: Tensor, edge_shares: Tensor) -> Tensor:
-        """Return the cell's output; op_shares (n_edges, n_ops), edge_shares (n_edges,)."""
+    def forward(
+        self, before_last: Tensor, last: Tensor, op_shares: Tensor, edge_shares: Tensor, passing: float = 1.0
+    ) -> Tensor:
+        """Return the cell's output; op_shares (n_edges, n_ops), edge_shares (n_edges,).
+
+        ``passing`` is a factor of the channels that pass beside the operations.
+        """
         x = self.from_last(last)
         # A cell that does not read c_k-2 still counts its sources from there.
         states = [self.from_before_last(before_last) if self.n_inputs == N_INPUTS else x, x]
@@ -279,7 +284,7 @@ class SearchCell(nn.Module):
                 mixed[node] = mixed[node] + part if node in mixed else part
             # The node after the last source read has all its edges now.
             node = len(states) - N_INPUTS
-            states.append(self._node(mixed[node], states, node, edge_shares))
+            states.append(self._node(mixed[node], states, node, passing * edge_shares))
         return torch.cat(states[N_INPUTS:], dim=1)
 
     def _node(self, mixed: Tensor, states: Sequence[Tensor], node: int, edge_shares: Tensor) -> Tensor:
@@ -321,6 +326,8 @@ class SearchNet(nn.Module):
         self.head = nn.Conv3d(width, 1, 1)
         self.alphas = nn.Parameter(ALPHA_SD * torch.randn(space.n_sets, len(EDGES), len(space.ops)))
         self.betas = nn.Parameter(ALPHA_SD * torch.randn(space.n_sets, len(EDGES)))
+        self.passing = 1.0
+        """Factor of the channels that pass beside the operations; 1 in PC-DARTS."""
 
     def architecture(self) -> list[nn.Parameter]:
         """Return the architecture parameters."""
@@ -339,7 +346,7 @@ class SearchNet(nn.Module):
         for number, (block, pool) in enumerate(zip(self.blocks, [*self.pools, nn.Identity()], strict=True)):
             which = number if len(op_shares) > 1 else 0
             for cell in block:  # type: ignore[attr-defined]
-                before_last, last = last, cell(before_last, last, op_shares[which], edge_shares[which])
+                before_last, last = last, cell(before_last, last, op_shares[which], edge_shares[which], self.passing)
             last = pool(last)
         x = self.upsample(last)
         x = self.head(x.mean((3, 4), keepdim=True))
@@ -365,16 +372,27 @@ def entropies(alphas: Tensor, betas: Tensor, n_inputs: int = N_INPUTS) -> tuple[
 
     Nodes of a single edge, which is no choice, do not count.
     """
-    ops, edges = strengths(alphas.detach().double(), betas.detach().double(), n_inputs)
+    of_ops, of_edges = _entropies(alphas.detach().double(), betas.detach().double(), n_inputs)
+    return float(of_ops), float(of_edges)
+
+
+def entropy_penalty(alphas: Tensor, betas: Tensor, n_inputs: int = N_INPUTS) -> Tensor:
+    """Return the sum of both ``entropies``, 0 to 2; differentiable."""
+    return torch.stack(_entropies(alphas, betas, n_inputs)).sum()
+
+
+def _entropies(alphas: Tensor, betas: Tensor, n_inputs: int) -> tuple[Tensor, Tensor]:
+    ops, edges = strengths(alphas, betas, n_inputs)
     into = [edges_into(node, n_inputs) for node in range(N_NODES)]
-    ops = ops[:, [row for rows in into for row in rows]]
-    of_ops = -(ops * ops.clamp_min(1e-300).log()).sum(-1) / math.log(ops.shape[-1])
-    of_nodes = []
-    for rows in into:
-        if len(rows) > 1:
-            share = edges[:, rows]
-            of_nodes.append(-(share * share.clamp_min(1e-300).log()).sum(-1) / math.log(share.shape[-1]))
-    return float(of_ops.mean()), float(torch.stack(of_nodes).mean())
+    of_ops = _entropy(ops[:, [row for rows in into for row in rows]])
+    of_nodes = [_entropy(edges[:, rows]) for rows in into if len(rows) > 1]
+    return of_ops.mean(), torch.stack(of_nodes).mean()
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    """Return the entropies over the last axis, 0 to 1."""
+    least = torch.finfo(shares.dtype).tiny
+    return -(shares * shares.clamp_min(least).log()).sum(-1) / math.log(shares.shape[-1])
 
 
 # Cost ------------------------------------------------------------------------------------------------------------
