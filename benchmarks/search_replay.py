@@ -307,9 +307,9 @@ def budget_rows(rows: Sequence[Row]) -> list[list[Any]]:
             continue
         line: list[Any] = [f"1x and {steps / least:g}x", len(common)]
         for column in (SEEN, JUDGED):
-            pair = [np.array([float(by_steps[n][cell][column]) for cell in common]) for n in (least, steps)]
-            low, high = interval(*pair, rng)
-            line += [kendall(*pair), f"{low:.2f} to {high:.2f}"]
+            one, other = (np.array([float(by_steps[n][cell][column]) for cell in common]) for n in (least, steps))
+            low, high = interval(one, other, rng)
+            line += [kendall(one, other), f"{low:.2f} to {high:.2f}"]
         table.append(line)
     return table
 

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,14 +171,17 @@ def make_pack(
 
 
 def _write_clips(stem: Path, clips: Sequence[Clip]) -> None:
-    empty = (np.zeros((0, 1, 1, 1, 3), np.uint8), np.zeros((0, 1), np.float32), np.zeros((0, 2), np.float32))
-    arrays = empty
+    arrays: list[NDArray[Any]] = [
+        np.zeros((0, 1, 1, 1, 3), np.uint8),
+        np.zeros((0, 1), np.float32),
+        np.zeros((0, 2), np.float32),
+    ]
     if clips:
-        arrays = (
+        arrays = [
             np.stack([clip.frames for clip in clips]),
             np.stack([clip.bvp for clip in clips]).astype(np.float32),
             np.array([(clip.hr_bpm, clip.fps) for clip in clips], np.float32),
-        )
+        ]
     for name, array in zip(("frames", "bvp", "rates"), arrays, strict=True):
         np.save(stem.with_name(f"{stem.name}_{name}.npy"), array)
 

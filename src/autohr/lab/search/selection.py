@@ -52,7 +52,7 @@ def select_by_perturbation(net: SearchNet, loss: Callable[[], float], rng: np.ra
                 rows = edges_into(node, space.n_inputs)
                 if len(rows) > 2:
                     losses = {row: without(betas, (number, row)) for row in rows}
-                    out = sorted(rows, key=lambda row: -losses[row])[2:]  # type: ignore[misc]
+                    out = sorted(rows, key=lambda row: -losses[row])[2:]
                     betas[number, out] = OUT
                     rows = [row for row in rows if row not in out]
                 kept[-1][node] = rows

@@ -2,9 +2,9 @@
 
     autohr table-cells CACHE --out cells.csv --workers 2
 
-One line of the CSV is one training (cell, seed, steps). Lines are only ever added, each by one write when its training
-has ended: the command may be killed at any moment and goes on by itself. Machines share the work by ``--shard 0/3`` and
-so on, each with a file of its own; ``--merge`` takes their lines over.
+One line of the CSV is one training (cell, seed, steps). Lines are only ever added, each when its training has ended,
+and the file is replaced whole: the command may be killed at any moment and goes on by itself. Machines share the work
+by ``--shard 0/3`` and so on, each with a file of its own; ``--merge`` takes their lines over.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ import numpy as np
 import torch
 
 from autohr.errors import AutoHRError, BadRecording
-from autohr.files import locked, make_folder
-from autohr.lab.datasets.cache import CachedRecording, CropConfig, open_cached
+from autohr.files import locked, make_folder, read_json_object, write_bytes
+from autohr.frontend import CropConfig
+from autohr.lab.datasets.cache import CachedRecording, open_cached
 from autohr.lab.nets._genotype import GENOTYPES, SPACE, Cell, Edge, Genotype
+from autohr.lab.recipes.parsing import parse_as
 from autohr.lab.search.cells import CellConfig, make_pack, read_pack, train_cell
 from autohr.lab.search.space import SpaceConfig, cost_of, measure_costs, random_genotype
 from autohr.workers import in_workers
@@ -163,7 +165,7 @@ def key_of(row: Row) -> tuple[str, int, int]:
 
 
 def append_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Add lines to a table, by one write; a file that is new gets its heading, one that ends amid a line a new line."""
+    """Add lines to a table, all or none; a file that is new gets its heading, one that ends amid a line a new line."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="", extrasaction="ignore")
     before = path.read_bytes() if path.exists() else b""
@@ -173,8 +175,7 @@ def append_rows(path: Path, rows: Iterable[Row]) -> None:
         text.write("\n")
     writer.writerows(rows)
     make_folder(path.parent)
-    with path.open("ab") as file:
-        file.write(text.getvalue().encode())
+    write_bytes(path, before + text.getvalue().encode())
 
 
 def merge(path: Path, others: Sequence[Path]) -> int:
@@ -247,17 +248,13 @@ def make_table(
 
 def open_any(cache: Path) -> list[CachedRecording]:
     """Return the recordings of a cache, whatever the settings of its crops; BadRecording where there are none."""
-    configs = [CropConfig(**found) for found in _crops(cache)]
-    recordings = [one for config in configs for one in open_cached(cache, config)]
+    recordings: list[CachedRecording] = []
+    for path in sorted(cache.glob("*/config.json")):
+        crop = parse_as(CropConfig, read_json_object(path, "crop")["crop"], str(path))
+        recordings += open_cached(cache, crop)
     if not recordings:
         raise BadRecording(f"{str(cache)!r} holds no prepared recordings. Make them with autohr prepare.")
     return recordings
-
-
-def _crops(cache: Path) -> list[dict[str, object]]:
-    from autohr.files import read_json_object
-
-    return [read_json_object(path, "crop")["crop"] for path in sorted(cache.glob("*/config.json"))]
 
 
 def _train(job: Job, *, config: CellConfig, folder: Path) -> Row:
