@@ -325,13 +325,12 @@ def test_a_killed_run_leaves_whole_recordings_and_goes_on(
 
 
 @pytest.mark.slow
-def test_a_second_prepare_into_the_same_cache_is_refused(scene_file: Path, tmp_path: Path) -> None:
+def test_a_second_prepare_into_the_same_cache_works_beside_the_first(scene_file: Path, tmp_path: Path) -> None:
     def meanwhile(*_: object) -> None:
-        with pytest.raises(AutoHRError, match="Another autohr prepare"):
-            prepare([recording(scene_file, "b")], tmp_path, SMALL)
+        assert len(prepare([recording(scene_file, name) for name in "ab"], tmp_path, SMALL).kept) == 2
 
     assert len(prepare([recording(scene_file)], tmp_path, SMALL, progress=meanwhile).kept) == 1
-    assert len(prepare([recording(scene_file)], tmp_path, SMALL).kept) == 1
+    assert [one.subject for one in open_cached(tmp_path, SMALL)] == ["a", "b"]
 
 
 def test_two_workers_make_the_same(scene_file: Path, tmp_path: Path) -> None:

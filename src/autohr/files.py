@@ -60,7 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.close(handle)
             aside = Path(name)
         else:
-            aside = hidden_beside(target, f"{os.getpid()}-{threading.get_ident()}.part")
+            aside = hidden_beside(target, f"{host_name()}-{os.getpid()}-{threading.get_ident()}.part")
         yield aside
         if in_place:
             with open_output(path) as stream, aside.open("rb") as finished:
@@ -283,6 +283,12 @@ def _shortened(name: str, n_bytes: int = 150) -> str:
     """
     whole = os.fsencode(name)
     return name if len(whole) <= n_bytes else f"{os.fsdecode(whole[:n_bytes])}~{zlib.crc32(whole):08x}"
+
+
+def host_name() -> str:
+    """Return the name of this machine, as a part of a file name: several may write into one folder."""
+    name = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    return re.sub(r"[^A-Za-z0-9]+", "-", name)[:40].strip("-") or "host"
 
 
 def hidden_beside(path: Path, suffix: str) -> Path:

@@ -13,8 +13,8 @@
 
 A recording is made in a folder whose name starts with ``.tmp-`` and renamed when it is whole. So whenever the work is
 killed, only whole recordings are there, and the same call goes on where it stopped. A video or a reference that has
-changed since is made again; so is one whose reader now gives other numbers. One ``prepare`` at a time may work on
-one cache.
+changed since is made again; so is one whose reader now gives other numbers. Any number of ``prepare`` on any machines
+may work on one cache: each recording is claimed by the one that makes it (``lab.claims``), and the others wait for it.
 
 Each array has a checksum in ``recording.json`` (``arrays.py``). ``prepare`` compares them and makes a damaged recording
 anew; ``verify`` refuses it. Opening does neither, so that training maps only the frames that it draws.
@@ -31,6 +31,7 @@ without any is excluded.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -39,6 +40,7 @@ import json
 import mmap
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,9 +52,11 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from autohr.confidence.verdict import LEAST_FPS
-from autohr.errors import AutoHRError, BadRecording, NoFace, SignalTooShort, VideoError
-from autohr.files import locked, read_json, write_json
+from autohr.cluster import share_out
+from autohr.errors import AutoHRError, BadRecording, NoFace, SignalTooShort, VideoError, WorkerDied
+from autohr.files import host_name, read_json, write_json
 from autohr.frontend import BRIDGE_S, CropConfig, FaceReader, shrink
+from autohr.lab.claims import Owner, claimed
 from autohr.lab.datasets.arrays import checksums_of, damage_of, map_array, read_labels
 from autohr.lab.datasets.checks import Checks, compare_pulse, rate_jumps_s
 from autohr.lab.datasets.folds import check_official_folds
@@ -64,11 +68,13 @@ from autohr.types import FaceClip, Float, Frame
 from autohr.video.decode import VideoFrame, open_video
 from autohr.video.detector import Detects, FaceDetector
 from autohr.video.regions import REGIONS
-from autohr.workers import in_workers
+from autohr.workers import Report
 
 SCHEMA = "autohr.cache/2"
 """Part of the key: a change of what is stored makes a new cache and never mixes with an old one."""
 
+WAIT_S = 2.0
+"""Time between two looks at recordings that another ``prepare`` is making, in seconds. Ours."""
 MIN_SEGMENT_S = 5.0
 """Shortest segment that is kept. Ours: a little under the paper's clip of 160 frames at 30 frames per second."""
 MIN_FOUND_SHARE = 0.5
@@ -271,6 +277,7 @@ def prepare(
     config: CropConfig | None = None,
     *,
     workers: int | None = None,
+    cluster: str | None = None,
     progress: Callable[[int, int, Entry], None] | None = None,
     detector: Detects | None = None,
     repair: bool = True,
@@ -279,10 +286,14 @@ def prepare(
 
     Memory does not grow with the length of a video. The disk needs about twice a recording's crops while it is made.
     ``root`` holds any number of datasets and crop settings. ``workers`` counts processes, one for each processor if
-    None; 1 works in this process. ``progress`` is called with (done, total, entry) after each recording, in the order
+    None; 1 works in this process. ``cluster`` is the address of a scheduler or its file, whose workers do the work
+    (``autohr.cluster``). ``progress`` is called with (done, total, entry) after each recording, in the order
     in which they end. ``detector`` finds faces, the shipped one if None; another one needs another root. ``repair``
     reads every array that is there, makes those recordings anew that differ from their checksums
     (``Entry.made_anew``), and adds checksums where there are none; False takes what is there as it is.
+
+    A recording whose worker died is tried once more; one whose worker dies again is excluded, with the reason, and
+    the next call tries it anew. One that another ``prepare`` is making is waited for.
 
     Raises
     ------
@@ -291,11 +302,10 @@ def prepare(
     BadRecording
         A subject is in two official folds; nothing is prepared.
     AutoHRError
-        The cache cannot be written or is in use, or a worker was killed. What was finished stays.
+        The cache cannot be written, or there is no such cluster. What was finished stays.
     """
     config = config or CropConfig()
-    workers = min(workers if workers is not None else os.cpu_count() or 1, max(1, len(recordings)))
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ValueError(f"workers={workers} must be 1 or more.")
     ids = [recording.id for recording in recordings]
     twice, count = Counter(ids).most_common(1)[0] if ids else ("", 0)
@@ -303,19 +313,38 @@ def prepare(
         raise ValueError(f"Two recordings have the id {twice!r}; ids must be unique.")
     check_official_folds(recordings)
     home = cache_folder(root, config)
-    busy = f"Another autohr prepare is writing into {str(home)!r}. Wait for it, or choose another --out."
     entries: dict[str, Entry] = {}
+
+    def note(entry: Entry) -> None:
+        entries[entry.id] = entry
+        if progress is not None:
+            progress(len(entries), len(recordings), entry)
+
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with locked(home / "lock", busy):
-            for left_over in home.glob(".tmp-*"):
-                shutil.rmtree(left_over, ignore_errors=True)
-            write_json(home / "config.json", {"schema": SCHEMA, "crop": dataclasses.asdict(config)})
-            prepare_one = functools.partial(_prepare_one, home=home, config=config, detector=detector, repair=repair)
-            for _, entry in in_workers(prepare_one, recordings, workers):
-                entries[entry.id] = entry
-                if progress is not None:
-                    progress(len(entries), len(recordings), entry)
+        settings = {"schema": SCHEMA, "crop": dataclasses.asdict(config)}
+        write_json(home / "config.json", settings)
+        begun_ns = (home / "config.json").stat().st_mtime_ns
+        prepare_one = functools.partial(
+            _attempt, home=home, config=config, detector=detector, repair=repair, begun_ns=begun_ns
+        )
+        waiting = list(recordings)
+        while waiting:
+            in_use: list[Recording] = []
+            outcomes = share_out(prepare_one, waiting, workers=workers, cluster=cluster)
+            with contextlib.closing(outcomes):
+                for number, outcome in outcomes:
+                    if isinstance(outcome, Owner):
+                        in_use.append(waiting[number])
+                    elif isinstance(outcome, WorkerDied):
+                        note(_entry_of_death(waiting[number], outcome))
+                    elif isinstance(outcome, Exception):
+                        raise outcome
+                    else:
+                        note(outcome)
+            if in_use and len(in_use) == len(waiting):
+                time.sleep(WAIT_S)
+            waiting = in_use
     except OSError as error:
         raise AutoHRError(
             f"The cache {str(home)!r} cannot be written: {error.strerror or error}. "
@@ -324,10 +353,42 @@ def prepare(
     return Manifest(config, tuple(entries[one] for one in ids))
 
 
-def _prepare_one(recording: Recording, home: Path, config: CropConfig, detector: Detects | None, repair: bool) -> Entry:
+def _attempt(recording: Recording, report: Report, **options: Any) -> Entry | Owner | Exception:
+    """Do as ``_prepare_one`` in a worker, which an exception would end."""
+    try:
+        return _prepare_one(recording, **options)
+    except Exception as error:
+        return error
+
+
+def _entry_of_death(recording: Recording, death: WorkerDied) -> Entry:
+    """Return the entry of a recording that killed its worker twice; it is in the manifest and not in the cache."""
+    return Entry(
+        id=recording.id,
+        dataset=recording.dataset,
+        subject=recording.subject,
+        session=recording.session,
+        has_bvp=False,
+        reason=f"Not prepared: {death}, at the second try too. Memory may not suffice, or a library fails on this file.",
+        damaged=True,
+        groups=dict(recording.groups),
+        fold=recording.fold,
+        reader_notes=recording.notes,
+    )
+
+
+def _prepare_one(
+    recording: Recording,
+    home: Path,
+    config: CropConfig,
+    detector: Detects | None,
+    repair: bool,
+    begun_ns: int,
+) -> Entry | Owner:
     """Return a recording's entry; where it is missing, changed or damaged, make it in a temporary folder, move it in.
 
-    ``repair`` looks for damage.
+    ``repair`` looks for damage in what was there when the call began, at ``begun_ns`` by the file system's clock. Where
+    another process is making the recording, its owner is returned.
     """
     folder = home / file_stem(recording.id)
     try:
@@ -346,8 +407,14 @@ def _prepare_one(recording: Recording, home: Path, config: CropConfig, detector:
     def write_entry(place: Path, entry: Entry) -> None:
         write_json(place / ENTRY_FILE, {"schema": SCHEMA, "source": source, "entry": dataclasses.asdict(entry)})
 
+    def is_new() -> bool:
+        try:
+            return (folder / ENTRY_FILE).stat().st_mtime_ns >= begun_ns
+        except OSError:
+            return False
+
     entry = _read_entry(folder / ENTRY_FILE, source)
-    damage = None if entry is None or not repair else _damage(folder, entry, config)
+    damage = None if entry is None or not repair or is_new() else _damage(folder, entry, config)
     if entry is not None and damage is None:
         renewed = dataclasses.replace(entry, **reader_fields)
         if repair and not entry.checksums:
@@ -355,20 +422,27 @@ def _prepare_one(recording: Recording, home: Path, config: CropConfig, detector:
         if renewed != entry:
             write_entry(folder, renewed)
         return renewed
-    # Named by process: a worker whose parent was killed must not move the folder of the next one.
-    staging = home / f".tmp-{os.getpid()}-{folder.name}"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    entry = _crop_recording(recording, label, staging, config, detector)
-    entry = dataclasses.replace(entry, **reader_fields, checksums=checksums_of(staging))
-    write_entry(staging, entry)
-    if folder.exists():
-        # An outdated recording. It goes out of sight by a rename, for a half-removed one would look whole.
-        outdated = home / f".tmp-old-{folder.name}"
-        shutil.rmtree(outdated, ignore_errors=True)
-        folder.rename(outdated)
-        shutil.rmtree(outdated)
-    staging.rename(folder)
+    with claimed(home, folder.name) as owner:
+        if owner is not None:
+            return owner
+        # Made by another one while this one read the reference.
+        made = _read_entry(folder / ENTRY_FILE, source) if damage is None or is_new() else None
+        if made is not None:
+            return dataclasses.replace(made, **reader_fields)
+        for left_over in home.glob(f".tmp-*-{folder.name}"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        here = f"{host_name()}-{os.getpid()}"
+        staging = home / f".tmp-{here}-{folder.name}"
+        staging.mkdir()
+        entry = _crop_recording(recording, label, staging, config, detector)
+        entry = dataclasses.replace(entry, **reader_fields, checksums=checksums_of(staging))
+        write_entry(staging, entry)
+        if folder.exists():
+            # An outdated recording. It goes out of sight by a rename, for a half-removed one would look whole.
+            outdated = home / f".tmp-{here}-old-{folder.name}"
+            folder.rename(outdated)
+            shutil.rmtree(outdated, ignore_errors=True)
+        staging.rename(folder)
     return dataclasses.replace(entry, made_anew=damage)
 
 

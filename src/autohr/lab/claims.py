@@ -1,0 +1,155 @@
+"""Claims: who works on what, in a folder that several machines share. There is no server, only files.
+
+    HOME/.claims/NAME       made with O_EXCL by whoever begins a job; holds host, pid and a token
+                            its time of change is the sign of life: set anew every ``BEAT_S`` while the job lasts
+
+A claim whose owner is dead may be taken over: on the same machine its pid is gone, elsewhere there was no sign of life
+for ``STALE_S``, both by the clock of the file system. Claims save work, they do not protect results: two owners at a
+time (one was paused for minutes) do the same job twice, with the same bytes, and each result is moved into place
+whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from autohr.files import host_name
+
+BEAT_S = 10.0
+"""Time between two signs of life, in seconds. Ours: one change of a file's time costs about a millisecond on NFS."""
+STALE_S = 120.0
+"""Time without a sign of life after which an owner on another machine counts as dead. Ours: NFS may show a change of
+time up to a minute late (acregmax)."""
+FOLDER = ".claims"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that holds a claim."""
+
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@contextlib.contextmanager
+def claimed(home: Path, name: str) -> Iterator[Owner | None]:
+    """Hold the claim ``name`` of a folder and yield None; or yield the living owner that holds it.
+
+    Raises OSError where the folder cannot be written.
+    """
+    folder = home / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    token = os.urandom(8).hex()
+    content = json.dumps({"host": host_name(), "pid": os.getpid(), "token": token}).encode()
+    while not _make(path, content):
+        owner = _owner(path, folder)
+        if owner is not None:
+            yield owner
+            return
+    done = threading.Event()
+    beating = threading.Thread(target=_beat, args=(path, token, done), daemon=True)
+    beating.start()
+    try:
+        yield None
+    finally:
+        done.set()
+        beating.join()
+        if _token(path) == token:
+            path.unlink(missing_ok=True)
+
+
+def _make(path: Path, content: bytes) -> bool:
+    """Make the file if there is none; its content is there from its first moment."""
+    # Written aside and linked, which fails like O_EXCL where the name exists; an O_EXCL file is empty at first.
+    aside = path.with_name(f"{path.name}.{host_name()}-{os.getpid()}-{threading.get_ident()}")
+    handle = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    try:
+        os.write(handle, content)
+        os.close(handle)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return False
+        except OSError:
+            return _make_plainly(path, content)
+        return True
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _make_plainly(path: Path, content: bytes) -> bool:
+    """Make the file with O_EXCL, on a file system without hard links."""
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    os.write(handle, content)
+    os.close(handle)
+    return True
+
+
+def _owner(path: Path, folder: Path) -> Owner | None:
+    """Return the living owner of a claim; None where it is free, or was the claim of a dead one and is removed."""
+    try:
+        text, age_s = path.read_text(), _now_s(folder) - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    try:
+        claim = json.loads(text)
+        owner = Owner(str(claim["host"]), int(claim["pid"]))
+    except (ValueError, KeyError, TypeError):
+        owner = Owner("an unknown machine", 0)
+    if age_s < STALE_S and not (owner.host == host_name() and owner.pid and not _is_alive(owner.pid)):
+        return owner
+    # Moved before it is removed: of several that see it dead one does, and none removes a claim made since.
+    dead = path.with_name(f"{path.name}.dead-{host_name()}-{os.getpid()}-{threading.get_ident()}")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(dead)
+        if dead.read_text() != text:
+            with contextlib.suppress(OSError):
+                os.link(dead, path)
+        dead.unlink(missing_ok=True)
+    return None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _now_s(folder: Path) -> float:
+    """Return the time by the clock of the file system, which other machines see too."""
+    probe = folder / f".now-{host_name()}-{os.getpid()}-{threading.get_ident()}"
+    probe.touch()
+    now_s = probe.stat().st_mtime
+    probe.unlink(missing_ok=True)
+    return now_s
+
+
+def _token(path: Path) -> str | None:
+    try:
+        return str(json.loads(path.read_text())["token"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _beat(path: Path, token: str, done: threading.Event) -> None:
+    while not done.wait(BEAT_S):
+        with contextlib.suppress(OSError):
+            if _token(path) == token:
+                os.utime(path)
