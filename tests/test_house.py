@@ -40,11 +40,12 @@ PRODUCT: tuple[tuple[str, str], ...] = (
 LABORATORY: tuple[tuple[str, str], ...] = (
     ("lab.metrics", ""),
     ("lab.claims", ""),
+    ("lab.shards", ""),
     ("lab.runs", ""),
     ("lab.recipes", ""),
     ("lab.nets", ""),
     ("lab.synth", ""),
-    ("lab.datasets", "lab.claims lab.runs lab.synth"),
+    ("lab.datasets", "lab.claims lab.shards lab.runs lab.synth"),
     ("lab.train", "lab.metrics lab.runs lab.recipes lab.nets lab.datasets"),
     ("lab.search", "lab.metrics lab.runs lab.recipes lab.nets lab.datasets lab.train"),
     ("lab.evaluate", "lab.metrics lab.runs lab.recipes lab.datasets"),
@@ -52,7 +53,8 @@ LABORATORY: tuple[tuple[str, str], ...] = (
     ("lab.reports", "lab.runs lab.evaluate"),
     (
         "lab.commands",
-        "cli lab.recipes lab.nets lab.synth lab.datasets lab.train lab.search lab.evaluate lab.experiments lab.reports",
+        "cli lab.shards lab.recipes lab.nets lab.synth lab.datasets lab.train lab.search lab.evaluate lab.experiments "
+        "lab.reports",
     ),
 )
 """Rooms of the laboratory. The second column names others of it; each may also import the product, but for its roof."""

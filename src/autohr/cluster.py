@@ -112,7 +112,7 @@ def on_cluster(
         again: deque[int] = deque()
         try:
             number_of = {future.key: (number, future) for number, future in enumerate(map(submit, range(len(jobs))))}
-            waiting = as_completed([future for _, future in number_of.values()])
+            waiting = as_completed([future for _, future in number_of.values()], loop=client.loop)
             for future in waiting:
                 number, _ = number_of.pop(future.key)
                 outcome = outcome_of(future)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from autohr.cli.options import completing, method_names
 from autohr.errors import AutoHRError, UnknownName
+
+if TYPE_CHECKING:
+    from autohr.lab.shards import Shard
 
 Format = Literal["text", "markdown", "latex", "html"]
 
@@ -23,6 +26,30 @@ RecipesOption = Annotated[
     typer.Option(help="Folder of recipes in place of the shipped ones.", show_default=False, file_okay=False),
 ]
 WorkersOption = Annotated[int | None, typer.Option(min=1, max=256, help="Processes. Default: one for each core.")]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS|FILE",
+        help="Let a dask scheduler's workers do it: tcp://HOST:8786, or its scheduler file.",
+        show_default=False,
+    ),
+]
+
+
+def parse_shard(text: str | None) -> Shard | None:
+    """Return the part that --shard names; refuse another text as wrong usage."""
+    from autohr.lab.shards import read_shard
+
+    try:
+        return None if text is None else read_shard(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--shard") from None
+
+
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Do only part I of N; then `autohr merge`.", show_default=False),
+]
 RECIPE_HELP = "One of `autohr list recipes`, or a TOML file of your own."
 RunOption = Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/NAME_OF_THE_RECIPE.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue a run, which must exist.")]

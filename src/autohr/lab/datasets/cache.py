@@ -51,8 +51,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from autohr.confidence.verdict import LEAST_FPS
 from autohr.cluster import share_out
+from autohr.confidence.verdict import LEAST_FPS
 from autohr.errors import AutoHRError, BadRecording, NoFace, SignalTooShort, VideoError, WorkerDied
 from autohr.files import host_name, read_json, write_json
 from autohr.frontend import BRIDGE_S, CropConfig, FaceReader, shrink
@@ -369,7 +369,7 @@ def _entry_of_death(recording: Recording, death: WorkerDied) -> Entry:
         subject=recording.subject,
         session=recording.session,
         has_bvp=False,
-        reason=f"Not prepared: {death}, at the second try too. Memory may not suffice, or a library fails on this file.",
+        reason=f"Not prepared: {death}, twice. Memory may not suffice, or a library fails on this file.",
         damaged=True,
         groups=dict(recording.groups),
         fold=recording.fold,
@@ -391,18 +391,8 @@ def _prepare_one(
     another process is making the recording, its owner is returned.
     """
     folder = home / file_stem(recording.id)
-    try:
-        label: Reference | BadRecording | None = recording.read_reference()
-    except BadRecording as error:
-        label = error
-    source = _source(recording, label)
-    # Taken over from the reader; a change of these makes nothing anew.
-    label_notes = label.notes if isinstance(label, Reference) else ()
-    reader_fields: dict[str, Any] = {
-        "groups": dict(recording.groups),
-        "fold": recording.fold,
-        "reader_notes": (*recording.notes, *label_notes),
-    }
+    label = _read_label(recording)
+    source, reader_fields = _source(recording, label), _reader_fields(recording, label)
 
     def write_entry(place: Path, entry: Entry) -> None:
         write_json(place / ENTRY_FILE, {"schema": SCHEMA, "source": source, "entry": dataclasses.asdict(entry)})
@@ -942,6 +932,34 @@ def _read_entry(file: Path, source: dict[str, Any] | None = None) -> Entry | Non
         return None if source not in (None, record["source"]) else _ENTRY.validate_python(record["entry"])
     except (AutoHRError, ValueError, KeyError, TypeError):
         return None
+
+
+def stored_entry(recording: Recording, root: Path, config: CropConfig) -> Entry | None:
+    """Return a recording's entry if it was made from the files that are there now; no video is read."""
+    folder = cache_folder(root, config) / file_stem(recording.id)
+    if not (folder / ENTRY_FILE).exists():
+        return None
+    label = _read_label(recording)
+    entry = _read_entry(folder / ENTRY_FILE, _source(recording, label))
+    return None if entry is None else dataclasses.replace(entry, **_reader_fields(recording, label))
+
+
+def entry_of(fields: Any) -> Entry:
+    """Return the entry with these fields; ValueError where they are of none."""
+    return _ENTRY.validate_python(fields)
+
+
+def _read_label(recording: Recording) -> Reference | BadRecording | None:
+    try:
+        return recording.read_reference()
+    except BadRecording as error:
+        return error
+
+
+def _reader_fields(recording: Recording, label: Reference | BadRecording | None) -> dict[str, Any]:
+    """Return what an entry takes over from the reader; a change of these makes nothing anew."""
+    label_notes = label.notes if isinstance(label, Reference) else ()
+    return {"groups": dict(recording.groups), "fold": recording.fold, "reader_notes": (*recording.notes, *label_notes)}
 
 
 ENTRY_FILE = "recording.json"

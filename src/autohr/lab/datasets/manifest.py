@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autohr.errors import AutoHRError
-from autohr.files import make_folder, write_json
+from autohr.errors import AutoHRError, BadRecording, in_short
+from autohr.files import make_folder, read_json_object, write_json
 from autohr.frontend import CropConfig
 from autohr.lab.datasets.cache import (
     CLOCK_SLACK,
@@ -25,14 +25,18 @@ from autohr.lab.datasets.cache import (
     Entry,
     Manifest,
     cache_folder,
+    entry_of,
     prepare,
     read_manifest,
+    stored_entry,
 )
 from autohr.lab.datasets.checks import LAG_RANGE_S, RATE_JUMP_BPM
-from autohr.lab.datasets.recording import Absent, DatasetSpec
+from autohr.lab.datasets.folds import check_official_folds
+from autohr.lab.datasets.recording import Absent, DatasetSpec, Listing
+from autohr.lab.shards import Shard
 from autohr.video.detector import Detects
 
-MANIFEST_SCHEMA = "autohr.manifest/1"
+MANIFEST_SCHEMA, SHARD_SCHEMA = "autohr.manifest/1", "autohr.shard/1"
 
 LENGTH_SLACK_S, LENGTH_SLACK = 1.5, 0.02
 """Largest distance of a label's ends from the video's, in seconds and as a share of the video. Ours: a rate given
@@ -192,6 +196,7 @@ def prepare_dataset(
     config: CropConfig | None = None,
     *,
     workers: int | None = None,
+    cluster: str | None = None,
     progress: Callable[[int, int, Entry], None] | None = None,
     detector: Detects | None = None,
     repair: bool = True,
@@ -206,8 +211,108 @@ def prepare_dataset(
     check_needs(spec)
     listing = spec.list_recordings(Path(root))
     entries = prepare(
-        listing.recordings, out, config, workers=workers, progress=progress, detector=detector, repair=repair
+        listing.recordings,
+        out,
+        config,
+        workers=workers,
+        cluster=cluster,
+        progress=progress,
+        detector=detector,
+        repair=repair,
     ).entries
+    return _write_manifest(spec, listing, entries, out, config)
+
+
+def prepare_shard(
+    spec: DatasetSpec,
+    root: Path,
+    out: Path,
+    config: CropConfig,
+    shard: Shard,
+    *,
+    workers: int | None = None,
+    cluster: str | None = None,
+    progress: Callable[[int, int, Entry], None] | None = None,
+    detector: Detects | None = None,
+) -> Manifest:
+    """Prepare one part of a dataset, and write what became of it into ``shard_I_of_N.json`` beside the manifest.
+
+    ``merge_dataset`` makes the manifest when all parts are there. Arguments and errors are those of
+    ``prepare_dataset``.
+    """
+    check_needs(spec)
+    listing = spec.list_recordings(Path(root))
+    mine = shard.part(sorted(listing.recordings, key=lambda one: one.id))
+    # The whole dataset's: a part need not show that a subject is in two folds.
+    check_official_folds(listing.recordings)
+    manifest = prepare(mine, out, config, workers=workers, cluster=cluster, progress=progress, detector=detector)
+    folder = manifest_path(out, config, spec.name).parent
+    make_folder(folder)
+    entries = [dataclasses.asdict(entry) for entry in manifest.entries]
+    write_json(folder / f"shard_{shard.number}_of_{shard.count}.json", {"schema": SHARD_SCHEMA, "entries": entries})
+    return manifest
+
+
+def merge_dataset(
+    spec: DatasetSpec,
+    root: Path,
+    out: Path,
+    config: CropConfig,
+    progress: Callable[[int, int, Entry], None] | None = None,
+) -> DatasetManifest:
+    """Write the manifest of a dataset whose parts were prepared apart, by ``prepare_shard`` on any machines.
+
+    Videos are not read. A recording is accounted for by an entry in the cache that was made from the files that are
+    there now, or by the record of its part that says why it has none.
+
+    Raises
+    ------
+    BadRecording
+        A recording is not accounted for; the message says how many, and which part to run again.
+    """
+    listing = spec.list_recordings(Path(root))
+    check_official_folds(listing.recordings)
+    folder = manifest_path(out, config, spec.name).parent
+    told: dict[str, Entry] = {}
+    counts: set[int] = set()
+    for file in sorted(folder.glob("shard_*_of_*.json")):
+        counts.add(int(file.stem.rpartition("_")[2]))
+        try:
+            content = read_json_object(file, "schema", "entries")
+            told |= {entry.id: entry for entry in map(entry_of, content["entries"])}
+        except ValueError as error:
+            raise BadRecording(
+                f"{str(file)!r} is damaged ({in_short(error)}). Remove it and run its part again."
+            ) from None
+    entries, lacking = [], []
+    for done, recording in enumerate(listing.recordings, 1):
+        entry = stored_entry(recording, out, config)
+        if entry is None:
+            # What was stored, and is gone or of other files since, does not count.
+            entry = told.get(recording.id)
+            entry = None if entry is None or entry.state == "ok" or entry.n_frames else entry
+        if entry is None:
+            lacking.append(recording.id)
+            continue
+        entries.append(entry)
+        if progress is not None:
+            progress(done, len(listing.recordings), entry)
+    if lacking:
+        order = sorted(one.id for one in listing.recordings)
+        parts = sorted({f"{order.index(one) % n + 1}/{n}" for n in counts for one in lacking[:1000]})
+        advice = (
+            f"Run --shard {', '.join(parts[:8])}{' ...' if len(parts) > 8 else ''} again" if parts else "Prepare them"
+        )
+        raise BadRecording(
+            f"{len(lacking)} of {len(listing.recordings)} recordings of {spec.title} are not accounted for in "
+            f"{str(out)!r}, first {lacking[0]}. {advice}, then merge."
+        )
+    return _write_manifest(spec, listing, tuple(entries), out, config)
+
+
+def _write_manifest(
+    spec: DatasetSpec, listing: Listing, entries: tuple[Entry, ...], out: Path, config: CropConfig
+) -> DatasetManifest:
     listed = {entry.id for entry in entries}
     others = [
         entry.id
