@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from autohr.files import host_name
+from autohr.errors import AutoHRError
+from autohr.files import host_name, parse_json, read_limited_text
 
 BEAT_S = 10.0
 """Time between two signs of life, in seconds. Ours: one change of a file's time costs about a millisecond on NFS."""
@@ -27,6 +28,8 @@ STALE_S = 120.0
 """Time without a sign of life after which an owner on another machine counts as dead. Ours: NFS may show a change of
 time up to a minute late (acregmax)."""
 FOLDER = ".claims"
+MAX_BYTES = 2**12
+"""Largest claim that is read, in bytes. Ours: one has about 100."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +103,15 @@ def _make_plainly(path: Path, content: bytes) -> bool:
 
 def _owner(path: Path, folder: Path) -> Owner | None:
     """Return the living owner of a claim; None where it is free, or was the claim of a dead one and is removed."""
+    text = _read(path)
     try:
-        text, age_s = path.read_text(), _now_s(folder) - path.stat().st_mtime
+        age_s = _now_s(folder) - path.stat().st_mtime
     except FileNotFoundError:
         return None
     try:
-        claim = json.loads(text)
+        claim = parse_json(text, "The claim")
         owner = Owner(str(claim["host"]), int(claim["pid"]))
-    except (ValueError, KeyError, TypeError):
+    except (AutoHRError, ValueError, KeyError, TypeError):
         owner = Owner("an unknown machine", 0)
     if age_s < STALE_S and not (owner.host == host_name() and owner.pid and not _is_alive(owner.pid)):
         return owner
@@ -115,11 +119,19 @@ def _owner(path: Path, folder: Path) -> Owner | None:
     dead = path.with_name(f"{path.name}.dead-{host_name()}-{os.getpid()}-{threading.get_ident()}")
     with contextlib.suppress(FileNotFoundError):
         path.rename(dead)
-        if dead.read_text() != text:
+        if _read(dead) != text:
             with contextlib.suppress(OSError):
                 os.link(dead, path)
         dead.unlink(missing_ok=True)
     return None
+
+
+def _read(path: Path) -> str:
+    """Return the content of a claim; nothing where it cannot be read."""
+    try:
+        return read_limited_text(path, "claim", MAX_BYTES)
+    except AutoHRError:
+        return ""
 
 
 def _is_alive(pid: int) -> bool:
@@ -143,8 +155,8 @@ def _now_s(folder: Path) -> float:
 
 def _token(path: Path) -> str | None:
     try:
-        return str(json.loads(path.read_text())["token"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(parse_json(_read(path), "The claim")["token"])
+    except (AutoHRError, ValueError, KeyError, TypeError):
         return None
 
 
