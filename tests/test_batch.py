@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import pytest
 
+from autohr.cli.inputs import short_names
 from autohr.cli.output import BatchProgress
 from autohr.errors import AutoHRError
 from autohr.reports.journal import FileState, Journal, Outcome
@@ -400,11 +401,11 @@ def test_bars_show_each_file_and_all(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setenv("FORCE_COLOR", "1")
     clock[0] = 0.0
     with BatchProgress(12, n_done=2) as progress:
-        progress.update("x/[red]a\x1b.mp4")
+        progress.update("[red]a\x1b.mp4")
         progress.update("b.mp4")
         progress.finish("b.mp4")
         clock[0] = 60.0
-        progress.update("x/[red]a\x1b.mp4", 5.0, 10.0)
+        progress.update("[red]a\x1b.mp4", 5.0, 10.0)
         assert [(task.description, task.fields["note"]) for task in shown(progress)] == [
             (r"\[red]a\x1b.mp4", "5 of 10 s, 60 s left"),
             ("3 of 12 files", "6 min left"),
@@ -414,3 +415,16 @@ def test_bars_show_each_file_and_all(monkeypatch: pytest.MonkeyPatch, capsys: py
         clock[0] = 61.0
         progress.update("c.mp4", 5.0, None)
         assert [task.fields["note"] for task in shown(progress)][1] == "5 s"
+
+
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        (["v/a/1.mp4", "w/a/1.mp4", "1.mp4", "v/2.mp4"], ["v/a/1.mp4", "w/a/1.mp4", "1.mp4", "2.mp4"]),
+        (["/a/1.mp4", "a/1.mp4"], ["/a/1.mp4", "a/1.mp4"]),
+        (["0", "0"], ["0", "0"]),
+        ([], []),
+    ],
+)
+def test_bars_of_files_with_one_base_name_can_be_told_apart(sources: list[str], names: list[str]) -> None:
+    assert short_names(sources) == names

@@ -761,7 +761,9 @@ def test_the_commands_verify_and_repair(
     monkeypatch.setattr(cache, "_detector", MiddleDetector)
     make = ("prepare", "folder", raw, "--out", root, "--workers", 1, "--allow-missing")
     recipe = tmp_path / "mine.toml"
-    recipe.write_text(f'net = "physnet"\n[data]\ndatasets = ["folder"]\ncache = "{root}"\nsize_px = 32\n')
+    recipe.write_text(
+        f'net = "physnet"\n[data]\ndatasets = ["folder"]\ncache = "{root}"\nsize_px = 32\n[fit]\nsteps = 2\n'
+    )
     evaluate = ("evaluate", "--dataset", "folder", "--root", raw, "--cache", root, "--method", "pos,chrom")
     assert run(capsys, *make)[0] == 0
 
@@ -771,9 +773,18 @@ def test_the_commands_verify_and_repair(
     content = bytearray(colours.read_bytes())
     flip_a_bit(content)
     colours.write_bytes(content)
-    for command in (evaluate, ("train", recipe)):
+    monkeypatch.setattr("autohr.lab.experiments.tables.PROTOCOL_OF", {1: "reference"})
+    recipes = ("--recipes", tmp_path, "--set", 'data.datasets=["folder"]')
+    (tmp_path / "physnet_paper.toml").write_text(recipe.read_text())
+    (tmp_path / "cells.toml").write_text(recipe.read_text().replace("physnet", "autohr"))
+    for command in (
+        evaluate,
+        ("train", recipe),
+        ("table", 1, "--make", "--cache", root, "--method", "physnet", *recipes),
+        ("compare-cells", "--random", 1, "--recipe", tmp_path / "cells.toml"),
+    ):
         code, out, err = run(capsys, *command, "--out", tmp_path / "run", "--verify")
-        assert code == 1 and out == "" and "Traceback" not in err
+        assert code == 1 and "Traceback" not in err, command
         refusal = err.splitlines()[-1]
         assert "folder/anna/clip" in refusal and "colours_0.npy is damaged" in refusal and "prepare" in refusal
     _, out, _ = run(capsys, *make)

@@ -30,7 +30,6 @@ from autohr.lab.experiments.searches import (
     draw_cells,
     find_cell,
     group_cells,
-    toml_inline,
 )
 from autohr.lab.nets import make_net
 from autohr.lab.nets._checkpoint import read_header
@@ -44,6 +43,7 @@ from autohr.lab.nets._genotype import (
     write_genotype,
 )
 from autohr.lab.nets.autohr import PRESETS, AutoHR
+from autohr.lab.recipes.files import toml_inline
 from autohr.lab.reports.comparison import render_comparison_page
 from autohr.lab.reports.run import write_run_page
 from autohr.lab.runs import create_run

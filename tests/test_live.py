@@ -522,6 +522,23 @@ def test_a_face_is_chosen_and_one_that_is_not_there_changes_nothing() -> None:
         json.dumps(state.as_dict(), allow_nan=False)
 
 
+class KnowsTwoNear(KnowsTwo):
+    """The same, which searches a face's surroundings alone if asked to, as the shipped one does."""
+
+    def detect_near(self, frame: Frame, box_xywh: Any) -> Any:
+        return [face for face in self.detect(frame) if abs(face.box_xywh[0] - box_xywh[0]) < 80]
+
+
+@pytest.mark.parametrize(("gone_s", "n_others"), [(99.0, 1), (0.5, 0)])
+def test_others_are_said_of_a_clip_of_five_seconds_too(gone_s: float, n_others: int) -> None:
+    meter = Meter("green", SMALL, KnowsTwoNear())
+    for frame, t_s in two_people(5, gone_s=99):
+        if t_s > gone_s:
+            frame[:, 160:] = frame[:, 160:].mean()  # the one at the right; the detector finds the left one first
+        meter.push(frame, t_s)
+    assert meter.n_others == n_others
+
+
 def test_others_than_the_one_that_was_asked_for_are_said() -> None:
     with LiveSession("green", LiveConfig(meter=SMALL), KnowsTwo()) as live_session:
         for frame, t_s in two_people(6, gone_s=99):

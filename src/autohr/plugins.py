@@ -1,4 +1,4 @@
-"""Tables of names to which other installed packages can add, by an entry point.
+"""What other installed packages add by entry points: methods, nets, datasets, commands and lists.
 
 A package that has a method of its own names it in its pyproject.toml::
 
@@ -7,6 +7,9 @@ A package that has a method of its own names it in its pyproject.toml::
 
 ``MY_METHOD`` is a ``Method`` whose ``name`` is "my_method". Nets (group autohr.nets, a ``NetSpec``) and datasets (group
 autohr.datasets) are added in the same way. A plugin is imported when its name is first asked for.
+
+A command is a function with the signature of a typer command (group ``autohr.commands``); a table of ``autohr list``
+is one that returns its columns and rows (``autohr.lists``). Our laboratory adds its own so.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any, Generic, TypeVar
 from autohr.errors import AutoHRError
 
 T = TypeVar("T")
+OWN = "autohr"
 
 
 class Table(Mapping[str, T], Generic[T]):
@@ -70,17 +74,17 @@ class Table(Mapping[str, T], Generic[T]):
         for one in sorted(entry_points(group=self.group), key=lambda one: one.name):
             if one.name in found and one.value == found[one.name].value:
                 continue  # the same package, found twice on the path
-            owner = "autohr" if one.name in self._own else _package(found[one.name]) if one.name in found else None
+            owner = OWN if one.name in self._own else package_of(found[one.name]) if one.name in found else None
             if owner is not None:
                 raise AutoHRError(
-                    f"{_package(one)} adds {one.name!r} to {self.group}, a name that {owner} has already. "
+                    f"{package_of(one)} adds {one.name!r} to {self.group}, a name that {owner} has already. "
                     "Uninstall it, or rename its entry point."
                 )
             found[one.name] = one
         return found
 
     def _load(self, one: EntryPoint) -> T:
-        where = f"{one.name!r} of {_package(one)} ({self.group}: {one.value})"
+        where = f"{one.name!r} of {package_of(one)} ({self.group}: {one.value})"
         try:
             record: Any = one.load()
         except Exception as error:  # whatever another package's import raises
@@ -88,10 +92,20 @@ class Table(Mapping[str, T], Generic[T]):
         kind = type(next(iter(self._own.values())))
         if not isinstance(record, kind) or getattr(record, "name", None) != one.name:
             raise AutoHRError(f"{where} is not a {kind.__name__} of that name. Repair or uninstall it.")
-        changed: T = dataclasses.replace(record, package=_package(one))  # type: ignore[type-var]
+        changed: T = dataclasses.replace(record, package=package_of(one))  # type: ignore[type-var]
         return changed
 
 
-def _package(one: EntryPoint) -> str:
-    """Return name and version of the package that an entry point belongs to."""
-    return f"{one.dist.name} {one.dist.version}" if one.dist is not None else "a package"
+def find_plugins(group: str) -> dict[str, EntryPoint]:
+    """Return name -> entry point of a group, none of them loaded. A name of ours cannot be taken by another package."""
+    found: dict[str, EntryPoint] = {}
+    for entry in sorted(entry_points(group=group), key=lambda entry: (package_of(entry) != OWN, entry.name)):
+        found.setdefault(entry.name, entry)
+    return found
+
+
+def package_of(entry: EntryPoint) -> str:
+    """Return name and version of the package that an entry point belongs to, ``OWN`` alone if it is this one."""
+    if entry.dist is None:
+        return "an unknown package"
+    return OWN if entry.dist.name == OWN else f"{entry.dist.name} {entry.dist.version}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from autohr import __version__
-from autohr.cli.inputs import Input
+from autohr.cli.inputs import Input, short_names
 from autohr.cli.output import BatchProgress, ProgressBar, print_error
 from autohr.errors import AutoHRError, VideoError, WorkerDied
 
@@ -147,8 +147,7 @@ def measure_in_turn(
     inputs: Sequence[Input], measurer: Measurer, progress: BatchProgress
 ) -> Generator[tuple[int, Outcome], None, None]:
     """Yield (index of the input, its outcome), one after the other, measured in this process."""
-    for number, one in enumerate(inputs):
-        name = str(one.source)
+    for number, (one, name) in enumerate(zip(inputs, short_names([str(one.source) for one in inputs]), strict=True)):
         progress.update(name)
         outcome = measurer.attempt(one, functools.partial(progress.update, name))
         progress.finish(name)
@@ -167,6 +166,7 @@ def measure_side_by_side(
     from autohr.workers import side_by_side
 
     names = [str(one.source) for one in inputs]
+    shown = short_names(names)
 
     def tried_again(number: int, death: WorkerDied) -> None:
         with progress.hidden():
@@ -176,12 +176,12 @@ def measure_side_by_side(
         measurer.for_workers(),
         inputs,
         workers,
-        on_report=lambda number, done: progress.update(names[number], *done),
+        on_report=lambda number, done: progress.update(shown[number], *done),
         on_death=tried_again,
     )
     with contextlib.closing(outcomes):
         for number, outcome in outcomes:
-            progress.finish(names[number])
+            progress.finish(shown[number])
             if isinstance(outcome, WorkerDied):
                 reason = (
                     f"{names[number]!r} was not measured: {outcome}, at the second try too. Memory may not suffice, or "

@@ -12,7 +12,7 @@ import typer
 from autohr.cli.options import load_chosen_method, needs_extra
 from autohr.cli.output import ProgressBar, print_error, print_line, print_measurement
 from autohr.cli.outputs import check_writable
-from autohr.cli.plugins import find_plugins
+from autohr.plugins import find_plugins
 
 
 def demo(

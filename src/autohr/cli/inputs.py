@@ -64,6 +64,26 @@ def names_of(inputs: Sequence[Input], *, from_one_folder: bool) -> list[str]:
     return [one.inside if from_one_folder and one.inside else str(one.source) for one in inputs]
 
 
+def short_names(sources: Sequence[str]) -> list[str]:
+    """Return the base name of each source, with as many folders before it as tell it from the others.
+
+    Examples
+    --------
+    >>> short_names(["v/a/1.mp4", "v/b/1.mp4", "v/b/2.mp4"])
+    ['a/1.mp4', 'b/1.mp4', '2.mp4']
+    """
+    names = [Path(source).name for source in sources]
+    alike = {name for name, count in Counter(names).items() if count > 1}
+    for n_parts in range(2, 1 + max((len(Path(source).parts) for source in sources), default=0)):
+        if not alike:
+            break
+        for number, source in enumerate(sources):
+            if names[number] in alike:
+                names[number] = str(Path(*Path(source).parts[-n_parts:]))
+        alike = {name for name, count in Counter(names).items() if count > 1}
+    return names
+
+
 def list_inputs(paths: Sequence[str], *, has_fps: bool, is_recursive: bool = True) -> tuple[list[Input], list[str]]:
     """List what to measure, and sentences on what is left out.
 

@@ -10,8 +10,8 @@ import typer
 from autohr import __version__
 from autohr.cli.options import completing, needs_extra
 from autohr.cli.output import in_words, print_line, print_table
-from autohr.cli.plugins import find_plugins
 from autohr.errors import UnknownName
+from autohr.plugins import find_plugins
 
 Rows = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Column names, and the rows under them."""

@@ -5,7 +5,7 @@ finished results written. Any other failure is a bug of ours and keeps its trace
 
 Every command parses its options, calls one function and prints. Rooms are imported inside the commands, so that
 ``autohr --help`` answers at once. The commands of the laboratory, as those of other packages, come by entry point
-(``autohr.cli.plugins``).
+(``autohr.plugins``).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from autohr.cli.live import live, serve
 from autohr.cli.measure import measure
 from autohr.cli.options import needs_extra
 from autohr.cli.output import NOT_MEDICAL, drop_output, prepare_streams, print_error, print_line
-from autohr.cli.plugins import find_plugins, package_of
 from autohr.cli.schema import schema
 from autohr.errors import AutoHRError
+from autohr.plugins import OWN, find_plugins, package_of
 
 PLUGIN_PANEL = "Laboratory: train, search and evaluate (pip install 'autohr\\[lab]')"
 
@@ -81,7 +81,7 @@ def load_command(entry: EntryPoint) -> Any:
     package = package_of(entry)
 
     def fail() -> None:
-        raise AutoHRError(f"The command {entry.name!r} of {package or 'autohr'} cannot be loaded: {problem}.")
+        raise AutoHRError(f"The command {entry.name!r} of {package} cannot be loaded: {problem}.")
 
     try:
         function: Callable[..., Any] = entry.load()
@@ -92,7 +92,7 @@ def load_command(entry: EntryPoint) -> Any:
 
     @functools.wraps(function)
     def run(*arguments: Any, **options: Any) -> Any:
-        if package is not None:
+        if package != OWN:
             return function(*arguments, **options)
         with needs_extra(f"`autohr {entry.name}`", "lab"):
             return function(*arguments, **options)

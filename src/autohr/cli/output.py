@@ -351,7 +351,7 @@ class BatchProgress:
             note = f"{done_s:.0f} s"
             if total_s:
                 note = f"{min(done_s, total_s):.0f} of {total_s:.0f} s{_left(now_s - began_s, done_s / total_s)}"
-            self._bars.add_task(as_markup(Path(name).name), total=total_s, completed=done_s, note=note)
+            self._bars.add_task(as_markup(name), total=total_s, completed=done_s, note=note)
         counted, done, left = self._of_all(now_s)
         self._bars.add_task(counted, total=self._n_files, completed=done, note=left)
         self._bars.refresh()

@@ -189,18 +189,23 @@ def open_video(
     ValueError
         A time, a rate or a camera index is out of its range.
     """
-    if not (math.isfinite(start_s) and start_s >= 0):
-        raise ValueError(f"start_s is {start_s}; it must be 0 or more seconds.")
-    if end_s is not None and not end_s > start_s:
-        raise ValueError(f"end_s is {end_s}; it must be greater than start_s ({start_s}).")
-    if fps is not None and not (math.isfinite(fps) and 0 < fps <= 10_000):
-        raise ValueError(f"fps is {fps}; it must be a rate in frames per second above 0 and at most 10000.")
+    check_part(start_s, end_s, fps)
     found = _open_source(source, fps)
     try:
         return VideoReader(found, start_s=start_s, end_s=end_s, fps=fps)
     except BaseException:
         found.close()
         raise
+
+
+def check_part(start_s: float, end_s: float | None, fps: float | None) -> None:
+    """Raise ValueError for a part of a video, or frames per second, that cannot be."""
+    if not (math.isfinite(start_s) and start_s >= 0):
+        raise ValueError(f"start_s is {start_s}; it must be 0 or more seconds.")
+    if end_s is not None and not end_s > start_s:
+        raise ValueError(f"end_s is {end_s}; it must be greater than start_s ({start_s}).")
+    if fps is not None and not (math.isfinite(fps) and 0 < fps <= 10_000):
+        raise ValueError(f"fps is {fps}; it must be a rate in frames per second above 0 and at most 10000.")
 
 
 def _open_source(source: str | Path | int, fps: float | None) -> _Source:
@@ -302,8 +307,39 @@ def read_ahead(items: Iterable[Item], n_items: int = 8) -> Generator[Item, None,
 # The reader
 
 
-class VideoReader:
-    """The frames of one video, once, in order. Made by ``open_video``; a context manager; closed also at the end.
+class FramesOnce:
+    """Frames that are given once, in order; a context manager."""
+
+    _frames: Generator[VideoFrame, None, None]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        return self
+
+    def __next__(self) -> VideoFrame:
+        """Return the next frame.
+
+        Raises
+        ------
+        VideoError
+            At the end, if not one frame lay in the part asked for; or there is no clock.
+        """
+        return next(self._frames)
+
+    def close(self) -> None:
+        """End the reading. Harmless when called twice."""
+        self._frames.close()
+
+
+class VideoReader(FramesOnce):
+    """The frames of one video, once, in order. Made by ``open_video``; closed also at the end.
 
     The counts run while frames are read; ``notes`` is complete once the iteration has ended.
     """
@@ -346,30 +382,9 @@ class VideoReader:
         self._has_noted = False
         self._frames = self._read()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        return self
-
-    def __next__(self) -> VideoFrame:
-        """Return the next frame.
-
-        Raises
-        ------
-        VideoError
-            At the end, if not one frame lay between ``start_s`` and ``end_s``; or the video has no clock.
-        """
-        return next(self._frames)
-
     def close(self) -> None:
         """Close the file or camera; iterating ends. Harmless when called twice."""
-        self._frames.close()
+        super().close()
         self._source.close()
 
     def _read(self) -> Generator[VideoFrame, None, None]:

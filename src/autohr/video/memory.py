@@ -11,15 +11,14 @@ import shutil
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from autohr.errors import VideoError
 from autohr.types import Frame
-from autohr.video.decode import MAX_PIXELS, MAX_SIDE_PX, MIN_SIDE_PX, VideoFrame
+from autohr.video.decode import MAX_PIXELS, MAX_SIDE_PX, MIN_SIDE_PX, FramesOnce, VideoFrame, check_part
 from autohr.video.folders import error_reason
 
 NAME = "frames"
@@ -27,10 +26,8 @@ NAME = "frames"
 FILE_NAME = "file"
 """Path that a measurement of a file object without a name has."""
 
-MAX_FPS = 10_000.0
 
-
-class FrameReader:
+class FrameReader(FramesOnce):
     """Frames of the caller's, with their times, as ``VideoReader`` gives those of a file: once, in order.
 
     Nothing but the frame that is asked for is held, so memory does not grow with their number.
@@ -67,12 +64,7 @@ class FrameReader:
                 f"Frames need a clock: either fps (frames per second) or t_s (the time of each in seconds); {given} "
                 "was given."
             )
-        if fps is not None and not (math.isfinite(fps) and 0 < fps <= MAX_FPS):
-            raise ValueError(f"fps is {fps}; it must be a rate in frames per second above 0 and at most {MAX_FPS:g}.")
-        if not (math.isfinite(start_s) and start_s >= 0):
-            raise ValueError(f"start_s is {start_s}; it must be 0 or more seconds.")
-        if end_s is not None and not end_s > start_s:
-            raise ValueError(f"end_s is {end_s}; it must be greater than start_s ({start_s}).")
+        check_part(start_s, end_s, fps)
         self.path = NAME
         self.duration_s: float | None = None
         self.n_read = self.n_repaired = self.n_dropped = 0
@@ -107,25 +99,6 @@ class FrameReader:
             self._times, self._n_times = iter(times_s.tolist()), len(times_s)
             self.duration_s = float(times_s[-1] - times_s[0])
         self._frames = self._read(iter(frames))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[VideoFrame]:
-        return self
-
-    def __next__(self) -> VideoFrame:
-        """Return the next frame; errors as for the class, and VideoError where none lay in the part asked for."""
-        return next(self._frames)
-
-    def close(self) -> None:
-        """End the reading. An iterator of the caller's is left as it is."""
-        self._frames.close()
 
     def _read(self, frames: Iterator[Any]) -> Generator[VideoFrame, None, None]:
         size: tuple[int, int] | None = None

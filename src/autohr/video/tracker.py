@@ -451,7 +451,8 @@ class FaceTracker:
         if self._detector is None:
             self._detector = FaceDetector()
         since_s = math.inf if self._t_searched is None else t_s - self._t_searched
-        is_recent = since_s < MAX_PATIENCE * self.detect_every_s - 1e-6
+        # Faces that one search found besides are looked for again at once, so that a short clip too tells of them.
+        is_recent = since_s < MAX_PATIENCE * self.detect_every_s - 1e-6 and self._others_before <= self.n_others
         if self.max_faces == 1 and is_recent and self._is_calm() and isinstance(self._detector, DetectsNear):
             found = list(self._detector.detect_near(frame, self._tracks[0].box_xywh))
             pairs = match(self._tracks, found, t_s)

@@ -24,6 +24,7 @@ from autohr.lab.commands.options import (
     protocol_names,
     raise_failures,
     scoring_names,
+    verified,
 )
 
 if TYPE_CHECKING:
@@ -136,13 +137,12 @@ def evaluate(
             check_protocol(protocol_of(recipe), name)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         counts: dict[str, Count] = {}
-        with Count("Looking for faces") as faces:
+        with Count("Looking for faces") as faces, verified(verify):
             results = evaluate_recipe(
                 recipe,
                 out,
                 workers=workers,
                 overwrite=overwrite,
-                verified=verify,
                 preparing=lambda done, total, _: faces(done, total),
                 judging=lambda label, done, total, _: counts.setdefault(label, Count(f"Asking {label}"))(done, total),
                 failing=failed.__setitem__,

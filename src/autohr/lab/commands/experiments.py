@@ -17,10 +17,12 @@ from autohr.lab.commands.options import (
     OnlyMethodOption,
     RecipesOption,
     SetOption,
+    VerifyOption,
     WorkersOption,
     raise_failures,
     recipe_names,
     scoring_names,
+    verified,
 )
 
 Panel = Literal["loss", "theta", "nas", "augmentation"]
@@ -56,6 +58,7 @@ def table(
         str | None,
         typer.Option(help="Scoring. Default: the table's own.", autocompletion=completing(scoring_names)),
     ] = None,
+    verify: VerifyOption = False,
     form: FormatOption = "text",
 ) -> None:
     """Print a table of the paper with the results measured here beside it. Rows that cannot be made say why.
@@ -68,12 +71,21 @@ def table(
     number = int(name) if name in ("1", "2", "3") else name
     if runs and make:
         raise typer.BadParameter("--make writes into --out; give --runs without it.", param_hint="--runs")
+    if verify and not make:
+        raise typer.BadParameter("Only --make reads the cache; leave it out, or add --make.", param_hint="--verify")
     folder = out or default_folder(number)
     why: dict[str, str] = {}
     if make:
-        why = make_table(
-            number, folder, cache=cache, recipes=recipes, overrides=overrides or (), only=only or (), say=print_progress
-        )
+        with verified(verify):
+            why = make_table(
+                number,
+                folder,
+                cache=cache,
+                recipes=recipes,
+                overrides=overrides or (),
+                only=only or (),
+                say=print_progress,
+            )
     found = runs or [path for path in [evaluation_folder(folder, number)] if path.exists()]
     print_text(render_sheet(table_sheet(number, found, why=why, preset=preset), form))
     raise_failures("row", {row: reason for row, reason in why.items() if why_not(number, row) is None})
@@ -111,6 +123,7 @@ def ablate(
         list[str] | None, typer.Option("--bar", help="Run only this bar, as in 0.2 or da1; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs. Default: runs/ablate_NAME.")] = None,
+    verify: VerifyOption = False,
     form: FormatOption = "text",
 ) -> None:
     """Train and test every bar of Fig. 4 (a) to (d), and draw it beside the paper's. Continues if repeated.
@@ -126,18 +139,19 @@ def ablate(
     folder = out or Path("runs") / f"ablate_{name}{'_synthetic' if synthetic else ''}"
     check_writable(folder / "ablation.json", "--out")
     make_folder(folder)
-    result = run_ablation(
-        name,
-        folder,
-        recipes=recipes,
-        recipe=recipe,
-        overrides=overrides or (),
-        search_recipe=search_recipe,
-        search_overrides=search_overrides or (),
-        synthetic=synthetic,
-        only=only or (),
-        say=print_progress,
-    )
+    with verified(verify):
+        result = run_ablation(
+            name,
+            folder,
+            recipes=recipes,
+            recipe=recipe,
+            overrides=overrides or (),
+            search_recipe=search_recipe,
+            search_overrides=search_overrides or (),
+            synthetic=synthetic,
+            only=only or (),
+            say=print_progress,
+        )
     write_text(folder / "ablation.svg", ablation_svg(folder))
     write_text(folder / "ablation.html", render_ablation_page(folder, made_at=time.strftime("%Y-%m-%d %H:%M")))
     print_text(render_sheet(ablation_sheet(result), form))
@@ -160,6 +174,7 @@ def compare_methods(
     overrides: SetOption = None,
     only: OnlyMethodOption = None,
     workers: WorkersOption = None,
+    verify: VerifyOption = False,
     form: FormatOption = "text",
 ) -> None:
     """Train every network with one budget, judge all methods on new people, and print accuracy and cost of each.
@@ -174,19 +189,20 @@ def compare_methods(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     counts: dict[str, Count] = {}
     failed: dict[str, str] = {}
-    sheets = run_comparison(
-        root,
-        out,
-        train_cache=train_cache,
-        test_cache=test_cache,
-        recipes=recipes,
-        overrides=overrides or (),
-        only=only or (),
-        workers=workers,
-        judging=lambda label, done, total, _: counts.setdefault(label, Count(f"Asking {label}"))(done, total),
-        failing=failed.__setitem__,
-        say=print_progress,
-    )
+    with verified(verify):
+        sheets = run_comparison(
+            root,
+            out,
+            train_cache=train_cache,
+            test_cache=test_cache,
+            recipes=recipes,
+            overrides=overrides or (),
+            only=only or (),
+            workers=workers,
+            judging=lambda label, done, total, _: counts.setdefault(label, Count(f"Asking {label}"))(done, total),
+            failing=failed.__setitem__,
+            say=print_progress,
+        )
     for sheet in sheets:
         print_text(render_sheet(sheet, form) + "\n")
     print_progress(f"Tables: {out / 'results' / PAGE}   (page: autohr report {out / 'evaluation'})")
@@ -218,6 +234,7 @@ def compare_cells(
         typer.Option("--only", metavar="CELL", help="Train only this cell now, as the table names it; repeatable."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of all trainings and of the result.")] = Path("runs/cells"),
+    verify: VerifyOption = False,
     form: FormatOption = "text",
 ) -> None:
     """Compare searched cells with random ones, all trained with one budget, to see if the search beats chance.
@@ -236,17 +253,18 @@ def compare_cells(
         raise typer.BadParameter(f"{seeds!r}: give each seed once, none below 0.", param_hint="--seeds")
     if not cells and not random:
         raise typer.BadParameter("There is no cell to train; name some, or give --random.")
-    result = compare_genotypes(
-        cells or (),
-        recipe,
-        out,
-        overrides=overrides or (),
-        n_random=random,
-        random_seed=random_seed,
-        seeds=numbers,
-        only=only or (),
-        say=print_progress,
-    )
+    with verified(verify):
+        result = compare_genotypes(
+            cells or (),
+            recipe,
+            out,
+            overrides=overrides or (),
+            n_random=random,
+            random_seed=random_seed,
+            seeds=numbers,
+            only=only or (),
+            say=print_progress,
+        )
     print_text(render_sheet(comparison_sheet(result), form))
     print_progress(f"Page: {write_run_page(out, made_at=time.strftime('%Y-%m-%d %H:%M'))}")
     raise_failures("cell", {cell.label: cell.why_not for cell in result.cells if cell.why_not not in (None, NOT_YET)})

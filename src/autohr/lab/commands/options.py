@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from autohr.cli.options import completing, method_names
+from autohr.cli.output import Count, print_progress
 from autohr.errors import AutoHRError, UnknownName
 
 if TYPE_CHECKING:
@@ -55,8 +58,23 @@ RunOption = Annotated[Path | None, typer.Option(help="Folder of the run. Default
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue a run, which must exist.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is there and begin anew.")]
 VerifyOption = Annotated[
-    bool, typer.Option("--verify", help="Compare the cache with its checksums first; refuse it if it is damaged.")
+    bool,
+    typer.Option(
+        "--verify", help="Compare what is read of the cache with its checksums first; refuse what is damaged."
+    ),
 ]
+
+
+@contextlib.contextmanager
+def verified(is_wanted: bool) -> Iterator[None]:
+    """Compare what is read of a cache in this block with its checksums, if wanted; one process of a training does."""
+    if not is_wanted or os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    from autohr.lab.datasets.cache import verifying
+
+    with Count("Verifying") as count, verifying(lambda done, total, _: count(done, total), print_progress):
+        yield
 
 
 def dataset_names() -> dict[str, str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from autohr.cli.options import completing, weights_names
-from autohr.cli.output import Count, in_words, print_line, print_progress
+from autohr.cli.output import in_words, print_line
 from autohr.errors import AutoHRError
 from autohr.lab.commands.options import (
     OverwriteOption,
@@ -20,10 +20,8 @@ from autohr.lab.commands.options import (
     TrainRecipeArgument,
     VerifyOption,
     check_recipe,
+    verified,
 )
-
-if TYPE_CHECKING:
-    from autohr.lab.train.recipe import DataRecipe
 
 
 def train(
@@ -36,13 +34,11 @@ def train(
 ) -> None:
     """Train a network on prepared recordings. The same command continues a run that was stopped."""
     _check_contradiction(resume, overwrite)
-    from autohr.lab.train.recipe import read_recipe
     from autohr.lab.train.recipe import train as train_recipe
 
     check_recipe(recipe, "train")
-    if verify:
-        _verify_cache(read_recipe(recipe, overrides or ()))
-    result = train_recipe(recipe, overrides or (), out=out, resume=resume, overwrite=overwrite)
+    with verified(verify):
+        result = train_recipe(recipe, overrides or (), out=out, resume=resume, overwrite=overwrite)
     print_line(f"Run {result.run}")
     print_line(f"Best weights {result.weights}")
     print_line(f"Curves {result.curves}")
@@ -70,15 +66,14 @@ def search(
 ) -> None:
     """Search a cell (an architecture) on prepared recordings. The same command continues a run that was stopped."""
     _check_contradiction(resume, overwrite)
-    from autohr.lab.search.recipe import read_search_recipe, say_epoch
+    from autohr.lab.search.recipe import say_epoch
     from autohr.lab.search.recipe import search as search_cell
     from autohr.lab.search.space import describe_cell
 
     check_recipe(recipe, "search")
     changes = [*(overrides or ()), *([] if seed is None else [f"search.seed={seed}"])]
-    if verify:
-        _verify_cache(read_search_recipe(recipe, changes))
-    found = search_cell(recipe, changes, out=out, resume=resume, overwrite=overwrite, say=say_epoch)
+    with verified(verify):
+        found = search_cell(recipe, changes, out=out, resume=resume, overwrite=overwrite, say=say_epoch)
     result = found.search
     print_line(f"Run {found.run}")
     if result.genotype is None:
@@ -93,19 +88,6 @@ def search(
         print_line(f"The search {end} unsound: {result.collapse}. See notes in {notes}.")
     print_line(f"Genotype {found.genotype}")
     print_line(f"Train it: autohr train RECIPE --set net_config.genotype={found.genotype}")
-
-
-def _verify_cache(recipe: DataRecipe) -> None:
-    """Compare what a recipe learns from with its checksums, in one process of a training that has several."""
-    from autohr.lab.datasets import cache
-
-    if os.environ.get("RANK", "0") != "0":
-        return
-    root = Path(recipe.data.cache)
-    entries = [entry for entry in cache.read_manifest(root, recipe.crop).kept if entry.dataset in recipe.data.datasets]
-    with Count("Verifying") as count:
-        line = cache.verify(root, recipe.crop, entries, lambda done, total, _: count(done, total))
-    print_progress(line)
 
 
 def _check_contradiction(resume: bool, overwrite: bool) -> None:

@@ -17,7 +17,7 @@ changed since is made again; so is one whose reader now gives other numbers. Any
 may work on one cache: each recording is claimed by the one that makes it (``lab.claims``), and the others wait for it.
 
 Each array has a checksum in ``recording.json`` (``arrays.py``). ``prepare`` compares them and makes a damaged recording
-anew; ``verify`` refuses it. Opening does neither, so that training maps only the frames that it draws.
+anew; ``verify`` refuses it. Opening does neither unless ``verifying``, so that training maps only the frames it draws.
 
 The clock. Frames are put on a uniform clock of the video's own mean rate (gaps over ``BRIDGE_S`` not counted): each
 moment shows the nearest frame, by its real time stamp; nothing is blended, nothing brought to 30. On a video of steady
@@ -43,6 +43,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -826,7 +827,8 @@ def open_cached(
 ) -> list[CachedRecording]:
     """Return the segments in a cache, in order of recording id; ``datasets`` names those wanted, None takes all.
 
-    Raises BadRecording where nothing was prepared with these settings, or a file is damaged.
+    Raises BadRecording where nothing was prepared with these settings, or a file is damaged; ``verifying`` finds more
+    of that.
     """
     config = config or CropConfig()
     home = cache_folder(root, config)
@@ -836,10 +838,12 @@ def open_cached(
             f"{str(root)!r} holds no crops for {config}; it holds {'; '.join(there) or 'none at all'}. "
             "Run autohr prepare with these settings."
         )
+    wanted = [one for one in _entries(home) if one.state == "ok" and (datasets is None or one.dataset in datasets)]
+    check = _CHECK.get()
+    if check is not None:
+        check(Path(root), config, wanted)
     opened = []
-    for entry in _entries(home):
-        if entry.state != "ok" or (datasets is not None and entry.dataset not in datasets):
-            continue
+    for entry in wanted:
         folder = home / file_stem(entry.id)
         for number, segment in enumerate(entry.segments):
             opened.append(
@@ -860,6 +864,34 @@ def open_cached(
                 )
             )
     return opened
+
+
+@contextlib.contextmanager
+def verifying(
+    progress: Callable[[int, int, Entry], None] | None = None, say: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Have ``open_cached`` verify in this block what it opens, each recording once, and ``say`` the line of that.
+
+    Parameters and errors are those of ``verify``, raised by ``open_cached``.
+    """
+    known: set[tuple[Path, CropConfig, str]] = set()
+
+    def check(root: Path, config: CropConfig, entries: Sequence[Entry]) -> None:
+        new = {(root, config, entry.id): entry for entry in entries if (root, config, entry.id) not in known}
+        if new:
+            line = verify(root, config, new.values(), progress)
+            known.update(new)
+            if say is not None:
+                say(line)
+
+    token = _CHECK.set(check)
+    try:
+        yield
+    finally:
+        _CHECK.reset(token)
+
+
+_CHECK: ContextVar[Callable[[Path, CropConfig, Sequence[Entry]], None] | None] = ContextVar("check", default=None)
 
 
 def verify(

@@ -23,7 +23,7 @@ from autohr.errors import BadRecipe, BadRecording, BadWeights, SignalTooShort, U
 from autohr.files import read_json_object
 from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS
-from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached, verify
+from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached
 from autohr.lab.datasets.manifest import DatasetManifest, prepare_dataset
 from autohr.lab.datasets.recording import Absent
 from autohr.lab.evaluate.protocols import PROTOCOLS, Protocol, folds_of, layout
@@ -191,7 +191,6 @@ def evaluate_dataset(
     labels: Sequence[str] | None = None,
     workers: int | None = None,
     overwrite: bool = False,
-    verified: bool = False,
     preparing: Callable[[int, int, Entry], None] | None = None,
     judging: Callable[[str, int, int, Account], None] | None = None,
     failing: Callable[[str, str], None] | None = None,
@@ -199,8 +198,7 @@ def evaluate_dataset(
 ) -> tuple[Results, ...]:
     """Prepare a dataset as each method needs it, and evaluate them all: a folder in, results out.
 
-    ``cache`` is the folder of the crops; what is there already is not made again. ``verified`` compares it with its
-    checksums first, and refuses it where it is damaged (``cache.verify``). The methods have ``labels`` in the
+    ``cache`` is the folder of the crops; what is there already is not made again. The methods have ``labels`` in the
     results, ``labels_of(methods)`` if None. Called are: ``preparing`` with (done, total, entry) while faces are looked
     for; ``judging`` with (label, done, total, account) after each recording of each method; ``failing`` with (label,
     reason) for each method that fails, while the others are evaluated all the same (without it the first error ends the
@@ -244,10 +242,6 @@ def evaluate_dataset(
         is_begun = True
         return results
 
-    for crop in dict.fromkeys(crop_of(protocol, method) for method in methods) if verified else ():
-        line = verify(cache, crop, prepare_crops(crop).kept)
-        if say is not None:
-            say(line)
     if failing is None:
         return tuple(map(evaluate, by_label))
     results, failures = make_rows(by_label, evaluate)

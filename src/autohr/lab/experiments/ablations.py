@@ -26,9 +26,9 @@ from autohr.lab.evaluate.scoring import ORACLE, Scores, check_protocol, score
 from autohr.lab.evaluate.stored import ABLATION, AblationResult, Bar, Oracle
 from autohr.lab.evaluate.tables import NOTHING, Sheet, figure, interval
 from autohr.lab.experiments.folds import evaluate_net, fold_overrides, open_prepared, subjects_of_folds
-from autohr.lab.experiments.searches import search_cell, toml_inline
+from autohr.lab.experiments.searches import search_cell
 from autohr.lab.nets._genotype import GENOTYPES, Genotype
-from autohr.lab.recipes.files import FOLDER, find_recipe, read_recipe_table
+from autohr.lab.recipes.files import FOLDER, find_recipe, read_recipe_table, toml_inline
 from autohr.lab.train.loop import Progress, print_progress
 from autohr.lab.train.recipe import read_recipe
 

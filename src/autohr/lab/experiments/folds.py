@@ -21,13 +21,14 @@ from autohr.errors import BadRecipe, BadRecording, Stopped
 from autohr.files import read_json_object
 from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS
-from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached, read_manifest
+from autohr.lab.datasets.cache import CachedRecording, Entry, cache_folder, open_cached, read_manifest
 from autohr.lab.datasets.folds import subject_key
 from autohr.lab.datasets.manifest import manifest_path
 from autohr.lab.datasets.recording import Absent
 from autohr.lab.evaluate.protocols import CrossDataset, KFold, Protocol, folds_of
 from autohr.lab.evaluate.results import Results
 from autohr.lab.evaluate.run import crop_of, run
+from autohr.lab.recipes.files import toml_inline
 from autohr.lab.runs import create_run
 from autohr.lab.train.fit import LAST
 from autohr.lab.train.loop import Progress, print_progress
@@ -49,16 +50,14 @@ class Prepared:
 def open_prepared(cache: Path, datasets: Collection[str], crop: CropConfig) -> Prepared:
     """Open everything that ``autohr prepare`` left of some datasets, excluded and absent recordings included.
 
-    Raises BadRecording where one of them was not prepared with this crop; the message names the command that does it.
+    Raises BadRecording where one of them was not prepared with this crop, when the message names the command that does
+    it, or is damaged.
     """
     recordings: list[CachedRecording] = []
     entries: list[Entry] = []
     absent: list[Absent] = []
     for name in datasets:
-        try:
-            found = open_cached(cache, crop, datasets=[name])
-        except BadRecording:
-            found = []
+        found = open_cached(cache, crop, datasets=[name]) if cache_folder(cache, crop).is_dir() else []
         if not found:
             title = DATASETS[name].title if name in DATASETS else name
             raise BadRecording(
@@ -200,7 +199,7 @@ def subjects_of_folds(protocol: Protocol, prepared: Prepared) -> dict[int, list[
 def fold_overrides(fold: int, n_folds: int, protocol: Protocol, subjects: Sequence[str]) -> list[str]:
     """Return the changes of a recipe by which nobody of ``subjects``, whom ``fold`` tests, is learned from."""
     k = max(n_folds, protocol.split.k if isinstance(protocol.split, KFold) else 1)
-    return [f"data.fold={fold}", f"data.n_folds={k}", f"data.val_subjects={_toml(subjects)}"]
+    return [f"data.fold={fold}", f"data.n_folds={k}", f"data.val_subjects={toml_inline(subjects)}"]
 
 
 def _last_subject_validates(recipe: Recipe) -> list[str]:
@@ -209,12 +208,7 @@ def _last_subject_validates(recipe: Recipe) -> list[str]:
     The paper trains on all of VIPL-HR. Our trainings need validation: the last subject by name, one of 107.
     """
     found = open_prepared(Path(recipe.data.cache), recipe.data.datasets, recipe.crop).recordings
-    return [f"data.val_subjects={_toml([max(subject_key(one) for one in found)])}"]
-
-
-def _toml(texts: Sequence[str]) -> str:
-    """Return a list of texts as TOML has it; names of subjects hold no quotes."""
-    return "[" + ", ".join(f"'{text}'" for text in texts) + "]"
+    return [f"data.val_subjects={toml_inline([max(subject_key(one) for one in found)])}"]
 
 
 def train_to_end(

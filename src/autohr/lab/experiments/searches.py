@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +32,7 @@ from autohr.lab.experiments.folds import has_ended, train_to_end
 from autohr.lab.nets import NETS, make_config
 from autohr.lab.nets._genotype import GENOTYPES, N_INPUTS, SPACE, SPACE_WITHOUT_TDC, Genotype, Op, read_genotype
 from autohr.lab.nets.autohr import AutoHRConfig
-from autohr.lab.recipes.files import find_recipe
+from autohr.lab.recipes.files import find_recipe, toml_inline
 from autohr.lab.search.optimiser import GENOTYPE
 from autohr.lab.search.optimiser import RESULT as SEARCH
 from autohr.lab.search.recipe import search as run_search
@@ -302,25 +299,6 @@ def _train(
         wall_s=float(read_json_object(clock, "wall_s")["wall_s"]),
         **{name: fit["last"].get(name) for name in SCORES},
     )
-
-
-def toml_inline(value: Any) -> str:
-    """Return plain values on one line of TOML, as ``--set`` takes them; ValueError for what TOML cannot hold.
-
-    Examples
-    --------
-    >>> toml_inline({"a": [1, 2.5, True]})
-    '{"a" = [1, 2.5, true]}'
-    """
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(str(key))} = {toml_inline(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(toml_inline, value)) + "]"
-    if isinstance(value, (str, bool, int)):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, float) and math.isfinite(value):
-        return repr(value)
-    raise ValueError(f"{value!r} cannot be written as TOML.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

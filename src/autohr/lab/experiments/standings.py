@@ -30,7 +30,7 @@ from autohr.lab.evaluate.summary import scores_sheet
 from autohr.lab.evaluate.tables import NOTHING, Sheet, figure, render_sheet
 from autohr.lab.experiments.costs import Cost, TimedMethod, measure_costs
 from autohr.lab.experiments.folds import train_to_end
-from autohr.lab.recipes.files import FOLDER, find_recipe
+from autohr.lab.recipes.files import FOLDER, find_recipe, toml_inline
 from autohr.lab.train.fit import BEST
 from autohr.lab.train.loop import Progress, print_progress
 from autohr.lab.train.recipe import DATA
@@ -114,7 +114,7 @@ def compare_methods(
             return Entrant(name, name)
         recipe = find_recipe(RECIPE.format(net=name), recipes or FOLDER)
         say(f"{name}: training")
-        train_to_end(recipe, [f"data.cache='{train_cache}'", *overrides], out / name, progress)
+        train_to_end(recipe, [f"data.cache={toml_inline(str(train_cache))}", *overrides], out / name, progress)
         return Entrant(name, name, out / name / "checkpoints" / BEST, out / name)
 
     entered, errors = make_rows(names, enter, say=say)

@@ -22,7 +22,7 @@ from autohr.lab.evaluate.scoring import ORACLE, Scores, check_windows, score
 from autohr.lab.evaluate.summary import find_oracles, oracle_notes
 from autohr.lab.evaluate.tables import NOTHING, Sheet, figure, interval
 from autohr.lab.experiments.folds import evaluate_formula, evaluate_net
-from autohr.lab.recipes.files import FOLDER, find_recipe
+from autohr.lab.recipes.files import FOLDER, find_recipe, toml_inline
 from autohr.lab.train.loop import Progress, print_progress
 from autohr.methods import METHODS
 
@@ -179,7 +179,7 @@ def make_table(
         training = NET_TRAININGS[number][name]
         return evaluate_net(
             find_recipe(training.recipe, recipes or FOLDER),
-            [f"data.cache='{cache}'", *training.overrides, *overrides],
+            [f"data.cache={toml_inline(str(cache))}", *training.overrides, *overrides],
             rule,
             out / name,
             evaluation,

@@ -12,7 +12,6 @@ search of our own (see ``GENOTYPES``).
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from autohr.errors import BadRecipe
-from autohr.files import read_limited_text
+from autohr.files import read_json, write_json
 
 SCHEMA = "autohr.genotype/1"
 N_BLOCKS = 4
@@ -166,7 +165,8 @@ MAX_GENOTYPE_BYTES = 1_000_000
 
 
 def write_genotype(path: Path, genotype: Genotype) -> None:
-    path.write_text(json.dumps(genotype.as_dict(), indent=2) + "\n")
+    """Write a genotype as JSON, whole or not at all; AutoHRError where it cannot be written."""
+    write_json(path, genotype.as_dict())
 
 
 def read_genotype(path: Path) -> Genotype:
@@ -175,14 +175,11 @@ def read_genotype(path: Path) -> Genotype:
     Raises
     ------
     BadRecipe
-        No regular file of at most ``MAX_GENOTYPE_BYTES`` of UTF-8 text, or not a genotype; the message says
-            what is wrong.
+        No regular file of at most ``MAX_GENOTYPE_BYTES`` of JSON, or not a genotype; the message says what is wrong.
     """
-    text = read_limited_text(path, "genotype", MAX_GENOTYPE_BYTES, BadRecipe)
+    values = read_json(path, "genotype", MAX_GENOTYPE_BYTES, BadRecipe)
     try:
-        return Genotype.from_dict(json.loads(text))
-    except RecursionError:
-        raise BadRecipe(f"{str(path)!r} is not a genotype: its lists are nested too deeply.") from None
+        return Genotype.from_dict(values)
     except (ValueError, TypeError) as error:
         raise BadRecipe(f"{str(path)!r} is not a genotype: {error}") from error
 

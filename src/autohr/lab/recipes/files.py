@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import os
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,25 @@ def _override(table: dict[str, Any], override: str) -> str:
             raise BadRecipe(f"--set {override!r}: {parent!r} is a value, not a section.")
     table[last] = value
     return ".".join((*parents, last))
+
+
+def toml_inline(value: Any) -> str:
+    """Return plain values on one line of TOML, as ``--set`` takes them; ValueError for what TOML cannot hold.
+
+    Examples
+    --------
+    >>> toml_inline({"a": [1, 2.5, True]})
+    '{"a" = [1, 2.5, true]}'
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {toml_inline(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(toml_inline, value)) + "]"
+    if isinstance(value, (str, bool, int)):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float) and math.isfinite(value):
+        return repr(value)
+    raise ValueError(f"{value!r} cannot be written as TOML.")
 
 
 def closest_name(name: str, known: Iterable[str]) -> str:
