@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import hashlib
 import http.client
@@ -31,6 +32,7 @@ import autohr
 from autohr.errors import AutoHRError, VideoError
 from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import SceneConfig, render, write_scene
+from autohr.live import record as live_record
 from autohr.live.session import LiveFace, LiveFrames
 from autohr.methods import load_method
 from autohr.reports.measurement import render_measurement_page
@@ -662,6 +664,30 @@ def test_the_page_measures_as_the_command_does(served: tuple[int, Service], face
     report = ask(port, "GET", f"/api/results/{result['id']}/report.html")[2]
     assert b"autohr serve" in re.sub(rb"<[^>]+>", b"", report)
     wait_for(lambda: app.cameras.n_sessions == 0, "the session ends")
+
+
+@pytest.mark.slow
+def test_a_long_session_of_the_page_loses_no_reading(
+    served: tuple[int, Service], face: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, _ = served
+    monkeypatch.setattr(live_record, "MAX_READINGS", 1)
+    with open_video(face) as video:
+        frames = [frame.rgb for frame in video]
+    with camera(port) as link:
+        hear(link, "hello")
+        for n, frame in enumerate([*frames, *frames]):
+            link.send(pack_frame(frame, 1000 * n / 30, n))
+            hear(link, "taken")
+        link.send(json.dumps({"type": "stop"}))
+        result = hear(link, "result")
+    files = f"/api/results/{result['id']}"
+    (one,) = json.loads(ask(port, "GET", f"{files}/measurement.json")[2])["faces"]
+    rows = list(csv.DictReader(ask(port, "GET", f"{files}/readings.csv")[2].decode().splitlines()))
+    record = json.loads(ask(port, "GET", f"{files}/session.json")[2])
+    ends_s = [round(window["end_s"], 3) for window in one["windows"]]
+    assert len(ends_s) > 2 and ends_s[0] < 11
+    assert [float(row["time_s"]) for row in rows] == [row["time_s"] for row in record["readings"]] == ends_s
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What other installed packages add by entry points: methods, nets, datasets, commands and lists.
+"""Entry points, by which other installed packages add methods, nets, datasets, commands and lists.
 
 A package that has a method of its own names it in its pyproject.toml::
 

@@ -41,6 +41,10 @@ from autohr.video.detector import Detects, FaceDetector, check_frame
 from autohr.video.stamps import CLOCK_RESTART_S, CONFIRMING, MAX_LEAPS_S
 from autohr.video.tracker import TrackedFace
 
+FirstReadings = Callable[[int], Iterable[Reading]]
+"""Function that gives the first readings of a session back, as many as it is asked for, from where they were written
+(``on_readings``): the session itself has the newest ``record.MAX_READINGS`` alone."""
+
 SESSION_SCHEMA = "autohr.session/1"
 
 QUEUE_BYTES = 64 * 2**20
@@ -492,15 +496,24 @@ class LiveSession:
                 readings=self._record.n_readings,
             )
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row for each full window so far, the oldest first; times since the first frame."""
-        with self._ready:
-            readings = list(self._record.readings)
-        return as_rows(readings)
+    def rows(self, first: FirstReadings | None = None) -> list[dict[str, Any]]:
+        """Return one row for each full window so far, the oldest first; times since the first frame.
 
-    def as_json(self) -> str:
-        """Return the record as JSON: what was measured, with which method, and what became of the frames."""
-        rows = self.rows()
+        Without ``first``, those that this session no longer has are missing.
+        """
+        return as_rows(self._readings(first))
+
+    def _readings(self, first: FirstReadings | None) -> list[Reading]:
+        with self._ready:
+            n_gone, newest = self._record.n_gone, list(self._record.readings)
+        return [*(() if first is None else first(n_gone)), *newest]
+
+    def as_json(self, first: FirstReadings | None = None) -> str:
+        """Return the record as JSON: what was measured, with which method, and what became of the frames.
+
+        ``first`` as in ``rows``.
+        """
+        rows = self.rows(first)
         with self._ready:
             content = {
                 "schema": SESSION_SCHEMA,
@@ -514,18 +527,16 @@ class LiveSession:
             }
         return json.dumps(content, indent=1, allow_nan=False)
 
-    def as_csv(self) -> str:
-        """Return the record as CSV, with a line of names."""
-        return as_csv(self.rows())
+    def as_csv(self, first: FirstReadings | None = None) -> str:
+        """Return the record as CSV, with a line of names; ``first`` as in ``rows``."""
+        return as_csv(self.rows(first))
 
-    def close(
-        self, notes: Sequence[str] = (), *, first: Callable[[int], Iterable[Reading]] | None = None
-    ) -> Measurement:
+    def close(self, notes: Sequence[str] = (), *, first: FirstReadings | None = None) -> Measurement:
         """Measure what waits, end, and return the whole session as one answer, as ``measure`` does of a file.
 
         Called again it gives the same. ``notes`` is what the source of the frames noticed, in whole sentences; they
-        come before the session's own, and into the message where there is no answer. ``first`` gives the first readings
-        back, as many as it is asked for: those that this session no longer has.
+        come before the session's own, and into the message where there is no answer. ``first`` has the readings that
+        this session no longer has.
 
         Raises
         ------
@@ -541,7 +552,7 @@ class LiveSession:
                     raise NoFace(with_notes(f"No picture came from {self.config.source!r}.", [*notes, *self._notes()]))
                 self._answer = answer(
                     self._meter,
-                    [*([] if first is None else first(self._record.n_gone)), *self._record.readings],
+                    self._readings(first),
                     path=self.config.source,
                     duration_s=self._shown.since_s,
                     frames=Frames(

@@ -34,6 +34,8 @@ class LiveFiles:
     ----------
     source, method, weights
         Named in the outputs.
+    json_out, csv_out
+        The outputs; with neither, the lines alone are kept, in a file without a name.
     started_at
         Time of the session's start, such as "2026-11-28T05:45:00Z"; part of the name of the lines, so that no session
         overwrites what another one has left.
@@ -42,12 +44,12 @@ class LiveFiles:
     def __init__(
         self,
         *,
-        json_out: Path | None,
-        csv_out: Path | None,
         source: str,
         method: str,
         weights: str | None,
-        started_at: str,
+        started_at: str = "",
+        json_out: Path | None = None,
+        csv_out: Path | None = None,
     ) -> None:
         self._json_out, self._csv = json_out, None if csv_out is None else CsvFile(csv_out)
         self._source, self._method, self._weights = source, method, weights

@@ -32,6 +32,7 @@ from fastapi import WebSocket
 from autohr.errors import AutoHRError, VideoError
 from autohr.live.session import LiveConfig, LiveSession
 from autohr.methods import Method
+from autohr.reports.live_outputs import LiveFiles
 from autohr.service.config import ServiceConfig
 from autohr.service.frames import parse_frame
 from autohr.service.measuring import measurement_files, summary_of
@@ -112,19 +113,24 @@ class Cameras:
         """
         loop = asyncio.get_running_loop()
         session: LiveSession | None = None
+        # Rows on the disk, in a file without a name: a session may have more readings than memory is kept for.
+        files = LiveFiles(source=SOURCE, method=self._method.name, weights=self._method.weights)
         try:
             config = LiveConfig(source=SOURCE)
             n_faces = _read_number(socket.query_params.get("faces"), MAX_FACES)
             config = replace(config, meter=replace(config.meter, max_faces=n_faces))
-            session = await loop.run_in_executor(self._threads, lambda: LiveSession(self._method, config))
+            session = await loop.run_in_executor(
+                self._threads, lambda: LiveSession(self._method, config, on_readings=files.add)
+            )
             await self._send(socket, self._hello())
             end = await self._hold(socket, session)
-            return *await loop.run_in_executor(self._threads, self._result, session, end.why), end.code
+            return *await loop.run_in_executor(self._threads, self._result, session, files, end.why), end.code
         finally:
             try:
                 if session is not None:
                     await asyncio.shield(loop.run_in_executor(self._threads, session.stop))
                     session = None
+                    files.finish(None)
                     await asyncio.shield(loop.run_in_executor(self._threads, release_memory))
             finally:
                 self.n_sessions -= 1
@@ -216,18 +222,18 @@ class Cameras:
             await asyncio.sleep(1 / STATES_PER_S)
             await self._send(socket, {"type": "state", **session.state().as_dict()})
 
-    def _result(self, session: LiveSession, why_ended: str | None) -> tuple[Result, dict[str, Any]]:
+    def _result(self, session: LiveSession, lines: LiveFiles, why_ended: str | None) -> tuple[Result, dict[str, Any]]:
         """Close the session; return its files, and the message with the summary."""
         files: dict[str, str] = {}
         summary, why = None, why_ended
         try:
-            measurement = session.close()
+            measurement = session.close(first=lines.first)
         except AutoHRError as error:
             why = f"{why_ended} {error}" if why_ended else str(error)
         else:
             files, summary = measurement_files(measurement, command="autohr serve"), summary_of(measurement)
             why = " ".join(filter(None, (why_ended, session.about_others()))) or None
-        files["session.json"], files["readings.csv"] = session.as_json(), session.as_csv()
+        files["session.json"], files["readings.csv"] = session.as_json(lines.first), session.as_csv(lines.first)
         return Result(files), {"type": "result", "files": sorted(files), "summary": summary, "why": why}
 
     async def _send(self, socket: WebSocket, message: dict[str, Any]) -> None:
