@@ -671,7 +671,8 @@ def test_a_long_session_of_the_page_loses_no_reading(
     served: tuple[int, Service], face: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port, _ = served
-    monkeypatch.setattr(live_record, "MAX_READINGS", 1)
+    monkeypatch.setattr(live_record, "MAX_WAVES", 1)
+    monkeypatch.setattr(live_record, "MAX_READINGS", 2)
     with open_video(face) as video:
         frames = [frame.rgb for frame in video]
     with camera(port) as link:
