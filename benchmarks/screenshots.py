@@ -104,7 +104,8 @@ def shoot_service(browser: Any, port: int, shoot: Shoot, method: str) -> None:
     page.wait_for_selector("#camera-result .result", timeout=60_000)
     shoot(page, "result")
     page.evaluate(
-        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); }"
+        "() => { navigator.mediaDevices.getUserMedia = "
+        "async () => { throw new DOMException('', 'NotAllowedError'); }; }"
     )
     page.get_by_role("button", name="Forget", exact=True).click()
     page.click("#start")
@@ -125,7 +126,7 @@ def shoot_file(browser: Any, path: Path, name: str, shoot: Shoot) -> None:
 def save(content: bytes, path: Path) -> None:
     """Write a PNG of 256 colours, a third of the size."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(io.BytesIO(content)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(io.BytesIO(content)).convert("RGB").quantize(256).save(path, optimize=True)
     print(path)
 
 
