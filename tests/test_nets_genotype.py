@@ -118,7 +118,7 @@ def test_a_file_that_is_no_json_or_not_there(tmp_path: Path) -> None:
     (tmp_path / "text.json").write_text("conv and conv")
     (tmp_path / "list.json").write_text("[1]")
     for name, said in (
-        ("text.json", "not a genotype"),
+        ("text.json", "not JSON"),
         ("list.json", "not list"),
         ("none.json", "There is no genotype"),
     ):
@@ -141,7 +141,7 @@ def test_only_a_small_text_file_is_read_as_a_genotype(tmp_path: Path) -> None:
         ("pipe.json", "device, pipe or socket"),
         ("sparse.json", "10000000000 bytes"),
         ("junk.json", "not UTF-8"),
-        ("deep.json", "not a genotype"),
+        ("deep.json", "nested too deeply"),
         (".", "is a folder"),
     ):
         with pytest.raises(BadRecipe, match=said):

@@ -28,6 +28,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from autohr.errors import AutoHRError
 from autohr.files import check_file, make_folder, read_json, write_bytes, write_json
 from autohr.lab.datasets.recording import file_stem
+from autohr.lab.evaluate.stored import array_damage
 from autohr.lab.evaluate.validation import error_line, parse
 from autohr.lab.runs import open_run
 from autohr.methods import METHODS
@@ -280,7 +281,7 @@ def read_method_results(folder: Path, config: Mapping[str, Any]) -> Results:
         try:
             record = _StoredRecording.model_validate(read_json(file))
             check_file(file.with_suffix(".npy"), "file of waves", MAX_WAVES_BYTES)
-            waves = np.load(file.with_suffix(".npy"))
+            waves = _read_waves(file.with_suffix(".npy"))
             accounts.append(record.account)
             windows += [_window(dict(row), waves, info.label) for row in record.windows]
         except (OSError, ValueError, EOFError) as error:
@@ -293,6 +294,15 @@ def read_method_results(folder: Path, config: Mapping[str, Any]) -> Results:
     accounts.sort(key=lambda account: account.recording_id)
     windows.sort(key=lambda window: (window.recording_id, window.start_s, window.end_s))
     return Results(info, protocol, tuple(windows), tuple(accounts))
+
+
+def _read_waves(path: Path) -> Float:
+    """Return the waves of a recording (N,); ValueError where the file is damaged, OSError where it cannot be read."""
+    with array_damage():
+        waves = np.load(path)
+    if not isinstance(waves, np.ndarray) or waves.ndim != 1 or waves.dtype.kind != "f":
+        raise ValueError("they are no row of numbers")
+    return waves
 
 
 def _window(row: dict[str, Any], waves: Float, label: str) -> WindowResult:

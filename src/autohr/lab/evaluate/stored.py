@@ -5,14 +5,15 @@ They are declared here, below the experiments that make them, so that pages are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from autohr.errors import AutoHRError
+from autohr.errors import AutoHRError, in_short
 from autohr.files import read_json
 from autohr.lab.evaluate.validation import parse
 
@@ -22,6 +23,17 @@ ABLATION = "ablation.json"
 """Path of an ablation's result in its folder."""
 COMPARISON = Path("results") / "comparison.json"
 """Path of a comparison's result in its folder."""
+
+
+@contextlib.contextmanager
+def array_damage() -> Iterator[None]:
+    """Raise ValueError where numpy reads a damaged file in this block: its own errors there have no common base."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(in_short(error) or type(error).__name__) from None
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from autohr.files import check_file, read_json
+from autohr.lab.evaluate.stored import array_damage
 from autohr.lab.reports.charts import Look, damage_is_named, render_page
 from autohr.lab.runs import open_run
 from autohr.reports.page import Chart, colour, draw, hide_password, picture, time_axis
@@ -69,7 +70,7 @@ def render_activations_page(run_dir: Path, *, made_at: str | None = None) -> str
     with damage_is_named(file, "make the run"):
         if file.exists():
             check_file(file, "file of activations", MAX_ACTIVATIONS_BYTES)
-        with np.load(file) as stored:
+        with array_damage(), np.load(file) as stored:
             arrays = {name: np.asarray(stored[name]) for name in stored.files}
         stored_nets = read_json(run.results / "activations.json")["nets"]
         nets = tuple(_view_net(net, number, arrays) for number, net in enumerate(stored_nets))

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from autohr.errors import AutoHRError
+from autohr.errors import AutoHRError, in_short
 from autohr.reports.page import colour, render
 from autohr.types import Float
 
@@ -34,8 +34,9 @@ def damage_is_named(path: Path, made_by: str) -> Iterator[None]:
     """Turn what a damaged file causes into one AutoHRError that names ``path``; ``made_by`` is what to do again."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, IndexError, OSError, EOFError) as error:
-        raise AutoHRError(f"{str(path)!r} is missing or damaged ({error!r}); {made_by} again.") from None
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, OSError, EOFError) as error:
+        reason = f"{type(error).__name__}: {in_short(error)}"
+        raise AutoHRError(f"{str(path)!r} is missing or damaged ({reason}); {made_by} again.") from None
 
 
 def column(records: Sequence[Record], name: str) -> Float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autohr.errors import AutoHRError
 from autohr.files import read_json_object
+from autohr.lab.reports.charts import damage_is_named
 from autohr.lab.runs import CONFIG
 from autohr.reports.page import write_page
 
@@ -33,7 +34,8 @@ def render_run_page(run_dir: Path, *, preset: str | None = None, made_at: str | 
     render = getattr(import_module(f"autohr.lab.reports.{kind}"), f"render_{kind}_page")
     more = {"preset": preset} if kind == "evaluation" else {}
     place = run_dir if kind == "ablation" else run_dir / "results"
-    return render(run_dir, made_at=made_at, **more), place / "report.html"
+    with damage_is_named(run_dir, "make the run"):
+        return render(run_dir, made_at=made_at, **more), place / "report.html"
 
 
 def _kind_of(run_dir: Path) -> str:
