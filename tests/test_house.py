@@ -35,7 +35,10 @@ PRODUCT: tuple[tuple[str, str], ...] = (
     ("live", "errors types signals video confidence frontend methods meter measure"),
     ("reports", "errors files types"),
     ("service", "errors files types video methods measure live reports"),
-    ("cli", "errors files workers cluster plugins weights types schema video methods meter measure live reports service"),
+    (
+        "cli",
+        "errors files workers cluster plugins weights types schema video methods meter measure live reports service",
+    ),
 )
 LABORATORY: tuple[tuple[str, str], ...] = (
     ("lab.metrics", ""),
