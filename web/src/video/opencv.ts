@@ -252,19 +252,22 @@ export function gaussianBlur(from: Picture<Float32Array>, sigma: number): Pictur
   const kernel = Float32Array.from(raw, (value) => value / total);
   const { width, height } = from;
   const across = floatPicture(width, height, 1), out = floatPicture(width, height, 1);
+  const line = new Float32Array(width + 2 * half), total = new Float64Array(width);
   for (let y = 0; y < height; y++) {
+    for (let x = 0; x < line.length; x++) line[x] = from.data[y * width + mirrored(x - half, width)];
     for (let x = 0; x < width; x++) {
       let value = 0;
-      for (let k = 0; k < size; k++) value += kernel[k] * from.data[y * width + mirrored(x + k - half, width)];
+      for (let k = 0; k < size; k++) value += kernel[k] * line[x + k];
       across.data[y * width + x] = value;
     }
   }
   for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      let value = 0;
-      for (let k = 0; k < size; k++) value += kernel[k] * across.data[mirrored(y + k - half, height) * width + x];
-      out.data[y * width + x] = value;
+    total.fill(0);
+    for (let k = 0; k < size; k++) {
+      const at = mirrored(y + k - half, height) * width, share = kernel[k];
+      for (let x = 0; x < width; x++) total[x] += share * across.data[at + x];
     }
+    out.data.set(total, y * width);
   }
   return out;
 }
@@ -310,23 +313,31 @@ export function ellipseMask(width: number, height: number, at: [number, number],
     const angle = (degree * Math.PI) / 180;
     points.push([at[0] + radii[0] * Math.cos(angle), at[1] + radii[1] * Math.sin(angle)]);
   }
-  for (let y = Math.max(0, at[1] - radii[1]); y <= Math.min(height - 1, at[1] + radii[1]); y++) {
-    let low = Infinity, high = -Infinity;
-    for (let k = 0; k + 1 < points.length; k++) {
-      const [x0, y0] = points[k], [x1, y1] = points[k + 1];
-      const top = Math.min(y0, y1), bottom = Math.max(y0, y1);
-      // The outline is a line one pixel wide: it covers the rows that its points are rounded to.
-      if (rint(top) > y || rint(bottom) < y) continue;
-      const reach = (v: number) => (bottom === top ? x0 : x0 + ((x1 - x0) * (v - y0)) / (y1 - y0));
-      const a = reach(Math.min(Math.max(y, top), bottom));
-      for (const x of bottom === top ? [x0, x1] : [a]) {
-        low = Math.min(low, x);
-        high = Math.max(high, x);
-      }
+  // Its outline is lines one pixel wide, and all between them is filled.
+  const low = new Float64Array(height).fill(Infinity), high = new Float64Array(height).fill(-Infinity);
+  const mark = (x: number, y: number) => {
+    if (y < 0 || y >= height) return;
+    low[y] = Math.min(low[y], x);
+    high[y] = Math.max(high[y], x);
+  };
+  for (let k = 0; k + 1 < points.length; k++) {
+    const [x0, y0] = points[k], [x1, y1] = points[k + 1];
+    const isFlat = Math.abs(x1 - x0) > Math.abs(y1 - y0);
+    const [from, to] = isFlat ? [x0, x1] : [y0, y1], [start, end] = isFlat ? [y0, y1] : [x0, x1];
+    for (let v = Math.floor(Math.min(from, to) + 0.5); v <= Math.floor(Math.max(from, to) + 0.5); v++) {
+      const across = Math.floor((to === from ? start : start + ((end - start) * (v - from)) / (to - from)) + 0.5);
+      if (isFlat) mark(v, across);
+      else mark(across, v);
     }
-    for (let x = Math.max(0, Math.floor(low + 0.5)); x <= Math.min(width - 1, Math.floor(high + 0.5)); x++) {
-      mask[y * width + x] = 255;
+    // What lies between is filled from whole rows: an edge runs from the row of one end to that of the other.
+    const top = Math.floor(y0 + 0.5), bottom = Math.floor(y1 + 0.5), n = Math.abs(bottom - top);
+    for (let v = 0; v < n; v++) {
+      const share = bottom > top ? v / n : 1 - v / n;
+      mark(Math.floor(x0 + (x1 - x0) * share + 0.5), Math.min(top, bottom) + v);
     }
+  }
+  for (let y = 0; y < height; y++) {
+    for (let x = Math.max(0, low[y]); x <= Math.min(width - 1, high[y]); x++) mask[y * width + x] = 255;
   }
   return mask;
 }
@@ -607,4 +618,9 @@ export function opticalFlow(
     }
   }
   return { points: next, found };
+}
+
+/** Follow points from one picture to another, as one call of OpenCV; for the tests. */
+export function flowForTest(before: Grey, after: Grey, points: Float32Array, maxLevel: number) {
+  return opticalFlow(buildPyramid(before, maxLevel), buildPyramid(after, maxLevel), points, null, maxLevel);
 }

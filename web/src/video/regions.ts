@@ -138,7 +138,7 @@ export class FacePicture {
       stepX, 0, (x - margin * w - this.place.left) / block + 0.5 * stepX - 0.5,
       0, stepY, (y - margin * h - this.place.top) / block + 0.5 * stepY - 0.5,
     ];
-    this.exact ??= { ...this.pixels, data: Float32Array.from(this.pixels.data) };
+    this.exact ??= { ...this.pixels, data: new Float32Array(this.pixels.data) };
     return warpAffine(this.exact, toPicture, sizePx, true);
   }
 }
@@ -158,7 +158,7 @@ export function facePicture(
 
 /** Scale a square picture to sizePx, as nets are given it: area average where it shrinks. */
 export function scaled(from: Picture, sizePx: number): Picture<Float32Array> {
-  return resizeArea({ ...from, data: Float32Array.from(from.data) }, sizePx, sizePx);
+  return resizeArea({ ...from, data: new Float32Array(from.data) }, sizePx, sizePx);
 }
 
 /** Every few pixels of a frame: enough for means of large parts of it. */
@@ -212,7 +212,7 @@ export function backgroundColour(thin: Thinned, boxes: Row[]): Row {
 
 /** Return the mean colours of a raster of one picture: nCells * nCells colours, row by row. */
 export function cellsOf(one: Picture, nCells: number): Row[] {
-  const means = resizeArea({ ...one, data: Float32Array.from(one.data) }, nCells, nCells);
+  const means = resizeArea({ ...one, data: new Float32Array(one.data) }, nCells, nCells);
   return Array.from({ length: nCells * nCells }, (_, k) => Float64Array.from(means.data.subarray(3 * k, 3 * k + 3)));
 }
 
@@ -255,12 +255,14 @@ function skinLikelihood(patch: Picture<Float32Array>): Float32Array {
     const spread = Math.max(1.4826 * medianFloat(centre.map((value) => Math.abs(value - middle))), 0.04);
     for (let k = 0; k < n; k++) distance[k] += ((feature[k] - middle) / spread) ** 2;
   }
-  return Float32Array.from(distance, (square, k) => {
-    const alike = 0.5 - 0.5 * Math.tanh(2 * (Math.sqrt(square / 3) - SKIN_SPREAD));
+  const likelihood = new Float32Array(n);
+  for (let k = 0; k < n; k++) {
+    const alike = 0.5 - 0.5 * Math.tanh(2 * (Math.sqrt(distance[k] / 3) - SKIN_SPREAD));
     const lightest = Math.max(patch.data[3 * k], patch.data[3 * k + 1], patch.data[3 * k + 2]);
     const usable = Math.min(Math.max((250 - lightest) / 10, 0), 1) * Math.min(Math.max((lightest - 15) / 15, 0), 1);
-    return Math.max(alike * usable, 1e-3);
-  });
+    likelihood[k] = Math.max(alike * usable, 1e-3);
+  }
+  return likelihood;
 }
 
 function medianFloat(values: Float32Array): number {
