@@ -252,7 +252,7 @@ export function gaussianBlur(from: Picture<Float32Array>, sigma: number): Pictur
   const kernel = Float32Array.from(raw, (value) => value / total);
   const { width, height } = from;
   const across = floatPicture(width, height, 1), out = floatPicture(width, height, 1);
-  const line = new Float32Array(width + 2 * half), total = new Float64Array(width);
+  const line = new Float32Array(width + 2 * half), sums = new Float64Array(width);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < line.length; x++) line[x] = from.data[y * width + mirrored(x - half, width)];
     for (let x = 0; x < width; x++) {
@@ -262,12 +262,12 @@ export function gaussianBlur(from: Picture<Float32Array>, sigma: number): Pictur
     }
   }
   for (let y = 0; y < height; y++) {
-    total.fill(0);
+    sums.fill(0);
     for (let k = 0; k < size; k++) {
       const at = mirrored(y + k - half, height) * width, share = kernel[k];
-      for (let x = 0; x < width; x++) total[x] += share * across.data[at + x];
+      for (let x = 0; x < width; x++) sums[x] += share * across.data[at + x];
     }
-    out.data.set(total, y * width);
+    out.data.set(sums, y * width);
   }
   return out;
 }
