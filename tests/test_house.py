@@ -30,6 +30,7 @@ PRODUCT: tuple[tuple[str, str], ...] = (
     ("frontend", "errors types signals video"),
     ("runtime", "errors types weights signals video confidence frontend"),
     ("methods", "errors plugins weights types signals video classic confidence frontend runtime"),
+    ("tab", "errors files weights video runtime methods"),
     ("meter", "errors types signals video confidence frontend methods"),
     ("measure", "errors types signals video confidence frontend methods meter"),
     ("live", "errors types signals video confidence frontend methods meter measure"),
@@ -37,7 +38,8 @@ PRODUCT: tuple[tuple[str, str], ...] = (
     ("service", "errors files types video methods measure live reports"),
     (
         "cli",
-        "errors files workers cluster plugins weights types schema video methods meter measure live reports service",
+        "errors files workers cluster plugins weights types schema video methods tab meter measure live reports "
+        "service",
     ),
 )
 LABORATORY: tuple[tuple[str, str], ...] = (

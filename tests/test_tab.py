@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import autohr
 from autohr.classic.colour import pos
@@ -24,7 +26,8 @@ from autohr.classic.mvdr import mvdr
 from autohr.confidence import evidence, keyframes
 from autohr.signals import filters, rate
 from autohr.signals.simulate import simulate_pulse, simulate_rgb
-from autohr.types import Float
+from autohr.types import Float, Frame
+from autohr.video import regions
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="there is no node to run the page's rooms in")
@@ -100,10 +103,15 @@ MODULES = (
     "confidence.evidence",
     "confidence.model",
     "confidence.verdict",
+    "measure",
+    "meter",
+    "runtime",
     "signals.clock",
     "signals.filters",
     "signals.rate",
+    "video.detector",
     "video.regions",
+    "video.tracker",
 )
 
 
@@ -154,6 +162,90 @@ def cells_with_pulse(seed: int, fs: float = 25.0) -> tuple[Float, Float]:
     beat = simulate_rgb(true.bvp, fs=fs)
     cells = np.stack([120 + share * (beat - beat.mean(axis=0)) + rng.normal(0, 0.5, beat.shape) for share in skin])
     return cells, skin
+
+
+def pictures() -> list[Frame]:
+    """Return a smooth and a noisy picture (H, W, 3)."""
+    noise = np.random.default_rng(0).integers(0, 256, (91, 123, 3)).astype(np.uint8)
+    smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 1.5), None, 0, 255, cv2.NORM_MINMAX)  # type: ignore[call-overload]
+    return [noise, np.asarray(smooth, dtype=np.uint8)]
+
+
+def as_picture(pixels: NDArray[Any]) -> dict[str, Any]:
+    height, width, *channels = pixels.shape
+    return {"data": pixels.ravel(), "width": width, "height": height, "channels": channels[0] if channels else 1}
+
+
+def assert_alike(page: dict[str, Any], python: NDArray[Any], share: float = 0.005) -> None:
+    """Whole pictures of bytes may differ by one grey level in a few pixels, where OpenCV rounds in other steps."""
+    pixels = page["data"].reshape(python.shape).astype(np.float64)
+    off = np.abs(pixels - python)
+    assert off.max() <= (1 if python.dtype == np.uint8 else 0.01)
+    assert np.mean(off > 0.01) <= share
+
+
+def test_pictures_are_reduced_and_cut_as_by_opencv(rooms: Rooms) -> None:
+    room, area, linear = "video_opencv", cv2.INTER_AREA, cv2.INTER_LINEAR
+    for picture in pictures():
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        assert_alike(rooms(room, "toGrey", as_picture(picture)), grey)
+        for size in ((100, 77), (61, 45), (41, 13), (24, 24), (130, 91), (150, 120)):
+            resized = cv2.resize(picture, size, interpolation=area)
+            assert_alike(rooms(room, "resizeArea", as_picture(picture), *size), resized)
+        crop = picture[:80, :80].astype(np.float32)
+        for side in (64, 8):
+            resized = cv2.resize(crop, (side, side), interpolation=area)
+            assert_alike(rooms(room, "resizeArea", as_picture(crop), side, side), resized)
+        for scale in (1.05, 1.37, 2.0):
+            larger = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=linear)
+            page = rooms(room, "resizeLinear", as_picture(grey), larger.shape[1], larger.shape[0], 1 / scale)
+            assert_alike(page, larger)
+        to_picture = np.array([[1.37, 0.2, -10.3], [-0.2, 1.21, 15.2]])
+        flags = linear | cv2.WARP_INVERSE_MAP
+        exact = picture.astype(np.float32)
+        turned = cv2.warpAffine(exact, to_picture, (64, 64), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        # OpenCV before 5 takes the nearest of 32 places between two pixels.
+        page = rooms(room, "warpAffine", as_picture(exact), to_picture.ravel(), 64, True)
+        assert np.abs(page["data"].reshape(turned.shape) - turned).mean() < 1.5
+
+
+def test_points_are_chosen_and_followed_as_by_opencv(rooms: Rooms) -> None:
+    room = "video_opencv"
+    for picture in pictures():
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        mask = np.zeros(grey.shape, np.uint8)
+        cv2.ellipse(mask, (60, 45), (40, 31), 0.0, 0.0, 360.0, 255, -1)
+        drawn = rooms(room, "ellipseMask", grey.shape[1], grey.shape[0], [60, 45], [40, 31]).reshape(mask.shape)
+        assert np.mean(drawn != mask) < 0.005
+        corners = cv2.goodFeaturesToTrack(grey, 60, 0.01, 5.0, mask=mask).reshape(-1, 2)
+        chosen = array(rooms(room, "goodFeaturesToTrack", as_picture(grey), 60, 0.01, 5.0, mask.ravel())).reshape(-1, 2)
+        assert np.array_equal(chosen, corners)
+        to_next = np.array([[1.01, 0.01, 1.3], [-0.01, 1.01, -2.2]])
+        after = cv2.warpAffine(grey, to_next, grey.shape[::-1], borderMode=cv2.BORDER_REFLECT)
+        for levels in (0, 3):
+            settings: dict[str, Any] = {"winSize": (13, 13), "maxLevel": levels}
+            points = corners.astype(np.float32)[:, None]
+            there, found, _ = cv2.calcOpticalFlowPyrLK(grey, after, points, np.zeros_like(points), **settings)
+            page = rooms(room, "flowForTest", as_picture(grey), as_picture(after), points.ravel(), levels)
+            good = found.ravel() == 1
+            assert np.mean(page["found"] == found.ravel()) >= 0.98
+            assert np.abs(page["points"].reshape(-1, 2) - there[:, 0])[good].max() < 0.01
+
+
+def test_colours_of_a_face_are_those_of_python(rooms: Rooms) -> None:
+    frame, box = pictures()[1], np.array([30.3, 20.7, 50.0, 60.0])
+    given = {"data": frame.ravel(), "width": frame.shape[1], "height": frame.shape[0]}
+    thin = regions.thinned(frame)
+    page = rooms("video_regions", "thinned", given)
+    assert page["step"] == thin.step and np.array_equal(page["pixels"]["data"], thin.pixels.ravel())
+    pixels = {"pixels": as_picture(thin.pixels), "step": thin.step}
+    background = regions.background_colour(thin, [box])
+    assert np.allclose(array(rooms("video_regions", "backgroundColour", pixels, [box])), background, equal_nan=True)
+    cells = regions.cells_of(frame[None, :64, :64], 8)[:, 0]
+    assert np.allclose(array(rooms("video_regions", "cellsOf", as_picture(frame[:64, :64]), 8)), cells, atol=1e-4)
+    assert np.allclose(array(rooms("video_regions", "skinOfCells", cells)), regions.skin_of_cells(cells))
+    for last in (None, 0, 1):
+        assert rooms("video_regions", "nHalvings", box * 3, 64, last) == regions.n_halvings(box * 3, 64, last)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -3,7 +3,7 @@ import { build } from "esbuild";
 
 const out = process.argv[2] ?? "../src/autohr/tab/page";
 await build({
-  entryPoints: { autohr: "src/index.ts" },
+  entryPoints: { autohr: "src/index.ts", page: "src/page/page.ts" },
   bundle: true,
   minify: true,
   format: "esm",

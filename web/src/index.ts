@@ -1,4 +1,6 @@
-/** All rooms by the names of their Python modules: what the worker runs and the tests hold to Python. */
+/** All rooms by the names of their Python modules. As a worker it answers the page; the tests hold the rooms to Python. */
+
+import { serve } from "./page/worker";
 
 export * as classic_colour from "./classic/colour";
 export * as classic_mvdr from "./classic/mvdr";
@@ -20,3 +22,5 @@ export * as video_opencv from "./video/opencv";
 export * as video_pace from "./video/pace";
 export * as video_regions from "./video/regions";
 export * as video_tracker from "./video/tracker";
+
+if ("WorkerGlobalScope" in globalThis) serve();
