@@ -27,11 +27,14 @@ from autohr.frontend import CropConfig
 from autohr.lab import claims
 from autohr.lab.claims import FOLDER, Owner, claimed
 from autohr.lab.datasets import manifest as manifests
-from autohr.lab.datasets.cache import Entry, cache_folder, open_cached, prepare
+from autohr.lab.datasets.cache import Entry, cache_folder, open_cached, prepare, read_manifest
 from autohr.lab.datasets.manifest import manifest_path, merge_dataset, prepare_dataset, prepare_shard
 from autohr.lab.datasets.recording import Absent, DatasetSpec, Listing, Recording, Reference
+from autohr.lab.evaluate.run import run
 from autohr.lab.shards import Shard, read_shard
 from autohr.lab.synth.video import SceneConfig, write_scene
+from autohr.methods import load_method
+from autohr.types import FaceClip, Pulse
 from autohr.workers import Report
 from made import MiddleDetector
 from made import run as autohr
@@ -374,3 +377,81 @@ def test_the_commands_prepare_parts_and_merge_them(
     # All show one video, which is a finding.
     code, out, _ = autohr(capsys, "merge", *words, "--allow-missing")
     assert code == 0 and "6 of 6 recordings kept" in out
+
+
+# --- methods, and the commands on a scheduler
+
+
+def deadly_wave(deaths: Path, n_deaths: int, from_s: float, clip: FaceClip) -> Pulse:
+    """GREEN, whose process is killed by the first ``n_deaths`` clips that begin at ``from_s`` or later."""
+    deaths.mkdir(exist_ok=True)
+    if (
+        clip.start_s >= from_s
+        and multiprocessing.parent_process() is not None
+        and len(list(deaths.iterdir())) < n_deaths
+    ):
+        (deaths / str(os.getpid())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return load_method("green").wave(clip)
+
+
+@pytest.fixture(scope="module")
+def prepared(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("prepared")
+    prepare(recordings(scene), out, SMALL, workers=1, detector=MiddleDetector())
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["processes", "scheduler"])
+def test_methods_are_asked_side_by_side_and_say_the_same(
+    engine: str, cluster: tuple[str, object], prepared: Path, tmp_path: Path
+) -> None:
+    opened = open_cached(prepared, SMALL)
+    entries = read_manifest(prepared, SMALL).entries
+    options = {"workers": 2} if engine == "processes" else {"cluster": cluster[0]}
+    judge = functools.partial(run, "reference", recordings=opened, entries=entries, crop=SMALL)
+    alone = judge(load_method("green"), out=tmp_path / "alone")
+    wave = functools.partial(deadly_wave, tmp_path / "deaths", 1, 0.0)
+    deadly = dataclasses.replace(load_method("green"), wave=wave)
+    seen: list[int] = []
+    both = judge(deadly, out=tmp_path / "both", progress=lambda done, total, _: seen.append(done), **options)
+    assert both.accounts == alone.accounts and seen == list(range(1, N_RECORDINGS + 1))
+    assert len(list((tmp_path / "deaths").iterdir())) == 1
+    for file in (tmp_path / "alone" / "results" / "green").iterdir():
+        assert file.read_bytes() == (tmp_path / "both" / "results" / "green" / file.name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_recording_that_kills_a_method_twice_says_so_and_is_tried_anew(prepared: Path, tmp_path: Path) -> None:
+    wave = functools.partial(deadly_wave, tmp_path / "deaths", 2, 0.4)
+    one, two, *_ = open_cached(prepared, SMALL)
+    judge = functools.partial(
+        run,
+        "reference",
+        dataclasses.replace(load_method("green"), wave=wave),
+        [one, dataclasses.replace(two, start_s=0.5)],
+        tmp_path / "run",
+        crop=SMALL,
+    )
+    lost = [one for one in judge(workers=2).accounts if one.state != "scored"]
+    assert [one.recording_id for one in lost] == [two.recording_id] and "killed by signal 9 (SIGKILL), twice" in str(
+        lost[0].reason
+    )
+    assert {one.state for one in judge(workers=2).accounts} == {"scored"}
+
+
+@pytest.mark.slow
+def test_a_folder_is_measured_on_a_scheduler(
+    cluster: tuple[str, object], capsys: pytest.CaptureFixture[str], scene: Path, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mp4").write_bytes(scene.read_bytes())
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    results: list[bytes] = []
+    for more in ((), ("--cluster", cluster[0])):
+        out = tmp_path / f"out{len(results)}.json"
+        code, _, err = autohr(capsys, "measure", tmp_path, "--method", "pos", "--json", out, *more)
+        assert code == 1 and "broken.mp4" in err
+        results.append(out.read_bytes())
+    assert results[0] == results[1]

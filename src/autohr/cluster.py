@@ -96,7 +96,7 @@ def on_cluster(
         def submit(number: int) -> Any:
             # Keys are unique, or the scheduler would give the result of an earlier command.
             key = f"autohr-{os.urandom(8).hex()}-{number}"
-            return client.submit(_do, work, jobs[number], key=key, pure=False, retries=0, priority=-number)
+            return client.submit(_do, work, jobs[number], here, key=key, pure=False, retries=0, priority=-number)
 
         def outcome_of(future: Any) -> Any:
             try:
@@ -109,7 +109,7 @@ def on_cluster(
             finally:
                 future.release()
 
-        again: deque[int] = deque()
+        again, here = deque[int](), str(Path.cwd())
         try:
             number_of = {future.key: (number, future) for number, future in enumerate(map(submit, range(len(jobs))))}
             waiting = as_completed([future for _, future in number_of.values()], loop=client.loop)
@@ -131,9 +131,17 @@ def on_cluster(
             raise _gone(address) from None
 
 
-def _do(work: Callable[[Job, Report], Result], job: Job) -> Result:
-    """Do a job in a worker of the cluster."""
+def _do(work: Callable[[Job, Report], Result], job: Job, here: str) -> Result:
+    """Do a job in a worker of the cluster, in the folder of the command, for paths may be relative to it."""
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        os.chdir(here)
+    except OSError as error:
+        raise AutoHRError(
+            f"A worker of the cluster cannot enter {here!r} ({error.strerror}). Run the command in a folder that all "
+            "machines share."
+        ) from None
     return work(job, lambda content: None)
 
 

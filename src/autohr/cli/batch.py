@@ -155,12 +155,19 @@ def measure_in_turn(
 
 
 def measure_side_by_side(
-    inputs: Sequence[Input], measurer: Measurer, progress: BatchProgress, workers: int
+    inputs: Sequence[Input],
+    measurer: Measurer,
+    progress: BatchProgress,
+    workers: int,
+    cluster: str | None = None,
 ) -> Generator[tuple[int, Outcome], None, None]:
     """Yield (index of the input, its outcome) in the order in which they end, measured by worker processes.
 
+    They are those of a dask scheduler where ``cluster`` is its address (``autohr.cluster``).
+
     A file that kills its worker twice, the second time while no other is measured, is a refusal.
     """
+    from autohr.cluster import on_cluster
     from autohr.reports.journal import Outcome
     from autohr.types import Refusal
     from autohr.workers import side_by_side
@@ -172,13 +179,16 @@ def measure_side_by_side(
         with progress.hidden():
             print_error(f"{names[number]!r} is measured once more, alone: {death}.")
 
-    outcomes = side_by_side(
-        measurer.for_workers(),
-        inputs,
-        workers,
-        on_report=lambda number, done: progress.update(shown[number], *done),
-        on_death=tried_again,
-    )
+    if cluster is not None:
+        outcomes = on_cluster(measurer.for_workers(), inputs, cluster, on_death=tried_again)
+    else:
+        outcomes = side_by_side(
+            measurer.for_workers(),
+            inputs,
+            workers,
+            on_report=lambda number, done: progress.update(shown[number], *done),
+            on_death=tried_again,
+        )
     with contextlib.closing(outcomes):
         for number, outcome in outcomes:
             progress.finish(shown[number])

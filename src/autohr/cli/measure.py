@@ -86,6 +86,14 @@ def measure(
             min=1, max=MAX_JOBS, help="Files measured side by side, each in a process of its own of about 0.3 GB."
         ),
     ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|FILE",
+            help="Let the workers of a dask scheduler measure: tcp://HOST:8786, or its scheduler file.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -124,10 +132,10 @@ def measure(
             param_hint="--resume",
         )
     inputs, remarks = list_inputs(paths, has_fps=fps is not None, is_recursive=recursive)
-    if jobs > 1 and not all(one.is_file for one in inputs):
+    if (jobs > 1 or cluster is not None) and not all(one.is_file for one in inputs):
         raise typer.BadParameter(
             "Cameras and addresses are not measured side by side. Measure them in a command of their own.",
-            param_hint="--jobs",
+            param_hint="--jobs" if cluster is None else "--cluster",
         )
     outputs.refuse_inputs([*(one.source for one in inputs), weights])
     for remark in remarks:
@@ -157,7 +165,9 @@ def measure(
     to_measure = [number for number in range(len(inputs)) if not files.has(number)]
     progress = BatchProgress(len(inputs), files.n_done)
     left = [inputs[number] for number in to_measure]
-    if not is_batch:
+    if cluster is not None:
+        outcomes = measure_side_by_side(left, measurer, progress, jobs, cluster)
+    elif not is_batch:
         outcomes = measure_alone(left, measurer)
     elif jobs == 1:
         outcomes = measure_in_turn(left, measurer, progress)

@@ -15,6 +15,7 @@ from autohr.cli.output import Count, print_line, print_progress, print_text
 from autohr.cli.outputs import check_writable
 from autohr.errors import BadRecording, UnknownName, WindowsTooShort
 from autohr.lab.commands.options import (
+    ClusterOption,
     FormatOption,
     OverwriteOption,
     VerifyOption,
@@ -87,6 +88,7 @@ def evaluate(
     cache: Annotated[Path, typer.Option(help="Folder of the face crops, which are made once.")] = Path("cache"),
     form: FormatOption = "text",
     workers: WorkersOption = None,
+    cluster: ClusterOption = None,
     device: DeviceOption = "cpu",
     overwrite: OverwriteOption = False,
     verify: VerifyOption = False,
@@ -117,7 +119,7 @@ def evaluate(
         from autohr.lab.evaluate.recipe import EvaluateRecipe, evaluate_recipe, protocol_of, read_recipe
 
         if what is not None:
-            _refuse_given(ctx, "A recipe says what is evaluated", "out", "workers", "overwrite", "verify")
+            _refuse_given(ctx, "A recipe says what is evaluated", "out", "workers", "cluster", "overwrite", "verify")
             recipe = read_recipe(what)
         elif dataset is None or root is None:
             raise typer.BadParameter("Give a recipe, a stored evaluation, or --dataset and --root.")
@@ -142,6 +144,7 @@ def evaluate(
                 recipe,
                 out,
                 workers=workers,
+                cluster=cluster,
                 overwrite=overwrite,
                 preparing=lambda done, total, _: faces(done, total),
                 judging=lambda label, done, total, _: counts.setdefault(label, Count(f"Asking {label}"))(done, total),
@@ -158,7 +161,7 @@ def evaluate(
 
 def _refuse_given(ctx: typer.Context, reason: str, *allowed: str) -> None:
     """Refuse options that would be ignored."""
-    names = "dataset root method weights protocol out cache workers device overwrite verify".split()
+    names = "dataset root method weights protocol out cache workers cluster device overwrite verify".split()
     sources = {name: ctx.get_parameter_source(name) for name in names if name not in allowed}
     given = [name for name, source in sources.items() if source is not None and source.name != "DEFAULT"]
     if given:

@@ -13,10 +13,12 @@ from autohr.cli.options import completing, method_names
 from autohr.cli.output import Count, print_progress, print_text
 from autohr.cli.outputs import check_writable
 from autohr.lab.commands.options import (
+    ClusterOption,
     FormatOption,
     OnlyMethodOption,
     RecipesOption,
     SetOption,
+    SideBySideOption,
     VerifyOption,
     WorkersOption,
     raise_failures,
@@ -59,6 +61,8 @@ def table(
         typer.Option(help="Scoring. Default: the table's own.", autocompletion=completing(scoring_names)),
     ] = None,
     verify: VerifyOption = False,
+    workers: SideBySideOption = None,
+    cluster: ClusterOption = None,
     form: FormatOption = "text",
 ) -> None:
     """Print a table of the paper with the results measured here beside it. Rows that cannot be made say why.
@@ -84,6 +88,8 @@ def table(
                 recipes=recipes,
                 overrides=overrides or (),
                 only=only or (),
+                workers=workers or 1,
+                cluster=cluster,
                 say=print_progress,
             )
     found = runs or [path for path in [evaluation_folder(folder, number)] if path.exists()]
@@ -124,6 +130,8 @@ def ablate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs. Default: runs/ablate_NAME.")] = None,
     verify: VerifyOption = False,
+    workers: SideBySideOption = None,
+    cluster: ClusterOption = None,
     form: FormatOption = "text",
 ) -> None:
     """Train and test every bar of Fig. 4 (a) to (d), and draw it beside the paper's. Continues if repeated.
@@ -150,6 +158,8 @@ def ablate(
             search_overrides=search_overrides or (),
             synthetic=synthetic,
             only=only or (),
+            workers=workers or 1,
+            cluster=cluster,
             say=print_progress,
         )
     write_text(folder / "ablation.svg", ablation_svg(folder))
@@ -175,6 +185,7 @@ def compare_methods(
     only: OnlyMethodOption = None,
     workers: WorkersOption = None,
     verify: VerifyOption = False,
+    cluster: ClusterOption = None,
     form: FormatOption = "text",
 ) -> None:
     """Train every network with one budget, judge all methods on new people, and print accuracy and cost of each.
@@ -199,6 +210,7 @@ def compare_methods(
             overrides=overrides or (),
             only=only or (),
             workers=workers,
+            cluster=cluster,
             judging=lambda label, done, total, _: counts.setdefault(label, Count(f"Asking {label}"))(done, total),
             failing=failed.__setitem__,
             say=print_progress,

@@ -53,6 +53,10 @@ ShardOption = Annotated[
     str | None,
     typer.Option("--shard", metavar="I/N", help="Do only part I of N; then `autohr merge`.", show_default=False),
 ]
+SideBySideOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=256, help="Processes that train folds, and test, side by side. Default: 1."),
+]
 RECIPE_HELP = "One of `autohr list recipes`, or a TOML file of your own."
 RunOption = Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/NAME_OF_THE_RECIPE.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue a run, which must exist.")]

@@ -9,17 +9,20 @@ here; the nets of a protocol's folds come in as ``{fold: Method}``.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from autohr.errors import BadRecipe, BadRecording, BadWeights, SignalTooShort, UnknownName
+from autohr.cluster import share_out
+from autohr.errors import BadRecipe, BadRecording, BadWeights, SignalTooShort, UnknownName, WorkerDied
 from autohr.files import read_json_object
 from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS
@@ -43,9 +46,10 @@ from autohr.lab.evaluate.results import (
 )
 from autohr.lab.evaluate.rows import make_rows
 from autohr.lab.runs import CONFIG, Run, create_run
-from autohr.methods import Method, shipped_weights
+from autohr.methods import METHODS, Method, find_weights, load_method, shipped_weights
 from autohr.signals.rate import estimate_heart_rate
 from autohr.types import Float
+from autohr.workers import Report
 
 SHIFT_S = 0.5
 """Seconds by which a window may be moved, or shortened, to lie within what was kept of a recording: references begin
@@ -84,6 +88,80 @@ class _Place:
     why: str | None = None
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One recording to ask a method about, or one that is absent."""
+
+    one: _Task | Absent
+    weights: str | None
+    stamp: Mapping[str, str]
+
+    def lost(self, death: WorkerDied) -> Account:
+        """Return the account of a recording that killed its worker twice; it is not written, so as to be tried anew."""
+        assert isinstance(self.one, _Task)
+        known = self.one.known
+        reason = f"not evaluated: {death}, twice; memory may not suffice"
+        return Account(self.one.id, "unscored", reason, 0, 0, known.dataset, known.subject, dict(known.groups))
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Asks a method about recordings and writes what it says; called in workers."""
+
+    protocol: Protocol
+    folder: Path
+    label: str
+    method: Methods
+
+    def __call__(self, job: _Job, report: Report) -> Account | Exception:
+        try:
+            return self.account(job)
+        except Exception as error:
+            return error
+
+    def account(self, job: _Job) -> Account:
+        one, windows = job.one, list[WindowResult]()
+        if isinstance(one, Absent):
+            account = Account(one.id, "absent", one.reason, 0, 0, dataset=one.id.split("/")[0])
+        else:
+            if one.fold != 0:
+                used = self.method[one.fold or 0] if isinstance(self.method, Mapping) else self.method
+                places = _places(self.protocol, one)
+                windows = [_read(place, one, used, self.label, job.weights) for place in places]
+            account = _account(one, windows)
+        write_recording(self.folder, account, windows, job.stamp)
+        return account
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds: in place of a network that runs from a file, the file."""
+        many = dict(self.method) if isinstance(self.method, Mapping) else {0: self.method}
+        stored = {fold: _file_of(one) or one for fold, one in many.items()}
+        return {**vars(self), "method": stored if isinstance(self.method, Mapping) else stored[0]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Load such networks, each once in a process."""
+        stored = state["method"]
+        many = stored if isinstance(stored, dict) else {0: stored}
+        loaded = {fold: _load_once(*one) if isinstance(one, tuple) else one for fold, one in many.items()}
+        self.__dict__.update(state, method=loaded if isinstance(stored, dict) else loaded[0])
+
+
+def _file_of(method: Method) -> tuple[str, str] | None:
+    """Return name and weights of a network that runs from an .onnx file; None for all others, whose pickles are small.
+
+    The weights alone have some megabytes, and would be sent with each job.
+    """
+    if method.weights is None or method.name not in METHODS or METHODS[method.name].package != method.package:
+        return None
+    path, _ = find_weights(method.name, method.weights)
+    return (method.name, method.weights) if path.suffix.lower() == ".onnx" else None
+
+
+@cache
+def _load_once(name: str, weights: str) -> Method:
+    return load_method(name, weights)
+
+
 def crop_of(protocol: Protocol, method: Methods) -> CropConfig:
     """Return the crops that a method must be given: a net's own, the protocol's for a formula.
 
@@ -116,6 +194,8 @@ def run(
     crop: CropConfig | None = None,
     label: str | None = None,
     overwrite: bool = False,
+    workers: int = 1,
+    cluster: str | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """Evaluate one method; what ``out`` already has of it is kept.
@@ -131,6 +211,10 @@ def run(
         Run directory, new or of the same protocol and recordings; with ``overwrite`` another run in it is removed.
     entries, absent
         The manifest's entries, excluded ones included, and recordings that the dataset's listing misses.
+    workers, cluster
+        Processes of this machine that ask the method side by side, or the address of a scheduler whose workers do
+        (``autohr.cluster``). A recording that kills its worker twice has no results, with the reason, and the next call
+        tries it anew.
     label
         Folder, and name in tables; if None the method's name, with its weights unless they are the default ones.
 
@@ -159,23 +243,39 @@ def run(
         raise BadRecipe(f"Protocol {protocol.name} has no folds, so it takes one {info.name}, not one for each fold.")
     todo = [task for task in tasks if not isinstance(method, Mapping) or task.fold in (0, *method)]
     everything: list[_Task | Absent] = [*todo, *gone]
-    for done, one in enumerate(everything, 1):
+    judge = _Judge(protocol, folder, info.label, method)
+    jobs: list[_Job] = []
+    n_done = 0
+
+    def note(account: Account) -> None:
+        nonlocal n_done
+        n_done += 1
+        if progress is not None:
+            progress(n_done, len(everything), account)
+
+    for one in everything:
         weights = None if isinstance(one, Absent) else info.folds.get(str(one.fold), info.weights)
         stamp = _stamp(protocol, info, weights, one.reason if isinstance(one, Absent) else expected[one.id])
         account = written_account(folder, one.id, stamp)
         if account is None:
-            windows: list[WindowResult] = []
-            if isinstance(one, Absent):
-                account = Account(one.id, "absent", one.reason, 0, 0, dataset=one.id.split("/")[0])
-            else:
-                if one.fold != 0:
-                    used = method[one.fold or 0] if isinstance(method, Mapping) else method
-                    windows = [_read(place, one, used, info.label, weights) for place in _places(protocol, one)]
-                account = _account(one, windows)
-            write_recording(folder, account, windows, stamp)
-        if progress is not None:
-            progress(done, len(everything), account)
+            jobs.append(_Job(one, weights, stamp))
+        else:
+            note(account)
+    outcomes = share_out(judge, jobs, workers=workers, cluster=cluster)
+    lost: list[Account] = []
+    with contextlib.closing(outcomes):
+        for number, outcome in outcomes:
+            if isinstance(outcome, WorkerDied):
+                outcome = jobs[number].lost(outcome)
+                lost.append(outcome)
+            elif isinstance(outcome, Exception):
+                raise outcome
+            note(outcome)
     results = read_method_results(folder, run_dir.config)
+    if lost:
+        by_id = {one.recording_id: one for one in lost}
+        accounts = tuple(by_id.get(one.recording_id, one) for one in results.accounts)
+        results = replace(results, accounts=accounts)
     run_dir.log({"event": "evaluated", "method": info.label, **results.counts})
     return results
 
@@ -190,6 +290,7 @@ def evaluate_dataset(
     cache: Path = Path("cache"),
     labels: Sequence[str] | None = None,
     workers: int | None = None,
+    cluster: str | None = None,
     overwrite: bool = False,
     preparing: Callable[[int, int, Entry], None] | None = None,
     judging: Callable[[str, int, int, Account], None] | None = None,
@@ -198,7 +299,9 @@ def evaluate_dataset(
 ) -> tuple[Results, ...]:
     """Prepare a dataset as each method needs it, and evaluate them all: a folder in, results out.
 
-    ``cache`` is the folder of the crops; what is there already is not made again. The methods have ``labels`` in the
+    ``cache`` is the folder of the crops; what is there already is not made again. ``workers`` are processes that look
+    for faces and ask the methods, for which there is one unless a number is given; ``cluster`` is a scheduler whose
+    workers do both (``autohr.cluster``). The methods have ``labels`` in the
     results, ``labels_of(methods)`` if None. Called are: ``preparing`` with (done, total, entry) while faces are looked
     for; ``judging`` with (label, done, total, account) after each recording of each method; ``failing`` with (label,
     reason) for each method that fails, while the others are evaluated all the same (without it the first error ends the
@@ -216,7 +319,14 @@ def evaluate_dataset(
         if crop not in prepared:
             # Not repaired: that would read the whole cache each time.
             prepared[crop] = prepare_dataset(
-                DATASETS[dataset], Path(root), cache, crop, workers=workers, progress=preparing, repair=False
+                DATASETS[dataset],
+                Path(root),
+                cache,
+                crop,
+                workers=workers,
+                cluster=cluster,
+                progress=preparing,
+                repair=False,
             )
             if say is not None and len(prepared) == 1:
                 _say_what_is_missing(prepared[crop], say)
@@ -237,6 +347,8 @@ def evaluate_dataset(
             absent=manifest.absent,
             label=label,
             overwrite=overwrite and not is_begun,
+            workers=workers or 1,
+            cluster=cluster,
             progress=None if judging is None else partial(judging, label),
         )
         is_begun = True
@@ -356,7 +468,7 @@ def _begin(run_dir: Run, method: Methods, label: str | None) -> MethodInfo:
     )
     folder = method_folder(run_dir.root, info.label)
     for litter in folder.glob(".*.part"):
-        litter.unlink()
+        litter.unlink(missing_ok=True)
     if (folder / "method.json").exists():
         before = read_method(folder)
         ours, theirs = {**folds, **info.digests}, {**before.folds, **before.digests}

@@ -204,6 +204,8 @@ def ablate(
     only: Sequence[str] = (),
     protocol: str | Protocol | None = None,
     preset: str | None = None,
+    workers: int = 1,
+    cluster: str | None = None,
     progress: Callable[[Progress], None] | None = print_progress,
     say: Callable[[str], None] | None = None,
 ) -> AblationResult:
@@ -226,6 +228,8 @@ def ablate(
         Keys of the bars to run; all if empty. The others say that they were not asked for.
     protocol, preset
         Protocol in place of ``PROTOCOL``, or of the stand-in's; scoring in place of the protocol's own.
+    workers, cluster
+        Processes, or a scheduler whose workers train and test (``evaluate_net``). Bars are made one after the other.
 
     Raises
     ------
@@ -282,6 +286,8 @@ def ablate(
             out / "evaluation",
             label=f"{name}-{key}",
             folds=[FOLD] if isinstance(rule.split, KFold) else None,
+            workers=workers,
+            cluster=cluster,
             progress=progress,
             say=say,
         )

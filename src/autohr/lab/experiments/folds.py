@@ -13,11 +13,13 @@ Everything goes on where it was stopped, by the same call: a training in its ste
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autohr.errors import BadRecipe, BadRecording, Stopped
+from autohr.cluster import share_out
+from autohr.errors import AutoHRError, BadRecipe, BadRecording, Stopped, WorkerDied
 from autohr.files import read_json_object
 from autohr.frontend import CropConfig
 from autohr.lab.datasets import DATASETS
@@ -34,6 +36,7 @@ from autohr.lab.train.fit import LAST
 from autohr.lab.train.loop import Progress, print_progress
 from autohr.lab.train.recipe import Recipe, read_recipe, run_config, train
 from autohr.methods import Method, load_method
+from autohr.workers import Report
 
 Say = Callable[[str], None]
 
@@ -79,11 +82,18 @@ def _absent(cache: Path, crop: CropConfig, dataset: str) -> list[Absent]:
 
 
 def evaluate_formula(
-    method: Method, protocol: Protocol, evaluation: Path, *, cache: Path, label: str | None = None
+    method: Method,
+    protocol: Protocol,
+    evaluation: Path,
+    *,
+    cache: Path,
+    label: str | None = None,
+    workers: int = 1,
+    cluster: str | None = None,
 ) -> Results:
     """Evaluate a method that learns nothing on every recording of the protocol.
 
-    Raises BadRecording where the protocol's datasets are not prepared.
+    ``workers`` and ``cluster`` are as for ``run``. Raises BadRecording where the protocol's datasets are not prepared.
     """
     prepared = open_prepared(cache, protocol.datasets, crop_of(protocol, method))
     return run(
@@ -94,6 +104,8 @@ def evaluate_formula(
         entries=prepared.entries,
         absent=prepared.absent,
         label=label,
+        workers=workers,
+        cluster=cluster,
     )
 
 
@@ -106,6 +118,8 @@ def evaluate_net(
     *,
     label: str,
     folds: Collection[int] | None = None,
+    workers: int = 1,
+    cluster: str | None = None,
     progress: Callable[[Progress], None] | None = print_progress,
     say: Say | None = None,
 ) -> Results:
@@ -120,6 +134,9 @@ def evaluate_net(
         Folder of the trainings, and run directory of the results, which several methods of one protocol may share.
     folds
         Folds to train and test now, of a protocol with folds; all if None. The others stay pending.
+    workers, cluster
+        Processes, or a scheduler whose workers train the folds side by side, each a process of its own, and then test
+        (``autohr.cluster``). With one process the folds are trained in turn, in this one.
 
     Raises
     ------
@@ -134,7 +151,10 @@ def evaluate_net(
     tested = open_prepared(Path(recipe.data.cache), protocol.datasets or recipe.data.datasets, recipe.crop)
     if isinstance(protocol.split, CrossDataset):
         say(f"{label}: training on {', '.join(recipe.data.datasets)}")
-        weights = train_to_end(recipe_path, [*overrides, *_last_subject_validates(recipe)], out / "all", progress)
+        changes = [*overrides, *_last_subject_validates(recipe)]
+        if cluster is not None:
+            train_side_by_side([Training(recipe_path, tuple(changes), out / "all")], cluster=cluster, say=say)
+        weights = train_to_end(recipe_path, changes, out / "all", progress)
         method: Method | dict[int, Method] = _load(recipe, weights)
     else:
         subjects_of = subjects_of_folds(protocol, tested)
@@ -142,19 +162,18 @@ def evaluate_net(
         chosen = numbers if folds is None else sorted(folds)
         if set(chosen) - set(numbers):
             raise BadRecipe(f"Folds {chosen} are not all among those of these recordings, {numbers}.")
-        method = {}
+        trainings = {}
         for fold in chosen:
             subjects = subjects_of[fold]
             if not subjects:
                 raise BadRecording(f"Fold {fold} of {protocol.name} has no recording that could be used.")
+            changes = [*overrides, *fold_overrides(fold, len(numbers), protocol, subjects)]
+            trainings[fold] = Training(recipe_path, tuple(changes), out / f"fold_{fold}")
             say(f"{label}: training for fold {fold} of {len(numbers)}, tested on {len(subjects)} subject(s)")
-            weights = train_to_end(
-                recipe_path,
-                [*overrides, *fold_overrides(fold, len(numbers), protocol, subjects)],
-                out / f"fold_{fold}",
-                progress,
-            )
-            method[fold] = _load(recipe, weights)
+            if workers == 1 and cluster is None:
+                train_to_end(recipe_path, changes, out / f"fold_{fold}", progress)
+        train_side_by_side(list(trainings.values()), workers=workers, cluster=cluster, say=say)
+        method = {fold: _load(recipe, one.folder / "checkpoints" / LAST) for fold, one in trainings.items()}
     say(f"{label}: testing")
     return run(
         protocol,
@@ -165,6 +184,8 @@ def evaluate_net(
         absent=tested.absent,
         crop=recipe.crop,
         label=label,
+        workers=workers,
+        cluster=cluster,
     )
 
 
@@ -232,6 +253,61 @@ def train_to_end(
             "the same command goes on from there."
         )
     return weights
+
+
+@dataclass(frozen=True)
+class Training:
+    """Arguments of ``train_to_end``, to be sent to a worker."""
+
+    recipe_path: Path
+    overrides: tuple[str, ...]
+    folder: Path
+
+    @property
+    def has_ended(self) -> bool:
+        """True where it ended already, so that nothing is left but to compare its recipe."""
+        return has_ended(self.folder)
+
+
+def train_side_by_side(
+    trainings: Sequence[Training], *, workers: int = 1, cluster: str | None = None, say: Say | None = None
+) -> None:
+    """Train those that have not ended, each in a worker of its own.
+
+    Each worker uses one thread of a processor; on a GPU it has it for itself only where the scheduler gives it one.
+
+    Raises
+    ------
+    AutoHRError
+        A training failed, or its worker died twice: the first of them, when all others have ended. The same call goes
+        on from their checkpoints.
+    """
+    left = [one for one in trainings if not one.has_ended]
+    say = say or (lambda line: None)
+    failed: dict[str, str] = {}
+    outcomes = share_out(_train_in_worker, left, workers=workers, cluster=cluster)
+    with contextlib.closing(outcomes):
+        for number, outcome in outcomes:
+            folder = str(left[number].folder)
+            if isinstance(outcome, WorkerDied):
+                failed[folder] = f"{outcome}, twice"
+            elif isinstance(outcome, AutoHRError):
+                failed[folder] = str(outcome)
+            elif isinstance(outcome, Exception):
+                raise outcome
+            else:
+                say(f"{folder}: trained")
+    if failed:
+        folder, reason = next(iter(failed.items()))
+        raise AutoHRError(f"{len(failed)} of {len(trainings)} trainings failed, first {folder!r}: {reason}")
+
+
+def _train_in_worker(training: Training, report: Report) -> Exception | None:
+    try:
+        train_to_end(training.recipe_path, training.overrides, training.folder, None)
+    except Exception as error:
+        return error
+    return None
 
 
 def has_ended(folder: Path) -> bool:

@@ -144,6 +144,8 @@ def make_table(
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     protocol: str | Protocol | None = None,
+    workers: int = 1,
+    cluster: str | None = None,
     progress: Callable[[Progress], None] | None = print_progress,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, str]:
@@ -162,6 +164,8 @@ def make_table(
         Names of the methods to make; all that can be if empty. Others of ``METHODS`` may be among them.
     protocol
         Protocol in place of the table's.
+    workers, cluster
+        Processes, or a scheduler whose workers train the folds and test side by side (``evaluate_net``).
     """
     table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
     say = say or (lambda line: None)
@@ -175,7 +179,7 @@ def make_table(
     def make_row(name: str) -> Results:
         if not METHODS[name].is_net:
             say(f"{name}: testing")
-            return evaluate_formula(METHODS[name], rule, evaluation, cache=cache)
+            return evaluate_formula(METHODS[name], rule, evaluation, cache=cache, workers=workers, cluster=cluster)
         training = NET_TRAININGS[number][name]
         return evaluate_net(
             find_recipe(training.recipe, recipes or FOLDER),
@@ -184,6 +188,8 @@ def make_table(
             out / name,
             evaluation,
             label=name,
+            workers=workers,
+            cluster=cluster,
             progress=progress,
             say=say,
         )
