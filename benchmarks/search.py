@@ -1,7 +1,7 @@
 """Compare a step of the search with mixed operations computed together and one at a time.
 
     python benchmarks/search.py [--device cpu] [--threads 1] [--repeats 5] [--channels 16] [--partial 4] [--batch 4]
-        [--frames 128] [--size 48] [--stem-stride 2] [--input difference]
+        [--frames 128] [--size 48] [--stem-stride 2] [--input difference] [--out-result docs/results/search_speed.json]
 
 A step is what ``autohr search`` does for every pair of batches: a gradient of the architecture on one, a gradient of
 the weights on the other, and Adam for both. The plain supernet computes one operation on one edge at a time. Both forms
@@ -15,12 +15,14 @@ import argparse
 import copy
 import statistics
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from autohr.lab.nets._inference import as_channels_last
 from autohr.lab.search.space import SearchCell, SearchNet, SpaceConfig
+from results import save_result
 
 
 def seconds(device: torch.device) -> float:
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--stem-stride", type=int, default=2)
     parser.add_argument("--input", default="difference")
+    parser.add_argument("--out-result", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     device = torch.device(asked.device)
@@ -92,6 +95,7 @@ def main() -> None:
             stamps.append(seconds(device))
         return stamps[1] - stamps[0], stamps[2] - stamps[1], stamps[2] - stamps[0]
 
+    rows: list[list[str | float]] = []
     for dtype in (torch.float32, torch.bfloat16):
         times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in nets}
         for repeat in range(asked.repeats + 1):  # one to warm up
@@ -105,7 +109,22 @@ def main() -> None:
                 ratio = statistics.median(a[part] / b[part] for a, b in zip(times["plain"], times[name], strict=True))
                 ms = 1000 * statistics.median(each[part] for each in times[name])
                 print(f" {ms:10.0f} ms {ratio:6.2f}", end="")
+                if part == 2 and name == "fused":
+                    rows.append([str(dtype).split(".")[1], ms, ratio])
             print()
+    if asked.out_result:
+        save_result(
+            asked.out_result,
+            question="How much faster is a step of the search with mixed operations computed together?",
+            values={"difference": difference, **{f"ratio {row[0]}": row[2] for row in rows}},
+            tables={
+                "step": {
+                    "columns": ["type", "ms of a step", "times as fast as plain PC-DARTS"],
+                    "formats": {"ms of a step": ".0f", "times as fast as plain PC-DARTS": ".2f"},
+                    "rows": rows,
+                }
+            },
+        )
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
     autohr table-cells CACHE --out docs/search/cells.csv --second OTHER_CACHE
     python benchmarks/search_replay.py --proxies docs/search/cells.clips
-    python benchmarks/search_replay.py --out-result docs/results/search.json --plot docs/search/regret.svg
+    python benchmarks/search_replay.py --out-result docs/results/search_table.json --plot docs/search/regret.svg
 
-The first command below makes ``docs/search/proxies.csv``, the second reads both tables. A strategy sees the validation
-loss of the cells that it has paid for, and is judged by the test loss (other people) of the one that it would give:
-regret is that loss minus the least of the table. Cost is counted in trainings of one cell by the table's budget.
+The first command below makes ``proxies.csv`` beside the table, the second reads both tables. A strategy sees the
+validation loss of the cells that it has paid for, and is judged by the test loss (other people) of the one that it
+would give: regret is that loss minus the least of the table. Cost is counted in trainings of one cell by the table's
+budget.
 
     random      cells in random order, the best so far
     halving     as many cells as the budget carries to 10 % of the steps, a third of them on to 30 %, a third of those
@@ -41,6 +42,8 @@ from results import markdown_table, save_result
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "search" / "cells.csv"
 PROXIES = ROOT / "docs" / "search" / "proxies.csv"
+SUPERNET = ROOT / "docs" / "search" / "supernet.csv"
+SEARCHES = ROOT / "docs" / "search" / "searches.csv"
 N_TABLES, N_ORDERS = 100, 10
 N_FIRST = 5
 N_BOOTSTRAP = 1000
@@ -50,6 +53,8 @@ KEEP = 3
 """One cell in so many goes on to the next rung of successive halving."""
 POPULATION, TOURNAMENT = 8, 3
 RIDGE = 1.0
+N_SHOWN = 12
+"""Best cells that the page shows."""
 JUDGED = "test_loss"
 SEEN = "val_loss"
 
@@ -275,8 +280,9 @@ def proxy_rows(rows: Sequence[Row], proxies: Mapping[str, Mapping[str, float]]) 
         "validation loss at 30 %": -np.array([float(row["val_loss_30"]) for row in rows]),
         "validation loss at the end": -np.array([float(row["val_loss"]) for row in rows]),
     }
-    if all(row["cell"] in proxies for row in rows):
-        for name in proxies[rows[0]["cell"]]:
+    for name in sorted({name for found in proxies.values() for name in found}):
+        # A proxy that is known of some cells only would be compared on other cells than the rest.
+        if all(name in proxies.get(row["cell"], {}) for row in rows):
             values[name] = np.array([proxies[row["cell"]][name] for row in rows])
     table = []
     for name, proxy in values.items():
@@ -347,10 +353,51 @@ def draw(curves: Mapping[str, Array], budgets: Sequence[float], path: Path) -> N
 
 def read_proxies(path: Path) -> dict[str, dict[str, float]]:
     """Return cell -> proxy -> value; empty where there is no such file."""
+    return {row.pop("cell"): {k: float(v) for k, v in row.items()} for row in read_csv(path)}
+
+
+def read_supernet(path: Path) -> dict[str, dict[str, float]]:
+    """Return cell -> supernet -> minus its loss with that cell."""
+    found: dict[str, dict[str, float]] = {}
+    for row in read_csv(path):
+        found.setdefault(row["cell"], {})[f"supernet {row['supernet']}"] = -float(row["loss"])
+    return found
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the lines of a CSV file; none where there is no such file."""
     if not path.exists():
-        return {}
+        return []
     with path.open(encoding="utf-8", newline="") as lines:
-        return {row.pop("cell"): {k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)}
+        return list(csv.DictReader(lines))
+
+
+def gradient_rows(
+    searches: Sequence[Mapping[str, str]],
+    rows: Sequence[Row],
+    curves: Mapping[str, Array],
+    budgets: Sequence[float],
+    table: Table,
+) -> list[list[Any]]:
+    """Return a row for each cell that a gradient search gave and the table has: its cost, loss and place.
+
+    The place is among the random cells; the last column is the regret that successive halving has at the same cost.
+    """
+    by_cell = {row["cell"]: row for row in rows}
+    unit_s = float(np.mean([float(row["train_cpu_s"]) for row in rows]))
+    table_rows = []
+    for one in searches:
+        row = by_cell.get(one["cell"])
+        if row is None:
+            continue
+        # Its own training is paid for too.
+        cost, loss = float(one["cpu_s"]) / unit_s + 1, float(row[JUDGED])
+        halving_regret = float(np.interp(cost, budgets, curves["halving"].mean(axis=0)))
+        entropy = f"{float(one['entropy_ops']):.2f} / {float(one['entropy_edges']):.2f}"
+        place = f"{1 + int((table.judged < loss).sum())} of {len(table) + 1}"
+        regret = loss - float(table.judged.min())
+        table_rows.append([one["cell"], entropy, cost, loss, float(row["test_mae_bpm"]), place, regret, halving_regret])
+    return table_rows
 
 
 def write_proxies(rows: Sequence[Row], folder: Path, path: Path) -> None:
@@ -391,7 +438,7 @@ def main() -> None:
     if options.proxies:
         write_proxies(first, options.proxies, PROXIES)
         return
-    known = read_proxies(PROXIES)
+    known, supernets = read_proxies(PROXIES), read_supernet(SUPERNET)
     table = make_table(chance, known)
     budgets = [b for b in (2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30) if b <= len(table) / 2]
     curves = replay(table, budgets)
@@ -409,10 +456,13 @@ def main() -> None:
         "proxies": {
             "columns": ["proxy", "tau", "95 %", "tau, second world", "95 % "],
             "formats": {"tau": ".2f", "tau, second world": ".2f"},
-            "rows": proxy_rows(chance, {name: known[name] for name in known}),
+            "rows": proxy_rows(
+                chance,
+                {cell: known.get(cell, {}) | supernets.get(cell, {}) for cell in {*known, *supernets}},
+            ),
         },
     }
-    lines = []
+    lines: list[list[Any]] = []
     for budget, column in zip(budgets, range(len(budgets)), strict=True):
         line: list[Any] = [budget]
         for name in STRATEGIES:
@@ -428,6 +478,26 @@ def main() -> None:
         "formats": dict.fromkeys(STRATEGIES, ".3f"),
         "rows": lines,
     }
+    order = np.argsort([float(row[JUDGED]) for row in first])
+    tables["best"] = {
+        "columns": ["cell", "parameters", "GFLOP/s", "validation loss", "test loss", "test MAE", "second world MAE"],
+        "formats": {
+            "parameters": ",d", "GFLOP/s": ".3f", "validation loss": ".2f", "test loss": ".2f", "test MAE": ".1f",
+            "second world MAE": ".1f",
+        },
+        "rows": [
+            [
+                row["cell"], int(row["parameters"]), float(row["gflop_per_s"]), float(row["val_loss"]),
+                float(row["test_loss"]), float(row["test_mae_bpm"]), float(row["second_test_mae_bpm"] or "nan"),
+            ]
+            for row in (first[i] for i in order[:N_SHOWN])
+        ],
+    }  # fmt: skip
+    tables["gradient"] = {
+        "columns": ["cell", "entropy", "cost", "test loss", "test MAE", "place", "regret", "halving's regret"],
+        "formats": {"cost": ".1f", "test loss": ".2f", "test MAE": ".1f", "regret": ".2f", "halving's regret": ".2f"},
+        "rows": gradient_rows(read_csv(SEARCHES), first, curves, budgets, table),
+    }
     for name, one in tables.items():
         print(f"{name}\n{markdown_table(**one)}\n")
     if options.plot:
@@ -435,8 +505,10 @@ def main() -> None:
     if options.out_result:
         values = {
             "rows": len(rows),
+            "cells": len(first),
             "random cells": len(chance),
             "steps": least,
+            "minutes": float(sum(float(row["cpu_s"]) for row in rows)) / 60,
             "best": float(table.judged.min()),
             "mean": float(table.judged.mean()),
             "sd": float(table.judged.std(ddof=1)),

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from autohr.errors import AutoHRError
 from autohr.lab.datasets.cache import CachedRecording
-from autohr.lab.nets._genotype import GENOTYPES, Genotype
+from autohr.lab.nets._genotype import GENOTYPES, Genotype, Op, read_genotype
+from autohr.lab.recipes.files import FOLDER
 from autohr.lab.search import table as tables
 from autohr.lab.search.cells import CellConfig, make_pack, orders, read_pack, train_cell
 from autohr.lab.search.proxies import proxies
+from autohr.lab.search.recipe import read_search_recipe
+from autohr.lab.search.selection import score_cell
+from autohr.lab.search.space import EDGES, SearchNet, strengths
 from autohr.lab.search.table import (
     COLUMNS,
     append_rows,
@@ -31,6 +36,7 @@ from autohr.lab.search.table import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
+import search_gradient as gradient
 import search_replay as replay
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -189,6 +195,22 @@ def test_a_table_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not set(before) & set(trained)
 
 
+def test_a_cell_has_a_place_among_random_ones_of_its_budget() -> None:
+    rows = [row("x", test_loss=2), row("random_0", test_loss=1), row("random_1", test_loss=3)]
+    others = [row("random_2", seed=1, test_loss=0), row("random_3", steps=8, test_loss=0), row("y", test_loss=0)]
+    assert tables.place([*rows, *others], "x") == (2, 3)
+    assert tables.place(rows, "random_0") == (1, 2)
+    with pytest.raises(AutoHRError, match="no training of 'z' yet"):
+        tables.place(rows, "z")
+
+
+def test_the_default_search_mends_what_a_small_budget_breaks() -> None:
+    recipe = read_search_recipe(FOLDER / "search_budget.toml")
+    paper = read_search_recipe(FOLDER / "search_paper.toml").search
+    assert recipe.search.select == "perturbation" and recipe.search.bypass_end == 0
+    assert (paper.select, paper.bypass_end, paper.beta_decay, paper.entropy_weight) == ("strength", 1, 0, 0)
+
+
 def test_shards_make_every_training_once() -> None:
     jobs = plan(5, 4)
     parts = [jobs[i::3] for i in range(3)]
@@ -280,3 +302,51 @@ def test_the_committed_table_can_be_read() -> None:
     assert len(set(keys)) == len(keys)
     with replay.TABLE.open(encoding="utf-8", newline="") as lines:
         assert next(csv.reader(lines)) == list(COLUMNS)
+
+
+# Gradient searches -----------------------------------------------------------------------------------------------
+
+
+def test_a_gradient_search_gives_two_cells_at_their_cost_and_scores_the_table(
+    pack_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = read_pack(pack_folder / f"pack-{SMALL.digest}")
+    for name in ("SEARCHES", "SUPERNET", "TABLE"):
+        monkeypatch.setattr(gradient, name, tmp_path / f"{name}.csv")
+    monkeypatch.setattr(gradient, "EPOCHS", 3)
+    monkeypatch.setattr(gradient, "N_BATCHES", 1)
+    gradient.search_once(pack, SMALL, "mended", 0, tmp_path, 1)
+    by_alphas, perturbed = replay.read_csv(tmp_path / "SEARCHES.csv")
+    assert float(perturbed["cpu_s"]) > float(by_alphas["cpu_s"]) > 0
+    for one in (by_alphas, perturbed):
+        assert read_genotype(tmp_path / f"{one['cell']}.json").cells[0] == parse_cell(one["genotype"])
+
+    cells = {cell.name: format_cell(cell.cells[0]) for cell in random_cells(2)}
+    append_rows(tmp_path / "TABLE.csv", [row(name) | {"genotype": word} for name, word in cells.items()])
+    for _ in range(2):  # what is there is not scored again
+        gradient.score_table(pack, SMALL, "mended_0", tmp_path)
+    scores = replay.read_supernet(tmp_path / "SUPERNET.csv")
+    assert set(scores) == set(cells) and len(replay.read_csv(tmp_path / "SUPERNET.csv")) == 2
+    assert len({value["supernet mended_0"] for value in scores.values()}) == 2
+
+
+def test_a_cell_is_scored_with_its_operations_alone() -> None:
+    torch.manual_seed(0)
+    net = SearchNet(SMALL.space(4))
+    cell = random_cells(1)[0]
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def loss() -> float:
+        seen.append(strengths(net.alphas.detach().clone(), net.betas.detach().clone()))
+        return 1.5
+
+    before = net.alphas.tolist(), net.betas.tolist()
+    assert score_cell(net, cell, loss) == 1.5
+    assert (net.alphas.tolist(), net.betas.tolist()) == before
+    ops, edges = seen[0]
+    for n, node in enumerate(cell.cells[0]):
+        for edge in node:
+            at = EDGES.index((n, edge.source))
+            assert edges[0, at].item() == pytest.approx(0.5)
+            assert ops[0, at, net.space.ops.index(Op(edge.op, edge.theta))].item() == pytest.approx(1.0)
+    assert edges[0].count_nonzero() == 6

@@ -307,7 +307,7 @@ def table_cells(
     Machines share the work by --shard 0/2 and --shard 1/2, each with its own --out, and --merge joins their tables.
     """
     from autohr.lab.nets._genotype import read_genotype
-    from autohr.lab.search.table import make_table
+    from autohr.lab.search.table import make_table, place
     from autohr.lab.search.table import merge as merge_tables
 
     number, _, n = shard.partition("/")
@@ -315,14 +315,18 @@ def table_cells(
         raise typer.BadParameter(f"{shard!r} is not of the form 0/3, the first number smaller.", param_hint="--shard")
     if merge:
         print_progress(f"{merge_tables(out, merge)} line(s) taken over.")
+    given = [read_genotype(path) for path in extra or ()]
     rows = make_table(
         caches,
         out,
         second=second,
         n_random=random,
-        extra=[read_genotype(path) for path in extra or ()],
+        extra=given,
         workers=workers or os.cpu_count() or 1,
         shard=(int(number), int(n)),
         say=print_progress,
     )
     print_text(f"{out}: {len(rows)} trainings of {len({row['cell'] for row in rows})} cells")
+    for genotype in given:
+        number, n = place(rows, genotype.name)
+        print_text(f"{genotype.name}: place {number} of {n}, beside {n - 1} random cells")

@@ -56,7 +56,7 @@ def train(
 
 
 def search(
-    recipe: SearchRecipeArgument,
+    recipe: SearchRecipeArgument = Path("search_budget"),
     overrides: SetOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed; the same as --set search.seed=SEED.")] = None,
     out: RunOption = None,

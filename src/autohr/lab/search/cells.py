@@ -39,6 +39,7 @@ from autohr.lab.metrics import score_rates
 from autohr.lab.nets._genotype import Genotype
 from autohr.lab.nets._inference import as_channels_last
 from autohr.lab.nets.autohr import AutoHR, AutoHRConfig
+from autohr.lab.search.space import SpaceConfig
 from autohr.lab.train.loop import learning_rate
 from autohr.lab.train.losses import LossConfig, frequency_loss, overall_loss
 from autohr.signals.rate import estimate_heart_rate
@@ -48,6 +49,8 @@ PARTS = ("train", "val", "test", "second_val", "second_test")
 """Parts of a pack; the two of the second world are empty where there is none."""
 EARLY = (0.1, 0.3)
 """Shares of the steps after which a row also notes its validation loss: what a strategy that stops early would see."""
+SIZES = ("stem_channels", "channels", "cells_per_block", "stem_stride", "input")
+"""Fields that network and supernet share."""
 TEST_BATCH = 16
 """Clips tested together; from 16 on, torch computes small kernels on one thread by its faster way."""
 CLOCK_FPS = (20.0, 40.0)
@@ -95,8 +98,11 @@ class CellConfig:
 
     def net_config(self, genotype: Genotype) -> AutoHRConfig:
         """Return the config of the network of a row."""
-        same = ("stem_channels", "channels", "cells_per_block", "stem_stride", "input")
-        return AutoHRConfig(genotype=genotype, **{name: getattr(self, name) for name in same})
+        return AutoHRConfig(genotype=genotype, **{name: getattr(self, name) for name in SIZES})
+
+    def space(self, partial: int = 1) -> SpaceConfig:
+        """Return the space whose derived networks are those of the rows."""
+        return SpaceConfig(**{name: getattr(self, name) for name in SIZES}, partial=partial, widen=1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -196,6 +202,28 @@ def read_pack(folder: Path) -> Pack:
         }
     except (OSError, ValueError) as error:
         raise BadRecording(f"The clips in {str(folder)!r} cannot be read ({error}). Delete the folder.") from None
+
+
+class PackSource:
+    """Clips of a pack as a search draws them (``train.batches.Source``): those with the numbers ``which``."""
+
+    def __init__(self, clips: Clips, which: Sequence[int]) -> None:
+        self.clips, self.which = clips, list(which)
+
+    @property
+    def n_windows(self) -> int:
+        """Number of clips."""
+        return len(self.which)
+
+    def draw(self, seed: Sequence[int], /) -> Clip:
+        """Return one clip, decided by ``seed``."""
+        return self.window(int(np.random.default_rng(list(seed)).integers(len(self.which))))
+
+    def window(self, i: int, /) -> Clip:
+        """Return the i-th clip."""
+        at, clips = self.which[i], self.clips
+        bpm, fps = map(float, clips.rates[at])
+        return Clip(np.asarray(clips.frames[at]), clips.bvp[at].astype(np.float64), bpm, fps, f"clip {at}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,6 @@
-"""Selection of the cell by perturbation (DARTS-PT; Wang et al., ICLR 2021), in place of reading the alphas.
+"""Questions to a trained supernet: which cell does it need most, and how well it does with a given one.
+
+Selection by perturbation (DARTS-PT; Wang et al., ICLR 2021) replaces the reading of alphas.
 
 The alpha of an operation says how much of it the supernet uses, which need not be what it is worth: it can be large
 because the operation is easy to learn. So each operation is taken out of its edge in turn, and the edge keeps the one
@@ -14,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from autohr.lab.nets._genotype import Cell, Edge
+from autohr.lab.nets._genotype import Cell, Edge, Genotype, Op
 from autohr.lab.search.space import EDGES, N_NODES, SearchNet, edges_into
 
 OUT = -1e4
@@ -69,3 +71,28 @@ def select_by_perturbation(net: SearchNet, loss: Callable[[], float], rng: np.ra
         )
         for number, cell in enumerate(kept)
     )
+
+
+def score_cell(net: SearchNet, genotype: Genotype, loss: Callable[[], float]) -> float:
+    """Return the loss of a shared supernet that is left with the operations and edges of ``genotype`` alone.
+
+    ``loss`` measures the supernet as it is then; alphas and betas are as before on return. Raises ValueError for a cell
+    that is not of the supernet's space.
+    """
+    alphas, betas = net.alphas.data, net.betas.data
+    before = alphas.clone(), betas.clone()
+    try:
+        alphas.fill_(OUT)
+        betas.fill_(OUT)
+        for node, edges in enumerate(genotype.cells[0]):
+            for edge in edges:
+                op = Op(edge.op, edge.theta)
+                if op not in net.space.ops:
+                    raise ValueError(f"{op} is not an operation of this space: {', '.join(map(str, net.space.ops))}.")
+                row = EDGES.index((node, edge.source))
+                alphas[:, row, net.space.ops.index(op)] = 0.0
+                betas[:, row] = 0.0
+        return loss()
+    finally:
+        alphas.copy_(before[0])
+        betas.copy_(before[1])

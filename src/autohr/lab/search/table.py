@@ -27,7 +27,7 @@ from autohr.lab.datasets.cache import CachedRecording, open_cached
 from autohr.lab.nets._genotype import GENOTYPES, SPACE, Cell, Edge, Genotype
 from autohr.lab.recipes.parsing import parse_as
 from autohr.lab.search.cells import CellConfig, make_pack, read_pack, train_cell
-from autohr.lab.search.space import SpaceConfig, cost_of, measure_costs, random_genotype
+from autohr.lab.search.space import cost_of, measure_costs, random_genotype
 from autohr.workers import in_workers
 
 KEY = ("cell", "seed", "steps")
@@ -178,6 +178,19 @@ def append_rows(path: Path, rows: Iterable[Row]) -> None:
     write_bytes(path, before + text.getvalue().encode())
 
 
+def place(rows: Sequence[Row], cell: str) -> tuple[int, int]:
+    """Return the place of a cell by its test loss among it and the random cells of one seed and the least steps.
+
+    Raises AutoHRError where the table does not have the cell.
+    """
+    least = min((int(row["steps"]) for row in rows), default=0)
+    losses = {row["cell"]: float(row["test_loss"]) for row in rows if key_of(row)[1:] == (0, least)}
+    if cell not in losses:
+        raise AutoHRError(f"The table has no training of {cell!r} yet; run autohr table-cells with its --cell.")
+    others = [loss for name, loss in losses.items() if name.startswith("random_") and name != cell]
+    return 1 + sum(loss < losses[cell] for loss in others), 1 + len(others)
+
+
 def merge(path: Path, others: Sequence[Path]) -> int:
     """Take the lines of other tables that ``path`` lacks over into it, and return their number."""
     with locked(path.with_suffix(".lock"), f"{str(path)!r} is being written by another process; wait for it."):
@@ -273,6 +286,4 @@ def _train(job: Job, *, config: CellConfig, folder: Path) -> Row:
 
 def cell_cost(genotype: Genotype, config: CellConfig) -> dict[str, float]:
     """Return the costs (``space.METRICS``) of the network of a row."""
-    same = ("stem_channels", "channels", "cells_per_block", "stem_stride", "input")
-    space = SpaceConfig(**{name: getattr(config, name) for name in same}, partial=1, widen=1)
-    return cost_of(genotype, measure_costs(space, config.size_px, config.n_frames))
+    return cost_of(genotype, measure_costs(config.space(), config.size_px, config.n_frames))
