@@ -328,5 +328,5 @@ def table_cells(
     )
     print_text(f"{out}: {len(rows)} trainings of {len({row['cell'] for row in rows})} cells")
     for genotype in given:
-        number, n = place(rows, genotype.name)
-        print_text(f"{genotype.name}: place {number} of {n}, beside {n - 1} random cells")
+        at, n_cells = place(rows, genotype.name)
+        print_text(f"{genotype.name}: place {at} of {n_cells}, beside {n_cells - 1} random cells")
