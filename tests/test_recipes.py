@@ -302,6 +302,18 @@ def test_only_a_small_text_file_is_read_as_a_recipe(tmp_path: Path, read: Callab
         assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("read", [read_recipe, read_search_recipe])
+@pytest.mark.parametrize(
+    "value",
+    ["[" * 5000, "[" * 300 + "]" * 300, "{a=" * 300 + "1" + "}" * 300, "9" * 6000, "x" * 6000, "[" * 90 + "]" * 90],
+)
+def test_an_override_that_cannot_be_is_one_short_line(value: str, read: Callable[[Path, list[str]], object]) -> None:
+    recipe = Path("autohr_cpu" if read is read_recipe else "search_cpu")
+    with pytest.raises(BadRecipe) as refused:
+        read(recipe, [f"fit.lr={value}"])
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 700
+
+
 # Overrides that replace ------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ import pytest
 from autohr.errors import AutoHRError, BadRecipe
 from autohr.files import (
     MAX_DEPTH,
+    GrowingFile,
     check_file,
     hidden_beside,
     locked,
@@ -286,6 +287,23 @@ def test_a_page_on_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: p
     with pytest.raises(AutoHRError, match="No space left"):
         write_page("new", out)
     assert out.read_text() == "old" and list(tmp_path.iterdir()) == [out]
+
+
+def test_what_a_full_disk_refused_is_written_once_there_is_room_and_leaves_no_empty_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for has_room in (False, True):
+        file = GrowingFile(tmp_path / "lines")
+        with monkeypatch.context() as patched:
+            patched.setattr("autohr.files._write_all", full)
+            assert file.read(file.append(b"one")) == b"one"
+            if not has_room:
+                assert file.keep() is None and list(tmp_path.iterdir()) == []
+        if has_room:
+            assert file.keep() == tmp_path / "lines" and (tmp_path / "lines").read_bytes() == b"one"
 
 
 def test_devices_are_written_into_and_links_followed(tmp_path: Path) -> None:

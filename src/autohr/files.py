@@ -241,10 +241,15 @@ class GrowingFile:
             self._file = None
 
     def keep(self) -> Path | None:
-        """Close the file as far as it can be written; return its path if it holds anything."""
+        """Close the file as far as it can be written; return its path if it holds anything, else remove it."""
+        opened = self._file is not None
         with contextlib.suppress(AutoHRError):
             self.close()
-        return self._path if self._n_bytes and self._path is not None and self._path.exists() else None
+        if self._path is None or not self._path.exists():
+            return None
+        if opened and not self._n_bytes and self._is_plain:
+            self._path.unlink(missing_ok=True)
+        return self._path if self._n_bytes else None
 
     def remove(self) -> None:
         """Close the file and delete it, but not another one that has taken its name."""
@@ -453,7 +458,7 @@ def _parse(
 ) -> Any:
     try:
         value = loads(text)
-        is_deep = _is_deep(value)
+        is_deep = is_too_deep(value)
     except RecursionError:
         is_deep = True
     except ValueError as cause:
@@ -463,7 +468,7 @@ def _parse(
     return value
 
 
-def _is_deep(value: Any) -> bool:
+def is_too_deep(value: Any) -> bool:
     """Return True for lists and tables nested more than ``MAX_DEPTH`` deep, over which a function could not recurse."""
     level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(MAX_DEPTH):

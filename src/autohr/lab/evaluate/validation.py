@@ -28,4 +28,4 @@ def error_line(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ").removesuffix(".")
     if first["type"] in ("value_error", "missing"):
         return f"{field}: {message}" if field else message
-    return f"{field}={first['input']!r}: {message[0].lower()}{message[1:]}"
+    return f"{field}={first['input']!r:.200}: {message[0].lower()}{message[1:]}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autohr.errors import BadRecipe
-from autohr.files import read_toml
+from autohr.files import MAX_DEPTH, is_too_deep, read_toml
 
 FOLDER = Path(__file__).parent
 """Folder of the shipped recipes, which is installed with the package."""
@@ -114,15 +114,20 @@ def _override(table: dict[str, Any], override: str) -> str:
     keys, equals, text = override.partition("=")
     *parents, last = [key.strip() for key in keys.split(".")]
     if not equals or not last or not all(parents):
-        raise BadRecipe(f"--set {override!r} is not of the form section.key=value, such as fit.lr=3e-4.")
+        raise BadRecipe(f"--set {override!r:.200} is not of the form section.key=value, such as fit.lr=3e-4.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        value = text.strip()
+        is_deep = is_too_deep(value)
+    except RecursionError:
+        is_deep = True
+    except ValueError:
+        value, is_deep = text.strip(), False
+    if is_deep:
+        raise BadRecipe(f"--set {override:.60}... is nested too deeply, over {MAX_DEPTH} lists or tables.")
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
-            raise BadRecipe(f"--set {override!r}: {parent!r} is a value, not a section.")
+            raise BadRecipe(f"--set {override!r:.200}: {parent!r} is a value, not a section.")
     table[last] = value
     return ".".join((*parents, last))
 

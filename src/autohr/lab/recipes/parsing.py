@@ -39,7 +39,7 @@ def parse_as(kind: type[T], table: Mapping[str, Any], name: str) -> T:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        given = "" if first["type"] in ("value_error", "missing") else f" (given {first['input']!r})"
+        given = "" if first["type"] in ("value_error", "missing") else f" (given {first['input']!r:.200})"
         raise BadRecipe(f"{name}: {where + ': ' if where else ''}{message}{given}") from None
     except UnicodeEncodeError:
         raise BadRecipe(f"{name}: a value is not UTF-8 text. Rename the file or folder that it names.") from None
