@@ -3,14 +3,16 @@
     python benchmarks/screenshots.py                       # docs/camera.png, docs/report.png, docs/study.png
     python benchmarks/screenshots.py --all FOLDER          # every page at 390 and 1366 pixels, light and dark
 
-Everything on them is measured: the camera of the browser plays the face of ``autohr demo``, the report is that of the
-demo, the study is of parts of the same video. Needs chromium (apt-get install chromium) and playwright.
+Everything on them is measured: the camera of the browser plays the face of ``autohr demo``, and the page shows what a
+session of its frames gave; the report is that of the demo, the study is of parts of the same video. Needs chromium
+(apt-get install chromium) and playwright.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -27,10 +29,15 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from autohr.methods import load_method
+from autohr.live.session import LiveConfig, LiveSession, LiveState
+from autohr.methods import Method, load_method
+from autohr.service.app import Service
+from autohr.service.camera import SOURCE
 from autohr.service.config import ServiceConfig
+from autohr.service.measuring import measurement_files, summary_of
+from autohr.service.results import Result
 from autohr.service.server import running
-from autohr.types import Frame
+from autohr.types import Frame, Measurement
 from autohr.video.decode import open_video
 from autohr.video.encode import write_video
 
@@ -44,6 +51,7 @@ COLUMN_PX = 1000
 SHOWN_PX = {"camera": 1060, "report": 1100, "study": 1060}
 """Picture of the documentation -> its height; what is below is left out."""
 Shoot = Callable[[Any, str], None]
+Made = tuple[LiveState, Measurement, Result]
 
 
 def demo_frames() -> tuple[list[Frame], float]:
@@ -92,15 +100,36 @@ def browser_with(frames: list[Frame], camera: Path) -> Iterator[Any]:
         found.close()
 
 
-def shoot_service(browser: Any, port: int, shoot: Shoot, method: str) -> None:
-    page = browser.new_page()
+def measure_camera(method: Method, frames: list[Frame], fps: float) -> Made:
+    """Return what the page shows last of a session of these frames, its answer, and the files of that.
+
+    The session takes its time, so that the pictures do not depend on how busy the machine is.
+    """
+    with LiveSession(method, LiveConfig(source=SOURCE)) as session:
+        for k, frame in enumerate(frames):
+            session.take(frame, k / fps)
+        state, measurement = session.state(), session.close()
+    files = measurement_files(measurement, command="autohr serve")
+    files |= {"session.json": session.as_json(), "readings.csv": session.as_csv()}
+    return state, measurement, Result(files)
+
+
+def shoot_service(browser: Any, served: tuple[int, Service], shoot: Shoot, made: Made) -> None:
+    port, app = served
+    state, measurement, result = made
+    page, links = browser.new_page(), list[Any]()
+    page.route_web_socket(re.compile("/api/camera"), links.append)
     page.goto(f"http://127.0.0.1:{port}/")
     page.wait_for_selector("body[data-ready]")
     shoot(page, "start")
     page.click("#start")
-    page.locator("#verdict", has_text=re.compile("^Reliable$")).wait_for(timeout=180_000)
+    page.locator("#stage.on").wait_for()
+    links[-1].send(json.dumps({"type": "state", **state.as_dict()}))
+    page.locator("#verdict", has_text="eliable").wait_for()
     shoot(page, "camera")
     page.click("#stop")
+    about = {"id": app.results.keep(result), "files": sorted(result.files), "summary": summary_of(measurement)}
+    links[-1].send(json.dumps({"type": "result", "why": None, **about}))
     page.wait_for_selector("#camera-result .result", timeout=60_000)
     shoot(page, "result")
     page.evaluate(
@@ -184,8 +213,9 @@ def main() -> None:
             if "study" in options.only:
                 shoot_file(browser, work / "study.html", "study", shoot)
             if "service" in options.only:
-                with running(ServiceConfig(method=options.method), load_method(options.method)) as (port, _):
-                    shoot_service(browser, port, shoot, options.method)
+                method = load_method(options.method)
+                with running(ServiceConfig(method=options.method), method) as served:
+                    shoot_service(browser, served, shoot, measure_camera(method, frames, fps))
 
 
 def run(folder: Path, *arguments: str) -> None:

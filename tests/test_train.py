@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autohr.errors import AutoHRError, BadWeights
@@ -25,6 +26,7 @@ from autohr.lab.train.batches import ahead, collate, draw_batch, net_input
 from autohr.lab.train.fit import FitConfig, FitResult, counts_for_best, fit
 from autohr.lab.train.loop import Progress, advice, learning_rate, print_progress
 from autohr.lab.train.losses import LossConfig
+from autohr.lab.train.state import RESUME, TrainingState, load_state, save_state
 from autohr.lab.train.steps import STEPS, Step
 from autohr.types import FaceClip, Float
 from loops import (
@@ -619,3 +621,24 @@ def test_the_end_counts_for_best_where_no_step_is_of_the_last_stage() -> None:
     assert [counts_for_best(hrcnn, step, 8) for step in range(1, 9)] == [False] * 7 + [True]
     assert counts_for_best(hrcnn, 1, 1) and not counts_for_best(hrcnn, 1, 2) and counts_for_best(hrcnn, 2, 2)
     assert all(counts_for_best(STEPS["autohr"], step, 8) for step in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ("{", "not JSON"),
+        ("[]", "is no autohr.resume/1 file"),
+        ('{"format": "autohr.resume/1", "step": {}}', "step: Input should be a valid integer"),
+        ('{"format": "autohr.resume/1", "best": 3}', "best: Input should be a valid dict"),
+    ],
+)
+def test_a_damaged_state_is_refused_in_one_line(header: str, said: str, tmp_path: Path) -> None:
+    net, path = nn.Linear(1, 1), tmp_path / RESUME
+    optimiser = torch.optim.SGD(net.parameters())
+    save_state(path, net, None, optimiser, TrainingState(step=3, best={"mae_bpm": float("nan")}))
+    assert load_state(path, net, None, optimiser).step == 3
+    save_file({f"net.{name}": value for name, value in net.state_dict().items()}, path, {"autohr": header})
+    with pytest.raises(BadWeights, match=said) as refused:
+        load_state(path, net, None, optimiser)
+    assert "\n" not in str(refused.value) and "to start again" in str(refused.value)

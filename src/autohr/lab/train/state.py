@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from autohr.errors import AutoHRError, BadWeights
-from autohr.files import replacing
+from autohr.errors import AutoHRError, BadWeights, in_short
+from autohr.files import parse_json, replacing
 
 RESUME = "resume.safetensors"
 RESUME_FORMAT = "autohr.resume/1"
@@ -71,12 +72,22 @@ def load_state(
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            state = json.loads((file.metadata() or {}).get("autohr", "{}"))
+            text = (file.metadata() or {}).get("autohr", "{}")
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise BadWeights(f"{str(path)!r} is damaged ({error}); remove it to start again.") from None
-    if state.get("format") != RESUME_FORMAT:
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadWeights(f"{str(path)!r} is damaged ({in_short(error)}); remove it to start again.") from None
+    fields = parse_json(text, f"{str(path)!r} is damaged: its header", BadWeights, "Remove it to start again.")
+    if not isinstance(fields, dict) or fields.get("format") != RESUME_FORMAT:
         raise BadWeights(f"{str(path)!r} is no {RESUME_FORMAT} file; remove it to start again.")
+    # Older files lack the newer fields.
+    known = {field.name for field in dataclasses.fields(TrainingState)} & fields.keys()
+    try:
+        state = TypeAdapter(TrainingState).validate_python({name: fields[name] for name in known})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadWeights(
+            f"{str(path)!r} is damaged ({'.'.join(map(str, first['loc']))}: {first['msg']}); remove it to start again."
+        ) from None
     wanted = {f"net.{name}": value for name, value in net.state_dict().items()}
     if averaged is not None:
         wanted |= {f"average.{name}": value for name, value in averaged.state_dict().items()}
@@ -102,6 +113,4 @@ def load_state(
             if value.shape == parameter.shape:
                 value = torch.empty_like(parameter, requires_grad=False).copy_(value)
             optimiser.state[parameter][name.removeprefix(prefix)] = value
-    # Older files lack the newer fields.
-    known = {field.name for field in dataclasses.fields(TrainingState)}
-    return TrainingState(**{name: value for name, value in state.items() if name in known})
+    return state
