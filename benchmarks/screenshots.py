@@ -1,7 +1,7 @@
 """Pictures of the pages, for the documentation and to look at.
 
     python benchmarks/screenshots.py                       # docs/camera.png, docs/report.png, docs/study.png
-    python benchmarks/screenshots.py --all FOLDER          # every page at 390 and 1366 pixels, light and dark
+    python benchmarks/screenshots.py --all FOLDER          # and every page at 390 and 1366 pixels, light and dark
 
 Everything on them is measured: the camera of the browser plays the face of ``autohr demo``, and the page shows what a
 session of its frames gave; the report is that of the demo, the study is of parts of the same video. Needs chromium
@@ -35,6 +35,7 @@ from autohr.service.app import Service
 from autohr.service.camera import SOURCE
 from autohr.service.config import ServiceConfig
 from autohr.service.measuring import measurement_files, summary_of
+from autohr.service.openapi import API_VERSION
 from autohr.service.results import Result
 from autohr.service.server import running
 from autohr.types import Frame, Measurement
@@ -117,13 +118,21 @@ def measure_camera(method: Method, frames: list[Frame], fps: float) -> Made:
 def shoot_service(browser: Any, served: tuple[int, Service], shoot: Shoot, made: Made) -> None:
     port, app = served
     state, measurement, result = made
-    page, links = browser.new_page(), list[Any]()
-    page.route_web_socket(re.compile("/api/camera"), links.append)
+    page, links, sent = browser.new_page(), list[Any](), list[Any]()
+
+    def take(link: Any) -> None:
+        links.append(link)
+        link.on_message(lambda message: sent.append(message))
+        link.send(json.dumps({"type": "hello", "api_version": API_VERSION, "in_flight": 1, "max_faces": 4}))
+
+    page.route_web_socket(re.compile("/api/camera"), take)
     page.goto(f"http://127.0.0.1:{port}/")
     page.wait_for_selector("body[data-ready]")
     shoot(page, "start")
     page.click("#start")
     page.locator("#stage.on").wait_for()
+    while not sent:  # the page knows then how large its pictures are, and draws the face's box
+        page.wait_for_timeout(100)
     links[-1].send(json.dumps({"type": "state", **state.as_dict()}))
     page.locator("#verdict", has_text="eliable").wait_for()
     shoot(page, "camera")
@@ -198,7 +207,13 @@ def main() -> None:
     options = parser.parse_args()
     if CHROMIUM is None:
         raise SystemExit("There is no chromium: apt-get install chromium")
-    shoot: Shoot = of_docs if options.all is None else of_all(options.all)
+    everything = None if options.all is None else of_all(options.all)
+
+    def shoot(page: Any, name: str) -> None:
+        of_docs(page, name)
+        if everything is not None:
+            everything(page, name)
+
     frames, fps = demo_frames()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)

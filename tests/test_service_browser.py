@@ -252,6 +252,7 @@ def test_a_scan_counts_down_stops_and_gives_one_result(
     told = {"type": "result", "id": "x", "files": ["readings.csv"], "summary": {**summary, "others": []}, "why": None}
     links[-1].send(json.dumps(told))
     page.wait_for_selector("#camera-result .result")
+    assert page.inner_text("#since") == page.inner_text("#readings") == "\u2013", "figures are of the camera that is on"
     assert title in page.inner_text("#camera-result h2") and words in page.inner_text("#camera-result .says")
     assert not page.is_visible("text=Readings (CSV)")
     page.click("text=Details and downloads")

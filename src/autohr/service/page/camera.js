@@ -125,6 +125,7 @@ export function setUpCamera() {
     advise(["Sit still, face the camera, with even light on your face."]);
     at("faces").hidden = true;
     wave.show(null, "Pulse wave: nothing is measured now");
+    for (const id of ["since", "readings", "snr", "fps", "dropped", "delay"]) at(id).textContent = "–";
     problem(why);
   }
 
