@@ -1,7 +1,7 @@
 """Search by gradient on the clips of a table of cells, and keep what it costs: cells for its rows ``searched_*``.
 
     python benchmarks/search_gradient.py CLIPS --out FOLDER --form pc_darts --seed 0    one search; repeat for others
-    autohr table-cells CACHE --out docs/search/cells.csv --cell FOLDER/searched_pc_darts_0.json ...
+    autohr table-cells CACHE --out runs/cells.csv --cell FOLDER/searched_pc_darts_0.json ...
     python benchmarks/search_gradient.py CLIPS --out FOLDER --form pc_darts --seed 0 --score    the supernet as a proxy
 
 CLIPS is the folder beside the table that holds its clips (cells.clips/pack-...). The supernet has the size of the

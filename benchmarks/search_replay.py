@@ -1,10 +1,11 @@
 """Replay strategies of architecture search on a table of cells: which finds better cells at equal cost, by how much.
 
-    autohr table-cells CACHE --out docs/search/cells.csv --second OTHER_CACHE
-    python benchmarks/search_replay.py --proxies docs/search/cells.clips
+    autohr table-cells CACHE --second OTHER_CACHE --merge docs/search/cells.csv --out runs/cells.csv
+    cp runs/cells.csv docs/search/
+    python benchmarks/search_replay.py --proxies runs/cells.clips
     python benchmarks/search_replay.py --out-result docs/results/search_table.json --plot docs/search/regret.svg
 
-The first command below makes ``proxies.csv`` beside the table, the second reads both tables. A strategy sees the
+The third line makes ``proxies.csv`` beside the table, the last reads both tables. A strategy sees the
 validation loss of the cells that it has paid for, and is judged by the test loss (other people) of the one that it
 would give: regret is that loss minus the least of the table. Cost is counted in trainings of one cell by the table's
 budget.

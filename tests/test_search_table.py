@@ -6,6 +6,7 @@ import csv
 import itertools
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import search_gradient as gradient
 import search_replay as replay
+import search_second as second
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -350,3 +352,26 @@ def test_a_cell_is_scored_with_its_operations_alone() -> None:
             assert edges[0, at].item() == pytest.approx(0.5)
             assert ops[0, at, net.space.ops.index(Op(edge.op, edge.theta))].item() == pytest.approx(1.0)
     assert edges[0].count_nonzero() == 6
+
+
+def test_clips_of_the_second_world_become_a_folder_of_known_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clip(video: str, kind: str, source: str, *, pulse: bool = True, readable: bool = True) -> SimpleNamespace:
+        (tmp_path / video).write_bytes(b"video")
+        rate = 71.5 if pulse else None
+        return SimpleNamespace(video=video, kind=kind, source=source, pulse=pulse, readable=readable, hr_bpm=rate)
+
+    clips = [
+        clip("0_with.mp4", "portrait", "021.jpg"),
+        clip("0_without.mp4", "portrait", "021.jpg", pulse=False),
+        clip("1_with.mkv", "video", "s29.mp4"),
+        clip("2_with.mp4", "video", "s30.mp4", readable=False),
+    ]
+    monkeypatch.setattr(second, "read_clips", lambda _: clips)
+    assert second.write_dataset(tmp_path, tmp_path / "out") == 2
+    assert replay.read_csv(tmp_path / "out" / "rates.csv") == [
+        {"video": "0_with.mp4", "hr_bpm": "71.500", "subject": "portrait_021"},
+        {"video": "1_with.mkv", "hr_bpm": "71.500", "subject": "s29"},
+    ]
+    assert sorted(one.name for one in (tmp_path / "out").iterdir()) == ["0_with.mp4", "1_with.mkv", "rates.csv"]
