@@ -4,11 +4,11 @@
     python benchmarks/kills.py evaluate --kills 20
     python benchmarks/kills.py train --kills 20
 
-Each job makes its own small input once, runs undisturbed once, then is killed (SIGKILL, every other time together with
-its worker processes) at moments drawn evenly from the time that the undisturbed run took, until it was killed often
-enough. Whenever it gets to its end in spite of that, the result is compared and the next round begins with nothing.
-Compared are the files named by the job, byte by byte. Exit code 1 where anything differs, or where a kill leaves
-behind what cannot be read.
+Each job makes its own small input once, runs undisturbed once, then is killed (SIGKILL: the command, the command with
+its worker processes, and one worker alone, in turn) at moments drawn evenly from the time that the undisturbed run
+took, until it was killed often enough. Whenever it gets to its end in spite of that, the result is compared and the
+next round begins with nothing. Compared are the files named by the job, byte by byte. Exit code 1 where anything
+differs, or where a kill leaves behind what cannot be read.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def make_evaluation(given: Path) -> None:
 
 
 def evaluate_command(given: Path, out: Path) -> list[str]:
-    return [*AUTOHR, "evaluate", str(given / "evaluate.toml"), "--out", str(out), "--workers", "1"]
+    return [*AUTOHR, "evaluate", str(given / "evaluate.toml"), "--out", str(out), "--workers", "2"]
 
 
 def results_content(out: Path) -> dict[str, bytes]:
@@ -173,21 +173,36 @@ def run_whole(command: list[str]) -> float:
     return time.monotonic() - began
 
 
-def run_and_kill(command: list[str], after_s: float, *, workers_too: bool) -> bool:
-    """Return True if it was killed, False if it ended before. Raises RuntimeError where it failed by itself."""
+def workers_of(pid: int) -> list[int]:
+    """Return the processes that a process has started, without the helper that looks after semaphores."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            is_child = int(stat.read_text().rpartition(")")[2].split()[1]) == pid
+            if is_child and b"resource_tracker" not in (stat.parent / "cmdline").read_bytes():
+                found.append(int(stat.parent.name))
+    return found
+
+
+def run_and_kill(command: list[str], after_s: float, who: str) -> tuple[bool, bool]:
+    """Return (something was killed, the command ended by itself all the same). RuntimeError where it failed."""
     with (
         tempfile.TemporaryFile() as output,
         subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True) as process,
     ):
+        has_killed = False
         try:
             code = process.wait(after_s)
         except subprocess.TimeoutExpired:
-            if workers_too:
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
-            process.wait()
-            return True
+            workers = workers_of(process.pid) if who == "worker" else []
+            if not workers:
+                os.killpg(process.pid, signal.SIGKILL) if who == "all" else process.kill()
+                process.wait()
+                return True, False
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(workers[-1], signal.SIGKILL)
+                has_killed = True
+            code = process.wait()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 if process.poll() is None:
@@ -195,7 +210,7 @@ def run_and_kill(command: list[str], after_s: float, *, workers_too: bool) -> bo
         if code:
             output.seek(0)
             raise RuntimeError(f"It ended by itself with {code}:\n{output.read().decode(errors='replace')}")
-    return False
+    return has_killed, True
 
 
 def fingerprint(content: dict[str, bytes]) -> dict[str, str]:
@@ -224,12 +239,15 @@ def main() -> None:
                 after_s = rng.uniform(0.05, 0.95) * whole_s
                 began = time.monotonic()
                 fresh = not out.exists()
-                if run_and_kill(job.command(given, out), after_s, workers_too=bool(n_kills % 2)):
+                who = ("command", "all", "worker")[n_kills % 3]
+                has_killed, has_ended = run_and_kill(job.command(given, out), after_s, who)
+                if has_killed:
                     n_kills += 1
                     job.check(out)
-                    print(f"  killed {n_kills} of {wanted.kills} after {after_s:.1f} s", flush=True)
+                    print(f"  killed {n_kills} of {wanted.kills} ({who}) after {after_s:.1f} s", flush=True)
+                if not has_ended:
                     continue
-                if fresh:
+                if fresh and not has_killed:
                     # Other programs may have slowed the first run; kills must come before the end.
                     whole_s = min(whole_s, time.monotonic() - began)
             else:

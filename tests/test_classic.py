@@ -224,3 +224,19 @@ def test_mvdr_of_no_skin_takes_all_cells_and_refuses_what_does_not_fit() -> None
         mvdr(cells, 30, skin, np.zeros((2, 299)))
     with pytest.raises(ValueError, match="rgb must be"):
         mvdr(np.zeros((0, 300, 3)), 30)
+
+
+def test_prism_takes_the_mix_and_the_trend_that_show_most_pulse() -> None:
+    """A flicker of the light that POS lets through is what another mix takes out."""
+    truth = simulate_pulse(duration_s=20, fs=30, hr_bpm=96, hrv=0)
+    t_s = np.arange(600) / 30
+    rgb = simulate_rgb(truth.bvp, 30, seed=1, noise=0.0005)
+    # A reddish light that swings at 48 a minute, with the plane of POS turned away from it.
+    flicker = np.sin(2 * np.pi * 0.8 * t_s)[:, None] * np.array([0.02, 0.012, 0.004])
+    swung = rgb * (1 + flicker)
+    found = estimate_heart_rate(CLASSIC["prism"](swung, 30), 30)
+    plain = estimate_heart_rate(CLASSIC["pos"](swung, 30), 30)
+    assert found.hr_bpm == pytest.approx(96, abs=1)
+    assert found.snr_db is not None and plain.snr_db is not None and found.snr_db > plain.snr_db - 0.5
+    with pytest.raises(SignalTooShort):
+        CLASSIC["prism"](rgb[:100], 30)

@@ -79,6 +79,20 @@ def test_a_claim_of_a_dead_owner_is_taken_over(tmp_path: Path) -> None:
     assert stale("", 0, 2 * claims.STALE_S, "{") is None
     assert not [path for path in (tmp_path / FOLDER).iterdir() if path.name != "a"]
 
+    for name in (
+        f"a~{host_name()}-{dead.pid}-7",
+        f"~now-{host_name()}-{dead.pid}-7",
+        f"b~dead-{host_name()}-{dead.pid}-7",
+    ):
+        (tmp_path / FOLDER / name).touch()
+    (tmp_path / FOLDER / f"b~{host_name()}-{os.getpid()}-7").touch()
+    (tmp_path / FOLDER / "a").write_text(json.dumps({"host": host_name(), "pid": dead.pid, "token": "x"}))
+    claims.tidy(tmp_path)
+    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [f"b~{host_name()}-{os.getpid()}-7"]
+    (tmp_path / FOLDER / f"b~{host_name()}-{os.getpid()}-7").unlink()
+    claims.tidy(tmp_path)
+    assert not (tmp_path / FOLDER).exists()
+
 
 def test_an_owner_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "BEAT_S", 0.02)

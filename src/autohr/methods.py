@@ -174,6 +174,7 @@ _RECORDS = (
         mvdr_wave,
         crop=FORMULA_CROP,
     ),
+    _formula("prism", "PRISM", "Morales et al. 2025", "reconstructed from the abstract; grids and quality ours"),
     _net("physnet", "PhysNet", "Yu et al. 2019", "layers as published; the authors' weights are not used"),
     _net("deepphys", "DeepPhys", "Chen & McDuff 2018", "layers as in two public versions; normalised over the clip"),
     _net("rppgnet", "rPPGNet", "Yu et al. 2019", "layers as published, without its enhancer STVEN; skin masks ours"),

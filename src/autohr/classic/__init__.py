@@ -11,6 +11,7 @@ from autohr.classic.colour import chrom, green, pos
 from autohr.classic.ica import ica
 from autohr.classic.li2014 import li2014
 from autohr.classic.mvdr import mvdr
+from autohr.classic.prism import prism
 from autohr.classic.projection import lgi, omit, pbv
 from autohr.classic.ssr import ssr
 from autohr.classic.tulyakov2016 import samc
@@ -28,5 +29,6 @@ CLASSIC: dict[str, Callable[[Float, float], Float]] = {
     "pbv": pbv,
     "ssr": ssr,
     "mvdr": mvdr,
+    "prism": prism,
 }
 """Name -> function. A new formula is one function and one line here."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,11 +72,32 @@ def claimed(home: Path, name: str) -> Iterator[Owner | None]:
             path.unlink(missing_ok=True)
 
 
+def tidy(home: Path) -> None:
+    """Remove the claims of dead owners from a folder, and what killed ones left half-made beside them."""
+    folder = home / FOLDER
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        with contextlib.suppress(OSError):
+            of_process = re.search(r"~(dead-|now-)?(?P<host>[A-Za-z0-9-]+)-(?P<pid>[0-9]+)-[0-9]+$", path.name)
+            if of_process is None:
+                _owner(path, folder)
+                continue
+            is_ours = of_process["host"] == host_name()
+            if not (_is_alive(int(of_process["pid"])) if is_ours else _now_s(folder) - path.stat().st_mtime < STALE_S):
+                path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _make(path: Path, content: bytes) -> bool:
     """Make the file if there is none; its content is there from its first moment."""
     # Written aside and linked, which fails like O_EXCL where the name exists; an O_EXCL file is empty at first.
-    aside = path.with_name(f"{path.name}.{host_name()}-{os.getpid()}-{threading.get_ident()}")
-    handle = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    aside = path.with_name(f"{path.name}~{_here()}")
+    try:
+        handle = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileNotFoundError:
+        # Removed by another one that found it empty.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     try:
         os.write(handle, content)
         os.close(handle)
@@ -116,7 +138,7 @@ def _owner(path: Path, folder: Path) -> Owner | None:
     if age_s < STALE_S and not (owner.host == host_name() and owner.pid and not _is_alive(owner.pid)):
         return owner
     # Moved before it is removed: of several that see it dead one does, and none removes a claim made since.
-    dead = path.with_name(f"{path.name}.dead-{host_name()}-{os.getpid()}-{threading.get_ident()}")
+    dead = path.with_name(f"{path.name}~dead-{_here()}")
     with contextlib.suppress(FileNotFoundError):
         path.rename(dead)
         if _read(dead) != text:
@@ -124,6 +146,10 @@ def _owner(path: Path, folder: Path) -> Owner | None:
                 os.link(dead, path)
         dead.unlink(missing_ok=True)
     return None
+
+
+def _here() -> str:
+    return f"{host_name()}-{os.getpid()}-{threading.get_ident()}"
 
 
 def _read(path: Path) -> str:
@@ -146,7 +172,7 @@ def _is_alive(pid: int) -> bool:
 
 def _now_s(folder: Path) -> float:
     """Return the time by the clock of the file system, which other machines see too."""
-    probe = folder / f".now-{host_name()}-{os.getpid()}-{threading.get_ident()}"
+    probe = folder / f"~now-{_here()}"
     probe.touch()
     now_s = probe.stat().st_mtime
     probe.unlink(missing_ok=True)

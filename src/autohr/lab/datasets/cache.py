@@ -57,7 +57,7 @@ from autohr.confidence.verdict import LEAST_FPS
 from autohr.errors import AutoHRError, BadRecording, NoFace, SignalTooShort, VideoError, WorkerDied
 from autohr.files import host_name, read_json, write_json
 from autohr.frontend import BRIDGE_S, CropConfig, FaceReader, shrink
-from autohr.lab.claims import Owner, claimed
+from autohr.lab.claims import Owner, claimed, tidy
 from autohr.lab.datasets.arrays import checksums_of, damage_of, map_array, read_labels
 from autohr.lab.datasets.checks import Checks, compare_pulse, rate_jumps_s
 from autohr.lab.datasets.folds import check_official_folds
@@ -346,12 +346,24 @@ def prepare(
             if in_use and len(in_use) == len(waiting):
                 time.sleep(WAIT_S)
             waiting = in_use
+        _remove_left_overs(recordings, home)
     except OSError as error:
         raise AutoHRError(
             f"The cache {str(home)!r} cannot be written: {error.strerror or error}. "
             "Make room or choose another folder, and run again; finished recordings are kept."
         ) from error
     return Manifest(config, tuple(entries[one] for one in ids))
+
+
+def _remove_left_overs(recordings: Sequence[Recording], home: Path) -> None:
+    """Remove what killed processes left of these recordings, and their claims."""
+    left_over = [path.name for path in home.glob(".tmp-*")]
+    for stem in {file_stem(one.id) for one in recordings} if left_over else ():
+        if any(name.endswith(f"-{stem}") for name in left_over):
+            with claimed(home, stem) as owner:
+                for path in home.glob(f".tmp-*-{stem}") if owner is None else ():
+                    shutil.rmtree(path, ignore_errors=True)
+    tidy(home)
 
 
 def _attempt(recording: Recording, report: Report, **options: Any) -> Entry | Owner | Exception:

@@ -42,7 +42,7 @@ class Bar:
 
     key: str
     label: str
-    published_bpm: float
+    published_bpm: float | None
     """RMSE of the paper."""
     stated: bool
     """True where the paper's text has that figure."""

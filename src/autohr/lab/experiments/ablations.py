@@ -19,7 +19,7 @@ from autohr.errors import UnknownName
 from autohr.files import write_json
 from autohr.lab.evaluate.presets import find_preset
 from autohr.lab.evaluate.protocols import PROTOCOLS, KFold, Protocol
-from autohr.lab.evaluate.published import PANELS, PublishedBar
+from autohr.lab.evaluate.published import PANELS, PublishedPanel
 from autohr.lab.evaluate.rows import make_rows
 from autohr.lab.evaluate.run import find_protocol
 from autohr.lab.evaluate.scoring import ORACLE, Scores, check_protocol, score
@@ -52,6 +52,8 @@ class Variant:
     """Genotype that the bar needs, of ``GENOTYPES``; until a search has put one there, the bar needs one of its own."""
     space: tuple[str, ...] = ()
     """Changes of the search's recipe, where the bar needs a search."""
+    label: str = ""
+    """Name of a bar of ours, which the paper does not have; empty for the paper's."""
 
     @property
     def why_not(self) -> str | None:
@@ -134,10 +136,16 @@ ABLATIONS: dict[str, Ablation] = {
                 Variant("time", ("loss.time_weight=1.0", "loss.frequency_weight=0.0")),
                 Variant("frequency", ("loss.time_weight=0.0", "loss.frequency_weight=1.0")),
                 Variant("overall", ("loss.time_weight=0.2", "loss.frequency_weight=1.0")),
+                Variant(
+                    "snr",
+                    ("loss.time_weight=0.0", "loss.frequency_weight=1.0", "loss.variant='snr'"),
+                    label="SNR loss (not in the paper)",
+                ),
             ),
-            "PhysNet with plain convolutions; one loss alone has weight 1.",
+            "PhysNet with plain convolutions; one loss alone has weight 1. SNR is HR-CNN's: power at the rate over the "
+            "rest of the band, in dB.",
             StandIn(
-                dict.fromkeys(("time", "frequency", "overall"), "equal_physnet.toml"),
+                dict.fromkeys(("time", "frequency", "overall", "snr"), "equal_physnet.toml"),
                 f"{_NOT_THE_PAPERS} PhysNet has half of its channels and sees differences of frames; the frequency "
                 "loss is in its steep form.",
                 _SMALL_PHYSNET,
@@ -296,7 +304,9 @@ def ablate(
     scores, failures = make_rows(
         [key for key in variants if not only or key in only], make_bar, say=say, all_may_fail=True
     )
-    bars = tuple(_bar(panel.bar(key), scores.get(key), str(failures.get(key, NOT_ASKED))) for key in variants)
+    bars = tuple(
+        _bar(variant, panel, scores.get(key), str(failures.get(key, NOT_ASKED))) for key, variant in variants.items()
+    )
     if failures and all(bar.rmse_bpm is None for bar in bars):
         raise next(iter(failures.values()))
     oracle = next((one.oracle.overall for one in scores.values() if one.oracle is not None), None)
@@ -335,17 +345,18 @@ def _training_data(recipe_path: Path, overrides: Sequence[str], protocol: Protoc
     return changes
 
 
-def _bar(published: PublishedBar, scores: Scores | None, why_not: str) -> Bar:
+def _bar(variant: Variant, panel: PublishedPanel, scores: Scores | None, why_not: str) -> Bar:
+    published = None if variant.label else panel.bar(variant.key)
     figures = None if scores is None else scores.overall
     reason: str | None = why_not
     if scores is not None:
         reason = "no recording could be scored" if figures is not None and figures.rmse_bpm is None else None
     low_bpm, high_bpm = (None, None) if figures is None else figures.intervals.get("rmse_bpm", (None, None))
     return Bar(
-        key=published.key,
-        label=published.label,
-        published_bpm=published.rmse_bpm,
-        stated=published.stated,
+        key=variant.key,
+        label=variant.label if published is None else published.label,
+        published_bpm=None if published is None else published.rmse_bpm,
+        stated=published is not None and published.stated,
         rmse_bpm=None if figures is None else figures.rmse_bpm,
         low_bpm=low_bpm,
         high_bpm=high_bpm,
@@ -360,7 +371,7 @@ def ablation_sheet(result: AblationResult) -> Sheet:
     rows = tuple(
         (
             bar.label,
-            figure(bar.published_bpm) + ("" if bar.stated else " *"),
+            figure(bar.published_bpm) + ("" if bar.stated or bar.published_bpm is None else " *"),
             figure(bar.rmse_bpm),
             interval((bar.low_bpm, bar.high_bpm)),
             f"{bar.n_scored} of {bar.n}" if bar.n else "",

@@ -45,7 +45,8 @@ def draw_bars(result: AblationResult) -> Chart:
     top = float(np.nanmax(np.concatenate([published, here, high]))) if bars else 1.0
 
     def paint(axes: Axes, wide: bool) -> None:
-        axes.bar(places - 0.2, published, 0.38, color=colour("link"), zorder=2)
+        printed = np.isfinite(published)
+        axes.bar(places[printed] - 0.2, published[printed], 0.38, color=colour("link"), zorder=2)
         axes.bar(places[made] + 0.2, here[made], 0.38, color=colour("pulse"), zorder=2)
         above: Look = {"textcoords": "offset points", "ha": "center"}
         for place, value, bottom, roof in zip(places[made] + 0.2, here[made], low[made], high[made], strict=True):
