@@ -5,7 +5,8 @@
 Fidelity: a reconstruction from the abstract. What is published: POS's two signals, photometric detrending and mixing
 chosen together on a grid, online, by the quality of the signal, without training. Ours: both grids, the trend (a
 smooth curve as in ``signals.filters.detrend``) and the quality (power at the strongest rate and its double over the
-rest of the heart band, as in de Haan & Jeanne 2013). The paper's errors (0.77 bpm on PURE, 0.66 on UBFC-rPPG) are not claimed.
+rest of the heart band, as in de Haan & Jeanne 2013). The paper's errors (0.77 bpm on PURE, 0.66 on UBFC-rPPG) are not
+claimed.
 """
 
 from __future__ import annotations
