@@ -1,7 +1,8 @@
 """Measure what the confidence is worth: false alarms without a pulse, errors of rates that are called reliable.
 
     python benchmarks/confidence.py [--weights FILE]      measure: 400 clips, two tables
-    python benchmarks/confidence.py --fit --clips 477     make other clips, fit the weights of confidence/model.py
+    python benchmarks/confidence.py --fit --clips 477 [--more ROWS]
+                                                          make other clips, fit the weights of confidence/model.py
     python benchmarks/confidence.py --attacks 1000        measure clips without a pulse that are meant to look like one
     python benchmarks/confidence.py --portraits DIR       half of the people are brought to life from photographs
 
@@ -38,7 +39,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from autohr.confidence.model import RELIABLE_CONFIDENCE, WEIGHTS, confidence, features
-from autohr.confidence.verdict import TRUSTED_S, is_light_for_sure
+from autohr.confidence.verdict import TRUSTED_S, is_refused
 from autohr.frontend import Crop, shrink
 from autohr.lab.synth import portrait
 from autohr.lab.synth.life import HeadMotion, Rhythm
@@ -588,7 +589,7 @@ def print_tables(rows: list[Row], methods: tuple[str, ...]) -> None:
     print("Calibration: of the readings (not vetoed) with a confidence in ..., this share is within 5 bpm")
     for method in methods:
         evidence = [(Evidence(**w["evidence"]), is_right(w)) for r in rows if r.method == method for w in r.windows]
-        scored = [(confidence(given), right) for given, right in evidence if not is_light_for_sure(given)]
+        scored = [(confidence(given), right) for given, right in evidence if not is_refused(given)]
         edges = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
         cells = []
         for low, high in pairwise(edges):
@@ -609,8 +610,8 @@ def fit(rows: list[Row]) -> None:
     readings = [(row, window) for row in rows for window in row.windows]
     for kind in WEIGHTS:
         mine = [(row, window) for row, window in readings if window["evidence"]["kind"] == kind]
-        kept = [(row, window) for row, window in mine if not is_light_for_sure(Evidence(**window["evidence"]))]
-        print(f"Fit of {kind}: {len(mine) - len(kept)} of {len(mine)} readings are light for sure and take no part.")
+        kept = [(row, window) for row, window in mine if not is_refused(Evidence(**window["evidence"]))]
+        print(f"Fit of {kind}: {len(mine) - len(kept)} of {len(mine)} readings are refused for sure and take no part.")
         if kept:
             fit_kind(kept, kind)
 
@@ -665,6 +666,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=200, help="without a pulse, and as many with one; of --fit in all")
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--more", type=Path, help="for --fit: a file of rows of other clips, which are fitted too")
     parser.add_argument("--attacks", type=int, default=0, help="so many clips without a pulse that look like one")
     parser.add_argument("--portraits", type=Path, help="folder of photographs with landmarks")
     parser.add_argument("--seed", type=int, help="first seed, to make clips that neither fit nor measurement has seen")
@@ -691,7 +693,8 @@ def main() -> None:
     else:
         rows = measure_all(options.clips, seed, *rest)
     if options.fit:
-        fit(rows)
+        more = [] if options.more is None else options.more.read_text().splitlines()[1:]
+        fit(rows + [Row(**row) for line in more for row in json.loads(line)])
     words = ", ".join(f"{least:g} ({kind})" for kind, least in RELIABLE_CONFIDENCE.items())
     print(f"Reliable means a confidence of at least {words} over at least {TRUSTED_S:g} s.")
     print_tables(rows, methods)

@@ -355,7 +355,7 @@ def made_reading(end_s: float) -> Reading:
     """A wave as a net gives it: it is a slice of the array of all parts."""
     waves = np.random.default_rng(0).standard_normal((5, 300))
     pulse = Pulse(waves[0], 30.0, end_s - 10, waves[1:])
-    evidence = Evidence(5, 0.9, 0, 0, 1, 1, 5, 0, False, 0.1, 20, 0.3, "net")
+    evidence = Evidence(5, 0.9, 0, 0, 1, 1, 5, 0.9, 0, False, 0.1, 20, 0.3, "net")
     estimate = Estimate(70.0, 0.9, True, 5.0, None, evidence, pulse, Pulse(waves[0] + 1, 30.0, end_s - 10))
     return Reading(0, 0, end_s - 10, end_s, estimate, 1.0)
 

@@ -19,13 +19,14 @@ from autohr.confidence.evidence import (
     agreement_of_regions,
     blood_over_light,
     halves_differ_bpm,
+    in_step,
     shared_line,
     shared_with,
     skin_over_light,
 )
 from autohr.confidence.keyframes import at_key_frames, key_frame_comb, key_frame_steps
 from autohr.confidence.model import WEIGHTS, confidence, features, is_trusted
-from autohr.confidence.verdict import impostor, why_unreliable
+from autohr.confidence.verdict import impostor, is_refused, why_unreliable
 from autohr.errors import SignalTooShort
 from autohr.signals.filters import analytic, bandpass, detrend, remove_line, resample, standardise
 from autohr.signals.hrv import (
@@ -403,6 +404,19 @@ def test_halves_tell_a_steady_rate_from_a_wandering_one() -> None:
     assert halves_differ_bpm(np.concatenate([sine(60, 30, 6), sine(120, 30, 6)]), 30) > 40
 
 
+def test_two_waves_are_in_step_only_where_they_beat_together_all_through() -> None:
+    rng = np.random.default_rng(5)
+    beat, noise = sine(72, 30, 10), rng.standard_normal((400, 2, 300))
+    assert in_step(beat + 0.3 * noise[0, 0], 5 * beat + noise[1, 0], 30, 72) > 0.9
+    late = np.roll(beat, 3)
+    assert in_step(beat, late, 30, 72) < in_step(beat, late, 30, 72, lead_s=0.1) == pytest.approx(1, abs=0.02)
+    half_turned = np.concatenate([beat[:150], -beat[150:]])
+    assert abs(in_step(beat, half_turned, 30, 72)) < 0.05 and in_step(beat, half_turned, 30, 72, None) < 0.05
+    chances = [in_step(first, second, 30, 72) for first, second in noise]
+    assert abs(np.mean(chances)) < 0.1 and np.mean(np.array(chances) > 0.8) < 0.03
+    assert in_step(beat, np.zeros(300), 30, 72) == 0
+
+
 def test_colours_tell_blood_from_a_lamp() -> None:
     rng = np.random.default_rng(3)
     beat = sine(100, 30, 10)[:, None]
@@ -431,6 +445,7 @@ GOOD = Evidence(
     runner_up=0.1,
     on_skin=60.0,
     witness_snr_db=6.0,
+    in_step=0.95,
     blood=0.4,
 )
 
@@ -445,6 +460,7 @@ def test_confidence_grows_with_every_piece_of_evidence() -> None:
         {"runner_up": 0.95},
         {"on_skin": -8.0},
         {"witness_snr_db": -6.0},
+        {"in_step": 0.0},
         {"redrawn": 0.9, "at_key_frames": True},
         {"blood": 0.0},
         {"blood": -0.3},
@@ -464,6 +480,14 @@ def test_confidence_grows_with_every_piece_of_evidence() -> None:
     jumping = {**GOOD.__dict__, "redrawn": 0.9}
     assert not impostor(Evidence(**jumping)), "key frames jump on hair too"
     assert impostor(Evidence(**{**jumping, "at_key_frames": True})), "but at their own rate nothing clears it"
+
+
+def test_what_no_other_evidence_outweighs() -> None:
+    assert not is_refused(GOOD)
+    assert is_refused(replace(GOOD, on_skin=-30)) and is_refused(replace(GOOD, blood=-0.5))
+    redrawn = replace(GOOD, redrawn=0.9, at_key_frames=True, on_skin=0)
+    assert is_refused(redrawn), "mean colours cannot tell the skin from hair that the file redraws"
+    assert not is_refused(replace(redrawn, kind="net"))
 
 
 def test_linear_algebra_keeps_to_one_thread_while_anything_is_read() -> None:

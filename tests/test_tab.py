@@ -282,6 +282,9 @@ def test_evidence(rooms: Rooms, seed: int) -> None:
     on_skin = evidence.skin_over_light(cells, skin, fs, hr_bpm)
     assert rooms(room, "skinOverLight", cells, skin, fs, hr_bpm) == close(on_skin)
     assert rooms(room, "bloodOverLight", rgb, fs, hr_bpm) == close(evidence.blood_over_light(rgb, fs, hr_bpm))
+    late = np.roll(wave, 2) + 0.3 * others[0]
+    step = evidence.in_step(wave, late, fs, hr_bpm, 0.03)
+    assert rooms(room, "inStep", wave, late, fs, hr_bpm, 0.03) == close(step)
     assert rooms(room, "halvesDifferBpm", wave, fs) == close(evidence.halves_differ_bpm(wave, fs), abs=1e-5)
     stepped = rgb - 0.02 * (np.arange(len(rgb)) % 25)[:, None]
     room = "confidence_keyframes"

@@ -158,6 +158,8 @@ class Evidence:
     """Difference to the rate that MVDR reads in the same clip; for MVDR itself, to that of POS."""
     witness_snr_db: float
     """Signal-to-noise ratio of that other wave at the rate, in decibel."""
+    in_step: float
+    """-1..1: how far that other wave beats at the same moments, all through the window (``confidence.evidence``)."""
     redrawn: float
     """0..1: how far the colour follows the file's key frames: by steps in them, or at their rate."""
     at_key_frames: bool

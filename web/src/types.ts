@@ -47,6 +47,7 @@ export interface Evidence {
   halves_bpm: number;
   witness_bpm: number;
   witness_snr_db: number;
+  in_step: number;
   redrawn: number;
   at_key_frames: boolean;
   runner_up: number;

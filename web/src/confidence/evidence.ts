@@ -21,6 +21,7 @@ export const MIN_GREY_CELL = 6.0;
 export const MIN_GREY_BACKGROUND = 4.0;
 export const MIN_NOISE_SHARE = 0.2;
 export const LEAST_LINE = 5.0;
+export const STEP_PARTS = 4;
 
 /** Colours and movement of one clip that MVDR and the evidence both need. */
 export interface WindowColours {
@@ -73,6 +74,7 @@ export function gatherEvidence(
   witness: Pulse,
   rate: HeartRate,
   kind: EvidenceKind,
+  leadS = 0,
 ): Evidence {
   const hrBpm = rate.hr_bpm;
   if (hrBpm === null || rate.snr_db === null) throw new RangeError("There is no evidence for a rate that is not there.");
@@ -108,6 +110,7 @@ export function gatherEvidence(
     halves_bpm: halvesDifferBpm(pulse.bvp, fps),
     witness_bpm: differenceBpm(estimateHeartRate(witness.bvp, fps).hr_bpm, hrBpm),
     witness_snr_db: snrDb(witness.bvp, fps, hrBpm),
+    in_step: inStep(pulse.bvp, witness.bvp, fps, hrBpm, leadS),
     redrawn: Math.max(
       keyFrameSteps(clip.rgb, clip.whole, fps),
       keyFrameComb(clip.rgb, clip.whole, pulse.bvp, fps, hrBpm),
@@ -249,6 +252,20 @@ function crossOfSides(a: Lines, b: Lines): number {
   let total = 0;
   for (let f = 1; f < a.re.length; f++) total += a.re[f] * b.re[f] + a.im[f] * b.im[f];
   return total;
+}
+
+/** Return -1..1, how far two waves beat at the same moments all through the window, bvp leadS seconds earlier. */
+export function inStep(bvp: Row, witness: Row, fs: number, hrBpm: number, leadS: number): number {
+  const n = Math.floor(bvp.length / STEP_PARTS), turn = ((2 * Math.PI * hrBpm) / 60) * leadS;
+  const parts = (x: Row): Rows => Array.from({ length: STEP_PARTS }, (_, k) => x.slice(k * n, (k + 1) * n));
+  const ours = fourierSums(parts(bvp), fs, [hrBpm / 60]), theirs = fourierSums(parts(witness), fs, [hrBpm / 60]);
+  const cosines = ours.map((a, k) => {
+    const b = theirs[k];
+    const re = a.re[0] * b.re[0] + a.im[0] * b.im[0], im = a.re[0] * b.im[0] - a.im[0] * b.re[0];
+    const length = Math.hypot(re, im);
+    return length > 0 ? (re * Math.cos(turn) - im * Math.sin(turn)) / length : 0;
+  });
+  return mean(cosines);
 }
 
 /** Return the difference in bpm between the rates of the first and the last 60 % of bvp. */

@@ -18,9 +18,10 @@ export function features(evidence: Evidence): number[] {
     -2 * evidence.runner_up,
     -Math.log1p(evidence.witness_bpm / 3),
     clip(evidence.witness_snr_db, -12, 10) / 5,
+    -Math.log(1.2 - evidence.in_step),
     evidence.at_key_frames ? -evidence.redrawn : 0,
     clip(2.5 * evidence.blood, 0, 2),
-    clip(2.5 * evidence.blood, -2, 0),
+    (-clip(evidence.witness_snr_db + 3, 0, 10) / 2.5) * clip(0.3 - evidence.blood, 0, 0.6),
     -Math.log1p(Math.max(0, -evidence.on_skin) / 5),
   ];
 }

@@ -13,6 +13,7 @@ export const TRUSTED_S: number = fitted.trusted_s;
 export const LEAST_FPS = (2.2 * BAND_BPM[1]) / 60;
 export const LEAST_FOUND: number = fitted.least_found;
 export const VETOED_CONFIDENCE: number = fitted.vetoed_confidence;
+export const NET_LEAD_S: number = fitted.net_lead_s;
 export const SAME_BPM: number = fitted.same_bpm;
 export const IMPOSTOR: number = fitted.impostor;
 export const LIGHT_IMPOSTOR: number = fitted.light_impostor;
@@ -37,7 +38,7 @@ export function estimate(clip: FaceClip, pulse: Pulse): Estimate {
   }
   const colours = windowColours(clip);
   const witness = mvdrWave(clip, colours);
-  const evidence = gatherEvidence(clip, colours, pulse, witness, rate, "net");
+  const evidence = gatherEvidence(clip, colours, pulse, witness, rate, "net", NET_LEAD_S);
   let chance = confidence(evidence);
   let why = veto(clip, evidence);
   if (why !== null) chance = Math.min(chance, VETOED_CONFIDENCE);
@@ -58,8 +59,10 @@ export function isLight(evidence: Evidence): boolean {
   return evidence.background > LIGHT_IMPOSTOR || evidence.on_skin < -LIT || evidence.blood < -NO_BLOOD;
 }
 
-export function isLightForSure(evidence: Evidence): boolean {
-  return evidence.on_skin < -LIGHT_FOR_SURE || evidence.blood < -NO_BLOOD;
+/** Return true if no other evidence can make the rate reliable. */
+export function isRefused(evidence: Evidence): boolean {
+  if (evidence.on_skin < -LIGHT_FOR_SURE || evidence.blood < -NO_BLOOD) return true;
+  return evidence.kind === "colours" && evidence.at_key_frames && isCodec(evidence);
 }
 
 export function isCodec(evidence: Evidence): boolean {
@@ -104,5 +107,5 @@ function veto(clip: FaceClip, evidence: Evidence): string | null {
   }
   const foundShare = clip.found.filter(Boolean).length / clip.found.length;
   if (foundShare < LEAST_FOUND) return `the face was seen in only ${(100 * foundShare).toFixed(0)} % of the frames`;
-  return isLightForSure(evidence) ? impostor(evidence) : null;
+  return isRefused(evidence) ? impostor(evidence) : null;
 }
