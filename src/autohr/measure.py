@@ -252,11 +252,11 @@ def answer(
 def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasurement:
     """Return one face's readings as one answer.
 
-    The rate over the whole time is the mean of the reliable windows, or of those that agree (``MIN_MEAN_CONFIDENCE``),
-    weighted by confidence. Where neither are enough it is not reliable, and is the rate on which the waves of all
-    windows agree best, those of a net and of MVDR in the same windows (``pooled_heart_rate``). Beats and HRV come from
-    the waves of the reliable windows, overlapped and added, and only where a second reading confirms their timing
-    (``signals.hrv.timed_beats``).
+    The rate over the whole time is the mean, weighted by confidence, of those of the reliable windows that agree, or of
+    all windows that do (``MIN_MEAN_CONFIDENCE``). Where they are too few it is not reliable, and is the rate on which
+    the waves of all windows agree best, those of a net and of MVDR in the same windows (``pooled_heart_rate``). Beats
+    and HRV come from the waves of the reliable windows, overlapped and added, and only where a second reading confirms
+    their timing (``signals.hrv.timed_beats``).
     """
     windows = tuple(
         Window(**reading.estimate.rate_fields(), start_s=reading.start_s, end_s=reading.end_s)
@@ -296,17 +296,20 @@ def summarise(readings: list[Reading], crop: Frame | None = None) -> FaceMeasure
 def _trusted(windows: tuple[Window, ...]) -> list[Window]:
     """Return the windows that make the rate over the whole time reliable; none where it is not."""
     reliable = [w for w in windows if w.reliable]
-    if len(reliable) >= max(1, MIN_RELIABLE_SHARE * len(windows)):
-        return reliable
     if not reliable:
         return []
-    rated = [w for w in windows if w.hr_bpm is not None]
-    rates = np.array([w.hr_bpm for w in rated], dtype=np.float64)
-    confidences = np.array([w.confidence for w in rated])
-    alike = np.abs(rates - _weighted_median(rates, confidences + 1e-6)) <= SAME_BPM
-    agreeing = [w for w, is_alike in zip(rated, alike, strict=True) if is_alike]
-    is_sure = confidences[alike].sum() >= MIN_MEAN_CONFIDENCE * len(windows)
+    if len(reliable) >= MIN_RELIABLE_SHARE * len(windows):
+        return _agreeing(reliable)
+    agreeing = _agreeing([w for w in windows if w.hr_bpm is not None])
+    is_sure = sum(w.confidence for w in agreeing) >= MIN_MEAN_CONFIDENCE * len(windows)
     return agreeing if is_sure and any(w.reliable for w in agreeing) else []
+
+
+def _agreeing(windows: list[Window]) -> list[Window]:
+    """Return those of some windows with rates that are within ``SAME_BPM`` of their median."""
+    rates = np.array([w.hr_bpm for w in windows], dtype=np.float64)
+    centre = _weighted_median(rates, np.array([w.confidence for w in windows]) + 1e-6)
+    return [w for w, bpm in zip(windows, rates, strict=True) if abs(bpm - centre) <= SAME_BPM]
 
 
 def _beats_and_hrv(readings: list[Reading], pulse: Pulse | None, hr_bpm: float | None) -> dict[str, Any]:

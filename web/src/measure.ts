@@ -122,16 +122,18 @@ function rateFields({ hr_bpm, confidence, reliable, snr_db, why_unreliable }: Ra
 /** Return the windows that make the rate over the whole time reliable; none where it is not. */
 function trusted(windows: Window[]): Window[] {
   const reliable = windows.filter((window) => window.reliable);
-  if (reliable.length >= Math.max(1, MIN_RELIABLE_SHARE * windows.length)) return reliable;
   if (reliable.length === 0) return [];
-  const rated = windows.filter((window) => window.hr_bpm !== null);
-  const centre = weightedMedian(
-    rated.map((window) => window.hr_bpm as number),
-    rated.map((window) => window.confidence + 1e-6),
-  );
-  const agreeing = rated.filter((window) => Math.abs((window.hr_bpm as number) - centre) <= SAME_BPM);
-  const isSure = sum(agreeing.map((window) => window.confidence)) >= MIN_MEAN_CONFIDENCE * windows.length;
-  return isSure && agreeing.some((window) => window.reliable) ? agreeing : [];
+  if (reliable.length >= MIN_RELIABLE_SHARE * windows.length) return agreeing(reliable);
+  const alike = agreeing(windows.filter((window) => window.hr_bpm !== null));
+  const isSure = sum(alike.map((window) => window.confidence)) >= MIN_MEAN_CONFIDENCE * windows.length;
+  return isSure && alike.some((window) => window.reliable) ? alike : [];
+}
+
+/** Return those of some windows with rates that are within SAME_BPM of their median. */
+function agreeing(windows: Window[]): Window[] {
+  const rates = windows.map((window) => window.hr_bpm as number);
+  const centre = weightedMedian(rates, windows.map((window) => window.confidence + 1e-6));
+  return windows.filter((window, k) => Math.abs(rates[k] - centre) <= SAME_BPM);
 }
 
 /** Return the rate on which all windows' waves agree best. */
