@@ -308,7 +308,8 @@ def in_step(bvp: Float, witness: Float, fs: float, hr_bpm: float, lead_s: float 
     length = np.abs(ours * theirs)
     turns = np.divide(ours.conj() * theirs, length, out=np.zeros(STEP_PARTS, dtype=complex), where=length > 0)
     if lead_s is None:
-        return float(np.abs(turns.mean()))
+        # The square of the mean's length is 1 / STEP_PARTS by chance.
+        return float((STEP_PARTS * np.abs(turns.mean()) ** 2 - 1) / (STEP_PARTS - 1))
     return float((turns.mean() * np.exp(2j * np.pi * hr_bpm / 60 * lead_s)).real)
 
 
