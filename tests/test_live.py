@@ -84,17 +84,17 @@ def test_early_readings_change_nothing_and_keep_the_rules(clip: list[tuple[Frame
     assert meters[0].n_filled == meters[1].n_filled and meters[0].crops.keys() == meters[1].crops.keys()
 
 
-def test_the_first_reliable_number_comes_after_eight_seconds_and_is_renewed_each_second() -> None:
+def test_the_first_reliable_number_comes_soon_after_eight_seconds_and_is_renewed_each_second() -> None:
     with session("pos") as live_session:
         told: list[float] = []
-        for frame, t_s in video(11.2, 15):
+        for frame, t_s in video(12.2, 15):
             live_session.take(frame, t_s)
             state = live_session.state()
             if state.reliable and state.end_s is not None and state.end_s not in told:
                 told.append(state.end_s)
         state = live_session.state()
     assert state.hr_bpm == pytest.approx(75, abs=3) and state.advice == () and state.why is None
-    assert state.first_reliable_s is not None and TRUSTED_S - 0.1 <= state.first_reliable_s <= TRUSTED_S + 0.1
+    assert state.first_reliable_s is not None and TRUSTED_S - 0.1 <= state.first_reliable_s <= TRUSTED_S + 1.1
     assert len(told) >= 4 and max(np.diff(told)) <= 1.1
     assert state.wave is not None and len(state.wave.bvp) == pytest.approx(8 * state.wave.fps, abs=1)
     assert np.std(state.wave.bvp) == pytest.approx(1)
