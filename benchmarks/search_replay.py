@@ -3,7 +3,7 @@
     autohr table-cells CACHE --second OTHER_CACHE --merge docs/search/cells.csv --out runs/cells.csv
     cp runs/cells.csv docs/search/
     python benchmarks/search_replay.py --proxies runs/cells.clips
-    python benchmarks/search_replay.py --out-result docs/results/search_table.json --plot docs/search/regret.svg
+    python benchmarks/search_replay.py --out-result docs/results/search_table.json --plot runs/regret.svg
 
 The third line makes ``proxies.csv`` beside the table, the last reads both tables. A strategy sees the
 validation loss of the cells that it has paid for, and is judged by the test loss (other people) of the one that it
