@@ -92,6 +92,12 @@ def evaluate(
     device: DeviceOption = "cpu",
     overwrite: OverwriteOption = False,
     verify: VerifyOption = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.csv|.parquet", help="Write every sample of every wave with its time.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Judge methods by one protocol and print one table. Every recording and every window is accounted for.
 
@@ -102,6 +108,12 @@ def evaluate(
     from autohr.lab.evaluate.results import read_results
     from autohr.lab.evaluate.scoring import check_protocol
 
+    if export is not None:
+        from autohr.lab.evaluate.export import FORMATS
+
+        if export.suffix.lower() not in FORMATS:
+            raise typer.BadParameter(f"{str(export)!r} ends in neither of {', '.join(FORMATS)}.", param_hint="--export")
+        check_writable(export, "--export")
     failed: dict[str, str] = {}
     presets = list(PRESETS) if preset == "all" else preset.split(",") if preset else []
     for name in presets:
@@ -153,6 +165,10 @@ def evaluate(
             )
         run = out
     _print_scores(results, presets, baseline, by, form, skip_unfit=preset == "all")
+    if export is not None:
+        from autohr.lab.evaluate.export import write_waves
+
+        print_progress(f"Waves: {write_waves(results, export)} rows in {export}")
     print_progress(f"Page: autohr report {run}")
     raise_failures("method", failed)
     if not any(one.counts["scored_windows"] for one in results):

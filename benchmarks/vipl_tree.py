@@ -1,0 +1,129 @@
+"""VIPL-HR rehearsed at its exact size in names and label files: time to list it, to check a full cache, and to merge.
+
+    python benchmarks/vipl_tree.py
+
+The tree has every folder of the dataset, near-infrared ones included, 30 s of labels in each and one film for all.
+Two recordings, one with a clock and one of the phone, are prepared; the other entries of the cache are theirs under
+another name, so that what is timed is all but the decoding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from scipy.io import savemat
+
+from autohr.files import write_json
+from autohr.frontend import CropConfig
+from autohr.lab.datasets import vipl_hr
+from autohr.lab.datasets.cache import ENTRY_FILE, cache_folder, open_cached, prepare
+from autohr.lab.datasets.manifest import merge_dataset
+from autohr.lab.datasets.recording import file_stem
+from autohr.lab.synth.video import SceneConfig, render, truth
+from autohr.video.encode import write_video
+
+CROP = CropConfig(size_px=32)
+SECOND_TAKES = [f"p{16 + n}/v1-2/source{1 + n % 3}" for n in range(20)]
+N_NEAR_INFRARED = 3130 - 2378
+"""Videos of source4: the dataset has 3,130 in all and 2,378 in visible light."""
+T = TypeVar("T")
+
+
+def timed(what: str, work: Callable[[], T]) -> T:
+    before, begun_s = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+    result = work()
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{what}: {time.monotonic() - begun_s:.1f} s, {cpu_s:.1f} s of the processor", flush=True)
+    return result
+
+
+def places() -> list[str]:
+    """Return every folder of the dataset, as p1/v1/source1."""
+    gaps = vipl_hr._known_gaps()
+    found = [
+        f"p{subject}/v{scenario}/source{source}"
+        for subject in range(1, vipl_hr.N_SUBJECTS + 1)
+        for scenario in vipl_hr.SCENARIOS
+        for source in ((2,) if scenario >= 8 else (1, 2, 3))
+        if (subject, scenario, 1, source) not in gaps
+    ]
+    near_infrared = [f"p{subject}/v{scenario}/source4" for subject in range(1, 108) for scenario in range(1, 8)]
+    near_infrared += [f"p{subject}/v1-2/source4" for subject in range(1, 108)]
+    return [*found, *SECOND_TAKES, *near_infrared[:N_NEAR_INFRARED]]
+
+
+def make_tree(root: Path) -> None:
+    scene = SceneConfig(seed=1, duration_s=30.0, width=96, height=72, fps=30.0, face_px=54)
+    frames, times_s = zip(*render(scene), strict=True)
+    film = root / "film.avi"
+    write_video(film, frames, fps=25.0, codec="mjpeg", crf=12)
+    known = truth(scene)
+    wave = np.interp(np.arange(1800) / 60, known.t_s, known.bvp)
+    labels = {
+        "wave.csv": "Wave\n" + "".join(f"{round(60 + 20 * value)}\n" for value in wave),
+        "gt_HR.csv": "HR\n" + "".join(f"{round(one)}\n" for one in np.interp(range(31), known.t_s, known.hr_bpm)),
+        "gt_SpO2.csv": "SpO2\n" + 31 * "97\n",
+        "time.txt": "".join(f"{round(1000 * t_s)}\n" for t_s in times_s),
+    }
+    for place in places():
+        folder = root / "data" / place
+        folder.mkdir(parents=True)
+        os.link(film, folder / "video.avi")
+        for name, text in labels.items():
+            if name != "time.txt" or not place.endswith("source2"):
+                (folder / name).write_text(text)
+    (root / "fold").mkdir()
+    for fold in range(1, 6):
+        subjects = np.array([[n for n in range(1, 108) if (n - 1) % 5 == fold - 1]], dtype=np.uint8)
+        savemat(root / "fold" / f"fold{fold}.mat", {f"fold{fold}": subjects})
+    gaps = (f"p{s}/v{v}/source{c}\n" for s, v, _, c in sorted(vipl_hr._known_gaps()))
+    (root / "Missing_data.txt").write_text("".join(gaps))
+    (root / "Additional_data.txt").write_text("".join(f"{one}\n" for one in SECOND_TAKES))
+
+
+def fill_cache(root: Path, out: Path) -> None:
+    """Prepare one recording with a clock and one of the phone, and give all others their entries and arrays."""
+    recordings = vipl_hr.list_recordings(root).recordings
+    models = {phone: next(one for one in recordings if ("source2" in one.session) == phone) for phone in (False, True)}
+    entries = {entry.id: entry for entry in prepare(list(models.values()), out, CROP, workers=1).entries}
+    home = cache_folder(out, CROP)
+    for one in recordings:
+        model = models["source2" in one.session]
+        if one.id == model.id:
+            continue
+        folder, source = home / file_stem(one.id), home / file_stem(model.id)
+        folder.mkdir()
+        for file in source.glob("*.np[yz]"):
+            os.link(file, folder / file.name)
+        record = json.loads((source / ENTRY_FILE).read_text())
+        entry = dataclasses.replace(entries[model.id], id=one.id, subject=one.subject, session=one.session)
+        write_json(folder / ENTRY_FILE, {**record, "entry": dataclasses.asdict(entry)})
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="autohr-vipl-") as name:
+        root, out = Path(name) / "VIPL-HR", Path(name) / "cache"
+        root.mkdir()
+        timed(f"{len(places())} folders made", lambda: make_tree(root))
+        listing = timed("listed", lambda: vipl_hr.list_recordings(root))
+        print(f"  {len(listing.recordings)} recordings, {len(listing.absent)} absent", flush=True)
+        timed("cache filled", lambda: fill_cache(root, out))
+        manifest = timed("listed, checked and merged", lambda: merge_dataset(vipl_hr.SPEC, root, out, CROP))
+        counts = manifest.as_dict()["counts"]
+        print(f"  {counts}; {len(manifest.as_dict()['recordings'])} recordings named in the manifest")
+        opened = timed("cache opened", lambda: open_cached(out, CROP))
+        print(f"  {len(opened)} segments")
+
+
+if __name__ == "__main__":
+    main()
