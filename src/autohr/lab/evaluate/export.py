@@ -66,8 +66,8 @@ def _samples(results: Sequence[Results]) -> Iterator[tuple[str, str, int, float,
             length = max((len(wave) for wave in waves if wave is not None), default=0)
             bvp, true_bvp = (np.full(length, np.nan) if wave is None else wave for wave in waves)
             t_s = window.start_s + np.arange(length) / (window.fps or 1.0)
-            for row in zip(t_s, bvp, true_bvp, strict=True):
-                yield (one.method.label, window.recording_id, number, *map(float, row))
+            for at_s, value, truth in zip(t_s, bvp, true_bvp, strict=True):
+                yield one.method.label, window.recording_id, number, float(at_s), float(value), float(truth)
 
 
 def windows_frame(results: Sequence[Results]) -> pd.DataFrame:
