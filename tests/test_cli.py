@@ -979,7 +979,16 @@ def test_without_input_there_is_help(cli: Command) -> None:
     assert cli("--version")[1].strip() == f"autohr {autohr.__version__}"
 
 
-COMMANDS = ("measure", "live", "serve", "demo", "list", *sorted(entry_points(group="autohr.commands").names))
+COMMANDS = (
+    "measure",
+    "live",
+    "serve",
+    "demo",
+    "list",
+    "schema",
+    "page",
+    *sorted(entry_points(group="autohr.commands").names),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -30,6 +30,7 @@ from autohr.cli.live import live, serve
 from autohr.cli.measure import measure
 from autohr.cli.options import needs_extra
 from autohr.cli.output import NOT_MEDICAL, drop_output, prepare_streams, print_error, print_line
+from autohr.cli.page import page
 from autohr.cli.schema import schema
 from autohr.errors import AutoHRError
 from autohr.plugins import OWN, find_plugins, package_of
@@ -118,6 +119,7 @@ for command, name in (
     (demo, "demo"),
     (list_command, "list"),
     (schema, "schema"),
+    (page, "page"),
 ):
     app.command(name, help=help_text(command))(command)
 

@@ -275,7 +275,7 @@ function showResult(kind: Session["kind"], measurement: Measurement, picture: Wa
   if (reliable && face.hr_bpm !== null) {
     title.className = "number";
     title.append(add("span", face.hr_bpm.toFixed(0), { className: "rate" }), " ", add("span", "beats per minute", { className: "of" }));
-    line.textContent = `✓ Reliable: the chance that it is within 5 beats of the true rate is ${Math.round(100 * face.confidence)} %.`;
+    line.textContent = `✓ Reliable: the chance that it is within 5 beats of the true rate is ${Math.round(100 * face.confidence)}\u00a0%.`;
   } else {
     title.textContent = "No reliable rate this time";
     const why = face.why_unreliable ?? "nothing could be measured";
@@ -284,7 +284,7 @@ function showResult(kind: Session["kind"], measurement: Measurement, picture: Wa
   const details = add("details", "");
   const rate = face.hr_bpm === null ? "no rate" : `${face.hr_bpm.toFixed(1)} bpm${face.reliable ? "" : ", not reliable"}`;
   const seconds = `${measurement.duration_s.toFixed(1)} s, ${measurement.frames.read} pictures, a face in ${measurement.frames.face}`;
-  details.append(add("summary", "Details"), add("p", `${rate}; ${face.windows.length} windows of ${seconds}.`));
+  details.append(add("summary", "Details"), add("p", `${rate}; ${face.windows.length} windows in ${seconds}.`));
   for (const note of measurement.notes) details.append(add("p", note));
   const canvas = add("canvas", "", { className: "wave" });
   canvas.setAttribute("role", "img");
