@@ -179,7 +179,7 @@ def frames_of(name: str) -> tuple[Frame, Float]:
 
 
 class TestInBrowser:
-    """What needs a browser and the npm package."""
+    """Tests that need a browser and the npm package."""
 
     pytestmark = in_browser
 
