@@ -133,7 +133,7 @@ function trusted(windows: Window[]): Window[] {
 function agreeing(windows: Window[]): Window[] {
   const rates = windows.map((window) => window.hr_bpm as number);
   const centre = weightedMedian(rates, windows.map((window) => window.confidence + 1e-6));
-  return windows.filter((window, k) => Math.abs(rates[k] - centre) <= SAME_BPM);
+  return windows.filter((_, k) => Math.abs(rates[k] - centre) <= SAME_BPM);
 }
 
 /** Return the rate on which all windows' waves agree best. */
