@@ -881,7 +881,7 @@ def test_errors_are_json_too_when_json_is_asked_for(cli: Command, tmp_path: Path
     ("arguments", "says"),
     [
         (["measure"], "PATH"),
-        (["measure", "x.mp4", "--method", "poss"], "Did you mean"),
+        (["measure", "x.mp4", "--method", "poss"], "'pos'"),
         (["measure", "x.mp4", "--window-s", "2"], "window-s"),
         (["measure", "x.mp4", "--stride-s", "20"], "stride-s"),
         (["measure", "x.mp4", "--start-s", "5", "--end-s", "4"], "end-s"),

@@ -353,7 +353,7 @@ def test_commands_print_tables_and_make_pages(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("table", "4"), 2, "less than or equal to 3"),
+        (("table", "4"), 2, "mcd-pure"),
         (("table", "1", "--runs", "x", "--make"), 2, "--make"),
         (("table", "1", "--runs", "none"), 1, "no run folder"),
         (("table", "1", "--make", "--method", "poss"), 1, "Did you mean 'pos'"),

@@ -522,7 +522,7 @@ def test_a_recipe_is_followed_to_a_genotype_that_trains(small_search: Path, tmp_
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "There is no genotype"), ("{}", "is not a genotype: .*missing"), ("[", "not a genotype")],
+    [(None, "There is no genotype"), ("{}", "is not a genotype: .*missing"), ("[", "is not JSON")],
 )
 def test_a_genotype_file_that_is_none_is_explained(tmp_path: Path, content: str | None, message: str) -> None:
     file = tmp_path / "cell.json"
