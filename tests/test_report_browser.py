@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from browsers import CHROMIUM
 
 pytest.importorskip("playwright", reason="driving a browser needs pip install playwright")
 
@@ -29,7 +30,6 @@ from test_report_pages import ablation, activations, evaluation, training
 from test_reports import A_HRV, make_face, make_measurement
 from test_search_report import search_run
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),

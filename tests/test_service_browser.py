@@ -9,7 +9,6 @@ import functools
 import http.server
 import json
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import cv2
 import numpy as np
 import pytest
 
@@ -28,17 +26,16 @@ from autohr.live.session import LiveFrames, LiveState
 from autohr.methods import load_method
 from autohr.types import Frame
 from autohr.video.encode import write_video
+from browsers import CHROMIUM, chromium_with_camera
 
 pytest.importorskip("fastapi", reason="the page needs pip install 'autohr[serve]'")
 pytest.importorskip("playwright", reason="driving a browser needs pip install playwright")
 
-from playwright.sync_api import sync_playwright
 
 from autohr.service.app import Service
 from autohr.service.config import ServiceConfig
 from autohr.service.server import running
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),
@@ -104,21 +101,8 @@ def frames() -> list[Frame]:
 @pytest.fixture(scope="module")
 def browser(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
-    with camera.open("wb") as file:
-        for frame in frames:
-            file.write(cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-video-capture={camera}",
-            ],
-        )
+    with chromium_with_camera(frames, camera) as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

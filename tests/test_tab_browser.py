@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import http.server
 import json
-import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import cv2
 import numpy as np
 import pytest
 
@@ -26,14 +24,13 @@ from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.video import render, truth
 from autohr.tab.folder import RUNTIME, RUNTIME_VERSION, find_runtime, write_page
 from autohr.types import Float, Frame
+from browsers import CHROMIUM, chromium_with_camera
 from test_golden import BASE, CLIPS, Clip, scene
 
 pytest.importorskip("playwright", reason="driving a browser needs pip install playwright")
 
-from playwright.sync_api import sync_playwright
 
 NPM_PACKAGE = Path(__file__).parents[1] / "web" / "node_modules" / RUNTIME
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_runtime = pytest.mark.skipif(not NPM_PACKAGE.exists(), reason=f"there is no {RUNTIME}: npm install in web/")
 in_browser = [
     pytest.mark.slow,
@@ -133,21 +130,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
     still = HeadMotion(sway=0.05, turn_deg=0.5, expression=0.0)
     steady = replace(BASE, seed=5, fps=30, duration_s=10, width=320, height=240, face_px=130, hr_bpm=72, hrv=0.0)
-    with camera.open("wb") as file:
-        for frame, _ in render(replace(steady, light_drift=0.0, head=still)):
-            file.write(cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=[
-                "--no-sandbox",
-                "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream",
-                f"--use-file-for-fake-video-capture={camera}",
-            ],
-        )
+    with chromium_with_camera(
+        (frame for frame, _ in render(replace(steady, light_drift=0.0, head=still))), camera
+    ) as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture
