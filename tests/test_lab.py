@@ -553,7 +553,7 @@ def test_the_commands_do_the_same(prepared: Path, tmp_path: Path, capsys: pytest
     _, output, _ = autohr(capsys, "ablate", "loss", "--recipes", RECIPES, "--bar", "frequency", *changes, "--out", out)
     bar = next(line for line in output.splitlines() if line.startswith("L_fre"))
     assert "10.50 *" in bar and "1 of 1" in bar
-    assert (out / "ablation.svg").stat().st_size > 2000 and "1 of 3 bars" in (out / "ablation.html").read_text()
+    assert (out / "ablation.svg").stat().st_size > 2000 and "1 of 4 bars" in (out / "ablation.html").read_text()
 
     table = ["table", "1", "--cache", prepared, "--recipes", RECIPES, "--out", tmp_path / "table"]
     _, made, _ = autohr(capsys, *table, "--make", "--method", "pos")
