@@ -314,8 +314,13 @@ def cluster() -> Iterator[tuple[str, object]]:
     """Address of a scheduler with two worker processes of one thread, and the cluster itself."""
     distributed = pytest.importorskip("distributed")
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # Any free port, for tests side by side: None is not "no port" but 8787.
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
     ) as local:
         yield local.scheduler_address, local
 
