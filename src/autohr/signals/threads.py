@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from types import TracebackType
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
@@ -30,9 +29,7 @@ class _OneBlasThread:
                 self._limit = _controller().limit(limits=1, user_api="blas")
             self._n_inside += 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._n_inside -= 1
             if self._n_inside == 0:
