@@ -37,7 +37,7 @@ class Input:
     def state(self, fps: float | None) -> FileState | None:
         """Return the state of the file at this moment; None for a camera, an address, and a file that is not there."""
         from autohr.reports.journal import FileState
-        from autohr.video.folders import IMAGE_SUFFIXES, files_with_suffix, local_path
+        from autohr.video.folders import IMAGE_SUFFIXES, files_with_suffix, is_folder, local_path
 
         if not self.is_file or self.refusal is not None:
             return None
@@ -95,7 +95,7 @@ def list_inputs(paths: Sequence[str], *, has_fps: bool, is_recursive: bool = Tru
     typer.BadParameter
         A path is empty, or "-".
     """
-    from autohr.video.folders import local_path
+    from autohr.video.folders import is_folder, local_path
 
     found: list[Input] = []
     remarks: list[str] = []
@@ -144,7 +144,7 @@ def live_source(camera: str) -> str | int:
     VideoError
         It is a folder.
     """
-    from autohr.video.folders import local_path
+    from autohr.video.folders import is_folder, local_path
 
     _check_path(camera)
     if _is_camera(camera):
@@ -152,14 +152,6 @@ def live_source(camera: str) -> str | int:
     if "://" not in camera and is_folder(local_path(camera)):
         raise VideoError(f"{camera!r} is a folder. Give a camera, an address, or one video file.")
     return camera
-
-
-def is_folder(path: Path) -> bool:
-    """Return True for a folder; False also for a path that no file system takes."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def _search_folder(path: str, folder: Path, *, has_fps: bool, is_recursive: bool) -> tuple[list[Input], list[str]]:

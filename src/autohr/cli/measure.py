@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autohr.cli.batch import Measurer, measure_alone, measure_in_turn, measure_side_by_side
-from autohr.cli.inputs import is_folder, list_inputs, names_of
+from autohr.cli.inputs import list_inputs, names_of
 from autohr.cli.interrupts import Interrupted, Interrupts
 from autohr.cli.options import (
     Box,
@@ -143,7 +143,7 @@ def measure(
 
     from autohr.reports.journal import Journal
     from autohr.reports.outputs import ResultFiles
-    from autohr.video.folders import local_path
+    from autohr.video.folders import is_folder, local_path
 
     measurer = Measurer(method, weights, device, window_s, stride_s, max_faces, box, start_s, end_s, fps)
     measurer.loaded = load_chosen_method(method, weights, device)

@@ -106,7 +106,7 @@ def find_videos(folder: Path, *, is_recursive: bool = True) -> FolderContent:
             continue
         for path in inside:
             suffix = path.suffix.lower()
-            if _is_folder(path):
+            if is_folder(path):
                 if is_recursive:
                     waiting.append(path)
                 else:
@@ -151,7 +151,7 @@ def list_videos(folder: Path) -> list[Path]:
 
 def is_image_folder(folder: Path) -> bool:
     """Return True for a folder that is one video kept as pictures: pictures directly inside, and no video file."""
-    return _is_folder(folder) and bool(files_with_suffix(folder, IMAGE_SUFFIXES)) and not list_videos(folder)
+    return is_folder(folder) and bool(files_with_suffix(folder, IMAGE_SUFFIXES)) and not list_videos(folder)
 
 
 def files_with_suffix(folder: Path, suffixes: frozenset[str]) -> list[Path]:
@@ -183,16 +183,17 @@ def local_path(source: str | Path) -> Path:
         return path
 
 
+def is_folder(path: Path) -> bool:
+    """Return True for a folder; False also for a path that no file system takes."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def error_reason(error: BaseException) -> str:
     """Return the short reason inside an error of the system or of FFmpeg."""
     return str(getattr(error, "strerror", None) or error).rstrip(".").replace("\n", " ")
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
 
 
 def _head(path: Path, n_bytes: int = 512) -> bytes:
