@@ -17,10 +17,12 @@ Every message names the value, what is allowed, and what to do next.
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -126,6 +128,22 @@ def csv_cell(value: Any) -> Any:
         return value
     text = escape_controls(value)
     return "'" + text if text.startswith(_FORMULA_STARTS) else text
+
+
+def csv_table(columns: Sequence[str], rows: Iterable[Mapping[str, object]], *, header: bool = True) -> str:
+    r"""Return rows of these columns as CSV, each value by ``csv_cell``; a column that a row lacks is empty.
+
+    Examples
+    --------
+    >>> csv_table(("path", "hr_bpm", "why"), [{"path": "=a.mp4", "hr_bpm": 71.5}])
+    "path,hr_bpm,why\n'=a.mp4,71.5,\n"
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    if header:
+        table.writerow(columns)
+    table.writerows([csv_cell(row.get(column)) for column in columns] for row in rows)
+    return text.getvalue()
 
 
 _FORMULA_STARTS = tuple("=+-@\t\uff1d\uff0b\uff0d\uff20")

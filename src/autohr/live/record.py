@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autohr.errors import csv_cell
+from autohr.errors import csv_table
 from autohr.measure import join_waves
 from autohr.signals.filters import standardise
 from autohr.types import Pulse, Reading
@@ -117,13 +115,7 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     >>> print(as_csv([]), end="")
     time_s,start_s,face_id,hr_bpm,confidence,reliable,why
     """
-    text = io.StringIO()
-    table = csv.DictWriter(text, ROW_COLUMNS, lineterminator="\n")
-    table.writeheader()
-    for row in rows:
-        cells = {**row, "reliable": str(row["reliable"]).lower()}
-        table.writerow({name: csv_cell(cell) for name, cell in cells.items()})
-    return text.getvalue()
+    return csv_table(ROW_COLUMNS, ({**row, "reliable": str(row["reliable"]).lower()} for row in rows))
 
 
 def _without_parts(pulse: Pulse | None) -> Pulse | None:

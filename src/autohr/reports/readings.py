@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
-from autohr.errors import csv_cell
+from autohr.errors import csv_table
 from autohr.types import Measurement, Refusal, Window
 
 CSV_COLUMNS = (
@@ -56,48 +54,37 @@ def readings_csv(results: Sequence[Measurement | Refusal], *, header: bool = Tru
     a.mp4,,,,,,false,,No face.,,
     <BLANKLINE>
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    if header:
-        table.writerow(CSV_COLUMNS)
+    rows: list[dict[str, object]] = []
     for result in results:
         if not isinstance(result, Measurement):
-            cells = [result.path, "", "", "", "", "", "false", "", result.reason, "", ""]
-            table.writerow(map(csv_cell, cells))
+            rows.append({"path": result.path, "reliable": "false", "why_unreliable": result.reason})
             continue
         for face in result.faces:
-            for window in face.windows:
-                table.writerow(_window_row(result.path, face.id, window, result.method, result.weights))
-    return text.getvalue()
+            rows += [_row(result.path, face.id, window, result.method, result.weights) for window in face.windows]
+    return csv_table(CSV_COLUMNS, rows, header=header)
 
 
 def window_csv(
     path: str, face_id: int, window: Window, method: str, weights: str | None, *, header: bool = True
 ) -> str:
     """Return the row of one reading, as ``readings_csv`` does of all."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    if header:
-        table.writerow(CSV_COLUMNS)
-    table.writerow(_window_row(path, face_id, window, method, weights))
-    return text.getvalue()
+    return csv_table(CSV_COLUMNS, [_row(path, face_id, window, method, weights)], header=header)
 
 
-def _window_row(path: str, face_id: int, window: Window, method: str, weights: str | None) -> list[object]:
-    row = [
-        path,
-        face_id,
-        f"{window.start_s:.3f}",
-        f"{window.end_s:.3f}",
-        "" if window.hr_bpm is None else f"{window.hr_bpm:.2f}",
-        f"{window.confidence:.3f}",
-        str(window.reliable).lower(),
-        "" if window.snr_db is None else f"{window.snr_db:.2f}",
-        window.why_unreliable or "",
-        method,
-        weights or "",
-    ]
-    return [csv_cell(cell) for cell in row]
+def _row(path: str, face_id: int, window: Window, method: str, weights: str | None) -> dict[str, object]:
+    return {
+        "path": path,
+        "face_id": face_id,
+        "start_s": f"{window.start_s:.3f}",
+        "end_s": f"{window.end_s:.3f}",
+        "hr_bpm": None if window.hr_bpm is None else f"{window.hr_bpm:.2f}",
+        "confidence": f"{window.confidence:.3f}",
+        "reliable": str(window.reliable).lower(),
+        "snr_db": None if window.snr_db is None else f"{window.snr_db:.2f}",
+        "why_unreliable": window.why_unreliable,
+        "method": method,
+        "weights": weights,
+    }
 
 
 def summary_csv(result: Measurement | Refusal, name: str, error_kind: str = "", *, header: bool = True) -> str:
@@ -126,24 +113,18 @@ def summary_csv(result: Measurement | Refusal, name: str, error_kind: str = "", 
                 {
                     "face_id": face.id,
                     "main_face": str(face is result.face).lower(),
-                    "hr_bpm": "" if face.hr_bpm is None else f"{face.hr_bpm:.2f}",
+                    "hr_bpm": None if face.hr_bpm is None else f"{face.hr_bpm:.2f}",
                     "confidence": f"{face.confidence:.3f}",
                     "reliable": str(bool(face.reliable)).lower(),
-                    "reason": face.why_unreliable or "",
+                    "reason": face.why_unreliable,
                     "measured_s": f"{face.measured_s:.3f}",
-                    "lowest_bpm": f"{min(rates):.2f}" if rates else "",
-                    "highest_bpm": f"{max(rates):.2f}" if rates else "",
+                    "lowest_bpm": f"{min(rates):.2f}" if rates else None,
+                    "highest_bpm": f"{max(rates):.2f}" if rates else None,
                     "start_s": f"{face.start_s:.3f}",
                     "end_s": f"{face.end_s:.3f}",
                     "duration_s": f"{result.duration_s:.3f}",
                     "method": result.method,
-                    "weights": result.weights or "",
+                    "weights": result.weights,
                 }
             )
-    text = io.StringIO()
-    table = csv.DictWriter(text, SUMMARY_COLUMNS, restval="", lineterminator="\n")
-    if header:
-        table.writeheader()
-    for row in rows:
-        table.writerow({key: csv_cell(cell) for key, cell in {**row, "name": name, "path": result.path}.items()})
-    return text.getvalue()
+    return csv_table(SUMMARY_COLUMNS, ({**row, "name": name, "path": result.path} for row in rows), header=header)
