@@ -285,48 +285,43 @@ def heart_rate_variability(
     (lf_ms2, hf_ms2), (lf_noise_ms2, hf_noise_ms2) = _band_powers(beats_s, ibi_ms, noise_ms, ok)
     lf, hf = ends(lf_ms2, lf_noise_ms2, POWER_SLACK), ends(hf_ms2, hf_noise_ms2, POWER_SLACK)
     withheld: list[str] = []
+    nothing = None, None
 
     def given(
         name: str, unit: str, low_high: Float | tuple[float, float], least: float, share: float
-    ) -> tuple[float, float] | None:
+    ) -> tuple[float, float] | tuple[None, None]:
         middle, error = float(low_high[0] + low_high[1]) / 2, float(low_high[1] - low_high[0]) / 2
         if np.isfinite(error) and error <= max(least, share * middle):
             return middle, error
         withheld.append(f"{name} {middle:.0f} ± {error:.0f} {unit}" if np.isfinite(error) else name)
-        return None
+        return nothing
 
-    sdnn_ms = given("SDNN", "ms", sdnn, MAX_ERROR_MS, MAX_ERROR_SHARE)
-    rmssd_ms = given("RMSSD", "ms", rmssd, MAX_ERROR_MS, MAX_ERROR_SHARE)
-    pnn50_pct = given("pNN50", "%", pnn50, MAX_ERROR_PCT, MAX_ERROR_SHARE)
+    sdnn_ms, sdnn_error_ms = given("SDNN", "ms", sdnn, MAX_ERROR_MS, MAX_ERROR_SHARE)
+    rmssd_ms, rmssd_error_ms = given("RMSSD", "ms", rmssd, MAX_ERROR_MS, MAX_ERROR_SHARE)
+    pnn50_pct, pnn50_error_pct = given("pNN50", "%", pnn50, MAX_ERROR_PCT, MAX_ERROR_SHARE)
     powers = MAX_ERROR_MS**2, 2 * MAX_ERROR_SHARE
-    lf_given = given("LF", "ms²", lf, *powers) if covered_s >= LEAST_LF_S else None
-    hf_given = given("HF", "ms²", hf, *powers) if np.isfinite(hf_ms2) else None
-    ratio = None
-    if lf_given and hf_given and hf[1] > 0:
-        ratio = given("LF/HF", "", (lf[0] / hf[1], lf[1] / hf[0] if hf[0] > 0 else np.inf), 0.0, 2 * MAX_ERROR_SHARE)
-
-    def parts(pair: tuple[float, float] | None) -> tuple[float | None, float | None]:
-        return (None, None) if pair is None else pair
-
-    (sdnn_value, sdnn_error), (rmssd_value, rmssd_error) = parts(sdnn_ms), parts(rmssd_ms)
-    (pnn50_value, pnn50_error), (lf_value, lf_error) = parts(pnn50_pct), parts(lf_given)
-    (hf_value, hf_error), (ratio_value, ratio_error) = parts(hf_given), parts(ratio)
+    lf_middle_ms2, lf_error_ms2 = given("LF", "ms²", lf, *powers) if covered_s >= LEAST_LF_S else nothing
+    hf_middle_ms2, hf_error_ms2 = given("HF", "ms²", hf, *powers) if np.isfinite(hf_ms2) else nothing
+    lf_hf, lf_hf_error = nothing
+    if lf_middle_ms2 is not None and hf_middle_ms2 is not None and hf[1] > 0:
+        ratio = lf[0] / hf[1], lf[1] / hf[0] if hf[0] > 0 else np.inf
+        lf_hf, lf_hf_error = given("LF/HF", "", ratio, 0.0, 2 * MAX_ERROR_SHARE)
     return HRV(
         duration_s=covered_s,
         n_beats=len(beats_s),
         mean_hr_bpm=float(60_000 / ibi_ms[ok].mean()),
-        sdnn_ms=sdnn_value,
-        sdnn_error_ms=sdnn_error,
-        rmssd_ms=rmssd_value,
-        rmssd_error_ms=rmssd_error,
-        pnn50_pct=pnn50_value,
-        pnn50_error_pct=pnn50_error,
-        lf_ms2=lf_value,
-        lf_error_ms2=lf_error,
-        hf_ms2=hf_value,
-        hf_error_ms2=hf_error,
-        lf_hf=ratio_value,
-        lf_hf_error=ratio_error,
+        sdnn_ms=sdnn_ms,
+        sdnn_error_ms=sdnn_error_ms,
+        rmssd_ms=rmssd_ms,
+        rmssd_error_ms=rmssd_error_ms,
+        pnn50_pct=pnn50_pct,
+        pnn50_error_pct=pnn50_error_pct,
+        lf_ms2=lf_middle_ms2,
+        lf_error_ms2=lf_error_ms2,
+        hf_ms2=hf_middle_ms2,
+        hf_error_ms2=hf_error_ms2,
+        lf_hf=lf_hf,
+        lf_hf_error=lf_hf_error,
         withheld=", ".join(withheld) or None,
     )
 
