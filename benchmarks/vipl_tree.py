@@ -1,14 +1,16 @@
 """VIPL-HR rehearsed at its exact size in names and label files: time to list it, to check a full cache, and to merge.
 
     python benchmarks/vipl_tree.py
+    python benchmarks/vipl_tree.py --tree VIPL-HR --duration-s 10.5 --fps 12
 
-The tree has every folder of the dataset, near-infrared ones included, 30 s of labels in each and one film for all.
-Two recordings, one with a clock and one of the phone, are prepared; the other entries of the cache are theirs under
-another name, so that what is timed is all but the decoding.
+The tree has every folder of the dataset, near-infrared ones included, labels in each and one film for all. Two
+recordings, one with a clock and one of the phone, are prepared; the other entries of the cache are theirs under another
+name, so that what is timed is all but the decoding. With --tree it is only written, for the three commands of the docs.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -62,17 +64,19 @@ def places() -> list[str]:
     return [*found, *SECOND_TAKES, *near_infrared[:N_NEAR_INFRARED]]
 
 
-def make_tree(root: Path) -> None:
-    scene = SceneConfig(seed=1, duration_s=30.0, width=96, height=72, fps=30.0, face_px=54)
+def make_tree(root: Path, duration_s: float = 30.0, fps: float = 30.0) -> None:
+    scene = SceneConfig(seed=1, duration_s=duration_s, width=96, height=72, fps=fps, face_px=54)
     frames, times_s = zip(*render(scene), strict=True)
     film = root / "film.avi"
     write_video(film, frames, fps=25.0, codec="mjpeg", crf=12)
     known = truth(scene)
-    wave = np.interp(np.arange(1800) / 60, known.t_s, known.bvp)
+    wave = np.interp(np.arange(round(60 * duration_s)) / 60, known.t_s, known.bvp)
+    n_seconds = round(duration_s) + 1
     labels = {
         "wave.csv": "Wave\n" + "".join(f"{round(60 + 20 * value)}\n" for value in wave),
-        "gt_HR.csv": "HR\n" + "".join(f"{round(one)}\n" for one in np.interp(range(31), known.t_s, known.hr_bpm)),
-        "gt_SpO2.csv": "SpO2\n" + 31 * "97\n",
+        "gt_HR.csv": "HR\n"
+        + "".join(f"{round(one)}\n" for one in np.interp(range(n_seconds), known.t_s, known.hr_bpm)),
+        "gt_SpO2.csv": "SpO2\n" + n_seconds * "97\n",
         "time.txt": "".join(f"{round(1000 * t_s)}\n" for t_s in times_s),
     }
     for place in places():
@@ -111,6 +115,15 @@ def fill_cache(root: Path, out: Path) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tree", type=Path, help="write the tree into this folder, which must not be there, and end")
+    parser.add_argument("--duration-s", type=float, default=30.0, help="length of the film")
+    parser.add_argument("--fps", type=float, default=30.0, help="frame rate of the film")
+    given = parser.parse_args()
+    if given.tree is not None:
+        given.tree.mkdir(parents=True)
+        timed(f"{len(places())} folders made", lambda: make_tree(given.tree, given.duration_s, given.fps))
+        return
     with tempfile.TemporaryDirectory(prefix="autohr-vipl-") as name:
         root, out = Path(name) / "VIPL-HR", Path(name) / "cache"
         root.mkdir()

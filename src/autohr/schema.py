@@ -101,7 +101,10 @@ FACE: Fields = {
         "Heart-rate variability by the Task Force of 1996; null where the beats do not allow it.",
     ),
     "why_no_hrv": ("string | null", "Reason why no variability is given; null where it is."),
-    "resp_bpm": ("number | null", "Breaths per minute; null where not estimated."),
+    "resp_bpm": (
+        "number | null",
+        "Breaths per minute; always null so far, for no error of it could be bounded (log of 2026-11-28).",
+    ),
 }
 
 FRAMES: Fields = {
