@@ -77,8 +77,8 @@ PHOTOS_PER_CLIP = 0.4
 class Streams:
     """Streams of several nets over the same stored crops: one ``Stream``, whose rows are those of all of them."""
 
-    def __init__(self, streams: Sequence[Stream], sizes_px: Sequence[int], n_rows: list[int]) -> None:
-        self.streams, self.sizes_px, self.n_rows = streams, sizes_px, n_rows
+    def __init__(self, streams: Sequence[Stream], sizes_px: Sequence[int]) -> None:
+        self.streams, self.sizes_px = streams, sizes_px
         self.delay_s = max(one.delay_s for one in streams)
 
     @property
@@ -94,10 +94,8 @@ class Streams:
         for one in self.streams:
             one.end()
 
-    def waves(self, first: int, n_frames: int) -> Float:
-        waves = [one.waves(first, n_frames) for one in self.streams]
-        self.n_rows[:] = [len(one) for one in waves]
-        return np.concatenate(waves)
+    def wave(self, first: int, n_frames: int) -> Float:
+        return np.stack([one.wave(first, n_frames) for one in self.streams])
 
     def forget(self, first: int) -> None:
         for one in self.streams:
@@ -113,22 +111,19 @@ class Panel:
         self.methods, self.crop = methods, crop
         self.nets = [one for one in methods if one.stream is not None]
         self.stream = self._make_streams if self.nets else None
-        self.n_rows: list[int] = []
-        """Rows of each net in the waves that were asked for last."""
         self.estimates: list[dict[str, Estimate]] = []
 
     def _make_streams(self, fps: float) -> Streams:
         streams = [one.stream(fps) for one in self.nets if one.stream is not None]
-        return Streams(streams, [one.crop.size_px for one in self.nets if one.crop is not None], self.n_rows)
+        return Streams(streams, [one.crop.size_px for one in self.nets if one.crop is not None])
 
     def __call__(self, clip: FaceClip) -> Estimate:
         # A formula gets no more than the meter would give it alone, and a net its own waves.
-        bare = replace(clip, clip=None, cells=None, net_waves=None)
-        seen = {one.name: replace(clip, net_waves=None) if one.crop else bare for one in self.methods}
-        if clip.net_waves is not None:
-            ends = np.cumsum(self.n_rows)[:-1]
-            for one, waves in zip(self.nets, np.split(clip.net_waves, ends), strict=True):
-                seen[one.name] = replace(clip, net_waves=waves)
+        bare = replace(clip, clip=None, cells=None, net_wave=None)
+        seen = {one.name: replace(clip, net_wave=None) if one.crop else bare for one in self.methods}
+        if clip.net_wave is not None:
+            for one, wave in zip(self.nets, clip.net_wave, strict=True):
+                seen[one.name] = replace(clip, net_wave=wave)
         self.estimates.append({one.name: one(seen[one.name]) for one in self.methods})
         return next(iter(self.estimates[-1].values()))
 

@@ -47,7 +47,7 @@ from results import markdown_table, save_result
 SHORT_S, FPS = 30.0, 30.0
 CRF = 14
 """About 4 Mbit/s here, as a good webcam or a phone at this size."""
-STAGES = ("decode", "front end", "crops", "net, whole face", "net, four quarters", "readings")
+STAGES = ("decode", "front end", "crops", "net", "readings")
 PARTS = ("start", "files", "stages", "peers")
 PIECE_FRAMES = 300
 """Frames of ten seconds, which are decoded, or fed to a network, at a time where stages are measured."""
@@ -242,7 +242,7 @@ def stage_costs(
     from autohr.frontend import CropConfig, FaceReader, FaceRow, shrink
     from autohr.measure import measure as measure_video
     from autohr.methods import find_weights, load_method
-    from autohr.runtime import MIN_PART_PX, load_onnx
+    from autohr.runtime import load_onnx
     from autohr.types import FaceClip, as_net_input
     from autohr.video.decode import VideoFrame, open_video
     from autohr.video.regions import cells_of
@@ -320,16 +320,9 @@ def stage_costs(
         pieces = [small[first : first + PIECE_FRAMES] for first in range(0, len(small), PIECE_FRAMES)]
         pieces = [piece for piece in pieces if len(piece) == PIECE_FRAMES]
         for piece in pieces:
-            whole = as_net_input(np.stack(piece))
-            half = whole.shape[-1] // 2
-            sides = (slice(None, half), slice(-half, None))
-            quarters = np.concatenate([whole[..., height, width] for height in sides for width in sides])
-            parts = {"net, whole face": whole, "net, four quarters": quarters if half >= MIN_PART_PX else None}
-            for part, fed in parts.items():
-                if fed is None:
-                    continue
-                best_s = min(_cpu_s(partial(net.run, fed, FPS)) for _ in range(runs))
-                costs.setdefault(part, [0.0])[0] += best_s * FPS / PIECE_FRAMES / len(pieces)
+            fed = as_net_input(np.stack(piece))
+            best_s = min(_cpu_s(partial(net.run, fed, FPS)) for _ in range(runs))
+            costs.setdefault("net", [0.0])[0] += best_s * FPS / PIECE_FRAMES / len(pieces)
     return method.name, {stage: 1000 * min(costs[stage]) if stage in costs else None for stage in STAGES}
 
 

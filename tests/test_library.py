@@ -177,7 +177,7 @@ def test_a_file_object_that_is_no_video_is_named_by_its_name() -> None:
 
 def made_measurement(path: str = "face.mp4") -> Measurement:
     """A measurement with every field set."""
-    wave = Pulse(np.array([0.1, math.nan, -0.2]), 30.0, 0.0, np.zeros((4, 3)))
+    wave = Pulse(np.array([0.1, math.nan, -0.2]), 30.0, 0.0)
     face = FaceMeasurement(
         72.123,
         0.9,

@@ -352,11 +352,10 @@ def test_an_error_of_the_thread_reaches_the_caller() -> None:
 
 
 def made_reading(end_s: float) -> Reading:
-    """A wave as a net gives it: it is a slice of the array of all parts."""
-    waves = np.random.default_rng(0).standard_normal((5, 300))
-    pulse = Pulse(waves[0], 30.0, end_s - 10, waves[1:])
+    wave = np.random.default_rng(0).standard_normal(300)
+    pulse = Pulse(wave, 30.0, end_s - 10)
     evidence = Evidence(5, 0.9, 0, 0, 1, 1, 5, 0.9, 0, False, 0.1, 20, 0.3, "net")
-    estimate = Estimate(70.0, 0.9, True, 5.0, None, evidence, pulse, Pulse(waves[0] + 1, 30.0, end_s - 10))
+    estimate = Estimate(70.0, 0.9, True, 5.0, None, evidence, pulse, Pulse(wave + 1, 30.0, end_s - 10))
     return Reading(0, 0, end_s - 10, end_s, estimate, 1.0)
 
 
@@ -376,7 +375,7 @@ def test_hours_of_readings_are_kept_in_bounded_memory(monkeypatch: pytest.Monkey
     assert record.n_waves == 600 and record.notes() == []
     of_rows, of_nothing = grown_by(2400), grown_by(1000)
     tracemalloc.stop()
-    assert of_waves < 600 * 6000, "two waves of 300 numbers each; a net's five would be 17 kB"
+    assert of_waves < 600 * 6000, "two waves of 300 numbers each"
     assert of_rows < 2400 * 1000, "of which 21,600 are the 20 MB that the module promises"
     assert of_nothing < 50_000
     assert len(record.readings) == 3000 and record.n_waves == 601

@@ -125,10 +125,10 @@ def test_support_of_a_rate_is_a_reliable_mvdr_that_says_the_same() -> None:
 @pytest.mark.parametrize(("said_bpm", "reliable"), [(75.0, True), (120.0, False), (43.0, False)])
 def test_other_weights_need_a_witness_whatever_their_wave_looks_like(said_bpm: float, reliable: bool) -> None:
     given = clip(12.0, 20.0)
-    # Clean, steady and the same in all quarters, as the wave of a net that learned nothing may be.
+    # Clean and steady, as the wave of a net that learned nothing may be.
     wave = np.sin(2 * np.pi * said_bpm / 60 * np.arange(given.n_frames) / given.fps)
-    pulse = Pulse(wave, given.fps, given.start_s, parts=np.tile(wave, (4, 1)))
-    own = estimate(given, pulse, trusted=False)
+    pulse = Pulse(wave, given.fps, given.start_s)
+    own = estimate(given, pulse, is_net=True, trusted=False)
     assert own.hr_bpm == pytest.approx(said_bpm, abs=1) and own.reliable == reliable
     assert own.witness is not None
     assert estimate_heart_rate(own.witness.bvp, given.fps).hr_bpm == pytest.approx(75, abs=2)
@@ -145,7 +145,7 @@ def test_a_beat_that_the_hair_shows_too_is_the_light(lamp: float, vetoed: bool) 
     hair = np.array([60.0, 70, 90]) * (1 - lamp * beat[:, None])
     noise = np.random.default_rng(1).normal(0, 3, (given.n_frames, 64, 16, 3))
     frames[:, :, :16] = np.clip(np.rint(hair[:, None, None] + noise), 0, 255)
-    wave = Pulse(beat, given.fps, given.start_s, parts=np.tile(beat, (4, 1)))
+    wave = Pulse(beat, given.fps, given.start_s)
     said = estimate(replace(given, clip=frames), wave)
     assert said.hr_bpm == pytest.approx(75, abs=2)
     assert said.reliable != vetoed and ("the light, not the pulse" in str(said.why_unreliable)) == vetoed
@@ -212,11 +212,11 @@ class Brightness:
     """A net whose wave is the mean of each frame; it keeps how many frames it was fed at once."""
 
     def __init__(self, **data: float) -> None:
-        self.fed: list[tuple[int, int]] = []
+        self.fed: list[int] = []
         self.net = Net({"input": {}, "fps": 15.0, "training_data": data}, "wave", self.run)
 
     def run(self, fed: NDArray[np.float32], _fps: float) -> Float:
-        self.fed.append((len(fed), fed.shape[2]))
+        self.fed.append(fed.shape[2])
         mean: Float = fed.mean(axis=(1, 3, 4), dtype=np.float64)
         return mean
 
@@ -231,25 +231,23 @@ def test_crops_go_through_a_net_in_pieces_that_join(n_frames: int) -> None:
     for place, crop in enumerate(given.clip):
         stream.push(crop)
         if stream.n_known:
-            known.append((place + 1, stream.waves(0, stream.n_known)[0]))
+            known.append((place + 1, stream.wave(0, stream.n_known)))
     stream.end()
     assert all(place - len(wave) < 30 for place, wave in known), "a reading waits for two seconds at most"
-    joined = stream.waves(0, n_frames)
-    assert joined.shape == (5, n_frames) and stream.n_known == n_frames
-    np.testing.assert_allclose(joined[0], whole, rtol=1e-9)
-    np.testing.assert_allclose(joined[1:].mean(axis=0), whole, rtol=1e-6)
-    assert max(length for _, length in seen.fed) <= 45
-    assert sum(length for n_clips, length in seen.fed if n_clips == 1) <= 2 * n_frames
+    joined = stream.wave(0, n_frames)
+    assert joined.shape == (n_frames,) and stream.n_known == n_frames
+    np.testing.assert_allclose(joined, whole, rtol=1e-9)
+    assert max(seen.fed) <= 45 and sum(seen.fed) <= 2 * n_frames
 
 
-def test_a_stream_that_forgets_joins_the_same_waves() -> None:
+def test_a_stream_that_forgets_joins_the_same_wave() -> None:
     given, streams = clip(20, 15.0), [NetStream(Brightness().net, 15.0) for _ in range(2)]
     assert given.clip is not None
     for place, crop in enumerate(given.clip):
         for stream in streams:
             stream.push(crop)
         streams[0].forget(place - 60)
-    forgetful, keeps_all = (stream.waves(240, stream.n_known - 240) for stream in streams)
+    forgetful, keeps_all = (stream.wave(240, stream.n_known - 240) for stream in streams)
     np.testing.assert_array_equal(forgetful, keeps_all)
 
 
@@ -263,9 +261,9 @@ def test_the_rate_of_a_net_without_a_wave_is_the_mean_of_its_pieces() -> None:
     for place in range(90):
         stream.push(np.full((16, 16, 3), place, np.uint8))
     stream.end()
-    assert stream.waves(0, 90).shape == (1, 90)
-    assert stream.waves(0, 90).mean() * 255 == pytest.approx(44.5)
-    assert stream.waves(60, 30).mean() * 255 == pytest.approx(74.5, abs=4)
+    assert stream.wave(0, 90).shape == (90,)
+    assert stream.wave(0, 90).mean() * 255 == pytest.approx(44.5)
+    assert stream.wave(60, 30).mean() * 255 == pytest.approx(74.5, abs=4)
 
 
 @pytest.mark.parametrize("n_frames", [20, 30, 31, 44, 45, 46, 61])
@@ -283,7 +281,7 @@ def test_every_piece_of_a_net_of_rates_is_as_long_as_in_training(n_frames: int) 
         stream.push(np.full((16, 16, 3), place, np.uint8))
         stream.forget(place - 50)
     stream.end()
-    assert stream.n_known == n_frames and (stream.waves(n_frames - 10, 10) == 60).all()
+    assert stream.n_known == n_frames and (stream.wave(n_frames - 10, 10) == 60).all()
     assert {length for _, length in fed} == {min(30, n_frames)}
     assert fed[-1][0] + fed[-1][1] == n_frames and len(fed) == max(1, -(-(n_frames - 15) // 15))
 
@@ -487,7 +485,7 @@ def test_weights_of_huge_finite_values_give_no_rate_and_the_reason(
 def test_a_wave_with_one_value_that_is_no_number_gives_no_rate(value: float) -> None:
     def run(clips: NDArray[np.float32], fps: float) -> Float:
         out = np.sin(np.arange(clips.shape[2]) / 4) * np.ones((len(clips), 1))
-        out[-1, 7] = value  # in the last quarter of the face, or in all of it
+        out[0, 7] = value
         return out
 
     method = replace(

@@ -468,5 +468,5 @@ def _face_clip(segment: _Segment, first: int, length: int) -> FaceClip:
         clip,
         cells=np.stack(segment.cells[kept], axis=1) if segment.cells else None,
         clip=np.stack(segment.crops[kept]) if segment.crops else None,
-        net_waves=None if segment.stream is None else segment.stream.waves(first, length),
+        net_wave=None if segment.stream is None else segment.stream.wave(first, length),
     )

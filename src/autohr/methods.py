@@ -45,11 +45,11 @@ class Stream(Protocol):
     def end(self) -> None:
         """Read what is left over: no more crops will come."""
 
-    def waves(self, first: int, n_frames: int) -> Float:
-        """Return the waves (R, n_frames) from frame ``first``, as ``FaceClip.net_waves`` holds them."""
+    def wave(self, first: int, n_frames: int) -> Float:
+        """Return the wave (n_frames,) from frame ``first``."""
 
     def forget(self, first: int) -> None:
-        """Let go of the waves before frame ``first``."""
+        """Let go of the wave before frame ``first``."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Method:
         with one_blas_thread:
             if self.rate is not None:
                 return estimate_from_rate(clip, self.rate(clip))
-            return estimate(clip, self.wave(clip), self.trusted)
+            return estimate(clip, self.wave(clip), self.is_net, self.trusted)
 
 
 def _formula(name: str, title: str, source: str, basis: str) -> Method:

@@ -45,9 +45,6 @@ LONG_PIECE_S, LONG_OVERLAP_S = 20.0, 5.0
 """The same for a clip that is given as a whole, as in training and evaluation: longer than the clips of any protocol
 that is trained on, and 0.3 GB of memory with AutoHR ``small`` at 30 frames per second."""
 
-MIN_PART_PX = 16
-"""Smallest side of the quarters of a face that a network is fed, the smallest picture that it takes."""
-
 MAX_OUTPUT = 1e100
 """Size from which on a network's output is no number: far above any float32, and its square is still a float64."""
 
@@ -195,7 +192,7 @@ def trained_crop(path: Path, header: Mapping[str, Any]) -> Crop:
 
 
 class NetStream:
-    """A network's answers to the crops of one face, made once: crops in as they come, waves of any stretch out.
+    """A network's answers to the crops of one face, made once: crops in as they come, the wave of any stretch out.
 
     Crops are fed to the network in pieces of ``piece_s`` that overlap by ``overlap_s``, where they are cross-faded. The
     last piece so far is not faded at its end until the next one comes. A network that gives rates gives a wave here
@@ -228,11 +225,11 @@ class NetStream:
         self._crops: list[Frame] = []
         self._n_new = 0
         """Number of crops that no piece has had yet."""
-        self._waves: Float | None = None
-        """(R, N) from frame ``_first`` to ``n_known``."""
+        self._wave: Float | None = None
+        """(N,) from frame ``_first`` to ``n_known``."""
         self._first = 0
         self.n_known = 0
-        """Number of frames, from the first one, of which the waves are known."""
+        """Number of frames, from the first one, of which the wave is known."""
         self.delay_s = (self._length - self._overlap) / fps
         """Longest time for which a crop waits for its piece."""
 
@@ -246,69 +243,58 @@ class NetStream:
         """
         self._crops.append(crop)
         self._n_new += 1
-        if self._n_new == self._length - (0 if self._waves is None else self._overlap):
+        if self._n_new == self._length - (0 if self._wave is None else self._overlap):
             self._run()
 
     def end(self) -> None:
         """Run the network on what is left over: no more crops will come."""
-        if self._waves is None or self._n_new:
+        if self._wave is None or self._n_new:
             self._run()
 
-    def waves(self, first: int, n_frames: int) -> Float:
-        """Return the waves (R, n_frames) from frame ``first``: of the whole face and then of its parts.
-
-        The parts are its four quarters, where these are not smaller than ``MIN_PART_PX``. They are evidence: what a
-        network reads in noise or in a moving mouth differs from one to the other. They cost as much again as the whole.
-        """
-        assert self._waves is not None and self._first <= first and first + n_frames <= self.n_known
-        return self._waves[:, first - self._first : first - self._first + n_frames]
+    def wave(self, first: int, n_frames: int) -> Float:
+        """Return the wave (n_frames,) from frame ``first``."""
+        assert self._wave is not None and self._first <= first and first + n_frames <= self.n_known
+        return self._wave[first - self._first : first - self._first + n_frames]
 
     def forget(self, first: int) -> None:
-        """Let go of the waves before frame ``first``. Those that the next piece overlaps stay."""
-        if self._waves is not None:
+        """Let go of the wave before frame ``first``. What that the next piece overlaps stay."""
+        if self._wave is not None:
             n_gone = min(first, self.n_known - self._n_kept) - self._first
             if n_gone > 0:
-                self._waves = self._waves[:, n_gone:].copy()
+                self._wave = self._wave[n_gone:].copy()
                 self._first += n_gone
 
     def _run(self) -> None:
-        """Run the network on the last crops and join its waves to those before."""
+        """Run the network on the last crops and join its wave to that before."""
         piece = self._crops[-self._length :]
         new = self._read(np.stack(piece))
-        if self._waves is None:
-            self._waves = new
+        if self._wave is None:
+            self._wave = new
         else:
             n_shared = len(piece) - self._n_new
             rise = np.sin(np.pi / 2 * (np.arange(n_shared) + 0.5) / n_shared) ** 2
-            shared = self._waves[:, -n_shared:] * (1 - rise) + new[:, :n_shared] * rise
-            self._waves = np.concatenate([self._waves[:, :-n_shared], shared, new[:, n_shared:]], axis=1)
-        self.n_known = self._first + self._waves.shape[1]
+            shared = self._wave[-n_shared:] * (1 - rise) + new[:n_shared] * rise
+            self._wave = np.concatenate([self._wave[:-n_shared], shared, new[n_shared:]])
+        self.n_known = self._first + len(self._wave)
         self._n_new = 0
         del self._crops[: -self._n_kept]
 
     def _read(self, crops: Frame) -> Float:
-        """Return the waves (R, N) of one piece of crops (N, S, S, 3)."""
+        """Return the wave (N,) of one piece of crops (N, S, S, 3)."""
         n_frames = len(crops)
         if self._times > 1:
-            return self._feed(denser(crops, self._times))[:, :: self._times]
+            return self._feed(denser(crops, self._times))[:: self._times]
         if self._every == 1:
             return self._feed(crops)
         shown = range(0, n_frames, self._every)
-        thin = self._feed(crops[:: self._every])
-        return np.stack([np.interp(np.arange(n_frames), shown, wave) for wave in thin])
+        return np.interp(np.arange(n_frames), shown, self._feed(crops[:: self._every]))
 
     def _feed(self, crops: Frame) -> Float:
         whole = as_net_input(crops)
         if self._net.gives == "rate":
             rate = _finite_or_nan(self._net.run(whole, self._fps * self._times / self._every))
-            return np.full((1, len(crops)), rate[0])
-        waves = self._net.run(whole, self._fps)
-        half = whole.shape[-1] // 2
-        if half >= MIN_PART_PX:
-            sides = (slice(None, half), slice(-half, None))
-            quarters = np.concatenate([whole[..., rows, columns] for rows in sides for columns in sides])
-            waves = np.concatenate([waves, self._net.run(quarters, self._fps)])
-        return _finite_or_nan(waves)
+            return np.full(len(crops), rate[0])
+        return _finite_or_nan(self._net.run(whole, self._fps)[0])
 
 
 def _finite_or_nan(values: Float) -> Float:
@@ -317,23 +303,23 @@ def _finite_or_nan(values: Float) -> Float:
     return np.where(np.abs(values) < MAX_OUTPUT, values, np.nan)
 
 
-def read_waves(net: Net, clip: FaceClip) -> Float:
-    """Return a network's waves (R, T) of a clip: those that were read as its crops came or, without, of its crops.
+def read_wave(net: Net, clip: FaceClip) -> Float:
+    """Return a network's wave (T,) of a clip: that which was read as its crops came or, without, of its crops.
 
     Raises
     ------
     ValueError
         The clip has neither.
     """
-    if clip.net_waves is not None:
-        return clip.net_waves
+    if clip.net_wave is not None:
+        return clip.net_wave
     if clip.clip is None:
         raise ValueError("This FaceClip holds colours only; ask the meter for crops (Method.crop).")
     stream = NetStream(net, clip.fps, LONG_PIECE_S, LONG_OVERLAP_S)
     for crop in clip.clip:
         stream.push(crop)
     stream.end()
-    return stream.waves(0, clip.n_frames)
+    return stream.wave(0, clip.n_frames)
 
 
 def wave_function(net: Net) -> Callable[[FaceClip], Pulse]:
@@ -342,9 +328,7 @@ def wave_function(net: Net) -> Callable[[FaceClip], Pulse]:
 
 
 def _net_wave(net: Net, clip: FaceClip) -> Pulse:
-    waves = bandpass(read_waves(net, clip), clip.fps)
-    parts = waves[1:] if len(waves) > 1 else None
-    return Pulse(bvp=waves[0], fps=clip.fps, start_s=clip.start_s, parts=parts)
+    return Pulse(bandpass(read_wave(net, clip), clip.fps), clip.fps, clip.start_s)
 
 
 def rate_function(net: Net) -> Callable[[FaceClip], float]:
@@ -353,7 +337,7 @@ def rate_function(net: Net) -> Callable[[FaceClip], float]:
 
 
 def _net_rate(net: Net, clip: FaceClip) -> float:
-    return float(read_waves(net, clip)[0].mean())
+    return float(read_wave(net, clip).mean())
 
 
 def trained_fps(header: Mapping[str, Any]) -> tuple[float, float]:

@@ -60,8 +60,8 @@ class FaceClip:
     cells: Float | None = None
     """(R, T, 3) mean colours of a square raster over the crops (``confidence.evidence.CELLS``); None without crops, or
     where they must be read from ``clip``."""
-    net_waves: Float | None = None
-    """(R, T) waves that a net has read of the crops as they came (``runtime.NetStream``); None if it has not."""
+    net_wave: Float | None = None
+    """(T,) wave that a net has read of the crops as they came (``runtime.NetStream``); None if it has not."""
 
     @property
     def n_frames(self) -> int:
@@ -132,13 +132,10 @@ class Pulse(_ByValue):
     """(N,) unitless, zero mean."""
     fps: float
     start_s: float = 0.0
-    parts: Float | None = None
-    """(R, N) waves read from R parts of the face alone; None if the method does not read parts."""
 
 
 EvidenceKind = Literal["net", "cells", "colours"]
-"""A net, of whose quarters of the face ``agreement`` is; a formula that reads cells of the crop (MVDR); or one that
-reads mean colours. Of the last two ``agreement`` is that of POS in the parts of a grid."""
+"""A net, a formula that reads cells of the crop (MVDR), or one that reads mean colours."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,7 @@ class Evidence:
 
     snr_db: float
     agreement: float
-    """0..1: how far the parts of the face beat in phase at the rate (1 = all together)."""
+    """0..1: how far POS in the parts of a grid over the face beats in phase at the rate (1 = all together)."""
     background: float
     """0..1: how much of the wave is also in the background."""
     motion: float

@@ -196,7 +196,7 @@ export function joinWaves(readings: Reading[]): Pulse | null {
       weight[first + k] += window[k] + 1e-3;
     });
   }
-  return { bvp: total.map((value, k) => (weight[k] > 0 ? value / weight[k] : NaN)), fps, startS, parts: null };
+  return { bvp: total.map((value, k) => (weight[k] > 0 ? value / weight[k] : NaN)), fps, startS };
 }
 
 function nothingLongEnough(name: string, tooShort: TooShort[]): string {

@@ -280,7 +280,7 @@ export class Meter {
     const clip = onClock(segment.rows, segment.fps, segment.originS + first / segment.fps, length);
     const from = first - segment.firstKept, frames = segment.cells.slice(from, from + length);
     clip.cells = Array.from({ length: CELLS * CELLS }, (_, r): Rows => frames.map((frame) => frame[r]));
-    clip.netWaves = (segment.stream as NetStream).waves(first, length);
+    clip.netWave = (segment.stream as NetStream).wave(first, length);
     return {
       face_id: faceId,
       segment: segment.number,

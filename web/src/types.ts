@@ -25,16 +25,14 @@ export interface FaceClip {
   whole: boolean[];
   /** (R, T, 3) mean colours of the raster over the crops; null without crops. */
   cells: Rows[] | null;
-  /** (R, T) waves of the net, of the whole face and of its quarters; null without a net. */
-  netWaves: Rows | null;
+  /** (T,) wave of the net; null without a net. */
+  netWave: Row | null;
 }
 
 export interface Pulse {
   bvp: Row;
   fps: number;
   startS: number;
-  /** Waves of parts of the face alone; null if the method reads none. */
-  parts: Rows | null;
 }
 
 export type EvidenceKind = "net" | "cells" | "colours";

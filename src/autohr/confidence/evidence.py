@@ -4,7 +4,7 @@ A peak in a spectrum does not prove a pulse: noise has a highest peak too, lamps
 trusted when several things are seen together that a pulse does and other causes do not:
 
     snr_db        the wave is periodic: its power lies at one rate and its double
-    agreement     every part of the face shows it, in phase: POS in a grid, or a net's own reading of the quarters
+    agreement     every part of the face shows it, in phase, as POS in a grid reads it
     background    what is not face does not show it
     on_skin       inside the face crop the skin shows it; hair, eyes, clothes and wall do not
     motion        the head does not move at this rate, nor at half of it
@@ -127,10 +127,7 @@ def gather_evidence(
     if hr_bpm is None or rate.snr_db is None:
         raise ValueError("There is no evidence for a rate that is not there.")
     fps, colours = clip.fps, window_colours(clip)
-    if pulse.parts is not None:
-        regions = pulse.parts
-    else:
-        regions = pos(colours.grid, fps) if len(colours.grid) else np.zeros((0, clip.n_frames))
+    regions = pos(colours.grid, fps) if len(colours.grid) else np.zeros((0, clip.n_frames))
     background = 0.0
     if colours.lit.any():
         skin = (clip.rgb / clip.rgb.mean(axis=0) - 1).T[colours.lit]

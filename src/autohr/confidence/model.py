@@ -3,7 +3,9 @@
 The weights were fitted by ``benchmarks/confidence.py --fit --clips 477 --more ROWS --portraits DIR`` on synthetic clips
 with and without a pulse, with the shipped weights of AutoHR; ROWS are those of ``--clips 70 --seed 4200000``. Nets,
 formulas that read cells of the crop and formulas that read mean colours have weights of their own: their witnesses are
-different things. Movement is no part of it: fitted, its weight is 0. So is that of the agreement of a net's quarters.
+different things. Movement is no part of it: fitted, its weight is 0. So was that of the agreement of a net's own
+readings of four quarters of the face, which cost as much as the reading of the whole; that of POS in a grid tells a
+lamp on the face alone.
 
 What was fitted or chosen on clips stands in ``fitted.json``, which the page in the tab (``web/``) reads too.
 """
@@ -24,12 +26,12 @@ FITTED: Mapping[str, Any] = json.loads(Path(__file__).with_name("fitted.json").r
 
 RELIABLE_CONFIDENCE: Mapping[EvidenceKind, float] = FITTED["reliable_confidence"]
 """Confidence from which a rate is called reliable. Of the fit's readings above it 3 of 443, 0 of 414 and 2 of 737 were
-wrong, each judged by weights fitted without its clip, and lamps on the face alone left out (of them 15 of 62, 13 of 69
+wrong, each judged by weights fitted without its clip, and lamps on the face alone left out (of them 11 of 62, 13 of 69
 and 2 of 280 are above it). Of the right ones that are not refused for sure 75, 62 and 59 % are above."""
 
 MAX_CONFIDENCE: float = FITTED["max_confidence"]
-"""Highest confidence that is stated, which is what the fit can support: of its readings above 0.95 none of 328, 324 and
-614 was wrong, judged in the same way; neighbours share most of their seconds."""
+"""Highest confidence that is stated, which is what the fit can support: of its readings above 0.95 one of 335, none of
+324 and none of 614 was wrong, judged in the same way; neighbours share most of their seconds."""
 
 WEIGHTS: Mapping[EvidenceKind, Float] = {kind: np.array(row) for kind, row in FITTED["weights"].items()}
 """Weights in the order of ``features``, and the constant."""

@@ -55,7 +55,7 @@ against the skin, and ``Evidence.blood`` below -NO_BLOOD. Of the fit's readings 
 beyond one of them, of photographs under a flicker 85 %, of lamps on the face alone 41 %."""
 
 
-def estimate(clip: FaceClip, pulse: Pulse, trusted: bool = True) -> Estimate:
+def estimate(clip: FaceClip, pulse: Pulse, is_net: bool = False, trusted: bool = True) -> Estimate:
     """Estimate the rate of a pulse wave read from ``clip``, with its confidence and whether it is reliable.
 
     Parameters
@@ -64,10 +64,12 @@ def estimate(clip: FaceClip, pulse: Pulse, trusted: bool = True) -> Estimate:
         One window of one face.
     pulse
         The wave that a method read from it.
+    is_net
+        True for a network's wave.
     trusted
-        False for a net whose weights are not those that the confidence was fitted on. Its wave may be clean, steady and
-        the same in all parts of the face, and have nothing to do with it (a PhysNet of two training steps gave one wave
-        whatever it saw). Its rate is reliable only where MVDR in the same clip agrees within ``SAME_BPM``.
+        False for a net whose weights are not those that the confidence was fitted on. Its wave may be clean and steady
+        and have nothing to do with the face (a PhysNet of two training steps gave one wave whatever it saw). Its rate
+        is reliable only where MVDR in the same clip agrees within ``SAME_BPM``.
 
     Raises
     ------
@@ -76,15 +78,14 @@ def estimate(clip: FaceClip, pulse: Pulse, trusted: bool = True) -> Estimate:
     """
     if clip.duration_s < LEAST_S - 0.5 / clip.fps:
         raise SignalTooShort(f"{clip.duration_s:.1f} s of face; at least {LEAST_S:g} s are needed.")
-    if not all(np.isfinite(wave).all() for wave in (pulse.bvp, pulse.parts) if wave is not None):
+    if not np.isfinite(pulse.bvp).all():
         return Estimate(None, 0.0, False, None, "the method gives no finite wave")
     rate = estimate_heart_rate(pulse.bvp, pulse.fps)
     if rate.hr_bpm is None or rate.snr_db is None:
         return Estimate(None, 0.0, False, None, "the skin's colour does not change at all", pulse=pulse)
-    # Only nets read parts of the face themselves; the one formula that reads crops is MVDR.
-    is_net = pulse.parts is not None or not trusted
+    # The one formula that reads crops is MVDR.
     reads_cells = clip.cells is not None or clip.clip is not None
-    kind: EvidenceKind = "net" if pulse.parts is not None else "cells" if reads_cells else "colours"
+    kind: EvidenceKind = "net" if is_net else "cells" if reads_cells else "colours"
     is_mvdr = reads_cells and not is_net
     witness = Pulse(pos(clip.rgb, clip.fps), clip.fps, clip.start_s) if is_mvdr else mvdr_wave(clip)
     lead_s = 0.0 if not is_net else NET_LEAD_S if trusted else None

@@ -40,8 +40,7 @@ class Record:
     def keep(self, reading: Reading) -> None:
         """Append a reading; thin what is older."""
         estimate = reading.estimate
-        pulse, witness = _without_parts(estimate.pulse), _without_parts(estimate.witness)
-        self.readings.append(replace(reading, estimate=replace(estimate, evidence=None, pulse=pulse, witness=witness)))
+        self.readings.append(replace(reading, estimate=replace(estimate, evidence=None)))
         self.n_readings += 1
         self.n_waves += 1
         while self.n_waves > MAX_WAVES or (
@@ -116,8 +115,3 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     time_s,start_s,face_id,hr_bpm,confidence,reliable,why
     """
     return csv_table(ROW_COLUMNS, ({**row, "reliable": str(row["reliable"]).lower()} for row in rows))
-
-
-def _without_parts(pulse: Pulse | None) -> Pulse | None:
-    """Return the wave alone, in memory of its own: a net's is a slice of the array that holds its parts too."""
-    return None if pulse is None else replace(pulse, bvp=pulse.bvp.copy(), parts=None)

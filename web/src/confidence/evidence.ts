@@ -63,7 +63,7 @@ export function windowColours(clip: FaceClip): WindowColours {
 export function mvdrWave(clip: FaceClip, colours: WindowColours = windowColours(clip)): Pulse {
   const references = [...colours.background, ...colours.movement];
   const rgb = colours.cells ?? (colours.grid.length ? colours.grid : [clip.rgb]);
-  return { bvp: mvdr(rgb, clip.fps, colours.skinShare, references), fps: clip.fps, startS: clip.startS, parts: null };
+  return { bvp: mvdr(rgb, clip.fps, colours.skinShare, references), fps: clip.fps, startS: clip.startS };
 }
 
 /** Gather the evidence for and against a rate from its wave and from everything else that the clip shows. */
@@ -79,7 +79,7 @@ export function gatherEvidence(
   const hrBpm = rate.hr_bpm;
   if (hrBpm === null || rate.snr_db === null) throw new RangeError("There is no evidence for a rate that is not there.");
   const fps = clip.fps;
-  const regions = pulse.parts ?? colours.grid.map((region) => pos(region, fps));
+  const regions = colours.grid.map((region) => pos(region, fps));
   let background = 0;
   if (colours.lit.some(Boolean)) {
     const level = columnMeans(clip.rgb);

@@ -60,7 +60,7 @@ export function onClock(all: ClockRow[], fps: number, startS: number, nFrames: n
     found,
     whole,
     cells: null,
-    netWaves: null,
+    netWave: null,
   };
 }
 
