@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from autohr.lab.recipes.parsing import STRICT
 from autohr.lab.runs import Run
-from autohr.lab.train.batches import Source, net_input
+from autohr.lab.train.batches import Source
 from autohr.lab.train.loop import (
     Loop,
     LoopConfig,
@@ -270,8 +270,9 @@ class _Fit(Loop):
     def _refresh_norms(self, made: Moment) -> None:
         """Make the running statistics of the validated net's batch norms anew, without dropout.
 
-        They become the means over ``norm_batches`` batches, in float32. Those of parts that rested in the step that was
-        made stay, for the parts that learned did so from what these give.
+        They become the means over ``norm_batches`` batches, in float32, which the net reads as in a step of training:
+        nets of rates at several paces. Those of parts that rested in the step that was made stay, for the parts that
+        learned did so from what these give.
         """
         net, rates = self.validated.eval(), self.learning.rates
         rests = () if rates is None else tuple(prefix for prefix, factor in rates(made).items() if factor == 0)
@@ -286,10 +287,9 @@ class _Fit(Loop):
             norm.momentum = None  # the plain mean of all batches
             norm.train()
         with torch.no_grad():
+            torch.manual_seed(NORM_SEED)  # of the paces; every step seeds anew
             for number in range(self.config.norm_batches):
-                batch = self.draw_from(self.train, number, NORM_SEED)
-                clip = net_input(batch.frames, self.device)
-                net(clip, batch.fps.to(self.device)) if self.learning.kind == "rate" else net(clip)
+                self.learn(net, self.draw_from(self.train, number, NORM_SEED), made)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
