@@ -123,6 +123,8 @@ class SearchConfig(LoopConfig):
     def __post_init__(self) -> None:
         if not self.warmup_epochs < self.epochs:
             raise ValueError(f"warmup_epochs={self.warmup_epochs} must be 0 to {self.epochs - 1}, under epochs.")
+        if self.precision == "fp16":
+            raise ValueError("precision='fp16' is for trainings: a search does not scale its losses. Use bf16 or fp32.")
         if self.order == 2 and self.precision != "fp32":
             raise ValueError("order=2 takes differences of gradients, which bf16 rounds away. Use precision='fp32'.")
         if self.select == "perturbation" and self.most:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as checked
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from autohr.lab.recipes.parsing import STRICT
@@ -66,6 +68,9 @@ class FitConfig(LoopConfig):
     ema: Share = 0.0
     """Decay of a running mean of the weights, which is then validated and saved; 0.999 averages about 1000 steps, 0
     none."""
+    accumulate: PositiveInt = 1
+    """Parts of a batch whose gradients are computed one after the other and added up, for a batch that does not fit
+    into memory. The step is that of the whole batch, but batch norm sees one part at a time."""
     sync_batch_norm: bool = True
     """On several GPUs, batch norm over the whole batch. On CPUs each process normalises its own part: torch has no
     other."""
@@ -99,7 +104,7 @@ class FitResult:
     stopped_by: str | None
     """Name of the signal that ended training early; None where it ran to its end."""
     precision: str = "fp32"
-    """Precision of the steps: fp32 or bf16."""
+    """Precision of the steps: fp32, bf16 or fp16."""
     n_skipped: int = 0
     """Steps that were left out because their gradient was not finite."""
 
@@ -213,9 +218,9 @@ class _Fit(Loop):
         for prefix, group in zip(self.groups, self.optimiser.param_groups, strict=True):
             group["lr"] = lr * factors[prefix] * self.config.rates.get(prefix, 1.0)
         buffers = copy_buffers(self.net)
-        learned = self.learn(self.forward, batch, moment)
         self.optimiser.zero_grad(set_to_none=True)
-        learned.total.backward()  # type: ignore[no-untyped-call]
+        names = self.learning.parts
+        losses = self._add_up_gradients(batch, moment, names)
         for prefix, parameters in self.groups.items():
             # Without a gradient an optimiser leaves them, and its memory of them, alone.
             if factors[prefix] == 0:
@@ -224,10 +229,7 @@ class _Fit(Loop):
         grad_norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm or math.inf))
         # Means over the processes, so that all of them leave out the same steps.
         is_bad = float(not math.isfinite(grad_norm))
-        names = self.learning.parts
-        total, n_bad, *values = mean_over_processes(
-            [learned.total, is_bad, *(learned.parts[name] for name in names)], self.device
-        )
+        n_bad, total, *values = mean_over_processes([is_bad, *losses], self.device)
         skipped = n_bad > 0 or not math.isfinite(total)
         if skipped:
             restore_buffers(self.net, buffers)
@@ -238,6 +240,26 @@ class _Fit(Loop):
         parts = dict(zip(names, values, strict=True))
         in_words = ", ".join(f"{name} {value:g}" for name, value in parts.items())
         return Taken(total, {**parts}, grad_norm, skipped, f"loss {total:g} ({in_words}), gradient {grad_norm:g}")
+
+    def _add_up_gradients(self, batch: Batch, moment: Moment, names: Sequence[str]) -> list[Tensor]:
+        """Leave the gradient of the batch in the parameters, and return its loss and the parts of it (``names``)."""
+        parts = split_batch(batch, self.config.accumulate)
+        scale = self.state.loss_scale if self.precision == "fp16" else 1.0
+        sums: list[Tensor] = []
+        for number, part in enumerate(parts, 1):
+            share = len(part.bvp) / len(batch.bvp)
+            # Processes exchange gradients once, with the last part.
+            ddp = self.model if isinstance(self.model, DistributedDataParallel) and number < len(parts) else None
+            with contextlib.nullcontext() if ddp is None else ddp.no_sync():
+                learned = self.learn(self.forward, part, moment)
+                (learned.total * (share * scale)).backward()  # type: ignore[no-untyped-call]
+            found = [share * value.detach() for value in (learned.total, *(learned.parts[name] for name in names))]
+            sums = [one + other for one, other in zip(sums, found, strict=True)] if sums else found
+        if scale != 1:
+            for parameter in self.net.parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= scale
+        return sums
 
     def is_due(self, step: int) -> bool:
         """Return whether a validation follows."""
@@ -292,6 +314,14 @@ class _Fit(Loop):
                 self.learn(net, self.draw_from(self.train, number, NORM_SEED), made)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+def split_batch(batch: Batch, n: int) -> list[Batch]:
+    """Return a batch in at most ``n`` parts of one size, the last of which may be smaller."""
+    fields = [field.name for field in dataclasses.fields(batch)]
+    size = math.ceil(len(batch.bvp) / n)
+    parts = zip(*(getattr(batch, name).split(size) for name in fields), strict=True)
+    return [Batch(**dict(zip(fields, part, strict=True))) for part in parts]
 
 
 def counts_for_best(learning: Step, step: int, n_steps: int) -> bool:

@@ -44,6 +44,10 @@ MAX_SKIPPED_IN_ROW = 10
 looks for gave infinity in about one step of ten, so ten in a row by chance are one in 1e10; a net that has diverged
 gives it in every step."""
 
+SCALE_GROWS_AFTER, MAX_LOSS_SCALE = 2000, 2.0**24
+"""Good steps in fp16 after which the factor of the loss is doubled (torch's GradScaler), and its largest value (ours:
+the largest whole number up to which float32 counts each)."""
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -61,8 +65,10 @@ class LoopConfig:
     clip_norm: NonNegativeFloat = 0.0
     """Largest norm of the weights' gradient, above which it is scaled down; 0 leaves it alone."""
     precision: Precision = "fp32"
-    """bf16: autocast; weights, optimiser and loss stay in float32. On a CPU whose gradients in bf16 are wrong
-    (``find_bf16_fault``) the steps are made in fp32 all the same, and a line of the log says so."""
+    """bf16 and fp16: autocast; weights, optimiser and loss stay in float32. On a CPU whose gradients in bf16 are wrong
+    (``find_bf16_fault``) the steps are made in fp32 all the same, and a line of the log says so. fp16 is for GPUs
+    without bf16, and for trainings, not searches: its loss is multiplied by a factor, and a step that overflows is left
+    out and halves the factor."""
     seed: NonNegativeInt = 0
     """Seed of the initial weights and of every clip."""
     device: str = "cpu"
@@ -216,6 +222,7 @@ class Loop(abc.ABC):
                     self._count_skipped(taken, lr)
                 else:
                     state.n_skipped_in_row = 0
+                    self._raise_loss_scale()
 
                 # Every process must leave the loop at the same step, or the others would wait for it for ever.
                 stopped = any_process(bool(stop), self.device)
@@ -302,7 +309,12 @@ class Loop(abc.ABC):
 
     def _count_skipped(self, taken: Taken, lr: float) -> None:
         state = self.state
-        state.n_skipped, state.n_skipped_in_row = state.n_skipped + 1, state.n_skipped_in_row + 1
+        state.n_skipped += 1
+        if self.precision == "fp16" and state.loss_scale > 1:
+            # An overflow is how the right factor is found, and no sign that the net diverges.
+            state.loss_scale, state.n_at_scale = state.loss_scale / 2, 0
+        else:
+            state.n_skipped_in_row += 1
         are_finite = all(bool(torch.isfinite(value).all()) for value in self.net.parameters())
         if state.n_skipped_in_row >= MAX_SKIPPED_IN_ROW or state.n_skipped == self.n_steps or not are_finite:
             raise AutoHRError(
@@ -311,10 +323,18 @@ class Loop(abc.ABC):
                 "The last checkpoint stands."
             )
 
+    def _raise_loss_scale(self) -> None:
+        """Count a good step, and double the factor of the loss in fp16 after ``SCALE_GROWS_AFTER`` of them."""
+        state = self.state
+        if self.precision == "fp16":
+            state.n_at_scale += 1
+            if state.n_at_scale == SCALE_GROWS_AFTER:
+                state.loss_scale, state.n_at_scale = min(2 * state.loss_scale, MAX_LOSS_SCALE), 0
+
     def _decide_precision(self) -> None:
         """Check bf16 on a CPU with a batch of each stage to come, also when resuming on what may be another machine.
 
-        fp32 stays fp32. All processes decide alike: for fp32 where one of them finds a fault.
+        fp32 and fp16 stay. All processes decide alike: for fp32 where one of them finds a fault.
         """
         state, n_steps = self.state, self.n_steps
         self.precision = state.precision or self.config.precision
@@ -344,7 +364,7 @@ def advice(config: LoopConfig, precision: Precision, lr: float, section: str) ->
     ways = [f"Lower {section}.lr (now {lr:g}), such as --set {section}.lr={lr / 10:g}"]
     if config.clip_norm == 0:
         ways.append(f"use --set {section}.clip_norm=1")
-    if precision == "bf16":
+    if precision != "fp32":
         ways.append(f"use --set {section}.precision=fp32")
     return f"{', or '.join(ways)}."
 

@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from autohr.lab.train.steps import Forward
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 _aten = torch.ops.aten
 COMPARED_OPERATIONS = frozenset(
@@ -53,7 +54,7 @@ def in_precision(net: nn.Module, precision: Precision, device: torch.device) -> 
     """Return the net as a function that computes in ``precision`` and returns float32."""
 
     def forward(*values: Any, **more: Any) -> Any:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
             out = net(*values, **more)
         return tuple(one.float() for one in out) if isinstance(out, tuple) else out.float()
 

@@ -425,11 +425,14 @@ def _export(weights: Path) -> None:
 def run_config(recipe: Recipe) -> dict[str, Any]:
     """Return the content of config.json in a recipe's run.
 
-    ``val_subjects`` are left out where there are none, so that a run that was begun before recipes had them can go on.
+    ``val_subjects`` and ``accumulate`` are left out where they change nothing, so that a run that was begun before
+    recipes had them can go on.
     """
     fields = dataclasses.asdict(recipe)
     if not recipe.data.val_subjects:
         del fields["data"]["val_subjects"]
+    if recipe.fit.accumulate == 1:
+        del fields["fit"]["accumulate"]
     return {"recipe": fields}
 
 

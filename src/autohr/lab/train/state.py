@@ -29,12 +29,17 @@ class TrainingState:
     """Validation of the best weights; of a search, what ``search`` keeps of its epochs."""
     last: dict[str, Any] | None = None
     """The last validation."""
-    precision: Literal["fp32", "bf16"] | None = None
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
     """Precision of the steps so far; None in older files."""
     n_skipped: int = 0
     """Steps left out because a gradient was not finite."""
     n_skipped_in_row: int = 0
     """Steps left out just before ``step`` without a good one between."""
+    loss_scale: float = 65536.0
+    """Factor of the loss in fp16, whose smallest gradients would else be zero. The value to begin with, and the way it
+    changes, are those of torch's GradScaler."""
+    n_at_scale: int = 0
+    """Good steps in fp16 since ``loss_scale`` changed."""
 
 
 def save_state(
