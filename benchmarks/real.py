@@ -227,6 +227,8 @@ FIGURES = (
     "of these at the nod's rate",
 )
 SHARES = ("right", "of the right ones reliable")
+COUNTS = ("reliable and wrong", "half the rate", "double the rate", "without: reliable")
+BIAS = ("mean error (bpm)", "median")
 
 
 def overall(measured: Measured, methods: Sequence[str]) -> dict[str, Any]:
@@ -253,7 +255,7 @@ STRATA: dict[str, Callable[[Clip], str]] = {
     "movement of": lambda clip: clip.motion.split(".")[0],
     "skin": lambda clip: clip.tone,
     "wearing": lambda clip: clip.wearing,
-    "rate": lambda clip: _bins(clip.nod_bpm, (50, 75, 100, 130), "bpm"),
+    "rate": lambda clip: _bins(clip.nod_bpm, (55, 75, 100, 140), "bpm"),
     "pulse": lambda clip: _bins(clip.skin_pulse_pct, (0.75, 1.5, 2.5), "%"),
     "coding": lambda clip: clip.coding,
     "compression": lambda clip: _bins(clip.bits_per_pixel, (0.02, 0.05, 0.15), "bits per pixel"),
@@ -262,6 +264,7 @@ STRATA: dict[str, Callable[[Clip], str]] = {
     "light": lambda clip: clip.light,
     "face": lambda clip: _bins(clip.face_px, (100, 160, 240), "px"),
     "movement": lambda clip: _bins(clip.movement, (0.01, 0.03, 0.1), "widths a second"),
+    "length": lambda clip: _bins(clip.duration_s, (12, 20), "s"),
     "nod": lambda clip: _bins(clip.nod_px, (0.05, 0.2), "px"),
     "oracle": lambda clip: _bins(clip.oracle_snr_db, (-6, -3, 0, 3, 6), "dB"),
 }
@@ -280,12 +283,13 @@ def by_strata(measured: Measured, method: str) -> dict[str, Any]:
             of_them = [(clip, row) for clip, row in mine if clip.seed in seeds]
             readable = [(clip, row) for clip, row in of_them if pulses[clip.seed].readable]
             whole, best = (dict(zip(FIGURES, figures_of(rows), strict=True)) for rows in (of_them, readable))
-            cells = [whole[key] for key in ("clips with a pulse", *SHARES, "reliable and wrong", "without: reliable")]
-            table.append([f"{name}: {value}", *cells, *(best[key] for key in ("clips with a pulse", *SHARES))])
-    columns = ["stratum", "clips", *SHARES, "reliable and wrong", "without: reliable"]
-    columns += ["readable", *(f"readable: {share}" for share in SHARES)]
+            errors = [row.hr_bpm - clip.hr_bpm for clip, row in of_them if row.hr_bpm and clip.hr_bpm]
+            bias = [float(np.mean(errors)), float(np.median(errors))] if errors else [None, None]
+            cells = [whole[key] for key in ("clips with a pulse", *SHARES, *COUNTS)]
+            table.append([f"{name}: {value}", *cells, *bias, *(best[key] for key in ("clips with a pulse", *SHARES))])
+    columns = ["stratum", "clips", *SHARES, *COUNTS, *BIAS, "readable", *(f"readable: {share}" for share in SHARES)]
     formats = dict.fromkeys([*SHARES, *(f"readable: {share}" for share in SHARES)], ".0%")
-    return {"columns": columns, "formats": formats, "rows": table}
+    return {"columns": columns, "formats": {**formats, **dict.fromkeys(BIAS, "+.1f")}, "rows": table}
 
 
 def _in_order(value: str) -> tuple[float, str]:

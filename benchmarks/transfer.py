@@ -256,22 +256,32 @@ def by_stratum(rows: list[Row]) -> dict[str, list[Row]]:
     for name in STRATA:
         groups: dict[str, list[Row]] = {}
         for row, groups_of_row in zip(rows, strata_of_rows, strict=True):
-            groups.setdefault(groups_of_row[name], []).append(row)
+            if name in groups_of_row:
+                groups.setdefault(groups_of_row[name], []).append(row)
         for group, mine in sorted(groups.items()):
             found[f"{name}: {group.split(' ', 1)[1] if group[0].isdigit() else group}"] = mine
     return found
 
 
 def strata_of(rows: list[Row], method: str) -> dict[str, Any]:
-    """Return the table of one method's error in every stratum (columns, formats, rows)."""
-    table = []
+    """Return the table of one method's error, bias and coverage in every stratum (columns, formats, rows)."""
+    within, mean, median, sure = f"within {WITHIN_BPM:g} bpm", "mean error (bpm)", "median", "of these reliable"
+    table: list[list[Any]] = []
     for label, mine in by_stratum(rows).items():
-        error = errors_bpm(mine, method)
-        table.append([label, len(mine), mae(error), float((np.abs(error) <= WITHIN_BPM).sum() / len(mine))])
-    within = f"within {WITHIN_BPM:g} bpm"
+        answers = [row.answers[method] for row in mine if row.answers[method].hr_bpm is not None]
+        error, true_bpm = errors_bpm(mine, method), np.array([one.true_bpm for one in answers])
+        reliable, right = np.array([one.reliable for one in answers]), np.abs(error) <= WITHIN_BPM
+        half, double = ((np.abs(error + true_bpm * share) <= WITHIN_BPM) & ~right for share in (0.5, -1.0))
+        shares = [float(right.sum() / len(mine)), float(reliable[right].mean()) if right.any() else None]
+        bias = [float(error.mean()), float(np.median(error))] if len(error) else [None, None]
+        counts = [int((reliable & ~right).sum()), int(half.sum()), int(double.sum())]
+        table.append([label, len(mine), mae(error), *bias, *shares, *counts])
     return {
-        "columns": ["recordings", "n", "MAE (bpm)", within],
-        "formats": {"MAE (bpm)": ".1f", within: ".0%"},
+        "columns": [
+            *("recordings", "n", "MAE (bpm)", mean, median, within, sure),
+            *("reliable and wrong", "half the rate", "double the rate"),
+        ],
+        "formats": {"MAE (bpm)": ".1f", mean: "+.1f", median: "+.1f", within: ".0%", sure: ".0%"},
         "rows": table,
     }
 

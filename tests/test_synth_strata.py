@@ -14,8 +14,9 @@ from autohr.lab.synth.life import HeadMotion
 from autohr.lab.synth.strata import STRATA, Facts, skin_luminance, strata
 from autohr.lab.synth.video import SceneConfig, read_strata, truth_path, write_scene
 
-STILL = SceneConfig(duration_s=2.0, width=96, height=96, fps=15.0, hr_bpm=(60.0, 60.0), pulse_depth=0.03)
-STILL = dataclasses.replace(STILL, head=HeadMotion(sway=0.1), identity=random_identity(np.random.default_rng(0)))
+PERSON = random_identity(np.random.default_rng(0))
+STILL = SceneConfig(duration_s=2.0, width=96, height=96, fps=15.0, hr_bpm=(60.0, 60.0), pulse_depth=0.03, face_px=60.0)
+STILL = dataclasses.replace(STILL, head=HeadMotion(sway=0.1), identity=PERSON)
 
 
 def groups_of(scene: SceneConfig, codec: str = "libx264", crf: int = 5, skin: float | None = None) -> dict[str, str]:
@@ -34,6 +35,10 @@ def groups_of(scene: SceneConfig, codec: str = "libx264", crf: int = 5, skin: fl
         ({"fps": 60.0}, "frames per second", "3 above 33"),
         ({"pulse_depth": 0.005}, "depth of pulse", "1 weak, under 1.13 %"),
         ({}, "person", "drawn"),
+        ({}, "face", "1 under 110 px"),
+        ({"identity": dataclasses.replace(PERSON, glasses="thick")}, "glasses", "thick"),
+        ({"identity": dataclasses.replace(PERSON, beard="full")}, "beard", "full"),
+        ({"identity": dataclasses.replace(PERSON, age=0.9)}, "age", "3 old"),
     ],
 )
 def test_a_scene_lies_in_its_group(change: dict[str, object], group: str, value: str) -> None:
@@ -46,7 +51,15 @@ def test_encoders_and_skin() -> None:
     photograph = dataclasses.replace(STILL, portrait="somebody.jpg")
     tones = [groups_of(photograph, skin=skin)["skin tone"][2:] for skin in (0.1, 0.3, 0.6)]
     assert tones == ["portrait, dark", "portrait, medium", "portrait, light"]
-    assert "skin tone" not in groups_of(photograph)
+    assert not {"skin tone", "glasses", "beard", "age"} & set(groups_of(photograph)), "nothing is known of these"
+
+
+@pytest.mark.parametrize(
+    ("hr_bpm", "value"), [(54.9, "under 55 bpm"), (55.0, "to 70"), (139, "to 140"), (170, "above 140")]
+)
+def test_a_part_begins_with_its_lower_limit(hr_bpm: float, value: str) -> None:
+    facts = Facts(dataclasses.asdict(STILL), {"codec": "mjpeg", "crf": None}, 0.1, hr_bpm, None)
+    assert strata(facts)["rate"][2:] == value
 
 
 def test_light_skin_is_lighter_whatever_the_exposure() -> None:

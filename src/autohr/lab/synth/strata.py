@@ -6,8 +6,9 @@ datasets are the same.
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +54,16 @@ def skin_luminance(frame: Frame, box_xywh: Float, gamma: float, exposure: float)
     return float(np.median(linear @ np.array([0.2126, 0.7152, 0.0722]))) if len(linear) else math.nan
 
 
-def _third(value: float | None, low: float, high: float, names: tuple[str, str, str]) -> str | None:
-    """Return the name of the part that a value lies in: under ``low``, from there on, from ``high`` on."""
-    return None if value is None else names[int(value >= low) + int(value >= high)]
+def _part(value: float | None, limits: Sequence[float], *names: str) -> str | None:
+    """Return the name of the part that a value lies in, one more than limits: a part begins with its lower limit."""
+    return None if value is None else names[bisect.bisect_right(limits, value)]
+
+
+def _drawn(facts: Facts, name: str) -> Any:
+    """Return a property of a face that was drawn; None of a photograph, and where it is not recorded."""
+    # Without an identity the face was drawn by the scene's seed.
+    is_drawn = facts.scene["portrait"] is None and facts.scene["identity"]
+    return facts.scene["identity"][name] if is_drawn else None
 
 
 def _motion(facts: Facts) -> str:
@@ -77,16 +85,15 @@ def _light(facts: Facts) -> str:
 def _tone(facts: Facts) -> str | None:
     if facts.scene["portrait"] is not None:
         names = ("6 portrait, dark", "5 portrait, medium", "4 portrait, light")
-        return _third(facts.skin_luminance, DARK_SKIN, LIGHT_SKIN, names)
-    # Without an identity the face was drawn by the scene's seed, and its tone is not recorded.
-    melanin = facts.scene["identity"] and facts.scene["identity"]["melanin"]
-    return _third(melanin, 1 / 3, 2 / 3, ("1 drawn, light", "2 drawn, medium", "3 drawn, dark"))
+        return _part(facts.skin_luminance, (DARK_SKIN, LIGHT_SKIN), *names)
+    names = ("1 drawn, light", "2 drawn, medium", "3 drawn, dark")
+    return _part(_drawn(facts, "melanin"), (1 / 3, 2 / 3), *names)
 
 
 def _compression(facts: Facts) -> str | None:
     names = ("1 h264, crf to 10", "2 h264, crf 11 to 17", "3 h264, crf 18 on")
     codec = str(facts.encoding["codec"])
-    return _third(facts.encoding["crf"], 10.5, 17.5, names) if codec == "libx264" else codec
+    return _part(facts.encoding["crf"], (10.5, 17.5), *names) if codec == "libx264" else codec
 
 
 STRATA: dict[str, Callable[[Facts], str | None]] = {
@@ -99,15 +106,19 @@ STRATA: dict[str, Callable[[Facts], str | None]] = {
     "automatic exposure": lambda facts: "on" if facts.scene["auto_exposure"] else "off",
     "skin tone": _tone,
     "compression": _compression,
-    "bits per pixel": lambda facts: _third(
-        facts.bits_per_pixel, 0.05, 0.2, ("1 under 0.05", "2 to 0.2", "3 above 0.2")
-    ),
-    "frames per second": lambda facts: _third(facts.scene["fps"], 22, 33, ("1 under 22", "2 to 33", "3 above 33")),
+    "bits per pixel": lambda facts: _part(facts.bits_per_pixel, (0.05, 0.2), "1 under 0.05", "2 to 0.2", "3 above 0.2"),
+    "frames per second": lambda facts: _part(facts.scene["fps"], (22, 33), "1 under 22", "2 to 33", "3 above 33"),
+    "face": lambda facts: _part(facts.scene["face_px"], (110, 140), "1 under 110 px", "2 to 140 px", "3 above 140 px"),
     "person": lambda facts: "drawn" if facts.scene["portrait"] is None else "portrait",
-    "depth of pulse": lambda facts: _third(
-        facts.scene["pulse_depth"], 0.0113, 0.0213, ("1 weak, under 1.13 %", "2 medium", "3 strong, above 2.13 %")
+    "glasses": lambda facts: _drawn(facts, "glasses"),
+    "beard": lambda facts: _drawn(facts, "beard"),
+    "age": lambda facts: _part(_drawn(facts, "age"), (1 / 3, 2 / 3), "1 young", "2 middle", "3 old"),
+    "depth of pulse": lambda facts: _part(
+        facts.scene["pulse_depth"], (0.0113, 0.0213), "1 weak, under 1.13 %", "2 medium", "3 strong, above 2.13 %"
     ),
-    "rate": lambda facts: _third(facts.hr_bpm, 70, 120, ("1 under 70 bpm", "2 to 120", "3 above 120")),
+    "rate": lambda facts: _part(
+        facts.hr_bpm, (55, 70, 120, 140), "1 under 55 bpm", "2 to 70", "3 to 120", "4 to 140", "5 above 140"
+    ),
 }
 """Groups and the function that finds a recording's value, None where the facts do not decide. The number that a value
 begins with gives its place in a table."""
