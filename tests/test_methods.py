@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from autohr import methods
 from autohr.classic import CLASSIC
+from autohr.confidence import verdict
 from autohr.confidence.verdict import estimate, estimate_from_rate
 from autohr.errors import AutoHRError, BadWeights, UnknownName
 from autohr.frontend import CropConfig
@@ -134,6 +135,20 @@ def test_other_weights_need_a_witness_whatever_their_wave_looks_like(said_bpm: f
     assert estimate_heart_rate(own.witness.bvp, given.fps).hr_bpm == pytest.approx(75, abs=2)
     if not reliable:
         assert own.confidence <= 0.5 and "MVDR reads another rate" in str(own.why_unreliable)
+
+
+@pytest.mark.parametrize(
+    ("change", "reliable"),
+    [({"halves_bpm": 20.0}, True), ({"runner_up": 0.6}, True), ({"halves_bpm": 20.0, "runner_up": 0.6}, False)],
+)
+def test_a_rate_that_its_halves_deny_and_another_peak_rivals_is_not_reliable(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, float], reliable: bool
+) -> None:
+    gathered = verdict.gather_evidence
+    monkeypatch.setattr(verdict, "gather_evidence", lambda *given: replace(gathered(*given), **change))
+    given = clip(12.0, 20.0)
+    said = estimate(given, Pulse(simulate_pulse(12.0, 20.0, 75, seed=1).bvp, given.fps, given.start_s), is_net=True)
+    assert said.reliable == reliable and (reliable or "two halves" in str(said.why_unreliable))
 
 
 @pytest.mark.parametrize(("lamp", "vetoed"), [(0.0, False), (0.01, True)])

@@ -21,6 +21,8 @@ export const LIT: number = fitted.lit;
 export const SKIN_ALONE: number = fitted.skin_alone;
 export const LIGHT_FOR_SURE: number = fitted.light_for_sure;
 export const NO_BLOOD: number = fitted.no_blood;
+export const HALVES_BPM: number = fitted.halves_bpm;
+export const RIVAL: number = fitted.rival;
 
 /** Estimate the rate of the wave of the shipped net, with its confidence and whether it is reliable. */
 export function estimate(clip: FaceClip, pulse: Pulse): Estimate {
@@ -94,7 +96,7 @@ export function whyUnreliable(evidence: Evidence): string {
   const known = impostor(evidence);
   if (known !== null) return known;
   if (evidence.agreement < 0.5) return "the parts of the face do not beat together";
-  if (evidence.halves_bpm > 8) return "the rate differs between the two halves of the window";
+  if (evidence.halves_bpm > HALVES_BPM) return "the rate differs between the two halves of the window";
   if (evidence.witness_bpm > 8) return "another way to read the same seconds tells another rate";
   return "the pulse is too weak against the noise";
 }
@@ -107,5 +109,6 @@ function veto(clip: FaceClip, evidence: Evidence): string | null {
   }
   const foundShare = clip.found.filter(Boolean).length / clip.found.length;
   if (foundShare < LEAST_FOUND) return `the face was seen in only ${(100 * foundShare).toFixed(0)} % of the frames`;
-  return isRefused(evidence) ? impostor(evidence) : null;
+  if (isRefused(evidence)) return impostor(evidence);
+  return evidence.halves_bpm > HALVES_BPM && evidence.runner_up > RIVAL ? whyUnreliable(evidence) : null;
 }
