@@ -84,6 +84,7 @@ DOORS: dict[str, frozenset[str]] = {
         "torch": "lab.nets lab.train lab.search lab.datasets",
         "mtcnn": "",
         "joblib": "lab.nets",
+        "tensorboard": "lab.train",
         "scipy": "lab.metrics lab.synth lab.evaluate lab.datasets",
         "matplotlib": "reports lab.reports lab.train",
         "jinja2": "reports",

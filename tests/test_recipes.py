@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +21,11 @@ from autohr.lab.nets import NETS, make_net
 from autohr.lab.nets._checkpoint import load_net, read_header
 from autohr.lab.nets._export import export_beside
 from autohr.lab.recipes.files import FOLDER, find_recipe, shipped_recipes
+from autohr.lab.runs import open_run
 from autohr.lab.search.recipe import read_search_recipe
 from autohr.lab.train.loop import Progress
 from autohr.lab.train.recipe import parse_recipe, read_recipe, train
+from autohr.lab.train.tensorboard import tensorboard_writer
 from autohr.runtime import load_onnx
 from made import made_recording, pretend_cached
 
@@ -166,6 +170,32 @@ def test_train_leaves_weights_that_load_curves_and_a_log(
     train(small_recipe, ["fit.seed=4", "fit.steps=1"], out=tmp_path / "run", overwrite=True, progress=seen.append)
     assert seen[-1].note == "No ONNX file: Not today."
     assert read_header(result.weights)["provenance"]["recipe"]["fit"]["steps"] == 1
+
+
+def test_the_log_goes_to_tensorboard_as_well(small_recipe: Path, tmp_path: Path) -> None:
+    """Every number of the log; what is made again replaces what was there, and a hook of one's own sees the same."""
+    scalars = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = tmp_path / "board"
+    seen: list[Mapping[str, Any]] = []
+    run = train(small_recipe, out=tmp_path / "run", progress=None, on_log=tensorboard_writer(board)).run
+    train(small_recipe, out=tmp_path / "run", overwrite=True, progress=None, on_log=tensorboard_writer(board))
+    train(small_recipe, out=tmp_path / "other", progress=None, on_log=seen.append)
+    found = scalars.EventAccumulator(str(board))
+    found.Reload()
+    assert {"loss", "lr", "grad_norm", "val/mae_bpm", "val/loss"} <= set(found.Tags()["scalars"])
+    log = open_run(run).read_log()
+    assert [(one.step, one.value) for one in found.Scalars("loss")] == [
+        (record["step"], pytest.approx(record["loss"])) for record in log if "loss" in record
+    ]
+    assert [record["loss"] for record in seen if "loss" in record] == [
+        record["loss"] for record in log if "loss" in record
+    ]
+
+
+def test_tensorboard_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(AutoHRError, match=r"pip install 'autohr\[tensorboard\]'"):
+        tensorboard_writer(tmp_path)
 
 
 def test_resume_needs_a_run(small_recipe: Path, tmp_path: Path) -> None:

@@ -42,6 +42,10 @@ MAX_LOG_BYTES = 2**30
 a million steps fits five times."""
 
 
+OnLog = Callable[[Mapping[str, Any]], None]
+"""Function that is called with each line of a run's log after it was written, such as ``tensorboard_writer`` gives."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run folder that exists, made by ``create_run`` or ``open_run``."""
@@ -51,6 +55,7 @@ class Run:
     """Content of config.json."""
     lock: object = field(default=None, compare=False, repr=False)
     """Lock that keeps other processes out of the folder for as long as this object lives; none after ``open_run``."""
+    on_log: OnLog | None = field(default=None, compare=False, repr=False)
 
     @property
     def checkpoints(self) -> Path:
@@ -70,6 +75,8 @@ class Run:
                 file.write(line.encode())
         except OSError as error:
             raise cannot_write(self.root / LOG, error) from error
+        if self.on_log is not None:
+            self.on_log(record)
 
     def read_log(self) -> list[dict[str, Any]]:
         """Return every record of log.jsonl, oldest first."""

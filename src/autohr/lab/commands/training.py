@@ -31,14 +31,23 @@ def train(
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     verify: VerifyOption = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the log for TensorBoard too, as it comes.", show_default=False),
+    ] = None,
 ) -> None:
     """Train a network on prepared recordings. The same command continues a run that was stopped."""
     _check_contradiction(resume, overwrite)
     from autohr.lab.train.recipe import train as train_recipe
 
     check_recipe(recipe, "train")
+    on_log = None
+    if tensorboard is not None:
+        from autohr.lab.train.tensorboard import tensorboard_writer
+
+        on_log = tensorboard_writer(tensorboard)
     with verified(verify):
-        result = train_recipe(recipe, overrides or (), out=out, resume=resume, overwrite=overwrite)
+        result = train_recipe(recipe, overrides or (), out=out, resume=resume, overwrite=overwrite, on_log=on_log)
     print_line(f"Run {result.run}")
     print_line(f"Best weights {result.weights}")
     print_line(f"Curves {result.curves}")

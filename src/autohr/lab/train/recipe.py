@@ -42,7 +42,7 @@ from autohr.lab.nets._export import export_beside
 from autohr.lab.nets._genotype import read_genotype
 from autohr.lab.recipes.files import read_recipe_table
 from autohr.lab.recipes.parsing import STRICT, parse_as
-from autohr.lab.runs import Run, create_run, open_run
+from autohr.lab.runs import OnLog, Run, create_run, open_run
 from autohr.lab.train.curves import draw_curves
 from autohr.lab.train.fit import BEST, LAST, FitConfig, FitResult, fit
 from autohr.lab.train.loop import LoopConfig, Progress, print_progress
@@ -290,7 +290,14 @@ def check_machine(config: LoopConfig, section: str, recipe_path: Path) -> None:
 
 @contextlib.contextmanager
 def begin_run(
-    folder: Path, config: Mapping[str, Any], data: dict[str, Any], device: str, *, resume: bool, overwrite: bool
+    folder: Path,
+    config: Mapping[str, Any],
+    data: dict[str, Any],
+    device: str,
+    *,
+    resume: bool,
+    overwrite: bool,
+    on_log: OnLog | None = None,
 ) -> Iterator[tuple[Run, int]]:
     """Join the processes of torchrun, and give the run folder, begun or found again, and this process's rank.
 
@@ -299,6 +306,8 @@ def begin_run(
     data
         Recordings by their use, for ``DATA``. A run that continues must see what it saw before, or its validation
         subjects may have been trained on.
+    on_log
+        Called with each line of the log.
 
     Raises
     ------
@@ -324,7 +333,7 @@ def begin_run(
                 )
             write_json(run.results / DATA, data)
         wait_for_all()
-        yield (run if rank == 0 else open_run(folder)), rank
+        yield (dataclasses.replace(run, on_log=on_log) if rank == 0 else open_run(folder)), rank
 
 
 # Following -------------------------------------------------------------------------------------------------------
@@ -338,6 +347,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = print_progress,
+    on_log: OnLog | None = None,
 ) -> TrainResult:
     """Train the net of a recipe; alone, or as one of the processes that torchrun started.
 
@@ -351,6 +361,8 @@ def train(
         The run must exist already.
     overwrite
         A run made with another recipe, or this one, is removed first.
+    on_log
+        Called with each line of the run's log: the hook for TensorBoard (``train.tensorboard``) and the like.
 
     Raises
     ------
@@ -379,7 +391,8 @@ def train(
         "left_out": {**train_clips.left_out, **val_clips.left_out, **too_short},
     }
     folder = out or Path("runs") / recipe_path.stem
-    begun = begin_run(folder, run_config(recipe), data, recipe.fit.device, resume=resume, overwrite=overwrite)
+    how = {"resume": resume, "overwrite": overwrite}
+    begun = begin_run(folder, run_config(recipe), data, recipe.fit.device, **how, on_log=on_log)
     with begun as (run, rank):
 
         def save(path: Path, trained: nn.Module, measured: dict[str, Any]) -> None:
