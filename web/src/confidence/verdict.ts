@@ -110,5 +110,6 @@ function veto(clip: FaceClip, evidence: Evidence): string | null {
   const foundShare = clip.found.filter(Boolean).length / clip.found.length;
   if (foundShare < LEAST_FOUND) return `the face was seen in only ${(100 * foundShare).toFixed(0)} % of the frames`;
   if (isRefused(evidence)) return impostor(evidence);
-  return evidence.halves_bpm > HALVES_BPM && evidence.runner_up > RIVAL ? whyUnreliable(evidence) : null;
+  const isTorn = evidence.halves_bpm > HALVES_BPM && evidence.runner_up > RIVAL && evidence.on_skin < SKIN_ALONE;
+  return isTorn ? whyUnreliable(evidence) : null;
 }
