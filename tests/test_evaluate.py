@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from autohr.lab.datasets.cache import CachedRecording, Entry, open_cached
 from autohr.lab.datasets.recording import Absent, Recording, Reference
 from autohr.lab.evaluate import run as evaluate_run
 from autohr.lab.evaluate.presets import PRESETS
-from autohr.lab.evaluate.protocols import PROTOCOLS, FixedSplit, KFold, Protocol, folds_of, layout
+from autohr.lab.evaluate.protocols import PROTOCOLS, FixedSplit, KFold, LeaveOut, Protocol, folds_of, layout
 from autohr.lab.evaluate.recipe import EvaluateRecipe, load_methods, protocol_of, read_recipe
 from autohr.lab.evaluate.results import Account, MethodInfo, Results, method_folder, read_results, write_results
 from autohr.lab.evaluate.run import crop_of, labels_of, run
@@ -336,6 +336,7 @@ class Person:
     dataset: str
     subject: str
     fold: int | None = None
+    groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def people(n: int, folds: Sequence[int | None] = (None,)) -> dict[str, Person]:
@@ -357,6 +358,30 @@ def test_folds_are_official_where_there_are_some_and_never_cut_a_subject() -> No
         folds_of(five, torn)
     with pytest.raises(BadRecipe, match="5 subject-exclusive folds"):
         folds_of(five, people(4))
+
+
+def test_one_site_is_left_out_and_no_subject_is_cut() -> None:
+    def by(group: str) -> Protocol:
+        return dataclasses.replace(SHORT, split=LeaveOut(group))
+
+    sites = {
+        f"{d}/{k}/{j}": Person(d, str(k), None, {"site": "xyz"[k], "take": str(j)})
+        for d in "ab"
+        for k in range(3)
+        for j in range(2)
+    }
+    by_site = folds_of(by("site"), sites)
+    assert by_site == {one: 1 + int(person.subject) for one, person in sites.items()}
+    by_dataset = folds_of(by("dataset"), sites)
+    assert by_dataset == {one: 1 + "ab".index(person.dataset) for one, person in sites.items()}
+    for group, reason in (
+        ("take", "a/0 is in two of them"),
+        ("camera", "Groups of these recordings: dataset, site, take"),
+    ):
+        with pytest.raises(BadRecipe, match=reason):
+            folds_of(by(group), sites)
+    with pytest.raises(BadRecipe, match="two are needed"):
+        folds_of(by("dataset"), people(3))
 
 
 def test_a_fixed_split_tests_whole_subjects() -> None:
@@ -525,6 +550,15 @@ def test_three_videos_and_a_csv_are_evaluated_by_one_command(mine: Path, capsys:
     assert code == 0 and not any(line.startswith("pos") for line in out.splitlines())
     code, _, err = autohr(capsys, "evaluate", "runs/evaluation", "--method", "chrom")
     assert code == 1 and "green, pos" in err
+    shutil.copytree("runs/evaluation", "runs/second")
+    shutil.rmtree("runs/second/results/pos")
+    code, out, _ = autohr(capsys, "evaluate", "runs/evaluation", "runs/second", "--baseline", "runs/second: green")
+    assert code == 0 and all(name in out for name in ("runs/evaluation: green ", "runs/second: green ", "\npos "))
+    code, _, err = autohr(capsys, "evaluate", "runs/evaluation", "no_such_run")
+    assert code == 1 and "no_such_run" in err and err.count("\n") == 1
+    autohr(capsys, *own, "--protocol", "reference-whole", "--out", "runs/whole")
+    code, _, err = autohr(capsys, "evaluate", "runs/evaluation", "runs/whole")
+    assert code == 1 and "protocol reference" in err and "reference-whole" in err and err.count("\n") == 1
 
 
 def test_the_command_names_what_a_folder_lacks(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:

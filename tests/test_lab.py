@@ -562,6 +562,35 @@ def test_the_commands_do_the_same(prepared: Path, tmp_path: Path, capsys: pytest
     assert row in autohr(capsys, *table)[1].splitlines(), "printed again from the files alone"
 
 
+@pytest.mark.slow
+def test_any_recipe_is_trained_by_folds_and_without_one_dataset(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autohr.lab.train.recipe.export_beside", lambda weights: None)
+    changes = [part for change in (*TINY, f"data.cache='{prepared}'") for part in ("--set", change)]
+    own = ("train", RECIPES / "autohr_paper.toml", *changes)
+    code, out, _ = autohr(capsys, *own, "--folds", 2, "--out", tmp_path / "folds")
+    assert code == 0 and "autohr by fold" in out and "reference-2-folds" in out
+    both = ("--set", "data.datasets=['vipl_hr', 'mmse_hr']", "--leave-out", "dataset", "--out", tmp_path / "sites")
+    # Long enough for a rate at the 25 frames per second of the second dataset.
+    code, out, err = autohr(capsys, *own, *both, "--set", "data.n_frames=128")
+    assert code == 0 and "autohr by dataset" in out and "\nmmse_hr" in out and "\nvipl_hr" in out, err
+    for name, n in (("folds", 2), ("sites", 2)):
+        (results,) = read_results(tmp_path / name / "evaluation")
+        tested: dict[int | None, set[str]] = {}
+        for window in results.windows:
+            tested.setdefault(window.fold, set()).add(f"{window.dataset}/{window.subject}")
+        assert len(tested) == n and not set.intersection(*tested.values())
+        for fold, subjects in tested.items():
+            data = json.loads((tmp_path / name / f"fold_{fold}" / "results" / "data.json").read_text())
+            learned = {"/".join(one.split("/")[:2]) for one in data["train"]}
+            assert learned and not learned & subjects
+    assert autohr(capsys, *own, "--folds", 2, "--leave-out", "dataset")[0] == 2
+    assert autohr(capsys, *own, "--workers", 2)[0] == 2
+    code, _, err = autohr(capsys, *own, "--leave-out", "site", "--out", tmp_path / "x")
+    assert code == 1 and "no group 'site'" in err and err.count("\n") == 1
+
+
 def test_a_training_that_was_stopped_has_not_ended(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "checkpoints").mkdir()

@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 def evaluate(
     ctx: typer.Context,
     what: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Argument(
-            metavar="[RECIPE|RUN]",
-            help="A TOML recipe; or the folder of a finished evaluation, whose saved waves are scored again.",
+            metavar="[RECIPE|RUN...]",
+            help="A TOML recipe; or the folder of a finished evaluation, whose saved waves are scored again. Several "
+            "folders make one table.",
             show_default=False,
         ),
     ] = None,
@@ -105,7 +106,7 @@ def evaluate(
     an evaluation that was stopped; autohr report makes a page of it.
     """
     from autohr.lab.evaluate.presets import PRESETS, find_preset
-    from autohr.lab.evaluate.results import read_results
+    from autohr.lab.evaluate.results import read_side_by_side
     from autohr.lab.evaluate.scoring import check_protocol
 
     if export is not None:
@@ -118,21 +119,21 @@ def evaluate(
     presets = list(PRESETS) if preset == "all" else preset.split(",") if preset else []
     for name in presets:
         find_preset(name)
-    if what is not None and what.is_dir():
+    if what and (len(what) > 1 or what[0].is_dir()):
         _refuse_given(ctx, "A stored evaluation is scored as it is", "method")
-        stored = {one.method.label: one for one in read_results(what)}
+        stored = {one.method.label: one for one in read_side_by_side(what)}
         chosen = list(stored) if method in (None, "all") else method.split(",")
         strangers = [label for label in chosen if label not in stored]
         if strangers:
             raise UnknownName("method of this evaluation", strangers[0], stored)
         results = tuple(stored[label] for label in chosen)
-        run = what
+        run = what[0]
     else:
         from autohr.lab.evaluate.recipe import EvaluateRecipe, evaluate_recipe, protocol_of, read_recipe
 
-        if what is not None:
+        if what:
             _refuse_given(ctx, "A recipe says what is evaluated", "out", "workers", "cluster", "overwrite", "verify")
-            recipe = read_recipe(what)
+            recipe = read_recipe(what[0])
         elif dataset is None or root is None:
             raise typer.BadParameter("Give a recipe, a stored evaluation, or --dataset and --root.")
         else:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from autohr.cli.options import completing, weights_names
-from autohr.cli.output import in_words, print_line
+from autohr.cli.output import in_words, print_line, print_progress, print_text
 from autohr.errors import AutoHRError
 from autohr.lab.commands.options import (
+    ClusterOption,
     OverwriteOption,
     ResumeOption,
     RunOption,
     SearchRecipeArgument,
     SetOption,
+    SideBySideOption,
     TrainRecipeArgument,
     VerifyOption,
     check_recipe,
+    protocol_names,
     verified,
 )
 
@@ -35,12 +39,44 @@ def train(
         Path | None,
         typer.Option(metavar="FOLDER", help="Write the log for TensorBoard too, as it comes.", show_default=False),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=1000, help="Train once for each of so many folds of subjects, and test.", show_default=False
+        ),
+    ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="dataset|GROUP",
+            help="Train once without each dataset of the recipe, or each value of a group (site), and test on it.",
+            show_default=False,
+        ),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(help="With --folds or --leave-out: windows.", autocompletion=completing(protocol_names)),
+    ] = "reference",
+    workers: SideBySideOption = None,
+    cluster: ClusterOption = None,
 ) -> None:
-    """Train a network on prepared recordings. The same command continues a run that was stopped."""
+    """Train a network on prepared recordings. The same command continues a run that was stopped.
+
+    With --folds or --leave-out every training is in OUT/fold_N, and the tests of all are printed as one table.
+    """
     _check_contradiction(resume, overwrite)
     from autohr.lab.train.recipe import train as train_recipe
 
     check_recipe(recipe, "train")
+    if folds is not None or leave_out is not None:
+        if (folds is not None and leave_out is not None) or resume or overwrite or tensorboard is not None:
+            raise typer.BadParameter("--folds and --leave-out go on by themselves; give one of them, and no other way.")
+        folder = out or Path("runs") / f"{recipe.stem}_{f'{folds}_folds' if leave_out is None else f'no_{leave_out}'}"
+        with verified(verify):
+            _cross_validate(recipe, overrides or (), folder, folds, leave_out, protocol, workers or 1, cluster)
+        return
+    if (protocol, workers, cluster) != ("reference", None, None):
+        raise typer.BadParameter("--protocol, --workers and --cluster are for --folds and --leave-out.")
     on_log = None
     if tensorboard is not None:
         from autohr.lab.train.tensorboard import tensorboard_writer
@@ -62,6 +98,43 @@ def train(
             print_line(f"To measure with, without torch: {export_beside(result.weights).path}")
         except AutoHRError as error:  # the weights are there, and measure too
             print_line(f"No ONNX file was written: {error}")
+
+
+def _cross_validate(
+    recipe: Path,
+    overrides: Sequence[str],
+    out: Path,
+    folds: int | None,
+    leave_out: str | None,
+    protocol: str,
+    workers: int,
+    cluster: str | None,
+) -> None:
+    """Train and test every fold, and print a table, and one by fold."""
+    from autohr.lab.evaluate.presets import find_preset
+    from autohr.lab.evaluate.scoring import score
+    from autohr.lab.evaluate.summary import groups_sheet, scores_sheet
+    from autohr.lab.evaluate.tables import render_sheet
+    from autohr.lab.experiments.folds import cross_validate
+    from autohr.lab.recipes.files import find_recipe
+
+    results = cross_validate(
+        find_recipe(recipe),
+        overrides,
+        out,
+        n_folds=folds,
+        leave_out=leave_out,
+        protocol=protocol,
+        workers=workers,
+        cluster=cluster,
+        say=print_progress,
+    )
+    scores = score(results, find_preset(str(results.protocol["preset"])).name)
+    print_text(render_sheet(scores_sheet([scores]), "text") + "\n")
+    group = "fold" if leave_out is None else leave_out
+    if group in scores.groups:
+        print_text(render_sheet(groups_sheet(scores, group), "text"))
+    print_progress(f"Page: autohr report {out / 'evaluation'}")
 
 
 def search(

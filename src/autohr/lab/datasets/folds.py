@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -31,6 +31,14 @@ class HasFold(HasSubject, Protocol):
         """Official fold; None where there is none."""
 
 
+class HasGroups(HasFold, Protocol):
+    """A recording that belongs to groups of its dataset."""
+
+    @property
+    def groups(self) -> Mapping[str, str]:
+        """Name -> value, such as camera -> phone."""
+
+
 R = TypeVar("R", bound=HasSubject)
 
 
@@ -51,6 +59,28 @@ def check_official_folds(recordings: Iterable[HasFold]) -> None:
                 f"{subject} is in several official folds ({listed}): a net would be tested on a face that it was "
                 "trained on. Correct the list of folds."
             )
+
+
+def left_out_folds(recordings: Mapping[str, HasGroups], by: str) -> dict[str, int]:
+    """Return the fold of each recording (id -> recording), counted from 1: one fold for each value of a group.
+
+    ``by`` is the name of a group that every recording has, or "dataset". Raises ValueError for one that some lack or
+    that has one value for all, and for a subject in two of them, whom a net would be tested on after training on him.
+    """
+    values = {one: known.dataset if by == "dataset" else known.groups.get(by) for one, known in recordings.items()}
+    without = sorted(one for one, value in values.items() if value is None)
+    if without:
+        known_groups = ", ".join(["dataset", *sorted({name for one in recordings.values() for name in one.groups})])
+        raise ValueError(f"{without[0]} has no group {by!r}. Groups of these recordings: {known_groups}.")
+    numbers = {value: number for number, value in enumerate(sorted(set(map(str, values.values()))), 1)}
+    if len(numbers) < 2:
+        raise ValueError(f"All recordings have one {by}, {', '.join(numbers)}; two are needed to leave one out.")
+    home: dict[str, str] = {}
+    for one, value in values.items():
+        subject = subject_key(recordings[one])
+        if home.setdefault(subject, str(value)) != value:
+            raise ValueError(f"{subject} is in two of them by {by!r}, {home[subject]} and {value}: take another group.")
+    return {one: numbers[str(value)] for one, value in values.items()}
 
 
 def split_subjects(subjects: Iterable[str], k: int, seed: int = 0) -> list[set[str]]:

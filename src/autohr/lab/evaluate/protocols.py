@@ -20,7 +20,15 @@ from pydantic.dataclasses import dataclass
 from autohr.confidence.verdict import LEAST_S
 from autohr.errors import BadRecipe
 from autohr.frontend import PAPER_CROP, CropConfig
-from autohr.lab.datasets.folds import HasFold, check_official_folds, holdout, split_subjects, subject_key
+from autohr.lab.datasets.folds import (
+    HasFold,
+    HasGroups,
+    check_official_folds,
+    holdout,
+    left_out_folds,
+    split_subjects,
+    subject_key,
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,16 @@ class CrossDataset:
     kind: Literal["cross-dataset"] = "cross-dataset"
 
 
-Split = Annotated[AllTested | KFold | FixedSplit | CrossDataset, Field(discriminator="kind")]
+@dataclass(frozen=True)
+class LeaveOut:
+    """Every recording is tested by a net that was trained on the others' sites: one value of a group is left out."""
+
+    by: str = "dataset"
+    """Group of the recordings, such as site, or "dataset"."""
+    kind: Literal["leave-out"] = "leave-out"
+
+
+Split = Annotated[AllTested | KFold | FixedSplit | CrossDataset | LeaveOut, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -150,11 +167,12 @@ def layout(protocol: Protocol, duration_s: float) -> list[tuple[float, float]]:
     return windows
 
 
-def folds_of(protocol: Protocol, recordings: Mapping[str, HasFold]) -> dict[str, int | None]:
+def folds_of(protocol: Protocol, recordings: Mapping[str, HasGroups]) -> dict[str, int | None]:
     """Return the fold in which each recording (id -> recording or entry) is tested, counted from 1.
 
     A recording that is only trained on has 0, and every one has None where the split has no folds. Raises BadRecording
-    for a subject in two official folds, BadRecipe for fewer subjects than folds or an unknown test subject.
+    for a subject in two official folds, BadRecipe for fewer subjects than folds, an unknown test subject, or a group by
+    which none can be left out.
     """
     split = protocol.split
     known = {one: recordings[one] for one in sorted(recordings)}
@@ -162,6 +180,11 @@ def folds_of(protocol: Protocol, recordings: Mapping[str, HasFold]) -> dict[str,
         return dict.fromkeys(known)
     if isinstance(split, FixedSplit):
         return _fixed(split, known)
+    if isinstance(split, LeaveOut):
+        try:
+            return {**left_out_folds(known, split.by)}
+        except ValueError as error:
+            raise BadRecipe(f"Nothing can be left out by {split.by!r}: {error}") from None
     folds = {one: recording.fold for one, recording in known.items()}
     if split.official and known and None not in folds.values():
         check_official_folds(recordings.values())

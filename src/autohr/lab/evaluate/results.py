@@ -17,8 +17,9 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -263,6 +264,31 @@ def read_results(run_dir: Path) -> tuple[Results, ...]:
     everything = [read_method_results(folder, run.config) for folder in folders]
     order = {name: place for place, name in enumerate(METHODS)}
     return tuple(sorted(everything, key=lambda one: (order.get(one.method.name, len(order)), one.method.label)))
+
+
+def read_side_by_side(runs: Sequence[Path]) -> tuple[Results, ...]:
+    """Return the results of several run directories, to be shown in one table.
+
+    Labels that are in more than one run get the run's path before them. Raises AutoHRError as
+    ``read_results``, and for runs of different protocols.
+    """
+    found = [(run, results) for run in runs for results in read_results(run)]
+    protocols = {str(results.protocol.get("name")): run for run, results in found}
+    if len(protocols) > 1:
+        (one, its), (other, others), *_ = protocols.items()
+        raise AutoHRError(
+            f"{str(its)!r} was judged by protocol {one} and {str(others)!r} by {other}; one table is of one protocol."
+        )
+    count = Counter(results.method.label for _, results in found)
+    return tuple(
+        results if count[results.method.label] == 1 else _renamed(results, f"{run}: {results.method.label}")
+        for run, results in found
+    )
+
+
+def _renamed(results: Results, label: str) -> Results:
+    windows = tuple(replace(window, method=label) for window in results.windows)
+    return replace(results, method=replace(results.method, label=label), windows=windows)
 
 
 def read_method_results(folder: Path, config: Mapping[str, Any]) -> Results:

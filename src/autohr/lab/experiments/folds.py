@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autohr.cluster import share_out
@@ -27,9 +27,9 @@ from autohr.lab.datasets.cache import CachedRecording, Entry, cache_folder, open
 from autohr.lab.datasets.folds import subject_key
 from autohr.lab.datasets.manifest import manifest_path
 from autohr.lab.datasets.recording import Absent
-from autohr.lab.evaluate.protocols import CrossDataset, KFold, Protocol, folds_of
+from autohr.lab.evaluate.protocols import CrossDataset, KFold, LeaveOut, Protocol, folds_of
 from autohr.lab.evaluate.results import Results
-from autohr.lab.evaluate.run import crop_of, run
+from autohr.lab.evaluate.run import crop_of, find_protocol, run
 from autohr.lab.recipes.files import toml_inline
 from autohr.lab.runs import create_run
 from autohr.lab.train.fit import LAST
@@ -186,6 +186,73 @@ def evaluate_net(
         label=label,
         workers=workers,
         cluster=cluster,
+    )
+
+
+def cross_validate(
+    recipe_path: Path,
+    overrides: Sequence[str],
+    out: Path,
+    *,
+    n_folds: int | None = None,
+    leave_out: str | None = None,
+    protocol: str = "reference",
+    workers: int = 1,
+    cluster: str | None = None,
+    progress: Callable[[Progress], None] | None = print_progress,
+    say: Say | None = None,
+) -> Results:
+    """Train the net of a recipe once for each fold of its own datasets, and test each on who it never saw.
+
+    Parameters
+    ----------
+    recipe_path, overrides
+        As for ``evaluate_net``.
+    out
+        Folder of the trainings (``fold_1`` ...) and of the results (``evaluation``).
+    n_folds
+        Number of folds of subjects: the dataset's own where it has as many, else drawn by seed.
+    leave_out
+        In place of ``n_folds``: the group of which one value is tested and the others are trained on, or "dataset".
+    protocol
+        Windows and scoring are those of this one.
+
+    Raises
+    ------
+    ValueError
+        Neither or both of ``n_folds`` and ``leave_out``.
+    UnknownName, BadRecipe, BadRecording, Stopped
+        There is no such protocol; else see ``evaluate_net`` and ``folds_of``.
+    """
+    if (n_folds is None) == (leave_out is None):
+        raise ValueError(f"n_folds={n_folds} and leave_out={leave_out}: give exactly one of them.")
+    recipe, base = read_recipe(recipe_path, overrides), find_protocol(protocol)
+    split: KFold | LeaveOut
+    if n_folds is not None:
+        found = open_prepared(Path(recipe.data.cache), recipe.data.datasets, recipe.crop).recordings
+        split = KFold(n_folds, official=len({one.fold for one in found} - {None}) == n_folds)
+        ending = f"{n_folds} folds"
+    else:
+        split = LeaveOut(str(leave_out))
+        ending = f"one {leave_out} left out"
+    rule = replace(
+        base,
+        name=f"{base.name}-{ending.replace(' ', '-')}",
+        title=f"{base.title}; nets by {ending}",
+        datasets=recipe.data.datasets,
+        split=split,
+    )
+    return evaluate_net(
+        recipe_path,
+        overrides,
+        rule,
+        out,
+        out / "evaluation",
+        label=recipe.net,
+        workers=workers,
+        cluster=cluster,
+        progress=progress,
+        say=say,
     )
 
 
