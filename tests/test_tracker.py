@@ -16,6 +16,8 @@ from autohr.video.tracker import FaceTracker, TrackedFace, assign, median, rolle
 
 LANDMARKS = np.array([[-0.2, -0.15], [0.2, -0.15], [0.0, 0.05], [-0.15, 0.25], [0.15, 0.25]])
 SIZE = (80.0, 100.0)
+MIDDLE = {1: (160.0, 120.0)}
+"""One face, in the middle of a picture of 320x240."""
 
 
 def texture(seed: int, width: int, height: int, blur: float = 3.0) -> Frame:
@@ -28,9 +30,11 @@ def texture(seed: int, width: int, height: int, blur: float = 3.0) -> Frame:
 class World:
     """Patches of noise ("faces") that move over a background, and the detector that knows where they are."""
 
-    def __init__(self, seed: int = 0, width: int = 320, height: int = 240) -> None:
+    def __init__(
+        self, at: dict[int, tuple[float, float]] | None = None, seed: int = 0, width: int = 320, height: int = 240
+    ) -> None:
         self.background = texture(1000 + seed, width, height, blur=6.0)
-        self.at: dict[int, tuple[float, float]] = {}
+        self.at = at or {}
         self.roll: dict[int, float] = {}
         self.size: dict[int, tuple[float, float]] = {}
         self.score = 0.999
@@ -120,8 +124,7 @@ def test_uneven_time_stamps_make_no_difference_to_the_place() -> None:
 
 
 def test_landmarks_roll_with_the_head() -> None:
-    world = World()
-    world.at = {1: (160.0, 120.0)}
+    world = World(MIDDLE)
 
     def move(t_s: float) -> None:
         world.roll = {1: 0.3 * np.sin(2 * np.pi * 0.25 * t_s)}
@@ -131,8 +134,7 @@ def test_landmarks_roll_with_the_head() -> None:
 
 
 def test_size_is_followed_when_a_face_comes_nearer() -> None:
-    world = World(width=400, height=300)
-    world.at = {1: (200.0, 150.0)}
+    world = World({1: (200.0, 150.0)}, width=400, height=300)
     pictures = texture(1, 80, 100)
     tracker = FaceTracker(detector=world, detect_every_s=10.0)
     for t_s in clock(3.0, 30.0):
@@ -151,8 +153,8 @@ def test_size_is_followed_when_a_face_comes_nearer() -> None:
 
 def test_detections_do_not_show_in_the_box_of_a_still_face() -> None:
     """The detector scatters by 2.5 %; a step at each detection would be a 60 bpm signal."""
-    world = World()
-    world.at, world.scatter_px = {1: (160.0, 120.0)}, 2.0
+    world = World(MIDDLE)
+    world.scatter_px = 2.0
     tracker = FaceTracker(detector=world, max_faces=2)  # detects every second, however still the face
     boxes, detected, n_calls = [], [], 0
     for _, (face,) in play(tracker, world, clock(12.0, 30.0)):
@@ -200,16 +202,14 @@ def searches(
 
 
 def test_a_face_that_keeps_still_is_detected_more_rarely() -> None:
-    world = World()
-    world.at = {1: (160.0, 120.0)}
+    world = World(MIDDLE)
     assert searches(world, FaceTracker(detector=world), clock(14.0, 10.0)) == [0, 1, 2, 3, 5, 9, 13]
     assert searches(world, FaceTracker(detector=world, max_faces=2), clock(6.0, 10.0)) == [0, 1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("change", ["place", "size", "roll", "detections"])
 def test_a_face_that_moves_is_detected_as_often_as_before(change: str) -> None:
-    world = World()
-    world.at = {1: (160.0, 120.0)}
+    world = World(MIDDLE)
 
     def move(t_s: float) -> None:
         late = np.clip(t_s - 10.0, 0.0, 1.0)
@@ -278,13 +278,12 @@ def test_the_box_does_not_depend_on_the_frame_rate() -> None:
 
 
 def test_a_wrong_first_box_is_corrected() -> None:
-    world = World()
-    world.at = {1: (160.0, 120.0)}
+    world = World(MIDDLE)
     tracker = FaceTracker(detector=world)
     frame = world.frame()
     world.at = {1: (168.0, 114.0)}
     tracker.update(frame, 0.0)
-    world.at = {1: (160.0, 120.0)}
+    world.at = MIDDLE
     for t_s in clock(8.0, 15.0)[1:]:
         (face,) = tracker.update(frame, float(t_s))
     assert np.abs(centre(face) - [160, 120]).max() < 2.0
@@ -308,8 +307,7 @@ def test_first_box_is_kept_to_the_last_digit() -> None:
 @pytest.mark.parametrize("fps", [12.5, 30.0])
 @pytest.mark.parametrize("bridge_s", [0.4, 1.0])
 def test_a_face_that_leaves_is_held_for_the_bridge(fps: float, bridge_s: float) -> None:
-    world = World()
-    world.at = {1: (160.0, 120.0)}
+    world = World(MIDDLE)
 
     def move(t_s: float) -> None:
         if t_s > 2.0:
@@ -328,8 +326,7 @@ def test_a_face_that_leaves_is_held_for_the_bridge(fps: float, bridge_s: float) 
 
 @pytest.mark.parametrize("fps", [12.5, 30.0])
 def test_what_the_detector_no_longer_finds_is_dropped_though_the_flow_holds(fps: float) -> None:
-    world = World()
-    world.at = {1: (160.0, 120.0)}
+    world = World(MIDDLE)
     first_miss, last = None, 0.0
 
     def move(t_s: float) -> None:
@@ -344,8 +341,7 @@ def test_what_the_detector_no_longer_finds_is_dropped_though_the_flow_holds(fps:
 
 
 def test_an_unsure_moment_of_the_detector_is_no_loss() -> None:
-    world = World()
-    world.at = {1: (160.0, 120.0)}
+    world = World(MIDDLE)
 
     def move(t_s: float) -> None:
         world.blind = 1.9 < t_s < 2.5
@@ -355,8 +351,7 @@ def test_an_unsure_moment_of_the_detector_is_no_loss() -> None:
 
 
 def test_something_else_in_the_faces_place_is_not_the_face() -> None:
-    world = World()
-    world.at = {1: (160.0, 120.0)}
+    world = World(MIDDLE)
 
     def move(t_s: float) -> None:
         if t_s > 1.5:
@@ -368,8 +363,7 @@ def test_something_else_in_the_faces_place_is_not_the_face() -> None:
 
 def test_a_face_that_turns_into_something_else_is_not_followed_on() -> None:
     """Slowly enough for the flow, which holds on to whatever comes; only the looks tell."""
-    world, wall = World(), World()
-    world.at, wall.at = {1: (160.0, 120.0)}, {77: (160.0, 120.0)}
+    world, wall = World(MIDDLE), World({77: (160.0, 120.0)})
     face, other = world.frame().astype(float), wall.frame().astype(float)
     tracker = FaceTracker(detector=world, bridge_s=2.0)
     for t_s in clock(4.0, 30.0):
@@ -390,10 +384,9 @@ def test_the_old_id_comes_back_near_the_old_place_and_soon(
     gap_s: float, back_at: tuple[float, float], expected: int
 ) -> None:
     world = World(width=400, height=400)
-    world.at = {1: (160.0, 120.0)}
 
     def move(t_s: float) -> None:
-        world.at = {1: (160.0, 120.0)} if t_s <= 1 else ({} if t_s < 1 + gap_s else {1: back_at})
+        world.at = MIDDLE if t_s <= 1 else ({} if t_s < 1 + gap_s else {1: back_at})
 
     ids = [
         face.id
@@ -405,8 +398,7 @@ def test_the_old_id_comes_back_near_the_old_place_and_soon(
 
 
 def test_a_pause_in_time_is_a_loss_and_the_face_is_found_again_at_once() -> None:
-    world = World()
-    world.at = {1: (160.0, 120.0)}
+    world = World(MIDDLE)
     tracker = FaceTracker(detector=world)
     tracker.update(world.frame(), 0.0)
     world.at = {}
@@ -428,10 +420,8 @@ def test_a_hand_before_the_face_is_a_gap_and_not_a_new_face() -> None:
     states = []
 
     def move(t_s: float) -> None:
-        world.at = {1: (160.0, 120.0)}
         world.blind = 1.5 < t_s < 2.1
-        if world.blind:
-            world.at = {1: (160.0, 120.0), 77: (165.0, 120.0)}
+        world.at = MIDDLE | ({77: (165.0, 120.0)} if world.blind else {})
 
     for t_s, found in play(FaceTracker(detector=world), world, clock(4.0, 30.0), move):
         states.append((t_s, [(face.id, face.seen) for face in found]))
@@ -469,8 +459,7 @@ def test_two_people_who_cross_keep_their_ids() -> None:
 
 
 def test_the_largest_faces_win_and_are_kept() -> None:
-    world = World(width=480, height=320)
-    world.at = {1: (80.0, 160.0), 2: (220.0, 160.0), 3: (390.0, 160.0)}
+    world = World({1: (80.0, 160.0), 2: (220.0, 160.0), 3: (390.0, 160.0)}, width=480, height=320)
     world.size = {1: (60.0, 75.0), 2: (100.0, 125.0), 3: (90.0, 112.0)}
     tracker = FaceTracker(detector=world, max_faces=2)
     for t_s, found in play(tracker, world, clock(2.5, 12.5)):
@@ -479,8 +468,8 @@ def test_the_largest_faces_win_and_are_kept() -> None:
 
 
 def test_a_much_larger_newcomer_takes_the_place() -> None:
-    world = World(width=480, height=320)
-    world.at, world.size = {1: (80.0, 160.0)}, {1: (60.0, 75.0), 2: (110.0, 137.0), 3: (64.0, 80.0)}
+    world = World({1: (80.0, 160.0)}, width=480, height=320)
+    world.size = {1: (60.0, 75.0), 2: (110.0, 137.0), 3: (64.0, 80.0)}
 
     def move(t_s: float) -> None:
         world.at = (
@@ -496,16 +485,15 @@ def test_a_much_larger_newcomer_takes_the_place() -> None:
 
 
 def test_a_doubtful_face_is_followed_only_when_found_twice() -> None:
-    world = World()
+    world = World(MIDDLE)
     world.score = 0.95
-    world.at = {1: (160.0, 120.0)}
     starts = [t_s for t_s, found in play(FaceTracker(detector=world), world, clock(1.0, 30.0)) if found]
     assert starts[0] == pytest.approx(0.2, abs=0.04)
     world = World()
     world.score = 0.95
 
     def move(t_s: float) -> None:
-        world.at = {1: (160.0, 120.0)} if t_s < 0.1 else {}
+        world.at = MIDDLE if t_s < 0.1 else {}
 
     assert not any(found for _, found in play(FaceTracker(detector=world), world, clock(1.0, 30.0), move))
 
@@ -514,8 +502,7 @@ def test_a_doubtful_face_is_followed_only_when_found_twice() -> None:
 
 
 def test_a_cut_ends_every_id_for_good() -> None:
-    world, other = World(seed=0), World(seed=1)
-    world.at = other.at = {1: (160.0, 120.0)}
+    world, other = World(MIDDLE, seed=0), World(MIDDLE, seed=1)
     tracker = FaceTracker(detector=world)
     ids = []
     for t_s in clock(4.5, 12.5):
@@ -526,8 +513,7 @@ def test_a_cut_ends_every_id_for_good() -> None:
 
 
 def test_a_cut_over_black_is_a_cut_and_a_moment_of_black_is_none() -> None:
-    world, other = World(seed=0), World(seed=1)
-    world.at = other.at = {1: (160.0, 120.0)}
+    world, other = World(MIDDLE, seed=0), World(MIDDLE, seed=1)
     black = np.zeros_like(world.frame())
     for after, n_cuts in ((world, 0), (other, 1)):
         tracker = FaceTracker(detector=world)
@@ -563,8 +549,7 @@ def test_a_face_far_from_the_camera_of_a_blank_room_is_no_cut_when_it_moves() ->
 
 @pytest.mark.parametrize("light", ["dim", "bright", "lamp"])
 def test_a_lamp_makes_no_cut_and_loses_no_face(light: str) -> None:
-    world = World()
-    world.at = {1: (160.0, 120.0)}
+    world = World(MIDDLE)
     tracker = FaceTracker(detector=world)
     gain = {"dim": 0.4, "bright": 1.4, "lamp": np.linspace(0.5, 1.4, 320)[None, :, None]}[light]
     for t_s in clock(2.0, 25.0):
@@ -584,8 +569,7 @@ def test_a_fast_pan_is_no_cut() -> None:
 
 
 def test_a_new_frame_size_is_a_cut() -> None:
-    world = World()
-    world.at = {1: (160.0, 120.0)}
+    world = World(MIDDLE)
     tracker = FaceTracker(detector=world)
     tracker.update(world.frame(), 0.0)
     (face,) = tracker.update(world.frame()[:200], 0.04)
@@ -597,8 +581,7 @@ def test_a_new_frame_size_is_a_cut() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (5, 7, 3), (240, 12, 3)])
 def test_tiny_and_black_frames_are_survived(shape: tuple[int, ...]) -> None:
-    world = World()
-    world.at = {1: (2.0, 2.0)}
+    world = World({1: (2.0, 2.0)})
     for value in (0, 255):
         tracker = FaceTracker(detector=world)
         for i in range(10):
