@@ -38,3 +38,12 @@ def small_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pretend_cached(monkeypatch, [made_recording(subject) for subject in range(5)])
     (tmp_path / "cache").mkdir()
     return write_recipe(tmp_path)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of the shipped weights."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setattr("autohr.methods.WEIGHTS_DIR", folder)
+    return folder

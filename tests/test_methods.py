@@ -379,15 +379,6 @@ def test_the_box_is_the_trainings(tmp_path: Path) -> None:
 # -- which weights
 
 
-@pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder in the place of the shipped weights."""
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    monkeypatch.setattr(methods, "WEIGHTS_DIR", folder)
-    return folder
-
-
 def test_the_default_is_autohr_where_its_weights_are_and_pos_elsewhere(shelf: Path) -> None:
     assert default_method() == load_method().name == "pos"
     assert ready_methods() == list(CLASSIC)
