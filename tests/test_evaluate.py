@@ -675,22 +675,6 @@ def test_a_method_that_fails_does_not_end_the_others(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("dataset = 3\nroot = 'x'", "dataset"),
-        ("dataset = 'folder'", "root"),
-        ("dataset = 'folder'\nroot = 'x'\nmethod = ['pos']", "Fields: dataset"),
-        ("dataset =", "TOML"),
-    ],
-)
-def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "wrong.toml"
-    path.write_text(text)
-    with pytest.raises(BadRecipe, match=message):
-        read_recipe(path)
-
-
-@pytest.mark.parametrize(
     ("config", "message"),
     [
         ({"windows_s": 8.0}, "has no field 'windows_s'. Fields: title"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 from pathlib import Path
@@ -132,22 +131,6 @@ def test_truncated(saved: Path) -> None:
     for size in (len(whole) - 1, len(whole) // 2, 100, 8, 3, 0):
         saved.write_bytes(whole[:size])
         assert "not a whole safetensors file" in refusal(saved), size
-
-
-def test_not_there_or_a_folder(tmp_path: Path) -> None:
-    assert "There is no weights file" in refusal(tmp_path / "none.safetensors")
-    assert "is a folder" in refusal(tmp_path)
-    with pytest.raises(BadWeights, match="There is no weights file"):
-        read_header(tmp_path / "none.safetensors")
-
-
-def test_only_a_regular_file_of_limited_size_is_opened(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.safetensors")
-    with (tmp_path / "sparse.safetensors").open("wb") as file:
-        file.truncate(10_000_000_000)
-    assert "device, pipe or socket" in refusal(tmp_path / "pipe.safetensors")
-    assert "device, pipe or socket" in refusal(Path(os.devnull).with_name("zero"))
-    assert "10000000000 bytes" in refusal(tmp_path / "sparse.safetensors")
 
 
 class Runs:

@@ -443,25 +443,6 @@ def test_the_papers_recipe_is_the_papers() -> None:
     assert (recipe.loss.variant, recipe.loss.time_weight, recipe.loss.frequency_weight) == ("author", 0.2, 1)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[search]\nalpha_ler = 1", r"\[search\] has no field 'alpha_ler'.*Did you mean 'alpha_lr'"),
-        ("[space]\nkind = 'both'", "space.*'shared' or 'varied'"),
-        ("[search]\norder = 3", "order"),
-        ("[search]\nbatch_size = 2.5", r"search\.batch_size.*2\.5"),
-        ("[data]\nsize_px = 200", "larger than crop"),
-        ("[fit]\nsteps = 3", "no field 'fit'"),
-    ],
-)
-def test_mistakes_are_explained_in_one_line(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text(text)
-    with pytest.raises(BadRecipe, match=message) as caught:
-        read_search_recipe(path)
-    assert "\n" not in str(caught.value) and "mine.toml" in str(caught.value)
-
-
 @pytest.fixture
 def small_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recipe of a search of two epochs, and five recordings in place of a cache on disk."""
