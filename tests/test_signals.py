@@ -71,16 +71,6 @@ def test_detrend_has_its_cutoff_where_it_says(cutoff_hz: float) -> None:
     assert gain == pytest.approx(np.sqrt(0.5), abs=1e-3)
 
 
-def test_detrend_equals_the_dense_formula_of_tarvainen() -> None:
-    rng = np.random.default_rng(0)
-    n_samples, fs, cutoff_hz = 80, 30.0, 0.5
-    x = np.asarray(np.cumsum(rng.standard_normal((2, n_samples)), axis=1), dtype=np.float64)
-    lambda_squared = (1 + np.sqrt(2)) / (2 * np.sin(np.pi * cutoff_hz / fs)) ** 4
-    d2 = np.diff(np.eye(n_samples), n=2, axis=0)
-    dense = x - np.linalg.solve(np.eye(n_samples) + lambda_squared * d2.T @ d2, x.T).T
-    np.testing.assert_allclose(detrend(x, fs, cutoff_hz), dense, atol=1e-9)
-
-
 def test_detrend_removes_a_line_exactly() -> None:
     assert np.abs(detrend(np.linspace(3.0, 43.0, 200), 30.0)).max() < 1e-8
 
@@ -109,15 +99,15 @@ def test_bandpass_equals_scipys(fs: float, order: int) -> None:
         np.testing.assert_allclose(bandpass(x, fs, band_hz, order), theirs, atol=1e-7)
 
 
-@pytest.mark.parametrize("fs", [7.0, 30.0, 60.0])
+@pytest.mark.parametrize(("fs", "cutoff_hz"), [(7.0, 0.4), (30.0, 0.4), (30.0, 0.5), (60.0, 0.4)])
 @pytest.mark.parametrize("n_samples", [3, 4, 50, 1001])
-def test_detrend_solves_the_equation_of_its_paper(n_samples: int, fs: float) -> None:
+def test_detrend_solves_the_equation_of_its_paper(n_samples: int, fs: float, cutoff_hz: float) -> None:
     x = 100 + np.cumsum(np.random.default_rng(n_samples).standard_normal((2, n_samples)), axis=-1)
-    smoothness = (1 + np.sqrt(2)) / (2 * np.sin(np.pi * 0.4 / fs)) ** 4
+    smoothness = (1 + np.sqrt(2)) / (2 * np.sin(np.pi * cutoff_hz / fs)) ** 4
     difference = np.diff(np.eye(n_samples), n=2, axis=0)
     matrix = np.eye(n_samples) + smoothness * difference.T @ difference
     bands = np.stack([np.concatenate([np.zeros(k), np.diagonal(matrix, k)]) for k in (2, 1, 0)])
-    np.testing.assert_allclose(detrend(x, fs), x - solveh_banded(bands, x.T).T, atol=1e-6)
+    np.testing.assert_allclose(detrend(x, fs, cutoff_hz), x - solveh_banded(bands, x.T).T, atol=1e-6)
 
 
 def test_the_spectrum_of_intervals_is_scipys() -> None:
