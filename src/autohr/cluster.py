@@ -35,33 +35,18 @@ def share_out(
     *,
     workers: int | None = None,
     cluster: str | None = None,
-    on_report: Callable[[int, Any], None] | None = None,
-    on_death: Callable[[int, WorkerDied], None] | None = None,
 ) -> Generator[tuple[int, Result | WorkerDied], None, None]:
-    """Yield (index of the job, its result) in the order in which jobs end.
+    """Yield (index of the job, its result) in the order in which jobs end. Nothing is done with what jobs report.
 
     They are done by the workers of ``cluster``, if it is given (``on_cluster``); by ``workers`` processes of this
     machine (``workers.side_by_side``), one for each processor if None; with one, in this process.
     """
     if cluster is not None:
-        return on_cluster(work, jobs, cluster, on_death=on_death)
+        return on_cluster(work, jobs, cluster)
     count = min(workers if workers is not None else os.cpu_count() or 1, len(jobs))
     if count <= 1:
-        return in_this_process(work, jobs, on_report)
-    return side_by_side(work, jobs, count, on_report=on_report, on_death=on_death)
-
-
-def in_this_process(
-    work: Callable[[Job, Report], Result], jobs: Sequence[Job], on_report: Callable[[int, Any], None] | None = None
-) -> Generator[tuple[int, Result | WorkerDied], None, None]:
-    """Yield (index of the job, its result), one after the other."""
-    for number, job in enumerate(jobs):
-
-        def report(content: Any, number: int = number) -> None:
-            if on_report is not None:
-                on_report(number, content)
-
-        yield number, work(job, report)
+        return ((number, work(job, lambda content: None)) for number, job in enumerate(jobs))
+    return side_by_side(work, jobs, count)
 
 
 def on_cluster(

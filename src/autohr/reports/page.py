@@ -22,7 +22,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from autohr import __version__
 from autohr.files import cannot_write, make_folder, write_text
 from autohr.types import Frame
 
@@ -240,7 +241,7 @@ def _environment(package: str) -> jinja2.Environment:
         unit=unit_words, share=share_words, time=time_words, percent=percent, clause=clause, count=count_words
     )
     env.tests["number"] = is_number
-    env.globals["version"] = version()
+    env.globals["version"] = __version__
     return env
 
 
@@ -320,14 +321,6 @@ def share_words(part: int, whole: int) -> str:
 def count_words(n: int, noun: str) -> str:
     """Return ``1 window`` or ``2 windows``."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def version() -> str:
-    """Return the version of autohr."""
-    try:
-        return metadata.version("autohr")
-    except metadata.PackageNotFoundError:
-        return "not installed as a package"
 
 
 def clause(sentence: str) -> str:

@@ -239,13 +239,13 @@ def read_method(folder: Path) -> MethodInfo:
         raise AutoHRError(f"{str(file)!r} is damaged ({error}); remove its folder, evaluate again.") from None
 
 
-def write_results(run_dir: Path, results: Results, stamp: Mapping[str, Any] | None = None) -> None:
+def write_results(run_dir: Path, results: Results) -> None:
     """Write all results of a method into a run directory that exists (``runs.create_run``)."""
     folder = method_folder(run_dir, results.method.label)
     write_method(folder, results.method)
     for account in results.accounts:
         own = [window for window in results.windows if window.recording_id == account.recording_id]
-        write_recording(folder, account, own, stamp or {})
+        write_recording(folder, account, own, {})
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -206,14 +206,13 @@ def _oracle_window(window: WindowResult) -> WindowResult:
     return replace(window, bvp=window.true_bvp, hr_bpm=None, reliable=False, why=why)
 
 
-def check_windows(results: Results, preset: str | Preset, truth: Truth | None = None) -> None:
+def check_windows(results: Results, preset: str | Preset) -> None:
     """Check that a preset can score results at all, before a table is made of them.
 
     Raises WindowsTooShort where not one of the windows whose wave would be read is as long as the preset needs.
     """
     rule = find_preset(preset)
-    truth = truth or rule.truth
-    lasts_s = [w.duration_s for w in results.windows if _reads_wave(w, truth)]
+    lasts_s = [w.duration_s for w in results.windows if _reads_wave(w, rule.truth)]
     if not lasts_s or max(lasts_s) >= rule.least_s - LENGTH_SLACK_S:
         return
     # Not at the top: the protocols bring in the data sets and the methods, and no stored wave needs them.
@@ -264,7 +263,7 @@ def _rule_notes(results: Results, rule: Preset) -> list[str]:
     return [check_rule(rule, round(min(seconds, MAX_CHECKED_S), 1), round(fps, 1))]
 
 
-def compare(scores: Scores, baseline: Scores, *, n_draws: int = metrics.N_BOOTSTRAP) -> Paired | None:
+def compare(scores: Scores, baseline: Scores) -> Paired | None:
     """Return ``metrics.paired_test`` of two methods on the readings that both scored; None where there is none.
 
     Raises AutoHRError for scores of different protocols, presets or truths.
@@ -282,7 +281,7 @@ def compare(scores: Scores, baseline: Scores, *, n_draws: int = metrics.N_BOOTST
         return None
     first = np.array([abs(unit.error_bpm) for unit, _ in both])
     second = np.array([abs(unit.error_bpm) for _, unit in both])
-    return paired_test([unit.subject for unit, _ in both], first, second, n_draws=n_draws)
+    return paired_test([unit.subject for unit, _ in both], first, second)
 
 
 def _read(window: WindowResult, rule: Preset, truth: Truth) -> Unit:

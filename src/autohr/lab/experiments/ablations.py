@@ -210,7 +210,6 @@ def ablate(
     search_overrides: Sequence[str] = (),
     synthetic: bool = False,
     only: Sequence[str] = (),
-    protocol: str | Protocol | None = None,
     preset: str | None = None,
     workers: int = 1,
     cluster: str | None = None,
@@ -234,15 +233,15 @@ def ablate(
         have seen whom the bar is tested on.
     only
         Keys of the bars to run; all if empty. The others say that they were not asked for.
-    protocol, preset
-        Protocol in place of ``PROTOCOL``, or of the stand-in's; scoring in place of the protocol's own.
+    preset
+        Scoring in place of the protocol's own.
     workers, cluster
         Processes, or a scheduler whose workers train and test (``evaluate_net``). Bars are made one after the other.
 
     Raises
     ------
     UnknownName, BadRecipe, WindowsTooShort
-        No such ablation, bar, protocol or preset; a preset that needs longer windows.
+        No such ablation, bar or preset; a preset that needs longer windows.
     AutoHRError
         No bar could be made: the error of the first. Where only some fail, their ``why_not`` says why.
     """
@@ -254,7 +253,7 @@ def ablate(
         if key not in variants:
             raise UnknownName(f"bar of {name}", key, variants)
     stand_in = ablation.stand_in if synthetic else None
-    rule = find_protocol(protocol or (PROTOCOL if stand_in is None else SYNTHETIC_FOLD_1))
+    rule = find_protocol(PROTOCOL if stand_in is None else SYNTHETIC_FOLD_1)
     preset = preset or rule.preset
     check_protocol(rule, preset)
     # A recipe that cannot be read is reported once, and not once for each bar.

@@ -69,7 +69,6 @@ def record_activations(
     start_s: float = 0.0,
     end_s: float | None = None,
     device: str = "cpu",
-    overwrite: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Run:
     """Run the nets of ``weights`` over a video and save activations, waves and head motion into a run directory.
@@ -95,7 +94,7 @@ def record_activations(
         "window_s": WINDOW_S,
         "has_truth": truth is not None and truth.bvp is not None,
     }
-    run = create_run(out, config, overwrite=overwrite)
+    run = create_run(out, config)
     say = say or (lambda line: None)
     arrays: dict[str, Any] = {}
     nets: list[dict[str, Any]] = []

@@ -87,7 +87,6 @@ def evaluate_formula(
     evaluation: Path,
     *,
     cache: Path,
-    label: str | None = None,
     workers: int = 1,
     cluster: str | None = None,
 ) -> Results:
@@ -103,7 +102,6 @@ def evaluate_formula(
         evaluation,
         entries=prepared.entries,
         absent=prepared.absent,
-        label=label,
         workers=workers,
         cluster=cluster,
     )

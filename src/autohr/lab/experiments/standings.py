@@ -21,7 +21,7 @@ from pathlib import Path
 from autohr.errors import BadRecipe, BadRecording, UnknownName
 from autohr.files import make_folder, read_json, read_json_object, write_json, write_text
 from autohr.lab.datasets import DATASETS
-from autohr.lab.datasets.cache import Entry, open_cached
+from autohr.lab.datasets.cache import open_cached
 from autohr.lab.evaluate.results import Account, Results
 from autohr.lab.evaluate.rows import make_rows
 from autohr.lab.evaluate.run import crop_of, evaluate_dataset, find_protocol
@@ -73,7 +73,6 @@ def compare_methods(
     workers: int | None = None,
     cluster: str | None = None,
     progress: Callable[[Progress], None] | None = print_progress,
-    preparing: Callable[[int, int, Entry], None] | None = None,
     judging: Callable[[str, int, int, Account], None] | None = None,
     failing: Callable[[str, str], None] | None = None,
     say: Say | None = None,
@@ -136,7 +135,6 @@ def compare_methods(
         labels=list(methods),
         workers=workers,
         cluster=cluster,
-        preparing=preparing,
         judging=judging,
         failing=failures.__setitem__,
         say=say,

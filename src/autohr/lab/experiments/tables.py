@@ -143,7 +143,6 @@ def make_table(
     recipes: Path | None = None,
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
-    protocol: str | Protocol | None = None,
     workers: int = 1,
     cluster: str | None = None,
     progress: Callable[[Progress], None] | None = print_progress,
@@ -152,7 +151,7 @@ def make_table(
     """Evaluate every row of a table that can be, into ``evaluation_folder``, and return why the others were not made.
 
     What is there already is not made again; ``out/METHOD/fold_1`` and so on are the trainings. A row that fails does
-    not end the others. Raises UnknownName where there is no such table, method or protocol.
+    not end the others. Raises UnknownName where there is no such table or method.
 
     Parameters
     ----------
@@ -162,12 +161,10 @@ def make_table(
         Folder of the recipes that ``NET_TRAININGS`` names, the shipped ones if None; and changes of every recipe.
     only
         Names of the methods to make; all that can be if empty. Others of ``METHODS`` may be among them.
-    protocol
-        Protocol in place of the table's.
     workers, cluster
         Processes, or a scheduler whose workers train the folds and test side by side (``evaluate_net``).
     """
-    table, rule = find_table(number), find_protocol(protocol or PROTOCOL_OF[number])
+    table, rule = find_table(number), find_protocol(PROTOCOL_OF[number])
     say = say or (lambda line: None)
     names = list(only) or [row.method for row in table.rows]
     for name in only:
