@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import pytest
 from av.stream import Disposition
+from PIL import Image
 
 from autohr.errors import VideoError
 from autohr.types import Frame
@@ -44,6 +45,12 @@ def _frames(n: int, height: int = HEIGHT, width: int = WIDTH) -> list[Frame]:
     for i, frame in enumerate(frames):
         frame[:16, :16] = 20 + 4 * (i % 50)
     return frames
+
+
+def _gif(path: Path, frames: Sequence[Frame]) -> None:
+    """Write a gif of 25 frames per second."""
+    first, *others = map(Image.fromarray, frames)
+    first.save(path, save_all=True, append_images=others, duration=40)
 
 
 def _number(rgb: Frame) -> int:
@@ -110,8 +117,10 @@ def test_start_and_end_give_the_same_frames_as_reading_all(
     tmp_path: Path, suffix: str, start_s: float, end_s: float | None
 ) -> None:
     path = tmp_path / f"a{suffix}"
-    codec = "gif" if suffix == ".gif" else "libx264"
-    write_video(path, _frames(125, 32, 32), fps=25, codec=codec, gop=30, crf=0)
+    if suffix == ".gif":
+        _gif(path, _frames(125, 32, 32))
+    else:
+        write_video(path, _frames(125, 32, 32), fps=25, gop=30, crf=0)
     with open_video(path) as video:
         wanted = [f for f in video if start_s <= f.t_s and (end_s is None or f.t_s < end_s)]
     got, video = _read(path, start_s=start_s, end_s=end_s)
@@ -346,8 +355,9 @@ def _encoded(
     rate: int = FPS,
     tags: dict[str, str] | None = None,
     stream_tags: dict[str, str] | None = None,
+    turn_deg: int = 0,
 ) -> Path:
-    """Write an h264 video with these stamps in ticks of 90 kHz."""
+    """Write an h264 video with these stamps in ticks of 90 kHz, to be shown turned counterclockwise."""
     frames = frames or [np.full((HEIGHT, WIDTH, 3), 40 + 7 * k % 150, np.uint8) for k in range(len(ticks))]
     options = {"movflags": "use_metadata_tags"} if path.suffix in (".mp4", ".mov") else {}
     with av.open(str(path), "w", options=options) as container:
@@ -355,6 +365,8 @@ def _encoded(
         stream = container.add_stream("libx264", rate=rate, options={"bf": str(bf), "g": "12"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.metadata.update(stream_tags or {})
+        if turn_deg:
+            stream.set_display_rotation(turn_deg)
         stream.codec_context.time_base = Fraction(1, 90_000)
         for rgb, tick in zip(frames, ticks, strict=True):
             frame = av.VideoFrame.from_ndarray(rgb)
@@ -518,8 +530,7 @@ def test_a_raw_stream_has_no_clock_and_asks_for_fps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 def test_frames_are_turned_upright(tmp_path: Path, suffix: str, degrees: int) -> None:
-    path = tmp_path / f"a{suffix}"
-    write_video(path, [_quadrants()] * 3, fps=25, pix_fmt="yuv444p", crf=5, rotation_deg=degrees)
+    path = _encoded(tmp_path / f"a{suffix}", [0, 3600, 7200], frames=[_quadrants()] * 3, turn_deg=degrees)
     frames, video = _read(path)
     got = frames[0].rgb
     assert _is_alike(got, np.rot90(_quadrants(), degrees // 90))
@@ -649,39 +660,59 @@ def test_pictures_are_not_kept_by_looking_at_their_matrix(tmp_path: Path) -> Non
         gc.enable()
 
 
-def _untagged(path: Path, height: int, *, full: bool) -> None:
-    """One flat colour, Y 130 U 100 V 160, in ffv1, which keeps planes as they are and tags nothing in avi."""
-    frame = av.VideoFrame(WIDTH, height, "yuvj420p" if full else "yuv420p")
+def _flat(path: Path, height: int, codec: str, tags: tuple[int, int] | None = None) -> None:
+    """One flat colour, Y 130 U 100 V 160, tagged by the numbers of a colour space and a range if they are given."""
+    frame = av.VideoFrame(WIDTH, height, "yuvj420p" if codec == "mjpeg" else "yuv420p")
     for plane, value in zip(frame.planes, (130, 100, 160), strict=True):
         plane.update(bytes([value]) * plane.buffer_size)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg" if full else "ffv1", rate=25)
+        stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = WIDTH, height, frame.format.name
-        if full:
+        if codec == "mjpeg":
             stream.codec_context.qmin = stream.codec_context.qmax = 1
+        if tags is not None:
+            for tagged in (frame, stream.codec_context):
+                tagged.colorspace, tagged.color_range = tags
         for tick in range(3):
             frame.pts = tick
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
 
+BT601, BT601_FULL = (183.8, 117.7, 76.3), (174.9, 116.8, 80.4)
+BT709, BT709_FULL = (190.1, 121.7, 73.6), (180.4, 120.3, 78.0)
+"""That colour by the equations, in limited and in full range."""
+
+
 @pytest.mark.parametrize(
-    ("height", "full", "wanted"),
-    [  # by the equations of BT.601 and BT.709 for this Y, U, V
-        (64, False, (183.8, 117.7, 76.3)),
-        (718, False, (183.8, 117.7, 76.3)),
-        (720, False, (190.1, 121.7, 73.6)),
-        (64, True, (174.9, 116.8, 80.4)),
-        (720, True, (174.9, 116.8, 80.4)),  # mjpeg is BT.601 whatever its size
+    ("height", "codec", "wanted"),
+    [
+        (64, "ffv1", BT601),
+        (718, "ffv1", BT601),
+        (720, "ffv1", BT709),
+        (64, "mjpeg", BT601_FULL),
+        (720, "mjpeg", BT601_FULL),  # by its standard, whatever its size
     ],
 )
-def test_colour_follows_tags_and_the_stated_convention(
-    tmp_path: Path, height: int, full: bool, wanted: tuple[float, float, float]
+def test_colour_without_a_tag_follows_the_stated_convention(
+    tmp_path: Path, height: int, codec: str, wanted: tuple[float, float, float]
 ) -> None:
-    _untagged(tmp_path / "a.avi", height, full=full)
+    _flat(tmp_path / "a.avi", height, codec)  # avi keeps no tags
     with open_video(tmp_path / "a.avi") as video:
         got = next(video).rgb
-    assert np.abs(got.reshape(-1, 3) - np.array(wanted)).max() <= (1.6 if full else 0.6)
+    assert np.abs(got.reshape(-1, 3) - np.array(wanted)).max() <= (1.6 if codec == "mjpeg" else 0.6)
+
+
+@pytest.mark.parametrize(
+    ("tags", "wanted"), [((6, 1), BT601), ((6, 2), BT601_FULL), ((1, 1), BT709), ((1, 2), BT709_FULL)]
+)
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "libx264"), (".mkv", "ffv1"), (".webm", "libvpx-vp9")])
+def test_colour_follows_its_tags(
+    tmp_path: Path, suffix: str, codec: str, tags: tuple[int, int], wanted: tuple[float, float, float]
+) -> None:
+    _flat(tmp_path / f"a{suffix}", HEIGHT, codec, tags)
+    with open_video(tmp_path / f"a{suffix}") as video:
+        assert np.abs(next(video).rgb.reshape(-1, 3) - np.array(wanted)).max() <= 2
 
 
 @pytest.mark.parametrize("space", [1, 5, 6, 9])  # BT.709, BT.601 of two kinds, BT.2020
@@ -908,7 +939,10 @@ def test_sound_before_picture_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".mkv", ".avi", ".mp4", ".gif"])
 def test_a_truncated_file_gives_what_is_there_with_a_note(tmp_path: Path, suffix: str) -> None:
     whole = tmp_path / f"whole{suffix}"
-    write_video(whole, _frames(100), fps=25, codec={".avi": "mjpeg", ".gif": "gif"}.get(suffix, "libx264"))
+    if suffix == ".gif":
+        _gif(whole, _frames(100))
+    else:
+        write_video(whole, _frames(100), fps=25, codec="mjpeg" if suffix == ".avi" else "libx264")
     if suffix == ".mp4":  # the index first, as phones and web sites write it
         with (
             av.open(str(whole)) as source,
