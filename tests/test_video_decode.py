@@ -666,13 +666,13 @@ def _flat(path: Path, height: int, codec: str, tags: tuple[int, int] | None = No
     for plane, value in zip(frame.planes, (130, 100, 160), strict=True):
         plane.update(bytes([value]) * plane.buffer_size)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=25))
         stream.width, stream.height, stream.pix_fmt = WIDTH, height, frame.format.name
         if codec == "mjpeg":
             stream.codec_context.qmin = stream.codec_context.qmax = 1
         if tags is not None:
-            for tagged in (frame, stream.codec_context):
-                tagged.colorspace, tagged.color_range = tags
+            frame.colorspace, frame.color_range = tags
+            stream.codec_context.colorspace, stream.codec_context.color_range = tags
         for tick in range(3):
             frame.pts = tick
             container.mux(stream.encode(frame))
