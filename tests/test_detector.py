@@ -163,10 +163,6 @@ def test_there_is_no_face_where_there_is_none() -> None:
         texture(6, 13, 300),
     ):
         assert detector.detect(frame) == []
-    with pytest.raises(ValueError, match="min_face_px"):
-        FaceDetector(5)
-    with pytest.raises(ValueError, match="max_side_px"):
-        FaceDetector(50, max_side_px=40)
 
 
 @pytest.mark.slow

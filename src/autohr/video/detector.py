@@ -29,6 +29,9 @@ from autohr.types import Float, Frame
 WEIGHTS_DIR = Path(__file__).parents[1] / "weights" / "detector"
 PYRAMID_FACTOR = 0.709
 """Ratio of the sides of two neighbouring pyramid levels, about the root of 1/2 (the paper's code)."""
+SMALLEST_PX, LONG_SIDE_PX = 40.0, 640
+"""Smallest face looked for, and long side that larger frames are first reduced to: the smallest face found is a
+sixteenth of the picture's long side, whatever its resolution. The cost of smaller ones grows by the square."""
 CELL_PX, STRIDE_PX = 12, 2
 """Window and step of P-Net (paper, figure 2)."""
 MIN_SCORES = (0.6, 0.7, 0.8)
@@ -77,27 +80,13 @@ class DetectsNear(Detects, Protocol):
 class FaceDetector:
     """MTCNN: three small networks, each looking closer at what the one before let pass.
 
-    Parameters
-    ----------
-    min_face_px
-        Smallest face looked for, in pixels of the reduced picture.
-    max_side_px
-        Larger frames are first reduced to this long side. At 640 and 40 the smallest face found is a sixteenth of the
-        picture's long side, whatever its resolution; raise it to find smaller ones at a cost that grows by the square.
-
     Raises
     ------
     BadWeights
         A file of the networks is missing or damaged.
     """
 
-    def __init__(self, min_face_px: float = 40.0, *, max_side_px: int = 640) -> None:
-        if min_face_px < CELL_PX:
-            raise ValueError(f"min_face_px={min_face_px:g} is below {CELL_PX}, the window of the first network.")
-        if max_side_px < min_face_px:
-            raise ValueError(f"max_side_px={max_side_px} is below min_face_px={min_face_px:g}: no face could be found.")
-        self.min_face_px = min_face_px
-        self.max_side_px = max_side_px
+    def __init__(self) -> None:
         for name in ("pnet", "rnet", "onet"):
             load_network(name)  # not kept: a detector is sent to other processes, and a session cannot be
 
@@ -117,7 +106,7 @@ class FaceDetector:
         height, width = frame.shape[:2]
         if min(height, width) < CELL_PX:
             return []
-        reduce = min(1.0, self.max_side_px / max(height, width))
+        reduce = min(1.0, LONG_SIDE_PX / max(height, width))
         image: Frame = np.ascontiguousarray(frame)
         if reduce < 1:
             size = (max(CELL_PX, round(width * reduce)), max(CELL_PX, round(height * reduce)))
@@ -140,7 +129,7 @@ class FaceDetector:
 
         pictures = halved(image)
         levels = []
-        for scale in pyramid_scales(image.shape[0], image.shape[1], self.min_face_px):
+        for scale in pyramid_scales(image.shape[0], image.shape[1]):
             size = (math.ceil(image.shape[1] * scale), math.ceil(image.shape[0] * scale))
             left, top, right, bottom = (0, 0, *size) if near is None else surroundings(near, scale, size)
             if min(right - left, bottom - top) < CELL_PX:
@@ -206,10 +195,10 @@ def run(name: str, images: NDArray[np.uint8]) -> list[Float]:
     return [np.asarray(output, dtype=np.float64) for output in outputs]
 
 
-def pyramid_scales(height: int, width: int, min_face_px: float) -> list[float]:
-    """Return the scales at which faces from min_face_px up to the whole picture fill P-Net's window."""
+def pyramid_scales(height: int, width: int) -> list[float]:
+    """Return the scales at which faces from ``SMALLEST_PX`` up to the whole picture fill P-Net's window."""
     scales = []
-    scale = CELL_PX / min_face_px
+    scale = CELL_PX / SMALLEST_PX
     while min(height, width) * scale >= CELL_PX:
         scales.append(scale)
         scale *= PYRAMID_FACTOR
