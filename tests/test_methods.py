@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from autohr import methods
 from autohr.classic import CLASSIC
 from autohr.confidence import verdict
+from autohr.confidence.evidence import gather_evidence
 from autohr.confidence.verdict import estimate, estimate_from_rate
 from autohr.errors import AutoHRError, BadWeights, UnknownName
 from autohr.frontend import CropConfig
@@ -142,9 +143,9 @@ def test_other_weights_need_a_witness_whatever_their_wave_looks_like(said_bpm: f
     [({"halves_bpm": 20.0}, True), ({"runner_up": 0.6}, True), ({"halves_bpm": 20.0, "runner_up": 0.6}, False)],
 )
 def test_a_rate_that_its_halves_deny_and_another_peak_rivals_is_not_reliable(
-    monkeypatch: pytest.MonkeyPatch, change: dict[str, float], reliable: bool
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], reliable: bool
 ) -> None:
-    gathered = verdict.gather_evidence
+    gathered = gather_evidence
     monkeypatch.setattr(verdict, "gather_evidence", lambda *given: replace(gathered(*given), **change))
     given = clip(12.0, 20.0)
     said = estimate(given, Pulse(simulate_pulse(12.0, 20.0, 75, seed=1).bvp, given.fps, given.start_s), is_net=True)
