@@ -2,10 +2,13 @@
 
     python benchmarks/vipl_tree.py
     python benchmarks/vipl_tree.py --tree VIPL-HR --duration-s 10.5 --fps 12
+    python benchmarks/vipl_tree.py --estimate
 
 The tree has every folder of the dataset, near-infrared ones included, labels in each and one film for all. Two
 recordings, one with a clock and one of the phone, are prepared; the other entries of the cache are theirs under another
-name, so that what is timed is all but the decoding. With --tree it is only written, for the three commands of the docs.
+name, so that what is timed is all but the decoding. With --tree it is only written, for the commands of the docs.
+--estimate prepares one recording of 30 s, 27 frames per second and 672x504 pixels, makes one step of the paper's
+training and one test, and multiplies.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import resource
 import tempfile
@@ -22,6 +26,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from scipy.io import savemat
 
 from autohr.files import write_json
@@ -30,7 +35,12 @@ from autohr.lab.datasets import vipl_hr
 from autohr.lab.datasets.cache import ENTRY_FILE, cache_folder, open_cached, prepare
 from autohr.lab.datasets.manifest import merge_dataset
 from autohr.lab.datasets.recording import file_stem
+from autohr.lab.nets import make_net
+from autohr.lab.recipes.files import find_recipe
+from autohr.lab.runs import create_run
 from autohr.lab.synth.video import SceneConfig, render, truth
+from autohr.lab.train.fit import fit
+from autohr.lab.train.recipe import clips_of, read_recipe
 from autohr.video.encode import write_video
 
 CROP = CropConfig(size_px=32)
@@ -64,14 +74,16 @@ def places() -> list[str]:
     return [*found, *SECOND_TAKES, *near_infrared[:N_NEAR_INFRARED]]
 
 
-def make_tree(root: Path, duration_s: float = 30.0, fps: float = 30.0) -> None:
-    scene = SceneConfig(seed=1, duration_s=duration_s, width=96, height=72, fps=fps, face_px=54)
+def make_tree(root: Path, duration_s: float = 30.0, fps: float = 30.0, only: str = "", scale: int = 1) -> None:
+    """Write the tree, or only one folder of it, with a film of 96x72 pixels times ``scale``."""
+    size = {"width": 96 * scale, "height": 72 * scale, "face_px": 54 * scale}
+    scene = SceneConfig(seed=1, duration_s=duration_s, fps=fps, **size)
     frames, times_s = zip(*render(scene), strict=True)
     film = root / "film.avi"
     write_video(film, frames, fps=25.0, codec="mjpeg", crf=12)
     known = truth(scene)
     wave = np.interp(np.arange(round(60 * duration_s)) / 60, known.t_s, known.bvp)
-    n_seconds = round(duration_s) + 1
+    n_seconds = math.ceil(duration_s) + 1
     labels = {
         "wave.csv": "Wave\n" + "".join(f"{round(60 + 20 * value)}\n" for value in wave),
         "gt_HR.csv": "HR\n"
@@ -79,7 +91,7 @@ def make_tree(root: Path, duration_s: float = 30.0, fps: float = 30.0) -> None:
         "gt_SpO2.csv": "SpO2\n" + n_seconds * "97\n",
         "time.txt": "".join(f"{round(1000 * t_s)}\n" for t_s in times_s),
     }
-    for place in places():
+    for place in [only] if only else places():
         folder = root / "data" / place
         folder.mkdir(parents=True)
         os.link(film, folder / "video.avi")
@@ -114,12 +126,56 @@ def fill_cache(root: Path, out: Path) -> None:
         write_json(folder / ENTRY_FILE, {**record, "entry": dataclasses.asdict(entry)})
 
 
+def cpu_of(work: Callable[[], object]) -> float:
+    """Return the processor's seconds of a call in this process."""
+    before = time.process_time()
+    work()
+    return time.process_time() - before
+
+
+def estimate() -> None:
+    """Print time and disk of the real thing on one core, from one recording, one step and one test."""
+    recipe = read_recipe(find_recipe("autohr_paper"), ["fit.steps=1", "fit.batch_size=1", "fit.workers=0"])
+    n, fps, folds = vipl_hr.SPEC.n_recordings or 0, 27.0, vipl_hr.N_FOLDS
+    with tempfile.TemporaryDirectory(prefix="autohr-vipl-") as name:
+        root, out = Path(name) / "VIPL-HR", Path(name) / "cache"
+        root.mkdir()
+        make_tree(root, fps=fps, only="p1/v1/source1", scale=7)
+        recordings = vipl_hr.list_recordings(root).recordings
+        prepare_s = cpu_of(lambda: prepare(recordings, out, recipe.crop, workers=1))
+        (opened,) = open_cached(out, recipe.crop)
+        n_bytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+        clips, net = clips_of(recipe, [opened], recipe.augment), make_net(recipe.net, recipe.net_config)
+        run = create_run(Path(name) / "run", {})
+        step_s = cpu_of(lambda: fit(net, clips, None, recipe.fit, run, loss=recipe.loss))
+        ten_s = torch.rand(1, 3, round(10 * fps), recipe.data.size_px, recipe.data.size_px)
+        with torch.inference_mode():
+            test_s = cpu_of(lambda: net.eval()(ten_s))
+    epochs = find_epochs()
+    n_clips = n * int(30 * fps / recipe.data.n_frames) * (folds - 1) // folds * epochs
+    print(f"prepare: {prepare_s:.1f} s and {n_bytes / 1e6:.1f} MB a recording; {n} are {n * prepare_s / 3600:.1f} h")
+    print(f"  and {n * n_bytes / 1e9:.0f} GB")
+    print(f"train: {step_s:.1f} s a clip; {n_clips} clips in {epochs} epochs of {folds - 1} folds of {folds} are")
+    print(f"  {n_clips * step_s / 86400:.0f} days, {folds} trainings {folds * n_clips * step_s / 86400:.0f} days")
+    print(f"test: {test_s:.1f} s a clip of 10 s; {3 * n} are {3 * n * test_s / 3600:.1f} h")
+
+
+def find_epochs() -> int:
+    """Return the number of epochs of the paper's recipe."""
+    return round(read_recipe(find_recipe("autohr_paper")).fit.epochs or 0)
+
+
 def main() -> None:
+    torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tree", type=Path, help="write the tree into this folder, which must not be there, and end")
     parser.add_argument("--duration-s", type=float, default=30.0, help="length of the film")
     parser.add_argument("--fps", type=float, default=30.0, help="frame rate of the film")
+    parser.add_argument("--estimate", action="store_true", help="estimate time and disk of the real thing, and end")
     given = parser.parse_args()
+    if given.estimate:
+        estimate()
+        return
     if given.tree is not None:
         given.tree.mkdir(parents=True)
         timed(f"{len(places())} folders made", lambda: make_tree(given.tree, given.duration_s, given.fps))
