@@ -39,7 +39,7 @@ Piece = Any
 def encode(frames: Frame, name: str) -> tuple[list[bytes], bytes | None]:
     """Return the packets of frames (T, H, W, 3), and the codec's header."""
     encoder, layout, options = CODECS[name]
-    context = av.CodecContext.create(encoder, "w")
+    context: Any = av.CodecContext.create(encoder, "w")
     context.height, context.width = frames.shape[1:3]
     context.pix_fmt, context.time_base, context.options = layout, Fraction(1, 30), options
     context.thread_count = 1
@@ -55,7 +55,7 @@ def encode(frames: Frame, name: str) -> tuple[list[bytes], bytes | None]:
 def decode(piece: tuple[list[bytes], bytes | None], shape: tuple[int, ...], name: str) -> Frame:
     """Return the frames of ``encode``."""
     decoder = {"libx265": "hevc", "libx264rgb": "h264", "libvpx-vp9": "vp9"}.get(CODECS[name][0], CODECS[name][0])
-    context = av.CodecContext.create(decoder, "r")
+    context: Any = av.CodecContext.create(decoder, "r")
     context.thread_count = 1
     if piece[1]:
         context.extradata = piece[1]
