@@ -5,6 +5,7 @@ They import on demand: a room that cannot be imported must not keep test_house.p
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,3 +48,19 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr("autohr.methods.WEIGHTS_DIR", folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[str, object]]:
+    """Address of a scheduler with two worker processes of one thread, and the cluster itself."""
+    distributed = pytest.importorskip("distributed")
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # Any free port, for tests side by side: None is not "no port" but 8787.
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+    ) as local:
+        yield local.scheduler_address, local

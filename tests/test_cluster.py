@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import logging
 import multiprocessing
 import os
 import random
@@ -14,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -307,22 +305,6 @@ def _folder_names() -> list[str]:
 
 
 # --- a scheduler
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[tuple[str, object]]:
-    """Address of a scheduler with two worker processes of one thread, and the cluster itself."""
-    distributed = pytest.importorskip("distributed")
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    # Any free port, for tests side by side: None is not "no port" but 8787.
-    with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,
-    ) as local:
-        yield local.scheduler_address, local
 
 
 def double_or_die(job: int, report: Report) -> int:

@@ -563,6 +563,27 @@ def test_the_commands_do_the_same(prepared: Path, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_a_scheduler_makes_the_rows_and_bars_of_one_process(
+    cluster: tuple[str, str], prepared: Path, tmp_path: Path
+) -> None:
+    """A formula's row is tested, and a bar's net is trained and tested, on its workers, to the same waves."""
+    changes = [*SMALL, f"data.cache={str(prepared)!r}"]
+    for name, address in (("alone", None), ("many", cluster[0])):
+        out = tmp_path / name
+        assert make_table(1, out / "table", cache=prepared, only=["pos"], cluster=address) == {}
+        own = {"recipes": RECIPES, "overrides": changes, "only": ["frequency"], "progress": None}
+        result = ablate("loss", out / "loss", cluster=address, **own)  # type: ignore[arg-type]
+        assert [bar.n_scored for bar in result.bars if bar.key == "frequency"] == [1]
+    for part in ("table/evaluation", "loss/evaluation"):
+        for one, other in zip(*(read_results(tmp_path / name / part) for name in ("alone", "many")), strict=True):
+            assert one.method.label == other.method.label and one.windows
+            for mine, theirs in zip(one.windows, other.windows, strict=True):
+                assert (mine.recording_id, mine.fold, mine.hr_bpm) == (theirs.recording_id, theirs.fold, theirs.hr_bpm)
+                assert mine.bvp is not None and np.array_equal(mine.bvp, theirs.bvp)
+
+
+@pytest.mark.slow
 def test_any_recipe_is_trained_by_folds_and_without_one_dataset(
     prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
