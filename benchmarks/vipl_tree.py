@@ -76,8 +76,8 @@ def places() -> list[str]:
 
 def make_tree(root: Path, duration_s: float = 30.0, fps: float = 30.0, only: str = "", scale: int = 1) -> None:
     """Write the tree, or only one folder of it, with a film of 96x72 pixels times ``scale``."""
-    size = {"width": 96 * scale, "height": 72 * scale, "face_px": 54 * scale}
-    scene = SceneConfig(seed=1, duration_s=duration_s, fps=fps, **size)
+    width, height, face_px = 96 * scale, 72 * scale, 54 * scale
+    scene = SceneConfig(seed=1, duration_s=duration_s, fps=fps, width=width, height=height, face_px=face_px)
     frames, times_s = zip(*render(scene), strict=True)
     film = root / "film.avi"
     write_video(film, frames, fps=25.0, codec="mjpeg", crf=12)

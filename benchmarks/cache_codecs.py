@@ -1,6 +1,6 @@
 """Lossless codecs for the crops of a cache: size beside the memory map, and the time to read a clip from any place.
 
-    python benchmarks/codecs.py CACHE/KEY --recordings 6
+    python benchmarks/cache_codecs.py CACHE/KEY --recordings 6
 
 CACHE/KEY is a folder of `autohr prepare`. Frames are encoded in pieces that can be decoded alone, so that any clip can
 be read; every frame is compared bit for bit. blosc2 is measured where it is installed.
