@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -306,3 +307,9 @@ def test_files_are_written_whole_and_read_within_limits(pattern: re.Pattern[str]
         if pattern.search(line.replace(ROUND_TRIP, "")) and ">>>" not in line
     }
     assert not found - allowed, "use autohr.files: " + ", ".join(sorted(found - allowed))
+
+
+def test_no_script_hides_a_module_of_python() -> None:
+    """Benchmarks and tests are on the path of their neighbours: one called codecs broke the type check of everything."""
+    names = {path.stem for folder in ("benchmarks", "tests") for path in (ROOT / folder).glob("*.py")}
+    assert names and not names & sys.stdlib_module_names
