@@ -310,6 +310,6 @@ def test_files_are_written_whole_and_read_within_limits(pattern: re.Pattern[str]
 
 
 def test_no_script_hides_a_module_of_python() -> None:
-    """Benchmarks and tests are on the path of their neighbours: one called codecs broke the type check of everything."""
+    """Benchmarks and tests are on the path of their neighbours: one called codecs broke mypy on everything."""
     names = {path.stem for folder in ("benchmarks", "tests") for path in (ROOT / folder).glob("*.py")}
     assert names and not names & sys.stdlib_module_names
